@@ -1,0 +1,128 @@
+"""The phantom as a data set: generated on first use, then read from the cache."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.geometry import FloatArray
+from gtg_bench.benchmark.api.types import PhraseSample, sample_id
+from gtg_bench.benchmark.datasets.phantom.anatomy import SIZE
+from gtg_bench.benchmark.datasets.phantom.findings import Finding
+from gtg_bench.benchmark.datasets.phantom.world import SPLITS, VERSION, Statement, Study, patient_studies
+from gtg_bench.benchmark.paths import atomic, cache_dir
+
+_PARALLEL_FROM = 1000
+_CHUNK = 100
+
+
+class PhantomDataset:
+    """Generated chest radiographs with exact boxes; see the package's other modules for what is drawn.
+
+    Options: `seed` (default 0), the world.
+    """
+
+    name = "phantom"
+    version = VERSION
+
+    def __init__(self, options: Mapping[str, str] | None = None) -> None:
+        self.options = dict(options or {})
+        unknown = set(self.options) - {"seed"}
+        if unknown:
+            raise UsageError(f"phantom has no option {sorted(unknown)[0]!r}; it has: seed")
+        text = self.options.get("seed", "0")
+        if not text.isdigit():
+            raise UsageError(f"phantom's seed must be a whole number of at least 0, not {text!r}")
+        self.seed = int(text)
+        self._studies: dict[str, Study] = {}
+
+    def samples(self, split: str) -> Sequence[PhraseSample]:
+        """One sample a statement, in the order of patients, images and statements."""
+        studies = load_studies(self.seed, split)
+        self._studies.update((study.image_id, study) for study in studies)
+        return [_sample(study, statement) for study in studies for statement in study.statements]
+
+    def image(self, sample: PhraseSample) -> FloatArray:
+        """float32 [128, 128] in [0, 1]; of a sample that `samples` gave."""
+        return self._studies[sample.image_id].pixels.astype(np.float32) / np.float32(255)
+
+
+def _sample(study: Study, statement: Statement) -> PhraseSample:
+    return PhraseSample(
+        sample_id=sample_id(study.image_id, statement.finding.category, statement.phrase),
+        image_id=study.image_id,
+        patient_id=study.patient_id,
+        image_path=None,
+        phrase=statement.phrase,
+        category=statement.finding.category,
+        boxes=statement.boxes,
+        image_size=(SIZE, SIZE),
+    )
+
+
+def load_studies(seed: int, split: str) -> list[Study]:
+    """All images of a split, also those without a finding; cached in `cache_dir()/phantom`."""
+    if split not in SPLITS:
+        raise UsageError(f"phantom has no split {split!r}; it has: {', '.join(SPLITS)}")
+    path = cache_dir() / "phantom" / f"v{VERSION}-seed{seed}-{split}.npz"
+    path.parent.mkdir(exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if path.exists():
+            return _read(path)
+        studies = generate(seed, split)
+        _write(path, studies)
+        return studies
+
+
+def generate(seed: int, split: str) -> list[Study]:
+    """All images of a split, made now; a large split uses all cores."""
+    first, last = SPLITS[split]
+    if last - first < _PARALLEL_FROM:
+        return _generate_range((seed, first, last))
+    ranges = [(seed, start, min(start + _CHUNK, last)) for start in range(first, last, _CHUNK)]
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        return [study for chunk in pool.map(_generate_range, ranges) for study in chunk]
+
+
+def _generate_range(job: tuple[int, int, int]) -> list[Study]:
+    seed, first, last = job
+    return [study for number in range(first, last) for study in patient_studies(seed, number)]
+
+
+def _write(path: Path, studies: list[Study]) -> None:
+    notes = [
+        {
+            "image_id": study.image_id,
+            "patient_id": study.patient_id,
+            "report": study.report,
+            "statements": [
+                {"phrase": s.phrase, "finding": asdict(s.finding), "boxes": s.boxes} for s in study.statements
+            ],
+        }
+        for study in studies
+    ]
+    pixels = np.stack([study.pixels for study in studies])
+    with atomic(path) as part:
+        np.savez_compressed(part, pixels=pixels, notes=np.frombuffer(json.dumps(notes).encode(), dtype=np.uint8))
+
+
+def _read(path: Path) -> list[Study]:
+    with np.load(path) as archive:
+        pixels, notes = archive["pixels"], json.loads(archive["notes"].tobytes())
+    return [_study(note, image) for note, image in zip(notes, pixels, strict=True)]
+
+
+def _study(note: dict, pixels: np.ndarray) -> Study:
+    statements = tuple(
+        Statement(s["phrase"], Finding(**s["finding"]), tuple(tuple(box) for box in s["boxes"]))
+        for s in note["statements"]
+    )
+    return Study(note["image_id"], note["patient_id"], pixels, statements, note["report"])

@@ -1,0 +1,60 @@
+"""The parts of a latent diffusion model, loaded from a folder in diffusers' layout with a card beside it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gtg_bench.benchmark.api.errors import DataError
+from gtg_bench.methods.text_encoders import load_text_encoder
+from gtg_bench.methods.text_encoders.base import TextEncoder
+
+
+@dataclass(frozen=True)
+class LdmComponents:
+    """U-Net, autoencoder, scheduler and frozen text encoder, on one device, in evaluation mode."""
+
+    unet: Any
+    vae: Any
+    scheduler: Any
+    text_encoder: TextEncoder
+    device: torch.device
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square image, in pixels, that the U-Net was trained on."""
+        return int(self.unet.config.sample_size) * 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card of a folder of weights. Raises DataError where there is none, or it is no JSON object."""
+    path = folder / "card.json"
+    try:
+        card = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise DataError(f"{folder} holds no weights: {path.name} is missing") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}: {error}") from error
+    if not isinstance(card, dict):
+        raise DataError(f"{path}: a card is a JSON object")
+    return card
+
+
+def load_components(folder: Path, device: torch.device) -> LdmComponents:
+    """Load what the folder's card names. Half-precision files are computed with in float32."""
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+
+    parts = read_card(folder)["components"]
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
+    vae = AutoencoderKL.from_pretrained(folder / parts["vae"], torch_dtype=torch.float32)
+    return LdmComponents(
+        unet=unet.to(device).eval().requires_grad_(False),
+        vae=vae.to(device).eval().requires_grad_(False),
+        scheduler=DDIMScheduler.from_pretrained(folder / "scheduler"),
+        text_encoder=load_text_encoder(folder / parts["text_encoder"], device),
+        device=device,
+    )

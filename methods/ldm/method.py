@@ -1,0 +1,100 @@
+"""A latent diffusion model as a grounding method: its cross-attention maps of a phrase (paper, section 2)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gtg_bench.benchmark.api.errors import SampleError
+from gtg_bench.benchmark.api.geometry import FloatArray, Frame
+from gtg_bench.benchmark.api.types import GroundingMap, MethodSettings, Query, fingerprint
+from gtg_bench.methods.ldm.attention import AttentionCapture
+from gtg_bench.methods.ldm.components import LdmComponents
+from gtg_bench.methods.ldm.reduction import MeanMaps
+from gtg_bench.methods.ldm.sampling import ddim_timesteps, ground_truth
+from gtg_bench.methods.ldm.tokens import choose_tokens
+
+T = TypeVar("T")
+_CACHED = 256
+ROWS_PER_FORWARD = 32
+
+
+class LdmMethod:
+    """Mean cross-attention of the chosen tokens over steps, layers and heads, on the latent grid."""
+
+    def __init__(self, components: LdmComponents, settings: MethodSettings, rows: int = ROWS_PER_FORWARD) -> None:
+        self.components = components
+        self.settings = settings
+        self.rows = rows
+        self.timesteps = ddim_timesteps(components.scheduler, settings.steps or 50, settings.last_steps)
+        self._texts: OrderedDict[Hashable, tuple[Tensor, Tensor]] = OrderedDict()
+        self._posteriors: OrderedDict[Hashable, tuple[Tensor, Tensor]] = OrderedDict()
+
+    def ground(self, image: FloatArray, text: str, seed: int = 0) -> GroundingMap:
+        """The map of `text` on `image` (float32 [H, W] in [0, 1]), with the noise of `seed`."""
+        return self.ground_batch([Query(image, text, seed)])[0]
+
+    @torch.inference_mode()
+    def ground_batch(self, queries: Sequence[Query]) -> list[GroundingMap]:
+        """One map a query; each query draws its noise from its own seed, so batches do not matter."""
+        frames = [self._frame(query.image) for query in queries]
+        texts = [_cached(self._texts, query.text, lambda q=query: self._encode_text(q.text)) for query in queries]
+        states, weights = (torch.stack(part) for part in zip(*texts, strict=True))
+        latents, noise = self._draw(queries, frames)
+        means = MeanMaps(len(queries), (latents.shape[-2], latents.shape[-1]), self.components.device)
+        capture = AttentionCapture(self.components.unet, means.add)
+
+        def forward(x_t: Tensor, t: Tensor, sample: Tensor) -> None:
+            means.rows = sample
+            capture.forward(x_t, t, states[sample], weights[sample][:, None])
+
+        with capture.open():
+            ground_truth(forward, self.components.scheduler, self.timesteps, latents, noise, self.rows)
+        maps = means.mean()[:, 0].cpu().numpy()
+        return [GroundingMap(np.ascontiguousarray(values), frame) for values, frame in zip(maps, frames, strict=True)]
+
+    def _frame(self, image: FloatArray) -> Frame:
+        height, width = image.shape
+        return Frame.center_crop((width, height), self.components.image_size)
+
+    def _encode_text(self, text: str) -> tuple[Tensor, Tensor]:
+        """States [L, D] and the chosen tokens' weights [L], which sum to one."""
+        if not text.strip():
+            raise SampleError("the phrase is empty")
+        encoding = self.components.text_encoder.encode([text])
+        chosen = choose_tokens(text, encoding.offsets[0], self.settings.tokens or "lexical").float()
+        weights = chosen / chosen.sum().clamp(min=1)
+        return encoding.states[0], weights.to(self.components.device)
+
+    def _draw(self, queries: Sequence[Query], frames: Sequence[Frame]) -> tuple[Tensor, Tensor]:
+        """Fresh posterior samples and noise, both [B, T, C, h, w], from each query's own generator."""
+        latents, noise = [], []
+        for query, frame in zip(queries, frames, strict=True):
+            key = fingerprint(query.image)
+            mean, std = _cached(self._posteriors, key, lambda q=query, f=frame: self._encode_image(f.apply(q.image)))
+            generator = torch.Generator().manual_seed(query.seed)
+            draws = torch.randn((2, len(self.timesteps), *mean.shape), generator=generator).to(mean.device)
+            latents.append(mean + std * draws[0])
+            noise.append(draws[1])
+        return torch.stack(latents), torch.stack(noise)
+
+    def _encode_image(self, image: FloatArray) -> tuple[Tensor, Tensor]:
+        """Mean and deviation [C, h, w] of the image's posterior, times the scaling factor."""
+        vae = self.components.vae
+        pixels = torch.from_numpy(image).to(self.components.device) * 2 - 1
+        posterior = vae.encode(pixels.expand(1, vae.config.in_channels, -1, -1)).latent_dist
+        return posterior.mean[0] * vae.config.scaling_factor, posterior.std[0] * vae.config.scaling_factor
+
+
+def _cached(cache: OrderedDict[Hashable, T], key: Hashable, make: Callable[[], T]) -> T:
+    """The value of `key`, made if it is not among the last few hundred."""
+    if key not in cache:
+        cache[key] = make()
+        if len(cache) > _CACHED:
+            cache.popitem(last=False)
+    return cache[key]

@@ -1,0 +1,18 @@
+"""CXR-BERT (Boecking et al. 2022) through health_multimodal's model class; no hub code is needed."""
+
+from __future__ import annotations
+
+from health_multimodal.text.model import CXRBertModel
+from torch import Tensor
+
+from gtg_bench.methods.text_encoders.base import HuggingFaceTextEncoder
+
+
+class CxrBertTextEncoder(HuggingFaceTextEncoder):
+    """Last hidden states of CXR-BERT, with the attention mask."""
+
+    model_class = CXRBertModel
+
+    def states(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Last hidden states [B, L, D]."""
+        return self.model(ids, mask, return_dict=True).last_hidden_state

@@ -1,0 +1,132 @@
+"""Everything that the phantom zoo holds, stage by stage: one call trains a variant and what it stands on."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler
+
+from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.datasets.phantom.dataset import load_studies
+from gtg_bench.benchmark.datasets.phantom.world import VERSION, Study
+from gtg_bench.methods.text_encoders import load_text_encoder
+from gtg_bench.methods.text_encoders.base import TextEncoder
+from gtg_bench.training import text_encoders
+from gtg_bench.training.autoencoder import psnr, train_autoencoder
+from gtg_bench.training.cards import write_card
+from gtg_bench.training.diffusion import SCHEDULER, latent_pairs, train_unet
+from gtg_bench.training.generic_captions import captioned_pictures
+from gtg_bench.training.loop import console
+from gtg_bench.training.recipe import Recipe
+
+_GENERIC_PICTURES = 8000
+_PRETRAIN = {"cxr-bert": text_encoders.train_cxr_bert, "clip": text_encoders.train_clip}
+
+
+@dataclass
+class Zoo:
+    """Trains into `out`: finished weights in folders by name, unfinished work in `out/work`."""
+
+    recipe: Recipe
+    out: Path
+
+    @cached_property
+    def studies(self) -> list[Study]:
+        """The training split."""
+        return load_studies(self.recipe.train_world, "train")
+
+    @cached_property
+    def pixels(self) -> torch.Tensor:
+        """The training images, uint8 [N, 128, 128]."""
+        return torch.from_numpy(np.stack([study.pixels for study in self.studies]))
+
+    def variant(self, name: str) -> Path:
+        """Train a variant's U-Net, and before it whatever it stands on that is not there yet."""
+        if name not in self.recipe.variants:
+            raise UsageError(f"recipe {self.recipe.name} has no variant {name!r}; it has: {', '.join(self.recipe.variants)}")
+        if self._done(name):
+            return self.out / name
+        vae, encoder_name = self.autoencoder(), self.recipe.variants[name]
+        encoder = self.text_encoder(encoder_name)
+        cache = self._work("autoencoder") / f"latents-{self._fingerprint('autoencoder')}.safetensors"
+        pairs = latent_pairs(vae, self.pixels, encoder, [study.report for study in self.studies], cache)
+        unet, curve = train_unet(self.recipe.unet, pairs, name, self.recipe.seed, self._work(name))
+        folder = self._fresh(name)
+        unet.half().save_pretrained(folder / "unet")
+        DDIMScheduler(**SCHEDULER).save_pretrained(folder / "scheduler")
+        components = {"vae": "../autoencoder", "text_encoder": f"../{encoder_name}"}
+        self._card(folder, f"{name}, trained on the phantom", self.recipe.unet, curve, components=components)
+        return folder
+
+    def autoencoder(self) -> AutoencoderKL:
+        """The autoencoder, trained first if it is not there yet."""
+        name = "autoencoder"
+        if not self._done(name):
+            vae, curve = train_autoencoder(self.recipe.autoencoder, self.pixels, self.recipe.seed, self._work(name))
+            validation = load_studies(self.recipe.train_world, "validate")[:128]
+            quality = psnr(vae, torch.from_numpy(np.stack([study.pixels for study in validation])))
+            vae.save_pretrained(self._fresh(name))
+            results = {"validation_psnr_db": round(quality, 2)}
+            self._card(self.out / name, "AutoencoderKL, trained on the phantom", self.recipe.autoencoder, curve, results=results)
+        return AutoencoderKL.from_pretrained(self.out / name).eval().requires_grad_(False)
+
+    def text_encoder(self, name: str) -> TextEncoder:
+        """A frozen text encoder, pretrained first if it is not there yet."""
+        if not self._done(name):
+            recipe = self.recipe.text_encoders[name]
+            train = _PRETRAIN[recipe.family]
+            model, tokenizer, curve = train(recipe, self._text_pairs(recipe.family), self.recipe.seed, self._work(name))
+            folder = self._fresh(name)
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+            facts = {"family": recipe.family, "max_length": recipe.max_length}
+            self._card(folder, f"{name} text encoder, trained on the phantom", recipe, curve, **facts)
+        return load_text_encoder(self.out / name)
+
+    def _text_pairs(self, family: str) -> text_encoders.Pairs:
+        if family == "clip":
+            pictures = captioned_pictures(_GENERIC_PICTURES, self.recipe.seed)
+            return text_encoders.Pairs(torch.from_numpy(pictures.pixels), pictures.captions)
+        return text_encoders.Pairs(self.pixels, [study.report for study in self.studies])
+
+    def _done(self, name: str) -> bool:
+        return (self.out / name / "card.json").exists()
+
+    def _fingerprint(self, name: str) -> str:
+        return hashlib.sha256((self.out / name / "card.json").read_bytes()).hexdigest()[:12]
+
+    def _work(self, name: str) -> Path:
+        folder = self.out / "work" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def _fresh(self, name: str) -> Path:
+        shutil.rmtree(self.out / name, ignore_errors=True)
+        return self.out / name
+
+    def _card(self, folder: Path, title: str, recipe: Any, curve: list, **facts: Any) -> None:
+        write_card(
+            folder,
+            title=title,
+            data={
+                "dataset": "phantom",
+                "dataset_version": VERSION,
+                "world": self.recipe.train_world,
+                "split": "train",
+                "images": len(self.studies),
+            },
+            recipe_name=self.recipe.name,
+            recipe=recipe.model_dump(),
+            seed=self.recipe.seed,
+            steps=recipe.schedule.steps,
+            loss_curve=curve,
+            **facts,
+        )
+        console.print(f"{folder}: finished")
