@@ -22,7 +22,13 @@ def write_card(folder: Path, **facts: Any) -> None:
     """Write card.json into a folder of finished weights, with the sha256 of each of its files."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "card.json")
     hashes = {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
-    card = {"notice": NOTICE, **facts, "torch": torch.__version__, "python": platform.python_version(), "sha256": hashes}
+    card = {
+        "notice": NOTICE,
+        **facts,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "sha256": hashes,
+    }
     with atomic(folder / "card.json") as part:
         part.write_text(json.dumps(card, indent=1) + "\n")
 

@@ -48,7 +48,9 @@ class LatentPairs:
     caption: Tensor
 
 
-def latent_pairs(vae: AutoencoderKL, pixels: Tensor, encoder: TextEncoder, captions: list[str], cache: Path) -> LatentPairs:
+def latent_pairs(
+    vae: AutoencoderKL, pixels: Tensor, encoder: TextEncoder, captions: list[str], cache: Path
+) -> LatentPairs:
     """Encode images (uint8 [N, H, W]) once into `cache`, and every distinct caption."""
     if not cache.exists():
         posteriors = [_posterior(vae, chunk) for chunk in pixels.split(64)]

@@ -94,7 +94,9 @@ class Fit:
             self.ema.step(self.modules.parameters())
         return value
 
-    def _save(self, step: int, curve: list[tuple[int, float]], optimizer: torch.optim.Optimizer, scheduler: Any) -> None:
+    def _save(
+        self, step: int, curve: list[tuple[int, float]], optimizer: torch.optim.Optimizer, scheduler: Any
+    ) -> None:
         state = {
             "step": step,
             "curve": curve,
@@ -123,9 +125,8 @@ class Fit:
 
     def _log(self, step: int, loss: float, seconds: float) -> None:
         left = (self.schedule.steps - step) * seconds / 60
-        console.print(
-            f"{self.name}: step {step}/{self.schedule.steps}  loss {loss:.4f}  {seconds:.2f} s/step  {left:.0f} min left"
-        )
+        place = f"{self.name}: step {step}/{self.schedule.steps}"
+        console.print(f"{place}  loss {loss:.4f}  {seconds:.2f} s/step  {left:.0f} min left")
 
 
 def batch_indices(count: int, batch: int, step: int, seed: int) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.datasets.phantom.dataset import load_studies
+from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset, load_studies
 from gtg_bench.benchmark.datasets.phantom.world import VERSION, Study
 from gtg_bench.methods.text_encoders import load_text_encoder
 from gtg_bench.methods.text_encoders.base import TextEncoder
@@ -24,6 +24,7 @@ from gtg_bench.training.cards import write_card
 from gtg_bench.training.diffusion import SCHEDULER, latent_pairs, train_unet
 from gtg_bench.training.generic_captions import captioned_pictures
 from gtg_bench.training.loop import console
+from gtg_bench.training.priors import fit_table
 from gtg_bench.training.recipe import Recipe
 
 _GENERIC_PICTURES = 8000
@@ -50,7 +51,8 @@ class Zoo:
     def variant(self, name: str) -> Path:
         """Train a variant's U-Net, and before it whatever it stands on that is not there yet."""
         if name not in self.recipe.variants:
-            raise UsageError(f"recipe {self.recipe.name} has no variant {name!r}; it has: {', '.join(self.recipe.variants)}")
+            known = ", ".join(self.recipe.variants)
+            raise UsageError(f"recipe {self.recipe.name} has no variant {name!r}; it has: {known}")
         if self._done(name):
             return self.out / name
         vae, encoder_name = self.autoencoder(), self.recipe.variants[name]
@@ -74,7 +76,13 @@ class Zoo:
             quality = psnr(vae, torch.from_numpy(np.stack([study.pixels for study in validation])))
             vae.save_pretrained(self._fresh(name))
             results = {"validation_psnr_db": round(quality, 2)}
-            self._card(self.out / name, "AutoencoderKL, trained on the phantom", self.recipe.autoencoder, curve, results=results)
+            self._card(
+                self.out / name,
+                "AutoencoderKL, trained on the phantom",
+                self.recipe.autoencoder,
+                curve,
+                results=results,
+            )
         return AutoencoderKL.from_pretrained(self.out / name).eval().requires_grad_(False)
 
     def text_encoder(self, name: str) -> TextEncoder:
@@ -89,6 +97,11 @@ class Zoo:
             facts = {"family": recipe.family, "max_length": recipe.max_length}
             self._card(folder, f"{name} text encoder, trained on the phantom", recipe, curve, **facts)
         return load_text_encoder(self.out / name)
+
+    def priors(self) -> Path:
+        """The prior tables of the training split."""
+        dataset = PhantomDataset(options={"seed": str(self.recipe.train_world)})
+        return fit_table(dataset, "train", self.out / "priors")
 
     def _text_pairs(self, family: str) -> text_encoders.Pairs:
         if family == "clip":

@@ -55,11 +55,9 @@ class Frame:
         """
         crop = resize if crop is None else crop
         width, height = image_size
-        if width <= height:
-            resized = (resize, int(resize * height / width))
-        else:
-            resized = (int(resize * width / height), resize)
-        left, top = (int(round((side - crop) / 2.0)) for side in resized)
+        shorter = min(width, height)
+        resized = (int(resize * width / shorter), int(resize * height / shorter))
+        left, top = (round((side - crop) / 2.0) for side in resized)
         return cls(image_size, resized, (left, top, crop, crop))
 
     @property

@@ -107,9 +107,14 @@ class Dataset(Protocol):
         options: what was chosen with --dataset-option, as strings.
     """
 
-    name: str
-    version: str
-    options: Mapping[str, str]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def options(self) -> Mapping[str, str]: ...
 
     def samples(self, split: str) -> Sequence[PhraseSample]:
         """The samples of a split, in a fixed order. Raises UsageError for an unknown split."""
@@ -138,6 +143,7 @@ class MethodSettings:
     """Everything that decides a method's maps. None: the method does not have this setting.
 
     Attributes:
+        method: the method's registered name.
         weights: a packaged set's name or a folder.
         weights_version: fingerprint of the weights' files, from their card.
         sampling: sampling mode (paper, Appendix A).
@@ -149,8 +155,10 @@ class MethodSettings:
         bbm: Bimodal Bias Merging.
         seed: the run's seed.
         dataset: name of the data set at hand, for priors that keep a table for each.
+        device: where to compute ("cpu", "cuda", ...); it decides no number and is no part of a run's key.
     """
 
+    method: str
     weights: str | None = None
     weights_version: str | None = None
     sampling: str | None = None
@@ -162,6 +170,7 @@ class MethodSettings:
     bbm: str | None = None
     seed: int = 4200
     dataset: str | None = None
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +200,7 @@ class SampleRecord:
 
 
 def sample_id(image_id: str, category: str, phrase: str) -> str:
-    """The id of (image, category, phrase): readable, and safe as a file name."""
+    """The id of (image, category, phrase)."""
     digest = hashlib.sha256("\x1f".join((image_id, category, phrase)).encode()).hexdigest()[:12]
     return f"{image_id}-{digest}"
 

@@ -1,0 +1,21 @@
+"""The command line, `gtg-bench`: parsing only; every command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import typer
+
+from gtg_bench.benchmark.cli import data, ground, listing, run, train
+
+app = typer.Typer(
+    name="gtg-bench",
+    help="Which phrase-grounding method is better, by how much, and can that number be trusted?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run", help=run.HELP)(run.run)
+app.command("ground", help=ground.HELP)(ground.ground)
+app.command("list", help=listing.HELP)(listing.list_)
+app.command("train", help=train.HELP)(train.train)
+app.add_typer(data.app, name="data", help="Work with data sets.")

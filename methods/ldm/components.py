@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gtg_bench.benchmark.api.errors import DataError
+from gtg_bench.methods.ldm.cards import read_card
+from gtg_bench.methods.quiet import hush_libraries
 from gtg_bench.methods.text_encoders import load_text_encoder
 from gtg_bench.methods.text_encoders.base import TextEncoder
 
@@ -30,22 +30,9 @@ class LdmComponents:
         return int(self.unet.config.sample_size) * 2 ** (len(self.vae.config.block_out_channels) - 1)
 
 
-def read_card(folder: Path) -> dict[str, Any]:
-    """The card of a folder of weights. Raises DataError where there is none, or it is no JSON object."""
-    path = folder / "card.json"
-    try:
-        card = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise DataError(f"{folder} holds no weights: {path.name} is missing") from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}: {error}") from error
-    if not isinstance(card, dict):
-        raise DataError(f"{path}: a card is a JSON object")
-    return card
-
-
 def load_components(folder: Path, device: torch.device) -> LdmComponents:
     """Load what the folder's card names. Half-precision files are computed with in float32."""
+    hush_libraries()
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
     parts = read_card(folder)["components"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -43,7 +44,7 @@ class LdmMethod:
     def ground_batch(self, queries: Sequence[Query]) -> list[GroundingMap]:
         """One map a query; each query draws its noise from its own seed, so batches do not matter."""
         frames = [self._frame(query.image) for query in queries]
-        texts = [_cached(self._texts, query.text, lambda q=query: self._encode_text(q.text)) for query in queries]
+        texts = [_cached(self._texts, query.text, partial(self._encode_text, query.text)) for query in queries]
         states, weights = (torch.stack(part) for part in zip(*texts, strict=True))
         latents, noise = self._draw(queries, frames)
         means = MeanMaps(len(queries), (latents.shape[-2], latents.shape[-1]), self.components.device)
@@ -76,17 +77,17 @@ class LdmMethod:
         latents, noise = [], []
         for query, frame in zip(queries, frames, strict=True):
             key = fingerprint(query.image)
-            mean, std = _cached(self._posteriors, key, lambda q=query, f=frame: self._encode_image(f.apply(q.image)))
+            mean, std = _cached(self._posteriors, key, partial(self._encode_image, query.image, frame))
             generator = torch.Generator().manual_seed(query.seed)
             draws = torch.randn((2, len(self.timesteps), *mean.shape), generator=generator).to(mean.device)
             latents.append(mean + std * draws[0])
             noise.append(draws[1])
         return torch.stack(latents), torch.stack(noise)
 
-    def _encode_image(self, image: FloatArray) -> tuple[Tensor, Tensor]:
+    def _encode_image(self, image: FloatArray, frame: Frame) -> tuple[Tensor, Tensor]:
         """Mean and deviation [C, h, w] of the image's posterior, times the scaling factor."""
         vae = self.components.vae
-        pixels = torch.from_numpy(image).to(self.components.device) * 2 - 1
+        pixels = torch.from_numpy(frame.apply(image)).to(self.components.device) * 2 - 1
         posterior = vae.encode(pixels.expand(1, vae.config.in_channels, -1, -1)).latent_dist
         return posterior.mean[0] * vae.config.scaling_factor, posterior.std[0] * vae.config.scaling_factor
 

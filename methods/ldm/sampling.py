@@ -11,12 +11,6 @@ from torch import Tensor
 Forward = Callable[[Tensor, Tensor, Tensor], None]
 """(x_t [R, C, h, w], t int64 [R], sample int64 [R]): runs the conditional U-Net on rows of these samples."""
 
-SAMPLINGS = ("text", "cfg", "gt1-cfg", "gt-cfg")
-"""All modes of the paper, in its order."""
-
-BUILT = ("gt-cfg",)
-"""The modes that can be run."""
-
 
 def ddim_timesteps(scheduler: Any, steps: int, last_steps: int | None = None) -> Tensor:
     """int64 [last_steps]: the last (least noisy) timesteps of a DDIM schedule of `steps` steps."""
@@ -25,7 +19,9 @@ def ddim_timesteps(scheduler: Any, steps: int, last_steps: int | None = None) ->
     return timesteps if last_steps is None else timesteps[-last_steps:]
 
 
-def ground_truth(forward: Forward, scheduler: Any, timesteps: Tensor, latents: Tensor, noise: Tensor, rows: int) -> None:
+def ground_truth(
+    forward: Forward, scheduler: Any, timesteps: Tensor, latents: Tensor, noise: Tensor, rows: int
+) -> None:
     """GT + CFG: the image itself, freshly noised to every timestep (section 2.2, Appendix A).
 
     The U-Net's output is never used, so the steps are independent of one another, and neither the unconditional

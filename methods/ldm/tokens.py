@@ -13,11 +13,13 @@ from torch import Tensor
 TOKEN_CHOICES = ("lexical", "all")
 
 FUNCTION_WORDS = frozenset(
-    "a an the this that these those there here it its which who whose what some any no not nor neither either both "
-    "each all and or but if than then as so because while whereas though although without with within in into of on "
-    "onto over under above below at by for from to through throughout between among along across against about "
-    "around toward towards up down out off per via is are was were be been being am has have had do does did may "
-    "might can could will would shall should must very also only again further since after before during until".split()
+    """
+    a an the this that these those there here it its which who whose what some any no not nor neither either both
+    each all and or but if than then as so because while whereas though although without with within in into of on
+    onto over under above below at by for from to through throughout between among along across against about
+    around toward towards up down out off per via is are was were be been being am has have had do does did may
+    might can could will would shall should must very also only again further since after before during until
+    """.split()
 )
 """Closed-class English words: they carry no lexical meaning, and no place in an image corresponds to them."""
 

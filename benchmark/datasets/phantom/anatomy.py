@@ -104,7 +104,7 @@ class Chest:
         across = (self.x - _F(self.lung_axis(side) + side * shift)) / _F(p.lung_width)
         across = across / (_F(1) + _F(0.25) * np.maximum(self.y - _F(middle), _F(0)))
         above = np.maximum(_F(middle) - self.y, _F(0)) / _F(middle - p.lung_top)
-        return across * across + above * above
+        return np.asarray(across * across + above * above)
 
     def base(self, side: int) -> Field:
         """How far a pixel lies above the lung's lower border, in anatomical units."""
@@ -119,7 +119,7 @@ class Chest:
         a, b, x = a * growth, b * (0.5 + 0.5 * growth), x + 0.10 * (growth - 1)
         dy = (self.y - _F(y + 0.5 * self.inspiration)) / _F(b)
         dx = (self.x - _F(x) - _F(0.18) * (self.y - _F(y))) / _F(a)
-        return dx * dx + dy * dy
+        return np.asarray(dx * dx + dy * dy)
 
     def draw(self) -> Field:
         """The chest without findings, about [0, 1]."""

@@ -33,7 +33,7 @@ class PhantomDataset:
     name = "phantom"
     version = VERSION
 
-    def __init__(self, options: Mapping[str, str] | None = None) -> None:
+    def __init__(self, data_root: Path | None = None, options: Mapping[str, str] | None = None) -> None:
         self.options = dict(options or {})
         unknown = set(self.options) - {"seed"}
         if unknown:

@@ -123,9 +123,7 @@ def _fill(template: str, words: dict[str, str]) -> str:
     return re.sub(r"\[([^]]*)\]", part, template)
 
 
-def _words(
-    finding: Finding, side: str | None, zone: str | None, size: str | None, stream: Stream
-) -> dict[str, str]:
+def _words(finding: Finding, side: str | None, zone: str | None, size: str | None, stream: Stream) -> dict[str, str]:
     zone_word = stream.choice(_ZONE_WORDS[zone]) if zone else ""
     place = " ".join(filter(None, (side, zone_word)))
     if zone == "lower" and side and stream.chance(0.4):

@@ -100,9 +100,6 @@ def _statements(placed: list[tuple[Finding, tuple[Box, ...]]], stream: Stream) -
     return tuple(Statement(phrase, finding, boxes) for phrase, finding, boxes in made)
 
 
-
-
-
 def _sentence(phrase: str) -> str:
     return phrase if phrase.endswith(".") else phrase + "."
 
@@ -120,5 +117,3 @@ def _area(box: Box) -> float:
 def _shared(a: Box, b: Box) -> float:
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     return max(width, 0.0) * max(height, 0.0)
-
-

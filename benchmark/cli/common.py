@@ -1,0 +1,85 @@
+"""What the commands share: errors as one line, and options that several of them have."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from gtg_bench.benchmark.api.errors import GtgError, UsageError
+from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
+from gtg_bench.benchmark.spec import CONTROLS, SAMPLINGS
+
+P = ParamSpec("P")
+R = TypeVar("R")
+out = Console()
+err = Console(stderr=True, highlight=False)
+
+Sampling = StrEnum("Sampling", {name: name for name in SAMPLINGS})  # type: ignore[misc]
+Control = StrEnum("Control", {name: name for name in CONTROLS})  # type: ignore[misc]
+
+Plugins = Annotated[
+    list[Path] | None, typer.Option("--plugin", help="A Python file that registers methods; repeatable.")
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps ...")]
+
+
+def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn errors that a person can act on into one line and exit code 2, and Ctrl-C into a hint."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except GtgError as error:
+            err.print(f"[red]error:[/red] {escape(' '.join(str(error).split()))}", soft_wrap=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            err.print("interrupted: nothing computed is lost; the same command goes on from here")
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            os._exit(1)
+
+    return wrapped
+
+
+def load_plugins(paths: Sequence[Path] | None) -> None:
+    """Register the methods of plug-in files."""
+    for path in paths or ():
+        METHODS.load_plugin(path)
+
+
+def key_values(pairs: Sequence[str] | None) -> dict[str, str]:
+    """KEY=VALUE options as a dictionary. Raises UsageError for anything else, or a key given twice."""
+    found: dict[str, str] = {}
+    for pair in pairs or ():
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--dataset-option {pair!r} is not KEY=VALUE")
+        if key in found:
+            raise UsageError(f"--dataset-option {key} is given twice")
+        found[key] = value
+    return found
+
+
+def resolve_device(wanted: str, entry: MethodEntry) -> str:
+    """A device that torch knows. `auto` takes a GPU where there is one; methods without a model stay on the CPU."""
+    if wanted == "cpu" or entry.card.kind in ("prior", "baseline"):
+        return "cpu"
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=wanted)
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split()).partition(". ")[0]
+        raise UsageError(f"--device {wanted} cannot be used here ({reason}); try --device auto") from error
+    return wanted

@@ -1,0 +1,101 @@
+"""`gtg-bench list`."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.registry import METHODS
+from gtg_bench.benchmark.cli.common import Plugins, load_plugins, out, reports_errors
+from gtg_bench.benchmark.datasets import DATASETS
+from gtg_bench.benchmark.metrics import METRICS
+from gtg_bench.benchmark.spec import SAMPLINGS
+
+HELP = "List methods, data sets, sampling modes and metrics."
+Row = dict[str, str]
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    methods = "methods"
+    datasets = "datasets"
+    samplings = "samplings"
+    metrics = "metrics"
+
+
+@reports_errors
+def list_(
+    what: Annotated[Kind | None, typer.Argument(help="Leave it out for all.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    plugin: Plugins = None,
+) -> None:
+    """List what there is."""
+    load_plugins(plugin)
+    found = {kind.value: _ROWS[kind]() for kind in ([what] if what else Kind)}
+    if as_json:
+        typer.echo(json.dumps(found[what.value] if what else found, indent=1))
+        return
+    for title, rows in found.items():
+        _print(title, rows)
+
+
+def _print(title: str, rows: list[Row]) -> None:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for column in rows[0]:
+        table.add_column(column, no_wrap=column == "name")
+    for row in rows:
+        table.add_row(*row.values())
+    out.print(table)
+
+
+def _methods() -> list[Row]:
+    rows = []
+    for name in METHODS.names():
+        try:
+            entry = METHODS.get(name)
+        except UsageError as error:
+            rows.append({"name": name, "kind": "broken", "samplings": "", "summary": str(error), "training data": ""})
+            continue
+        card = entry.card
+        samplings = " ".join(entry.samplings)
+        rows.append(
+            {"name": name, "kind": card.kind, "samplings": samplings, "summary": card.summary}
+            | {"training data": card.training_data}
+        )
+    return rows
+
+
+def _datasets() -> list[Row]:
+    return [
+        {"name": name, "splits": " ".join(entry.splits), "options": entry.options, "summary": entry.summary}
+        | {"terms": entry.terms}
+        for name, entry in DATASETS.items()
+    ]
+
+
+def _samplings() -> list[Row]:
+    built = {mode for name in METHODS.names() for mode in METHODS.get(name).samplings}
+    meaning = {
+        "text": "from Gaussian noise, conditioned on the phrase",
+        "cfg": "from Gaussian noise, with classifier-free guidance",
+        "gt1-cfg": "the noised image in the first step only, then with guidance",
+        "gt-cfg": "the freshly noised image in every step",
+    }
+    return [
+        {"name": name, "meaning": meaning[name], "state": "ready" if name in built else "not built yet"}
+        for name in SAMPLINGS
+    ]
+
+
+def _metrics() -> list[Row]:
+    return [{"name": name, "meaning": metric.summary} for name, metric in METRICS.items()]
+
+
+_ROWS = {Kind.methods: _methods, Kind.datasets: _datasets, Kind.samplings: _samplings, Kind.metrics: _metrics}

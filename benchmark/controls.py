@@ -1,0 +1,81 @@
+"""Controls: the same run with one thing changed on purpose, to see what a method listens to.
+
+- neutral-phrase: the phrase names no finding. What is left is what the method finds without being told.
+- phrase-swap: a phrase of another category, from another image. A method that ignores the text keeps its numbers.
+- image-swap: the map is scored on the region of another patient's image whose phrase says as nearly the same
+  as there is. A method that ignores the image keeps its numbers.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.phrases import read_phrase
+from gtg_bench.benchmark.api.types import PhraseSample, seed_for
+
+NEUTRAL_PHRASE = "frontal chest radiograph"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is done for one sample.
+
+    Attributes:
+        sample: whose image the method gets, and under whose id the record is kept.
+        phrase: what the method is told.
+        scored_on: whose region counts.
+        others: other phrases' samples on the image of `scored_on`, for specificity.
+    """
+
+    sample: PhraseSample
+    phrase: str
+    scored_on: PhraseSample
+    others: tuple[PhraseSample, ...]
+
+
+def plan(samples: Sequence[PhraseSample], control: str) -> list[Trial]:
+    """One trial a sample, a function of the samples alone. Raises UsageError if a swap finds no partner."""
+    by_image: dict[str, list[PhraseSample]] = defaultdict(list)
+    for sample in samples:
+        by_image[sample.image_id].append(sample)
+    trials = []
+    for sample in samples:
+        phrase, scored_on = sample.phrase, sample
+        if control == "neutral-phrase":
+            phrase = NEUTRAL_PHRASE
+        elif control == "phrase-swap":
+            phrase = _other_category(sample, samples).phrase
+        elif control == "image-swap":
+            scored_on = _other_patient(sample, samples)
+        others = tuple(s for s in by_image[scored_on.image_id] if s.sample_id != scored_on.sample_id)
+        trials.append(Trial(sample, phrase, scored_on, others))
+    return trials
+
+
+def _other_category(sample: PhraseSample, samples: Sequence[PhraseSample]) -> PhraseSample:
+    partners = [s for s in samples if s.category != sample.category and s.image_id != sample.image_id]
+    return _pick(partners, sample, "phrase-swap needs another category in the split")
+
+
+def _other_patient(sample: PhraseSample, samples: Sequence[PhraseSample]) -> PhraseSample:
+    partners = [s for s in samples if s.patient_id != sample.patient_id]
+    said = read_phrase(sample.phrase)
+    likeness = [_likeness(sample, said.key, s) for s in partners]
+    best = max(likeness, default=(0,))
+    nearest = [s for s, value in zip(partners, likeness, strict=True) if value == best]
+    return _pick(nearest, sample, "image-swap needs another patient in the split")
+
+
+def _likeness(sample: PhraseSample, said: tuple[str | None, ...], other: PhraseSample) -> tuple[int, ...]:
+    facts = read_phrase(other.phrase).key
+    same = [a == b for a, b in zip(said, facts, strict=True)]
+    return (int(other.category == sample.category), int(other.phrase == sample.phrase), *map(int, same[1:]))
+
+
+def _pick(partners: Sequence[PhraseSample], sample: PhraseSample, needed: str) -> PhraseSample:
+    if not partners:
+        raise UsageError(f"--control {needed}; this one has none for sample {sample.sample_id}")
+    return partners[seed_for("control", sample.sample_id) % len(partners)]

@@ -1,0 +1,89 @@
+"""From a map to a binary mask: the mixture threshold, and carrying a mask to another frame.
+
+Source: paper, section 2.3 ("a Gaussian Mixture Model to the activation map"); the threshold's form, the 3x3 filter
+and the rounding after the resize follow the released code, number for number.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray, Frame
+
+
+def mixture_mask(values: FloatArray, random_state: int = 0) -> BoolArray:
+    """The mask of a map: above the middle of a two-component mixture, then filtered.
+
+    Args:
+        values: float32 [h, w], finite, any range, on the map's native grid. The mixture is fitted to every value of
+            this grid, so masks of the same map on a finer grid differ a little.
+        random_state: of the mixture's k-means start.
+
+    Returns:
+        bool [h, w], same frame and grid. A constant map separates nothing and gives an empty mask; an empty mask
+        also comes out where only scattered cells pass the threshold and the filter takes them away.
+    """
+    spread = np.asarray(values, dtype=np.float64)
+    low, high = spread.min(), spread.max()
+    if low == high:
+        return np.zeros(spread.shape, dtype=bool)
+    spread = (spread - low) / (high - low)
+    return mean_filtered(spread > mixture_threshold(spread, random_state))
+
+
+def mixture_threshold(values: NDArray[np.float64], random_state: int = 0) -> float:
+    """The mean of the two means of a Gaussian mixture.
+
+    Args:
+        values: float64 of any shape and frame, min-max normalised to [0, 1], at least two distinct values.
+        random_state: of the mixture's k-means start.
+
+    Returns:
+        The threshold, in [0, 1]; a value passes when it is greater.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # an unfinished fit is still the method's threshold
+        mixture = GaussianMixture(2, random_state=random_state).fit(values.reshape(-1, 1))
+    return float(mixture.means_.mean())
+
+
+def mean_filtered(mask: BoolArray) -> BoolArray:
+    """Each inner cell by the majority of its 3x3 neighbourhood (mean >= 0.5, so 5 of 9).
+
+    Args:
+        mask: bool [h, w], any frame.
+
+    Returns:
+        bool [h, w], a new array. The outermost rows and columns are left as they were (so is a grid without inner
+        cells), though they do count as neighbours.
+    """
+    filtered = mask.copy()
+    if min(mask.shape) >= 3:
+        neighbourhoods = np.lib.stride_tricks.sliding_window_view(mask, (3, 3))
+        filtered[1:-1, 1:-1] = neighbourhoods.mean(axis=(2, 3)) >= 0.5
+    return filtered
+
+
+def carried_mask(mask: BoolArray, frame: Frame, to: Frame) -> BoolArray:
+    """Carry a mask that spans one frame to another frame of the same image: bilinearly, then rounded.
+
+    Args:
+        mask: bool [h, w]; its cells divide the window of `frame` evenly.
+        frame: the frame that the mask spans.
+        to: the frame to carry it to.
+
+    Returns:
+        bool [H, W] of the size of `to`: more than 0.5 after the resize (exactly 0.5 rounds to the even 0), and
+        never true where `frame` does not cover the pixel.
+
+    Raises:
+        ValueError: the frames are of different images.
+    """
+    carried, covered = frame.carry(mask.astype(np.float32), to)
+    return (carried > 0.5) & covered

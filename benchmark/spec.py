@@ -1,0 +1,77 @@
+"""The complete description of a run: everything that decides its numbers, as canonical JSON with a key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, fields
+from typing import Any
+
+SAMPLINGS = ("text", "cfg", "gt1-cfg", "gt-cfg")
+"""The sampling modes of the paper (Appendix A), in its order."""
+
+CONTROLS = ("none", "neutral-phrase", "phrase-swap", "image-swap")
+"""What is changed to see what a method listens to; see `benchmark.controls`."""
+
+PROTOCOL = "gtg"
+"""The paper's protocol: shorter side to 512 and centre crop, mixture mask, means over samples."""
+
+FRAME = "crop512"
+SCHEMA = 1
+"""Changes when a field is added or the meaning of one changes: older runs then have other keys."""
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that decides a run's numbers.
+
+    Attributes:
+        dataset: name in the registry.
+        dataset_version: as the data set gives it.
+        dataset_options: `KEY=VALUE` pairs, sorted, joined by a space.
+        samples_sha256: of ids, phrases, boxes and sizes of the samples: another folder of the same name is
+            another run.
+        split: which samples.
+        limit: only the first so many samples; None takes all.
+        method: name in the registry.
+        code_sha256: of a plug-in file.
+        weights, weights_version, sampling, tokens, bbm, steps, last_steps, guidance, layers, seed: see
+            `api.types.MethodSettings`; None where the method has no such setting.
+        frame: where maps and regions are compared.
+        protocol: which metrics, masks and averages.
+        control: what is changed on purpose.
+        schema: of this description.
+    """
+
+    dataset: str
+    dataset_version: str
+    dataset_options: str
+    samples_sha256: str
+    split: str
+    limit: int | None
+    method: str
+    code_sha256: str | None
+    weights: str | None
+    weights_version: str | None
+    sampling: str | None
+    tokens: str | None
+    bbm: str | None
+    steps: int | None
+    last_steps: int | None
+    guidance: float | None
+    layers: str | None
+    seed: int
+    frame: str = FRAME
+    protocol: str = PROTOCOL
+    control: str = "none"
+    schema: int = SCHEMA
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @property
+    def key(self) -> str:
+        """12 hex digits: equal exactly when every field is."""
+        text = json.dumps(self.as_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]

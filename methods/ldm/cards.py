@@ -1,0 +1,23 @@
+"""Reading the cards that lie beside weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from gtg_bench.benchmark.api.errors import DataError
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card of a folder of weights. Raises DataError where there is none, or it is no JSON object."""
+    path = folder / "card.json"
+    try:
+        card = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise DataError(f"{folder} holds no weights: card.json is missing") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}: {error}") from error
+    if not isinstance(card, dict):
+        raise DataError(f"{path}: a card is a JSON object")
+    return card

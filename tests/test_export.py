@@ -1,0 +1,149 @@
+"""The phantom written in MS-CXR's layout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.types import sample_id
+from gtg_bench.benchmark.datasets.export import COLUMNS, STEM, export_mscxr
+from gtg_bench.benchmark.datasets.images import image_size, read_image
+from gtg_bench.benchmark.datasets.phantom import world
+from gtg_bench.benchmark.datasets.phantom.findings import Finding
+from gtg_bench.benchmark.datasets.tabular import box_from_xywh, read_table
+
+SMALL = {"train": (0, 3), "validate": (6000, 6002), "test": (6130, 6133)}
+Splits = dict[str, list[world.Study]]
+
+
+@pytest.fixture(scope="module")
+def studies() -> Splits:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world, "SPLITS", SMALL)
+        return {split: list(world.studies(0, split)) for split in SMALL}
+
+
+@pytest.fixture(scope="module")
+def target(studies: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("export") / "ms-cxr"
+    export_mscxr(studies, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def coco(target: Path) -> dict[str, Any]:
+    return json.loads((target / f"{STEM}.json").read_text(encoding="utf-8"))
+
+
+def everything(studies: Splits) -> list[world.Study]:
+    return [study for split in studies.values() for study in split]
+
+
+def test_csv_has_a_row_a_box(studies: Splits, target: Path) -> None:
+    read = read_table(target / f"{STEM}.csv", COLUMNS)
+    assert tuple(read.columns) == COLUMNS
+    wanted = [
+        (study.image_id, study.patient_id, split, s.finding.category, s.phrase, box)
+        for split, members in studies.items()
+        for study in members
+        for s in study.statements
+        for box in s.boxes
+    ]
+    boxes = [
+        box_from_xywh([float(value) for value in xywh], (128, 128), target, 0)
+        for xywh in read[["x", "y", "w", "h"]].values.tolist()
+    ]
+    names = ["dicom_id", "subject_id", "split", "category_name", "label_text"]
+    rows = [(*row, box) for row, box in zip(read[names].values.tolist(), boxes, strict=True)]
+    assert rows == wanted
+    assert set(read["image_width"]) == set(read["image_height"]) == {"128"}
+
+
+def test_samples_keep_their_ids(studies: Splits, target: Path) -> None:
+    read = read_table(target / f"{STEM}.csv", COLUMNS)
+    rows = read[["dicom_id", "category_name", "label_text"]].values.tolist()
+    wanted = {sample_id(s.image_id, t.finding.category, t.phrase) for s in everything(studies) for t in s.statements}
+    assert {sample_id(*row) for row in rows} == wanted
+
+
+def test_paths_and_pixels(studies: Splits, target: Path, coco: dict[str, Any]) -> None:
+    images = {Path(image["file_name"]).stem: image for image in coco["images"]}
+    assert list(images) == [study.image_id for study in everything(studies)]
+    for study in everything(studies):
+        image = images[study.image_id]
+        assert (target / image["path"]).is_file()
+        assert (image["width"], image["height"]) == image_size(target / image["path"]) == (128, 128)
+        np.testing.assert_array_equal(np.rint(read_image(target / image["path"]) * 255), study.pixels)
+    assert images["phantom0-p06130-0"]["path"] == "files/p06/p06130/s061300/phantom0-p06130-0.png"
+    files = [path for path in target.rglob("*") if path.is_file()]
+    assert len(files) == len(images) + 2  # nothing temporary is left
+
+
+def test_json_is_coco(studies: Splits, target: Path, coco: dict[str, Any]) -> None:
+    assert list(coco) == ["info", "licenses", "categories", "images", "annotations"]
+    for part in ("categories", "images", "annotations"):
+        assert [item["id"] for item in coco[part]] == list(range(1, len(coco[part]) + 1))
+    names = {item["id"]: item["name"] for item in coco["categories"]}
+    paths = {item["id"]: item["path"] for item in coco["images"]}
+    read = read_table(target / f"{STEM}.csv", COLUMNS)
+    rows = read[["path", "category_name", "label_text", "x", "y", "w", "h"]].values.tolist()
+    assert rows == [
+        [paths[a["image_id"]], names[a["category_id"]], a["label_text"], *map(str, a["bbox"])]
+        for a in coco["annotations"]
+    ]
+    assert all(a["area"] == a["bbox"][2] * a["bbox"][3] for a in coco["annotations"])
+
+
+def made_by_hand() -> world.Study:
+    """A study with a comma in its phrase and a box that is not on whole pixels."""
+    finding = next(s.finding for study in world.patient_studies(0, 1) for s in study.statements)
+    assert isinstance(finding, Finding)
+    statement = world.Statement('left, "small"', finding, ((1.0, 2.0, 4.0, 7.0), (0.5, 0.0, 1.0, 1.0)))
+    return world.Study("phantom0-p00001-0", "p00001", np.full((4, 8), 9, np.uint8), (statement,), "")
+
+
+def test_by_hand(tmp_path: Path) -> None:
+    study = made_by_hand()
+    empty = world.Study("phantom0-p00002-1", "p00002", study.pixels, (), "")
+    export_mscxr({"test": [study], "train": [empty]}, tmp_path)
+    category = study.statements[0].finding.category
+    path = "files/p00/p00001/s000010/phantom0-p00001-0.png"
+    start = f'phantom0-p00001-0,p00001,s000010,{path},{category},"left, ""small""",8,4'
+    text = (tmp_path / f"{STEM}.csv").read_text()
+    assert text.splitlines() == [",".join(COLUMNS), f"{start},1,2,3,5,test", f"{start},0.5,0,0.5,1,test"]
+    made = json.loads((tmp_path / f"{STEM}.json").read_text())
+    assert made["annotations"][0] == {
+        **{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 5], "label_text": 'left, "small"'},
+        **{"width": 8, "height": 4, "area": 15, "iscrowd": 0},
+    }
+    path = "files/p00/p00002/s000021/phantom0-p00002-1.png"
+    second = {"id": 2, "file_name": "phantom0-p00002-1.png", "path": path, "width": 8, "height": 4}
+    assert made["images"][1] == second
+    assert image_size(tmp_path / path) == (8, 4)
+
+
+def test_target_is_not_overwritten_unasked(tmp_path: Path) -> None:
+    studies = {"test": [made_by_hand()]}
+    (tmp_path / "note.txt").write_text("mine")
+    with pytest.raises(UsageError, match="is not empty"):
+        export_mscxr(studies, tmp_path)
+    with pytest.raises(UsageError, match="is a file"):
+        export_mscxr(studies, tmp_path / "note.txt", overwrite=True)
+    export_mscxr(studies, tmp_path, overwrite=True)
+    assert (tmp_path / "note.txt").read_text() == "mine"
+    assert (tmp_path / f"{STEM}.json").is_file()
+
+
+def test_an_export_that_breaks_off_has_no_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("PIL.Image.Image.save", full)
+    with pytest.raises(OSError, match="no space"):
+        export_mscxr({"test": [made_by_hand()]}, tmp_path / "out")
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
