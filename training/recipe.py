@@ -58,6 +58,15 @@ class DiffusionRecipe(_Strict):
     ema_decay: float = Field(0.9999, ge=0, lt=1, description="largest decay of the moving average")
 
 
+class EvaluationRecipe(_Strict):
+    """What is chosen on the validation split, and where the result is tested."""
+
+    steps: tuple[int, ...] = Field(description="numbers of DDIM steps to try on the validation split")
+    tolerance: float = Field(0.002, ge=0, description="an AUROC this near the best is as good: fewer steps win")
+    guidance: float = Field(16.0, ge=0, description="the card's guidance scale; it changes nothing in GT mode")
+    test_worlds: tuple[int, ...] = Field((0, 1), description="phantom worlds whose test splits are scored")
+
+
 class Recipe(_Strict):
     """All stages of the phantom's training."""
 
@@ -67,6 +76,7 @@ class Recipe(_Strict):
     autoencoder: AutoencoderRecipe
     text_encoders: dict[str, TextRecipe]
     unet: DiffusionRecipe
+    evaluation: EvaluationRecipe
     variants: dict[str, str] = Field(description="method name -> its text encoder's name in text_encoders")
 
 

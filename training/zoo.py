@@ -16,12 +16,14 @@ from diffusers import AutoencoderKL, DDIMScheduler
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset, load_studies
 from gtg_bench.benchmark.datasets.phantom.world import VERSION, Study
+from gtg_bench.methods.ldm.cards import read_card
 from gtg_bench.methods.text_encoders import load_text_encoder
 from gtg_bench.methods.text_encoders.base import TextEncoder
 from gtg_bench.training import text_encoders
 from gtg_bench.training.autoencoder import psnr, train_autoencoder
 from gtg_bench.training.cards import write_card
 from gtg_bench.training.diffusion import SCHEDULER, latent_pairs, train_unet
+from gtg_bench.training.evaluation import choose_defaults, test_results
 from gtg_bench.training.generic_captions import captioned_pictures
 from gtg_bench.training.loop import console
 from gtg_bench.training.priors import fit_table
@@ -53,8 +55,17 @@ class Zoo:
         if name not in self.recipe.variants:
             known = ", ".join(self.recipe.variants)
             raise UsageError(f"recipe {self.recipe.name} has no variant {name!r}; it has: {known}")
-        if self._done(name):
-            return self.out / name
+        if not self._done(name):
+            self._train_variant(name)
+        if "defaults" not in read_card(self.out / name):
+            choose_defaults(self.out / name, name, self.recipe.evaluation, self.recipe.train_world, self.out / "work")
+        return self.out / name
+
+    def evaluate(self, name: str, runs_dir: Path) -> None:
+        """Score a trained variant on the test split of the recipe's worlds, with every control, into its card."""
+        test_results(self.variant(name), name, self.recipe.evaluation.test_worlds, runs_dir)
+
+    def _train_variant(self, name: str) -> None:
         vae, encoder_name = self.autoencoder(), self.recipe.variants[name]
         encoder = self.text_encoder(encoder_name)
         cache = self._work("autoencoder") / f"latents-{self._fingerprint('autoencoder')}.safetensors"
@@ -65,7 +76,6 @@ class Zoo:
         DDIMScheduler(**SCHEDULER).save_pretrained(folder / "scheduler")
         components = {"vae": "../autoencoder", "text_encoder": f"../{encoder_name}"}
         self._card(folder, f"{name}, trained on the phantom", self.recipe.unet, curve, components=components)
-        return folder
 
     def autoencoder(self) -> AutoencoderKL:
         """The autoencoder, trained first if it is not there yet."""

@@ -19,6 +19,10 @@ def train(
         list[str] | None, typer.Option(help="A method of the recipe, or `priors`; repeatable. Default: everything.")
     ] = None,
     recipe: Annotated[str, typer.Option(help="A packaged recipe, or a YAML file.")] = "phantom",
+    evaluate: Annotated[
+        bool, typer.Option("--evaluate", help="Then score the test splits with every control, into the card.")
+    ] = False,
+    runs_dir: Annotated[Path, typer.Option(help="Where the records of --evaluate are kept.")] = Path("runs"),
     threads: Annotated[int | None, typer.Option(help="CPU threads; default: all cores.")] = None,
 ) -> None:
     """Train variants."""
@@ -34,4 +38,6 @@ def train(
     zoo = Zoo(chosen, to)
     for name in variant or [*chosen.variants, "priors"]:
         folder = zoo.priors() if name == "priors" else zoo.variant(name)
+        if evaluate and name != "priors":
+            zoo.evaluate(name, runs_dir)
         out.print(f"{name}: {folder}", soft_wrap=True)

@@ -1,0 +1,86 @@
+"""Leaderboards: means, counts, and what a second run does to the file."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from gtg_bench.benchmark import leaderboard
+from gtg_bench.benchmark.api import DataError, SampleRecord
+from gtg_bench.benchmark.spec import RunSpec
+
+SPEC = RunSpec(
+    dataset="d",
+    dataset_version="1",
+    dataset_options="",
+    samples_sha256="s",
+    split="test",
+    limit=None,
+    method="m",
+    code_sha256=None,
+    weights=None,
+    weights_version=None,
+    sampling=None,
+    tokens=None,
+    bbm=None,
+    steps=None,
+    last_steps=None,
+    guidance=16.0,
+    layers=None,
+    seed=4200,
+)
+RECORDS = [
+    SampleRecord("1", "i", "p", "A", "ok", {"miou": 0.5, "iou": 0.25, "top1": 1.0, "auroc": 0.75}),
+    SampleRecord("2", "i", "p", "A", "ok", {"miou": 0.25, "iou": 0.0, "top1": 0.0, "auroc": 0.5, "cnr": -1.5}),
+    SampleRecord("3", "j", "q", "B", "failed", {}, "no image"),
+    SampleRecord("4", "j", "q", "B", "unscorable", {}, "region fills the frame"),
+]
+NEEDED = (
+    "dataset dataset_version dataset_options split limit method weights sampling tokens bbm steps last_steps guidance "
+    "layers frame protocol control seed n_total n_ok n_unscorable n_failed miou iou cnr top1 auroc specificity run_key"
+).split()
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_means_are_over_ok_samples_where_the_metric_is_defined(tmp_path: Path) -> None:
+    row = leaderboard.update(tmp_path, SPEC, RECORDS)
+    assert (row["miou"], row["iou"], row["auroc"]) == ("0.37500", "0.12500", "0.62500")
+    assert (row["cnr"], row["n_cnr"], row["specificity"], row["n_specificity"]) == ("-1.50000", "1", "", "0")
+    assert [row[f"n_{name}"] for name in ("total", "ok", "unscorable", "failed")] == ["4", "2", "1", "1"]
+    assert (row["guidance"], row["limit"], row["run_key"]) == ("16", "", SPEC.key)
+
+
+def test_the_files_have_every_column_and_categories(tmp_path: Path) -> None:
+    leaderboard.update(tmp_path, SPEC, RECORDS)
+    assert set(NEEDED) <= set(rows(tmp_path / "d.csv")[0])
+    parts = rows(tmp_path / "d.by_category.csv")
+    assert [(row["category"], row["n_ok"], row["miou"]) for row in parts] == [("A", "2", "0.37500"), ("B", "0", "")]
+
+
+def test_a_repeated_run_rewrites_the_same_bytes_and_another_adds_a_row(tmp_path: Path) -> None:
+    leaderboard.update(tmp_path, SPEC, RECORDS)
+    before = (tmp_path / "d.csv").read_bytes()
+    leaderboard.update(tmp_path, SPEC, RECORDS)
+    assert (tmp_path / "d.csv").read_bytes() == before
+    other = dataclasses.replace(SPEC, control="phrase-swap")
+    leaderboard.update(tmp_path, other, RECORDS)
+    leaderboard.update(tmp_path, dataclasses.replace(SPEC, split="train"), RECORDS)
+    found = rows(tmp_path / "d.csv")
+    assert len(found) == 3
+    near = leaderboard.beside(tmp_path, found[0])
+    assert {row["control"] for row in near} == {"none", "phrase-swap"}
+    assert {row["split"] for row in near} == {"test"}
+
+
+def test_a_file_that_is_no_leaderboard_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match="no leaderboard"):
+        leaderboard.update(tmp_path, SPEC, RECORDS)
+    assert (tmp_path / "d.csv").read_text() == "a,b\n1,2\n"

@@ -1,0 +1,237 @@
+"""The phantom: the same on every machine and in every order, and as varied as its test split must be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.phrases import read_phrase
+from gtg_bench.benchmark.datasets.phantom import dataset, world
+from gtg_bench.benchmark.datasets.phantom.anatomy import SIZE
+from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset, load_studies
+from gtg_bench.benchmark.datasets.phantom.findings import CATEGORY_WEIGHTS, box_of
+from gtg_bench.benchmark.datasets.phantom.world import Statement, Study, patient_studies
+
+FROZEN = (*range(5), *range(6130, 6140))
+HASHES = {
+    ("1", 0): "55b5b61dbc7e33f20cd03c33d3f74b7d3ecf208440d83077233dd5aadf93cbd8",
+    ("1", 7): "66809a531ffe30f567632542be5d10dfe8c05940784942a6645125d9b7105eb6",
+}
+"""(version, seed) -> sha256 of the patients `FROZEN`: pixels or phrases that change need a new version."""
+
+SMALL = {"train": (0, 4), "validate": (6000, 6001), "test": (6130, 6133)}
+Pair = tuple[Study, Statement]
+
+
+@pytest.fixture(scope="module")
+def studies() -> list[Study]:
+    return [study for number in range(*world.SPLITS["test"]) for study in patient_studies(0, number)]
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Splits of a few patients, and an empty cache, whose folder it returns."""
+    for module in (world, dataset):
+        monkeypatch.setattr(module, "SPLITS", SMALL)
+    monkeypatch.setenv("GTG_BENCH_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def pairs(studies: Iterable[Study]) -> list[Pair]:
+    return [(study, statement) for study in studies for statement in study.statements]
+
+
+def notes(study: Study) -> list[object]:
+    """Everything of a study but its pixels."""
+    statements = [[s.phrase, asdict(s.finding), s.boxes] for s in study.statements]
+    return [study.image_id, study.patient_id, statements, study.report]
+
+
+def same(ours: list[Study], theirs: list[Study]) -> bool:
+    pixels = all(np.array_equal(a.pixels, b.pixels) for a, b in zip(ours, theirs, strict=True))
+    return pixels and [notes(study) for study in ours] == [notes(study) for study in theirs]
+
+
+def wording(pair: Pair) -> str:
+    return pair[1].phrase.lower().rstrip(".")
+
+
+# Bit identity
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_a_version_never_changes(seed: int) -> None:
+    digest = hashlib.sha256()
+    for study in (study for number in FROZEN for study in patient_studies(seed, number)):
+        digest.update(study.pixels.tobytes())
+        digest.update(json.dumps(notes(study)).encode())
+    assert digest.hexdigest() == HASHES[world.VERSION, seed], "give the phantom a new VERSION and hash"
+
+
+def test_a_patient_depends_on_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world, "SPLITS", SMALL)
+    for split, (first, last) in SMALL.items():
+        alone = {number: list(patient_studies(0, number)) for number in reversed(range(first, last))}
+        assert same(list(world.studies(0, split)), [study for number in sorted(alone) for study in alone[number]])
+
+
+def test_seeds_are_other_worlds() -> None:
+    ours, theirs = next(patient_studies(0, 3)), next(patient_studies(1, 3))
+    assert ours.image_id != theirs.image_id
+    assert not np.array_equal(ours.pixels, theirs.pixels)
+
+
+def test_splits_share_no_patient() -> None:
+    assert list(world.SPLITS) == ["train", "validate", "test"]
+    for ours, theirs in combinations(world.SPLITS.values(), 2):
+        assert not set(range(*ours)) & set(range(*theirs))
+
+
+# Findings and phrases of the test split
+
+
+def test_enough_pairs_and_enough_of_them_beside_another_finding(studies: list[Study]) -> None:
+    found = pairs(studies)
+    assert len(found) >= 300
+    assert sum(len(study.statements) > 1 for study, _ in found) >= len(found) / 3
+
+
+def test_images_and_patients_vary(studies: list[Study]) -> None:
+    images = Counter(study.patient_id for study in studies)
+    assert len(images) == 170
+    assert set(images.values()) == {1, 2, 3}
+    assert {len(study.statements) for study in studies} == {0, 1, 2, 3}
+    assert all(study.report for study in studies)
+    assert all(study.pixels.shape == (SIZE, SIZE) and study.pixels.dtype == np.uint8 for study in studies)
+    assert all(study.pixels.std() > 10 for study in studies)
+
+
+def test_all_findings_in_several_wordings(studies: list[Study]) -> None:
+    wordings = defaultdict(set)
+    for pair in pairs(studies):
+        wordings[pair[1].finding.category].add(wording(pair))
+    assert set(wordings) == set(CATEGORY_WEIGHTS)
+    assert min(map(len, wordings.values())) >= 8
+
+
+def test_phrases_say_what_is_there_or_say_nothing(studies: list[Study]) -> None:
+    for _, statement in pairs(studies):
+        said, finding = read_phrase(statement.phrase), statement.finding
+        assert said.category == finding.category
+        assert said.side in (None, finding.side)
+        assert said.size in (None, finding.size)
+        assert said.zone in (None, finding.zone) or "costophrenic" in statement.phrase
+
+
+def test_some_phrases_leave_out_side_zone_or_size(studies: list[Study]) -> None:
+    located = [s for _, s in pairs(studies) if s.finding.side and s.finding.zone]
+    said = [read_phrase(s.phrase) for s in located]
+    assert min(Counter((facts.side is None, facts.zone is None) for facts in said).values()) >= 10
+    assert sum(facts.size is None for facts in said) >= 50
+
+
+def test_the_same_finding_on_both_sides_is_told_apart_by_its_side(studies: list[Study]) -> None:
+    twins = 0
+    for study in studies:
+        for a, b in combinations(study.statements, 2):
+            if a.finding.category == b.finding.category:
+                twins += 1
+                assert {read_phrase(s.phrase).side for s in (a, b)} == {"left", "right"}
+                assert (a.boxes[0][0] > b.boxes[0][0]) == (a.finding.side == "left")  # as a radiologist sees it
+    assert twins >= 15
+
+
+def test_a_phrase_has_a_box_a_side(studies: list[Study]) -> None:
+    bilateral = [s for _, s in pairs(studies) if s.finding.side == "bilateral"]
+    assert len(bilateral) >= 10
+    assert all(len(s.boxes) == (2 if s.finding.side == "bilateral" else 1) for _, s in pairs(studies))
+
+
+def test_boxes_lie_in_the_image_and_are_not_tiny(studies: list[Study]) -> None:
+    boxes = np.array([box for _, statement in pairs(studies) for box in statement.boxes])
+    assert boxes.min() >= 0
+    assert boxes.max() <= SIZE
+    assert (boxes[:, 2:] - boxes[:, :2]).min() >= 4
+    assert (boxes == np.floor(boxes)).all()
+
+
+def test_the_box_of_a_mask() -> None:
+    mask = np.zeros((9, 9), dtype=bool)
+    assert box_of(mask) is None
+    mask[2, 1:5] = mask[2:6, 3] = True
+    assert box_of(mask) == (1, 2, 5, 6)
+    mask[5] = False
+    assert box_of(mask) is None
+
+
+def test_phrases_are_clean(studies: list[Study]) -> None:
+    for _, statement in pairs(studies):
+        assert not set(statement.phrase) & set("[]{}_")
+        assert " ".join(statement.phrase.split()) == statement.phrase
+        assert " ," not in statement.phrase
+        assert not statement.phrase.endswith((",", ".."))
+
+
+# The data set
+
+
+def test_samples_are_the_statements(small: Path) -> None:
+    phantom = PhantomDataset()
+    samples = phantom.samples("test")
+    found = pairs(study for number in range(*SMALL["test"]) for study in patient_studies(0, number))
+    assert [(s.image_id, s.patient_id, s.phrase, s.category, s.boxes) for s in samples] == [
+        (study.image_id, study.patient_id, s.phrase, s.finding.category, s.boxes) for study, s in found
+    ]
+    assert all(sample.image_size == (SIZE, SIZE) and sample.image_path is None for sample in samples)
+    image = phantom.image(samples[0])
+    assert image.dtype == np.float32
+    assert (image * 255).round().astype(np.uint8).tolist() == found[0][0].pixels.tolist()
+    assert image.min() >= 0
+    assert image.max() <= 1
+
+
+def test_sample_ids_are_unique(studies: list[Study]) -> None:
+    ids = [dataset._sample(study, statement).sample_id for study, statement in pairs(studies)]
+    assert len(set(ids)) == len(ids)
+
+
+def test_the_cache_gives_back_what_was_made(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = load_studies(5, "train")
+    monkeypatch.delattr(dataset, "generate")
+    read = load_studies(5, "train")
+    assert same(made, read)
+    assert same(read, [study for number in range(4) for study in patient_studies(5, number)])
+    assert read[0].statements == made[0].statements
+    assert [path.name for path in (small / "phantom").glob("*.npz")] == ["v1-seed5-train.npz"]
+
+
+def test_many_processes_make_the_same_studies(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = dataset.generate(0, "train")
+    monkeypatch.setattr(dataset, "_PARALLEL_FROM", 1)
+    monkeypatch.setattr(dataset, "_CHUNK", 3)
+    assert same(dataset.generate(0, "train"), alone)
+
+
+def test_unknown_options_and_splits_are_refused(small: Path) -> None:
+    with pytest.raises(UsageError, match="no option 'size'; it has: seed"):
+        PhantomDataset(options={"size": "3", "seed": "1"})
+    for seed in ("-1", "1.5", "", "one"):
+        with pytest.raises(UsageError, match="seed must be a whole number"):
+            PhantomDataset(options={"seed": seed})
+    with pytest.raises(UsageError, match="no split 'val'; it has: train, validate, test"):
+        PhantomDataset().samples("val")
+
+
+@pytest.mark.xfail(strict=True, raises=ValueError, reason="a digit for str.isdigit that int() refuses")
+def test_a_superscript_is_no_seed() -> None:
+    with pytest.raises(UsageError, match="seed must be a whole number"):
+        PhantomDataset(options={"seed": "²"})
