@@ -76,6 +76,7 @@ def _likeness(sample: PhraseSample, said: tuple[str | None, ...], other: PhraseS
 
 
 def _pick(partners: Sequence[PhraseSample], sample: PhraseSample, needed: str) -> PhraseSample:
+    """One partner, by chance but whatever their order."""
     if not partners:
         raise UsageError(f"--control {needed}; this one has none for sample {sample.sample_id}")
-    return partners[seed_for("control", sample.sample_id) % len(partners)]
+    return min(partners, key=lambda partner: seed_for("control", sample.sample_id, partner.sample_id))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.benchmark.api.geometry import Frame
 from gtg_bench.benchmark.api.types import GroundingMap
 from gtg_bench.benchmark.paths import atomic
@@ -26,8 +27,11 @@ class MapStore:
             np.savez(part, values=grounding.values, frame=numbers)
 
     def load(self, sample_id: str) -> GroundingMap:
-        """A kept map. Raises FileNotFoundError if there is none."""
-        with np.load(self._path(sample_id)) as archive:
+        """A kept map. Raises DataError if there is none."""
+        path = self._path(sample_id)
+        if not path.exists():
+            raise DataError(f"{self.folder} holds no map of sample {sample_id}; is it a run of the same samples?")
+        with np.load(path) as archive:
             values, n = archive["values"], [int(number) for number in archive["frame"]]
         return GroundingMap(values, Frame((n[0], n[1]), (n[2], n[3]), (n[4], n[5], n[6], n[7])))
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -16,6 +21,7 @@ from gtg_bench.benchmark.api.types import Box, GroundingMap
 from gtg_bench.benchmark.paths import atomic
 
 _INCHES = 5.2
+_COLOURS = "inferno"
 _FOOTNOTE = "Not for diagnosis."
 
 
@@ -23,6 +29,50 @@ def map_on_image(grounding: GroundingMap) -> FloatArray:
     """The map in the image's own pixels, float32 [H, W]; NaN where the method's frame does not cover."""
     values, covered = grounding.frame.carry(grounding.values, Frame.original(grounding.frame.image_size))
     return np.where(covered, values, np.float32(np.nan)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture of a sheet: image float32 [H, W] in [0, 1], boxes in its pixels, and a map if there is one."""
+
+    image: FloatArray
+    title: str
+    boxes: Sequence[Box] = ()
+    grounding: GroundingMap | None = None
+
+
+def draw_sheet(tiles: Sequence[Tile], path: Path, columns: int = 4) -> None:
+    """Write a sheet of pictures with boxes and phrases, and with maps where there are some."""
+    rows = -(-len(tiles) // columns)
+    figure = Figure(figsize=(2.6 * columns, 2.95 * rows), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, tile in zip_longest(figure.subplots(rows, columns, squeeze=False).flat, tiles):
+        axes.set_axis_off()
+        if tile is None:
+            continue
+        axes.imshow(tile.image, cmap="gray", vmin=0, vmax=1, interpolation="bilinear")
+        if tile.grounding is not None:
+            scaled = _scaled(map_on_image(tile.grounding))
+            axes.imshow(scaled, cmap=_COLOURS, vmin=0, vmax=1, alpha=_alpha(scaled), interpolation="bilinear")
+        _outline(axes, tile.boxes)
+        axes.set_title("\n".join(textwrap.wrap(tile.title, 38)), fontsize=7)
+    with atomic(path) as part:
+        figure.savefig(part)
+
+
+def _scaled(heat: FloatArray) -> FloatArray:
+    """Min-max scaled to [0, 1]; NaN stays NaN, a constant map is 0."""
+    low, high = np.nanmin(heat), np.nanmax(heat)
+    return (heat - low) / ((high - low) or 1)
+
+
+def _alpha(scaled: FloatArray) -> FloatArray:
+    return np.nan_to_num(0.15 + 0.45 * scaled)
+
+
+def _outline(axes: Axes, boxes: Sequence[Box]) -> None:
+    for x0, y0, x1, y1 in boxes:
+        axes.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor="white", linewidth=1.4))
 
 
 def draw_overlay(
@@ -38,23 +88,17 @@ def draw_overlay(
         boxes: float xyxy in image pixels, drawn in white.
         note: small print below the picture.
     """
-    heat = map_on_image(grounding)
-    low, high = float(np.nanmin(heat)), float(np.nanmax(heat))
-    scaled = (heat - low) / ((high - low) or 1.0)
+    scaled = _scaled(map_on_image(grounding))
     height, width = image.shape
     figure = Figure(figsize=(_INCHES + 1.0, _INCHES * height / width + 1.1), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="bilinear")
-    alpha = np.nan_to_num(0.15 + 0.45 * scaled)
-    shown = axes.imshow(scaled, cmap="inferno", vmin=0, vmax=1, alpha=alpha, interpolation="bilinear")
-    for x0, y0, x1, y1 in boxes:
-        axes.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor="white", linewidth=1.6))
+    axes.imshow(scaled, cmap=_COLOURS, vmin=0, vmax=1, alpha=_alpha(scaled), interpolation="bilinear")
+    _outline(axes, boxes)
     axes.set_axis_off()
     axes.set_title("\n".join(textwrap.wrap(title, 60)), fontsize=10)
-    shown.set_alpha(None)
-    bar = figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.02)
-    shown.set_alpha(alpha)
+    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), _COLOURS), ax=axes, fraction=0.046, pad=0.02)
     bar.set_label("relevance, scaled to this image", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     figure.supxlabel("\n".join(textwrap.wrap(f"{note} {_FOOTNOTE}".strip(), 90)), fontsize=7, color="dimgray")

@@ -7,7 +7,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 from threadpoolctl import ThreadpoolController
@@ -140,11 +140,7 @@ def _spec(
 
 def _digest(trials: Sequence[Trial]) -> str:
     """sha256 of what is scored: ids, phrases, categories, boxes and sizes, in order."""
-    parts = [
-        [s.sample_id, s.image_id, s.patient_id, t.phrase, s.category, s.image_size, t.scored_on.boxes]
-        for t in trials
-        for s in (t.sample,)
-    ]
+    parts = [[t.phrase, *astuple(t.sample)[:3], t.sample.image_size, t.scored_on.boxes] for t in trials]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -6,7 +6,7 @@ from gtg_bench.benchmark.api.registry import MethodEntry
 from gtg_bench.benchmark.api.types import MethodCard
 from gtg_bench.methods.ldm.modes import BUILT
 
-_GTG = "Nützel, Dombrowski, Kainz: Generate to Ground (2025)"
+_GTG = "Nützel, Dombrowski, Kainz: Generate to Ground"
 _TRAINED_ON_PHANTOM = "phantom, training split (weights `phantom`)"
 _BASELINES = "gtg_bench.methods.baselines"
 _LDM = "gtg_bench.methods.ldm.build"

@@ -135,10 +135,10 @@ def test_partners_do_not_depend_on_the_order_of_samples(control: str) -> None:
 
 def test_a_swap_without_partner_says_so() -> None:
     one_category = [sample("p1-a-0", "left effusion"), sample("p2-a-0", "right effusion")]
-    with pytest.raises(UsageError, match="--control phrase-swap needs another category .* for sample p1-a-0"):
+    with pytest.raises(UsageError, match=r"--control phrase-swap needs another category .* for sample p1-a-0"):
         plan(one_category, "phrase-swap")
     one_patient = [sample("p1-a-0", "left effusion"), sample("p1-b-0", "left effusion")]
-    with pytest.raises(UsageError, match="--control image-swap needs another patient .* for sample p1-a-0"):
+    with pytest.raises(UsageError, match=r"--control image-swap needs another patient .* for sample p1-a-0"):
         plan(one_patient, "image-swap")
     one_image = [sample("p1-a-0", "left effusion"), sample("p1-a-1", "left pneumonia")]
     with pytest.raises(UsageError, match="phrase-swap"):

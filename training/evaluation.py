@@ -30,7 +30,7 @@ def choose_defaults(folder: Path, name: str, recipe: EvaluationRecipe, world: in
     console.print(f"{name}: {chosen} steps chosen on the validation split")
 
 
-def test_results(folder: Path, name: str, worlds: Sequence[int], runs_dir: Path) -> None:
+def score_test_splits(folder: Path, name: str, worlds: Sequence[int], runs_dir: Path) -> None:
     """Score the test split of some worlds, plain and with every control; write the table into the card."""
     table = []
     for world in worlds:

@@ -23,7 +23,7 @@ from gtg_bench.training import text_encoders
 from gtg_bench.training.autoencoder import psnr, train_autoencoder
 from gtg_bench.training.cards import write_card
 from gtg_bench.training.diffusion import SCHEDULER, latent_pairs, train_unet
-from gtg_bench.training.evaluation import choose_defaults, test_results
+from gtg_bench.training.evaluation import choose_defaults, score_test_splits
 from gtg_bench.training.generic_captions import captioned_pictures
 from gtg_bench.training.loop import console
 from gtg_bench.training.priors import fit_table
@@ -63,7 +63,7 @@ class Zoo:
 
     def evaluate(self, name: str, runs_dir: Path) -> None:
         """Score a trained variant on the test split of the recipe's worlds, with every control, into its card."""
-        test_results(self.variant(name), name, self.recipe.evaluation.test_worlds, runs_dir)
+        score_test_splits(self.variant(name), name, self.recipe.evaluation.test_worlds, runs_dir)
 
     def _train_variant(self, name: str) -> None:
         vae, encoder_name = self.autoencoder(), self.recipe.variants[name]

@@ -2,7 +2,7 @@
 
 from gtg_bench.benchmark.api.errors import DataError, GtgError, SampleError, UsageError
 from gtg_bench.benchmark.api.geometry import Frame, boxes_to_mask
-from gtg_bench.benchmark.api.registry import METHODS, MethodEntry, register_method
+from gtg_bench.benchmark.api.registry import METHODS, MethodEntry, load_method, register_method
 from gtg_bench.benchmark.api.types import (
     GroundingMap,
     Method,
@@ -29,5 +29,6 @@ __all__ = [
     "SampleRecord",
     "UsageError",
     "boxes_to_mask",
+    "load_method",
     "register_method",
 ]

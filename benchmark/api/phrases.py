@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 _CATEGORIES = (
     ("Pneumothorax", r"pneumothora(x|ces)"),
@@ -47,6 +48,7 @@ class PhraseFacts:
         return self.category, self.side, self.zone, self.size
 
 
+@lru_cache(maxsize=65536)
 def read_phrase(phrase: str) -> PhraseFacts:
     """Read a phrase. Of several findings, sizes or zones the first in the tables above counts."""
     text = phrase.lower()

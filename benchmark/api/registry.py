@@ -123,6 +123,17 @@ METHODS = MethodRegistry()
 """The registry that the command line uses."""
 
 
+def load_method(name: str, **settings: Any) -> Method:
+    """A method ready to ground; `settings` are fields of `MethodSettings`, the rest comes from the weights' card.
+
+    Example:
+        >>> method = load_method("cxrbert-ldm", steps=8)
+        >>> grounding = method.ground(image, "small left apical pneumothorax")
+    """
+    entry = METHODS.get(name)
+    return entry.built(entry.completed(MethodSettings(name, **settings)))
+
+
 def register_method(name: str, card: MethodCard | None = None) -> Callable[[Build], Build]:
     """Decorator: register a class or function that makes a method from `MethodSettings`.
 

@@ -33,9 +33,10 @@ def weights_folder(name: str, weights: str) -> Path:
 
 def complete(wanted: MethodSettings) -> MethodSettings:
     """Fill what the user left open from the weights' card, and refuse what cannot be run."""
-    if wanted.sampling not in BUILT:
+    sampling = wanted.sampling or BUILT[-1]
+    if sampling not in BUILT:
         raise UsageError(
-            f"--sampling {wanted.sampling} is not built yet for {wanted.method}; it runs: {', '.join(BUILT)} "
+            f"--sampling {sampling} is not built yet for {wanted.method}; it runs: {', '.join(BUILT)} "
             "(nothing is approximated by another mode)"
         )
     weights = wanted.weights or "phantom"
@@ -49,6 +50,7 @@ def complete(wanted: MethodSettings) -> MethodSettings:
         raise UsageError(f"--last-steps must lie between 1 and --steps ({steps}), not {wanted.last_steps}")
     return replace(
         wanted,
+        sampling=sampling,
         weights=weights if weights == "phantom" else str(folder.resolve()),
         weights_version=fingerprint(folder),
         steps=steps,
