@@ -72,7 +72,15 @@ def _other_patient(sample: PhraseSample, samples: Sequence[PhraseSample]) -> Phr
 def _likeness(sample: PhraseSample, said: tuple[str | None, ...], other: PhraseSample) -> tuple[int, ...]:
     facts = read_phrase(other.phrase).key
     same = [a == b for a, b in zip(said, facts, strict=True)]
-    return (int(other.category == sample.category), int(other.phrase == sample.phrase), *map(int, same[1:]))
+    return (
+        int(other.category == sample.category),
+        int(_plain(other.phrase) == _plain(sample.phrase)),
+        *map(int, same[1:]),
+    )
+
+
+def _plain(phrase: str) -> str:
+    return phrase.lower().rstrip(". ")
 
 
 def _pick(partners: Sequence[PhraseSample], sample: PhraseSample, needed: str) -> PhraseSample:

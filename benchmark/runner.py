@@ -123,7 +123,7 @@ def _spec(
         split=request.split,
         limit=request.limit,
         method=request.method,
-        code_sha256=entry.code_sha256,
+        code=entry.code,
         weights=settings.weights,
         weights_version=settings.weights_version,
         sampling=settings.sampling,
@@ -139,8 +139,11 @@ def _spec(
 
 
 def _digest(trials: Sequence[Trial]) -> str:
-    """sha256 of what is scored: ids, phrases, categories, boxes and sizes, in order."""
-    parts = [[t.phrase, *astuple(t.sample)[:3], t.sample.image_size, t.scored_on.boxes] for t in trials]
+    """sha256 of what is scored: phrases, ids, sizes, regions and other regions, in order."""
+    parts = [
+        [t.phrase, *astuple(t.sample)[:3], t.sample.image_size, t.scored_on.boxes, [s.boxes for s in t.others]]
+        for t in trials
+    ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

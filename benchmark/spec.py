@@ -34,7 +34,7 @@ class RunSpec:
         split: which samples.
         limit: only the first so many samples; None takes all.
         method: name in the registry.
-        code_sha256: of a plug-in file.
+        code: of a plug-in, see `api.registry.MethodEntry`.
         weights, weights_version, sampling, tokens, bbm, steps, last_steps, guidance, layers, seed: see
             `api.types.MethodSettings`; None where the method has no such setting.
         frame: where maps and regions are compared.
@@ -50,7 +50,7 @@ class RunSpec:
     split: str
     limit: int | None
     method: str
-    code_sha256: str | None
+    code: str | None
     weights: str | None
     weights_version: str | None
     sampling: str | None
@@ -68,7 +68,8 @@ class RunSpec:
 
     def as_json(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return values | {"guidance": None if self.guidance is None else float(self.guidance)}
 
     @property
     def key(self) -> str:

@@ -56,7 +56,9 @@ def fit(samples: Iterable[PhraseSample], images: Iterable[FloatArray]) -> tuple[
         for key in {_general(facts, known) for known in range(5)}:
             sums[key] = sums.get(key, np.zeros((GRID, GRID))) + mask
             counts[key] = counts.get(key, 0) + 1
-    maps = {key: (sums[key] / counts[key]).astype(np.float32) for key in sums if counts[key] >= MIN_COUNT}
+    maps = {
+        key: (sums[key] / counts[key]).astype(np.float32) for key in sums if counts[key] >= MIN_COUNT or not any(key)
+    }
     total, number = np.zeros(1), 0
     for image in images:
         total, number = total + image, number + 1

@@ -109,7 +109,6 @@ def test_without_any_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         priors.load("phantom")
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="MIN_COUNT also drops the key of all boxes")
 def test_a_tiny_training_split_still_has_the_key_of_all_boxes() -> None:
     maps, mean_image = priors.fit(SAMPLES[: MIN_COUNT - 1], [np.zeros((2, 2))])
     PriorTable(maps, mean_image, "").lookup(read_phrase("left effusion"), 4)

@@ -57,7 +57,7 @@ class Frame:
         width, height = image_size
         shorter = min(width, height)
         resized = (int(resize * width / shorter), int(resize * height / shorter))
-        left, top = (round((side - crop) / 2.0) for side in resized)
+        left, top = (-((crop - side) // 2) if crop > side else round((side - crop) / 2) for side in resized)
         return cls(image_size, resized, (left, top, crop, crop))
 
     @property

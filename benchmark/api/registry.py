@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ class MethodEntry:
         samplings: the sampling modes it knows; empty for a method that does not sample.
         complete: fills the settings that the user left open, and refuses what cannot be; a callable or
             "module:attribute". None: the method has no settings.
-        code_sha256: of a plug-in file, so that an edited plug-in is another run.
+        code: version of code that is not packaged here: a plug-in file's sha256, or a package and its version.
     """
 
     name: str
@@ -45,7 +45,7 @@ class MethodEntry:
     card: MethodCard
     samplings: tuple[str, ...] = ()
     complete: Callable[[MethodSettings], MethodSettings] | str | None = None
-    code_sha256: str | None = None
+    code: str | None = None
 
     def completed(self, wanted: MethodSettings) -> MethodSettings:
         """The settings with which the method will run."""
@@ -80,8 +80,19 @@ class MethodRegistry:
             if name in known:
                 return known[name]
         if name in (points := self._entry_points()):
-            return _entry_of(name, _load_entry_point(points[name]))
+            found = _entry_of(name, _load_entry_point(points[name]))
+            return replace(found, code=_package(points[name]))
         raise UsageError(unknown("method", name, self.names()))
+
+    def entries(self) -> list[MethodEntry]:
+        """All entries but those of packages that cannot be imported."""
+        found = []
+        for name in self.names():
+            try:
+                found.append(self.get(name))
+            except UsageError:
+                continue
+        return found
 
     def register(self, entry: MethodEntry) -> None:
         """Add a method. Raises UsageError if its name is taken."""
@@ -91,25 +102,27 @@ class MethodRegistry:
 
     def load_plugin(self, path: Path) -> list[str]:
         """Run a plug-in file, which registers methods with `register_method`; return their names."""
-        before = set(self._registered)
+        before = list(self._registered)
         digest = hashlib.sha256(_read_plugin(path)).hexdigest()
         name = f"gtg_bench_plugin_{digest[:12]}"
         spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
+        if spec is None or spec.loader is None:
+            raise UsageError(f"plug-in {path} is no Python file; its name must end in .py")
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
             spec.loader.exec_module(module)
-        except UsageError:
-            raise
         except Exception as error:
+            del sys.modules[name]
+            self._registered = {key: self._registered[key] for key in before}
+            if isinstance(error, UsageError):
+                raise
             raise UsageError(f"plug-in {path} fails on import: {type(error).__name__}: {error}") from error
         added = [key for key in self._registered if key not in before]
         if not added:
             raise UsageError(f"plug-in {path} registers no method; decorate one with @register_method(NAME)")
         for key in added:
-            object.__setattr__(self._registered[key], "code_sha256", digest)
+            self._registered[key] = replace(self._registered[key], code=digest)
         return added
 
     def _packaged(self) -> Iterable[MethodEntry]:
@@ -170,8 +183,12 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 def _entry_of(name: str, found: Any, card: MethodCard | None = None) -> MethodEntry:
     if isinstance(found, MethodEntry):
         return found
-    summary = (getattr(found, "__doc__", None) or "a plug-in").strip().splitlines()[0]
+    summary = ((getattr(found, "__doc__", None) or "").strip() or "a plug-in").splitlines()[0]
     return MethodEntry(name, found, card or MethodCard(summary=summary, kind="plug-in"))
+
+
+def _package(point: EntryPoint) -> str | None:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else None
 
 
 def _load_entry_point(point: EntryPoint) -> Any:

@@ -49,7 +49,7 @@ def _print(title: str, rows: list[Row]) -> None:
 
     table = Table(title=title, title_justify="left")
     for column in rows[0]:
-        table.add_column(column, no_wrap=column == "name")
+        table.add_column(column, no_wrap=column == "name", overflow="fold")
     for row in rows:
         table.add_row(*row.values())
     out.print(table)
@@ -81,7 +81,7 @@ def _datasets() -> list[Row]:
 
 
 def _samplings() -> list[Row]:
-    built = {mode for name in METHODS.names() for mode in METHODS.get(name).samplings}
+    built = {mode for entry in METHODS.entries() for mode in entry.samplings}
     meaning = {
         "text": "from Gaussian noise, conditioned on the phrase",
         "cfg": "from Gaussian noise, with classifier-free guidance",

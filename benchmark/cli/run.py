@@ -128,8 +128,7 @@ def _show(folder: Path, rows: list[dict[str, str]]) -> None:
     from gtg_bench.benchmark.api.registry import METHODS
     from gtg_bench.benchmark.tables import comparison
 
-    names = METHODS.names()
-    priors = [name for name in names if METHODS.get(name).card.kind in ("prior", "baseline")] if names else []
+    priors = [entry.name for entry in METHODS.entries() if entry.card.kind in ("prior", "baseline")]
     out.print(comparison(leaderboard.beside(folder, rows[0]), rows, priors))
     if any(row["weights"] == "phantom" for row in rows):
         out.print("Weights `phantom` were trained on the phantom alone: not a published model, not a diagnostic tool.")

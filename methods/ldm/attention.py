@@ -78,11 +78,15 @@ class AttentionCapture:
         """
         self.weights = weights.transpose(1, 2)
         self.size = (latents.shape[-2], latents.shape[-1])
-        return self.unet(latents, timesteps, states).sample
+        try:
+            return self.unet(latents, timesteps, states).sample
+        finally:
+            self.weights = None
 
     def receive(self, layer: str, probabilities: Tensor, heads: int) -> None:
-        """Reduce [B * heads, hw, L] to [B, K, h, w] and hand it on."""
-        assert self.weights is not None, "maps arise only inside forward()"
+        """Reduce [B * heads, hw, L] to [B, K, h, w] and hand it on; outside of `forward` nobody wants maps."""
+        if self.weights is None:
+            return
         batch, pixels, tokens = len(self.weights), probabilities.shape[1], probabilities.shape[2]
         by_head = probabilities.view(batch, heads, pixels, tokens).float()
         maps = torch.matmul(by_head, self.weights[:, None]).mean(1).transpose(1, 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import TypeVar
 
 import numpy as np
@@ -17,7 +17,7 @@ from gtg_bench.benchmark.api.types import GroundingMap, MethodSettings, Query, f
 from gtg_bench.methods.ldm.attention import AttentionCapture
 from gtg_bench.methods.ldm.components import LdmComponents
 from gtg_bench.methods.ldm.reduction import MeanMaps
-from gtg_bench.methods.ldm.sampling import ddim_timesteps, ground_truth
+from gtg_bench.methods.ldm.sampling import Forward, Predict, ddim_timesteps, denoise, first_latent, ground_truth
 from gtg_bench.methods.ldm.tokens import choose_tokens
 
 T = TypeVar("T")
@@ -32,7 +32,9 @@ class LdmMethod:
         self.components = components
         self.settings = settings
         self.rows = rows
-        self.timesteps = ddim_timesteps(components.scheduler, settings.steps or 50, settings.last_steps)
+        self.mode = settings.sampling or "gt-cfg"
+        self.timesteps = ddim_timesteps(components.scheduler, settings.steps or 50)
+        self.kept = settings.last_steps or len(self.timesteps)
         self._texts: OrderedDict[Hashable, tuple[Tensor, Tensor]] = OrderedDict()
         self._posteriors: OrderedDict[Hashable, tuple[Tensor, Tensor]] = OrderedDict()
 
@@ -46,18 +48,36 @@ class LdmMethod:
         frames = [self._frame(query.image) for query in queries]
         texts = [_cached(self._texts, query.text, partial(self._encode_text, query.text)) for query in queries]
         states, weights = (torch.stack(part) for part in zip(*texts, strict=True))
-        latents, noise = self._draw(queries, frames)
+        latents, noise = self._draw(queries, frames, draws=self.kept if self.mode == "gt-cfg" else 1)
         means = MeanMaps(len(queries), (latents.shape[-2], latents.shape[-1]), self.components.device)
         capture = AttentionCapture(self.components.unet, means.add)
 
-        def forward(x_t: Tensor, t: Tensor, sample: Tensor) -> None:
+        def forward(x_t: Tensor, t: Tensor, sample: Tensor) -> Tensor:
             means.rows = sample
-            capture.forward(x_t, t, states[sample], weights[sample][:, None])
+            return capture.forward(x_t, t, states[sample], weights[sample][:, None])
+
+        def predict(x_t: Tensor, t: Tensor, conditional: bool) -> Tensor:
+            return self.components.unet(x_t, t, states if conditional else self.empty.expand_as(states)).sample
 
         with capture.open():
-            ground_truth(forward, self.components.scheduler, self.timesteps, latents, noise, self.rows)
+            self._sample(forward, predict, latents, noise)
         maps = means.mean()[:, 0].cpu().numpy()
         return [GroundingMap(np.ascontiguousarray(values), frame) for values, frame in zip(maps, frames, strict=True)]
+
+    def _sample(self, forward: Forward, predict: Predict, latents: Tensor, noise: Tensor) -> None:
+        """Run the sampling mode (Appendix A); latents and noise [B, draws, C, h, w]."""
+        scheduler = self.components.scheduler
+        if self.mode == "gt-cfg":
+            ground_truth(forward, scheduler, self.timesteps[-self.kept :], latents, noise, self.rows)
+            return
+        start = first_latent(scheduler, latents[:, 0], noise[:, 0]) if self.mode == "gt1-cfg" else noise[:, 0]
+        guidance = None if self.mode == "text" else self.settings.guidance
+        denoise(forward, predict, scheduler, self.timesteps, self.kept, start, guidance)
+
+    @cached_property
+    def empty(self) -> Tensor:
+        """States [L, D] of the empty prompt."""
+        return self.components.text_encoder.encode([""]).states[0]
 
     def _frame(self, image: FloatArray) -> Frame:
         height, width = image.shape
@@ -72,16 +92,16 @@ class LdmMethod:
         weights = chosen / chosen.sum().clamp(min=1)
         return encoding.states[0], weights.to(self.components.device)
 
-    def _draw(self, queries: Sequence[Query], frames: Sequence[Frame]) -> tuple[Tensor, Tensor]:
-        """Fresh posterior samples and noise, both [B, T, C, h, w], from each query's own generator."""
+    def _draw(self, queries: Sequence[Query], frames: Sequence[Frame], draws: int) -> tuple[Tensor, Tensor]:
+        """Fresh posterior samples and noise, both [B, draws, C, h, w], from each query's own generator."""
         latents, noise = [], []
         for query, frame in zip(queries, frames, strict=True):
             key = fingerprint(query.image)
             mean, std = _cached(self._posteriors, key, partial(self._encode_image, query.image, frame))
             generator = torch.Generator().manual_seed(query.seed)
-            draws = torch.randn((2, len(self.timesteps), *mean.shape), generator=generator).to(mean.device)
-            latents.append(mean + std * draws[0])
-            noise.append(draws[1])
+            drawn = torch.randn((2, draws, *mean.shape), generator=generator).to(mean.device)
+            latents.append(mean + std * drawn[0])
+            noise.append(drawn[1])
         return torch.stack(latents), torch.stack(noise)
 
     def _encode_image(self, image: FloatArray, frame: Frame) -> tuple[Tensor, Tensor]:

@@ -8,8 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Forward = Callable[[Tensor, Tensor, Tensor], None]
-"""(x_t [R, C, h, w], t int64 [R], sample int64 [R]): runs the conditional U-Net on rows of these samples."""
+Forward = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(x_t [R, C, h, w], t int64 [R], sample int64 [R]) -> noise [R, C, h, w]: the conditional U-Net on rows of these
+samples; its maps are kept."""
+
+Predict = Callable[[Tensor, Tensor, bool], Tensor]
+"""(x_t [B, C, h, w], t int64 [B], conditional) -> noise [B, C, h, w]; no maps are kept."""
+
+GT1_TIMESTEP = 999
+"""GT-1's image is noised to the last training timestep, whatever the first sampling step is (released code)."""
 
 
 def ddim_timesteps(scheduler: Any, steps: int, last_steps: int | None = None) -> Tensor:
@@ -41,3 +48,41 @@ def ground_truth(
     noisy = scheduler.add_noise(latents.flatten(0, 1), noise.flatten(0, 1), t)
     for x_t, t_rows, sample_rows in zip(noisy.split(rows), t.split(rows), sample.split(rows), strict=True):
         forward(x_t, t_rows, sample_rows)
+
+
+def first_latent(scheduler: Any, latents: Tensor, noise: Tensor) -> Tensor:
+    """GT-1 + CFG: the image, noised once to t = 999, is where ordinary denoising starts; all [B, C, h, w]."""
+    t = torch.full((len(latents),), GT1_TIMESTEP, device=latents.device)
+    return scheduler.add_noise(latents, noise, t)
+
+
+def denoise(
+    forward: Forward,
+    predict: Predict,
+    scheduler: Any,
+    timesteps: Tensor,
+    kept: int,
+    x: Tensor,
+    guidance: float | None,
+) -> None:
+    """Text, CFG and GT-1 + CFG: ordinary DDIM (Song et al. 2021) from the latent `x`.
+
+    Args:
+        forward: the conditional U-Net, maps kept.
+        predict: the U-Net without keeping maps.
+        scheduler: set to as many steps as there are timesteps.
+        timesteps: int64 [T].
+        kept: maps of the last so many steps are kept.
+        x: [B, C, h, w], the latent at the first timestep: Gaussian noise, or `first_latent`.
+        guidance: scale of classifier-free guidance (Ho and Salimans 2022); None: the conditional branch alone.
+    """
+    sample = torch.arange(len(x), device=x.device)
+    for number, t in enumerate(timesteps):
+        rows = t.to(x.device).expand(len(x))
+        noise = forward(x, rows, sample) if number >= len(timesteps) - kept else predict(x, rows, True)
+        if number == len(timesteps) - 1:
+            return
+        if guidance is not None:
+            empty = predict(x, rows, False)
+            noise = empty + guidance * (noise - empty)
+        x = scheduler.step(noise, t, x).prev_sample

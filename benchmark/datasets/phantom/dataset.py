@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.geometry import FloatArray
 from gtg_bench.benchmark.api.types import PhraseSample, sample_id
 from gtg_bench.benchmark.datasets.phantom.anatomy import SIZE
@@ -39,9 +39,10 @@ class PhantomDataset:
         if unknown:
             raise UsageError(f"phantom has no option {sorted(unknown)[0]!r}; it has: seed")
         text = self.options.get("seed", "0")
-        if not text.isdigit():
+        if not (text.isascii() and text.isdigit()):
             raise UsageError(f"phantom's seed must be a whole number of at least 0, not {text!r}")
         self.seed = int(text)
+        self.options = {"seed": str(self.seed)} if self.seed else {}
         self._studies: dict[str, Study] = {}
 
     def samples(self, split: str) -> Sequence[PhraseSample]:
@@ -52,6 +53,8 @@ class PhantomDataset:
 
     def image(self, sample: PhraseSample) -> FloatArray:
         """float32 [128, 128] in [0, 1]; of a sample that `samples` gave."""
+        if sample.image_id not in self._studies:
+            raise DataError(f"image {sample.image_id} is of no split of phantom, seed {self.seed}, that was opened")
         return self._studies[sample.image_id].pixels.astype(np.float32) / np.float32(255)
 
 
@@ -72,7 +75,8 @@ def load_studies(seed: int, split: str) -> list[Study]:
     """All images of a split, also those without a finding; cached in `cache_dir()/phantom`."""
     if split not in SPLITS:
         raise UsageError(f"phantom has no split {split!r}; it has: {', '.join(SPLITS)}")
-    path = cache_dir() / "phantom" / f"v{VERSION}-seed{seed}-{split}.npz"
+    first, last = SPLITS[split]
+    path = cache_dir() / "phantom" / f"v{VERSION}-seed{seed}-{split}-{first}-{last}.npz"
     path.parent.mkdir(exist_ok=True)
     with FileLock(f"{path}.lock"):
         if path.exists():
