@@ -53,6 +53,7 @@ class RunRequest:
     steps: int | None = None
     last_steps: int | None = None
     guidance: float | None = None
+    layers: str | None = None
     weights: str | None = None
     seed: int = 4200
     batch_size: int = 16
@@ -106,6 +107,7 @@ def _wanted(request: RunRequest) -> MethodSettings:
         steps=request.steps,
         last_steps=request.last_steps,
         guidance=request.guidance,
+        layers=request.layers,
         seed=request.seed,
         dataset=request.dataset,
         device=request.device,

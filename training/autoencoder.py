@@ -27,7 +27,7 @@ def train_autoencoder(
         decoded = vae.decode(posterior.sample(generator)).sample
         return (decoded - images).abs().mean() + recipe.kl_weight * posterior.kl().mean() / images[0].numel()
 
-    curve = Fit("autoencoder", vae, loss, recipe.schedule, seed, workdir).run()
+    curve = Fit("autoencoder", vae, loss, recipe.schedule, seed, workdir, about=recipe.model_dump()).run()
     with torch.no_grad():
         latents = vae.encode(to_model(pixels[:256])).latent_dist.mean
     vae.register_to_config(scaling_factor=round(1 / float(latents.std()), 5))

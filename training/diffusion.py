@@ -94,7 +94,7 @@ def train_unet(
         noisy = scheduler.add_noise(latents, noise, timesteps)
         return F.mse_loss(unet(noisy, timesteps, pairs.states[captions]).sample, noise)
 
-    curve = Fit(name, unet, loss, recipe.schedule, seed, workdir, ema).run()
+    curve = Fit(name, unet, loss, recipe.schedule, seed, workdir, ema, recipe.model_dump()).run()
     ema.copy_to(unet.parameters())
     return unet, curve
 

@@ -6,8 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from gtg_bench.benchmark.api import METHODS, Frame, MethodSettings, Query, boxes_to_mask
+from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray
+from gtg_bench.benchmark.api.types import Dataset, seed_for
+from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset
 from gtg_bench.benchmark.leaderboard import mean
 from gtg_bench.benchmark.metrics import METRICS
+from gtg_bench.benchmark.metrics.cnr import cnr
 from gtg_bench.benchmark.runner import RunRequest, RunResult, prepare, run
 from gtg_bench.benchmark.spec import CONTROLS
 from gtg_bench.training.cards import update_card
@@ -18,16 +25,62 @@ _BATCH = 32
 
 
 def choose_defaults(folder: Path, name: str, recipe: EvaluationRecipe, world: int, runs_dir: Path) -> None:
-    """Score the validation split with each number of steps; write the table and the choice into the card.
+    """Choose layers, then the number of steps, on the validation split; write tables and choices into the card.
 
-    The choice is the smallest number of steps whose AUROC is within `tolerance` of the best: fewer steps are
+    Of the numbers of steps the smallest whose mean CNR is within `tolerance` of the best is taken: fewer steps are
     faster, and in GT mode the metrics saturate after a few (paper, Appendix C).
     """
-    table = [_scored(folder, name, world, runs_dir, split="validate", steps=steps) for steps in recipe.steps]
-    best = max(row["auroc"] for row in table)
-    chosen = min(row["steps"] for row in table if row["auroc"] >= best - recipe.tolerance)
-    update_card(folder, defaults={"steps": chosen, "guidance": recipe.guidance, "layers": "all"}, validation=table)
-    console.print(f"{name}: {chosen} steps chosen on the validation split")
+    settings = MethodSettings(name, weights=_weights(folder), steps=recipe.layer_steps, layers="all", dataset="phantom")
+    entry = METHODS.get(name)
+    dataset = PhantomDataset(options={"seed": str(world)})
+    layers, trace = choose_layers(entry.built(entry.completed(settings)), dataset, "validate")
+    table = [
+        {"layers": choice, **_scored(folder, name, world, runs_dir, split="validate", steps=steps, layers=choice)}
+        for choice, steps in [("all", recipe.layer_steps), *((layers, steps) for steps in recipe.steps)]
+    ]
+    own = [row for row in table if row["layers"] == layers]
+    best = max(row["cnr"] for row in own)
+    steps = min(row["steps"] for row in own if row["cnr"] >= best - recipe.tolerance)
+    defaults = {"steps": steps, "guidance": recipe.guidance, "layers": layers}
+    update_card(folder, defaults=defaults, layer_choice=trace, validation=table)
+    console.print(f"{name}: {steps} steps, layers {layers} chosen on the validation split")
+
+
+def choose_layers(method: Any, dataset: Dataset, split: str) -> tuple[str, list[dict[str, Any]]]:
+    """Forward selection: layers are added one by one as long as the mean CNR of the split grows.
+
+    CNR is the paper's measure of a map that needs no threshold; here it is taken in the image's own pixels.
+
+    Returns:
+        the layers as "3,4,5", and the trace of the selection.
+    """
+    samples = dataset.samples(split)
+    maps, regions = [], []
+    for start in range(0, len(samples), _BATCH):
+        batch = samples[start : start + _BATCH]
+        queries = [Query(dataset.image(s), s.phrase, seed_for("layers", s.sample_id)) for s in batch]
+        found, frames = method.layer_maps(queries)
+        for sample, layers, frame in zip(batch, found, frames, strict=True):
+            whole = Frame.original(sample.image_size)
+            maps.append(np.stack([frame.carry(values, whole)[0] for values in layers]))
+            regions.append(boxes_to_mask(sample.boxes, sample.image_size))
+    chosen: list[int] = []
+    trace: list[dict[str, Any]] = []
+    while len(chosen) < len(maps[0]):
+        trials = {
+            layer: _mean_cnr(maps, regions, [*chosen, layer]) for layer in range(len(maps[0])) if layer not in chosen
+        }
+        layer = max(trials, key=lambda number: trials[number])
+        if trace and trials[layer] <= trace[-1]["cnr"]:
+            break
+        chosen.append(layer)
+        trace.append({"added": layer, "cnr": round(trials[layer], 4)})
+    return ",".join(map(str, sorted(chosen))), trace
+
+
+def _mean_cnr(maps: Sequence[FloatArray], regions: Sequence[BoolArray], layers: list[int]) -> float:
+    values = [cnr(found[layers].mean(0), region) for found, region in zip(maps, regions, strict=True)]
+    return float(np.mean([value for value in values if value is not None]))
 
 
 def score_test_splits(folder: Path, name: str, worlds: Sequence[int], runs_dir: Path) -> None:

@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from gtg_bench.training.recipe import Schedule
 
 console = Console(stderr=True)
 _CHECKPOINT = "state.pt"
+Curve = list[tuple[int, float]]
+"""(step, mean loss since the last point)"""
 
 
 @dataclass
@@ -40,6 +42,7 @@ class Fit:
         seed: of the whole run.
         workdir: where checkpoints and the log are kept.
         ema: moving average of the parameters of `modules`, updated after every step.
+        about: whatever else decides the result; a checkpoint of something else is refused.
     """
 
     name: str
@@ -49,13 +52,13 @@ class Fit:
     seed: int
     workdir: Path
     ema: EMAModel | None = None
+    about: dict[str, Any] = field(default_factory=dict)
 
-    def run(self) -> list[tuple[int, float]]:
+    def run(self) -> Curve:
         """Train to the last step, from the last checkpoint if there is one; return the loss curve."""
         optimizer, scheduler = self._optimizer()
-        step, curve = self._resume(optimizer, scheduler)
+        step, curve, window = self._resume(optimizer, scheduler)
         self.modules.train()
-        window: list[float] = []
         started, first = time.monotonic(), step
         while step < self.schedule.steps:
             window.append(self._step(step, optimizer, scheduler))
@@ -65,7 +68,7 @@ class Fit:
                 window = []
                 self._log(step, curve[-1][1], (time.monotonic() - started) / (step - first))
             if step % self.schedule.checkpoint_every == 0 or step == self.schedule.steps:
-                self._save(step, curve, optimizer, scheduler)
+                self._save(step, curve, window, optimizer, scheduler)
         self.modules.eval()
         return curve
 
@@ -77,16 +80,17 @@ class Fit:
         return optimizer, scheduler
 
     def _step(self, step: int, optimizer: torch.optim.Optimizer, scheduler: Any) -> float:
-        generator = torch.Generator().manual_seed(seed_for(self.seed, self.name, step))
+        seed = seed_for(self.seed, self.name, step)
+        torch.manual_seed(seed)  # for dropout, which takes no generator
+        generator = torch.Generator().manual_seed(seed)
         loss = self.loss(step, generator)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise GtgError(
-                f"{self.name}: the loss is {value} at step {step}; lower the learning rate "
-                f"({self.schedule.learning_rate}) or look at the data of that step; {self.workdir} holds the last state"
-            )
+            raise self._diverged(f"the loss is {value}", step)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.modules.parameters(), self.schedule.max_grad_norm)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.modules.parameters(), self.schedule.max_grad_norm))
+        if not math.isfinite(norm):
+            raise self._diverged(f"the gradient's norm is {norm}", step)
         optimizer.step()
         scheduler.step()
         optimizer.zero_grad(set_to_none=True)
@@ -94,12 +98,20 @@ class Fit:
             self.ema.step(self.modules.parameters())
         return value
 
+    def _diverged(self, what: str, step: int) -> GtgError:
+        return GtgError(
+            f"{self.name}: {what} at step {step}; lower the learning rate ({self.schedule.learning_rate}) or look at "
+            f"the data of that step; {self.workdir} holds the last state"
+        )
+
     def _save(
-        self, step: int, curve: list[tuple[int, float]], optimizer: torch.optim.Optimizer, scheduler: Any
+        self, step: int, curve: Curve, window: list[float], optimizer: torch.optim.Optimizer, scheduler: Any
     ) -> None:
         state = {
             "step": step,
+            "run": self._identity(),
             "curve": curve,
+            "window": window,
             "modules": self.modules.state_dict(),
             "optimizer": optimizer.state_dict(),
             "scheduler": scheduler.state_dict(),
@@ -110,18 +122,25 @@ class Fit:
         with atomic(self.workdir / "curve.json") as part:
             part.write_text(json.dumps(curve))
 
-    def _resume(self, optimizer: torch.optim.Optimizer, scheduler: Any) -> tuple[int, list[tuple[int, float]]]:
+    def _identity(self) -> str:
+        """What a checkpoint must agree on: name, seed, schedule, recipe and shapes."""
+        shapes = [list(parameter.shape) for parameter in self.modules.parameters()]
+        return json.dumps([self.name, self.seed, self.schedule.model_dump(), self.about, shapes])
+
+    def _resume(self, optimizer: torch.optim.Optimizer, scheduler: Any) -> tuple[int, Curve, list[float]]:
         path = self.workdir / _CHECKPOINT
         if not path.exists():
-            return 0, []
+            return 0, [], []
         state = torch.load(path, weights_only=True)
+        if state.get("run") != self._identity():
+            raise GtgError(f"{path} is of a run with another recipe or seed; choose another --out or move it away")
         self.modules.load_state_dict(state["modules"])
         optimizer.load_state_dict(state["optimizer"])
         scheduler.load_state_dict(state["scheduler"])
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
         console.print(f"{self.name}: resumed at step {state['step']}")
-        return state["step"], [tuple(point) for point in state["curve"]]
+        return state["step"], [tuple(point) for point in state["curve"]], list(state["window"])
 
     def _log(self, step: int, loss: float, seconds: float) -> None:
         left = (self.schedule.steps - step) * seconds / 60

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gtg_bench.benchmark.api.errors import UsageError
 
@@ -61,8 +61,11 @@ class DiffusionRecipe(_Strict):
 class EvaluationRecipe(_Strict):
     """What is chosen on the validation split, and where the result is tested."""
 
-    steps: tuple[int, ...] = Field(description="numbers of DDIM steps to try on the validation split")
-    tolerance: float = Field(0.002, ge=0, description="an AUROC this near the best is as good: fewer steps win")
+    layer_steps: int = Field(10, gt=0, description="DDIM steps while the layers are chosen on the validation split")
+    steps: tuple[int, ...] = Field(
+        description="numbers of DDIM steps to try on the validation split, with those layers"
+    )
+    tolerance: float = Field(0.01, ge=0, description="a mean CNR this near the best is as good: fewer steps win")
     guidance: float = Field(16.0, ge=0, description="the card's guidance scale; it changes nothing in GT mode")
     test_worlds: tuple[int, ...] = Field((0, 1), description="phantom worlds whose test splits are scored")
 
@@ -79,6 +82,13 @@ class Recipe(_Strict):
     evaluation: EvaluationRecipe
     variants: dict[str, str] = Field(description="method name -> its text encoder's name in text_encoders")
 
+    @model_validator(mode="after")
+    def _known_text_encoders(self) -> Self:
+        for variant, name in self.variants.items():
+            if name not in self.text_encoders:
+                raise ValueError(f"variants.{variant}: no text encoder {name!r} under text_encoders")
+        return self
+
 
 def load_recipe(name_or_path: str) -> Recipe:
     """A packaged recipe by name, or one from a YAML file. Raises UsageError, naming file and field."""
@@ -90,5 +100,5 @@ def load_recipe(name_or_path: str) -> Recipe:
         raise UsageError(f"no recipe {name_or_path!r}; packaged: {known}; or name a YAML file")
     try:
         return Recipe.model_validate(yaml.safe_load(path.read_text()))
-    except (ValidationError, yaml.YAMLError) as error:
+    except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: {' '.join(str(error).split())}") from error

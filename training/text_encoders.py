@@ -7,6 +7,7 @@ generic captioned pictures. The image towers serve the pretraining only and are 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def train_cxr_bert(recipe: TextRecipe, pairs: Pairs, seed: int, workdir: Path) -
         words = local_contrast(towers["local"](text.last_hidden_state), mask, patches, scales[1])
         return language + whole + words
 
-    curve = Fit("cxr-bert", towers, loss, recipe.schedule, seed, workdir).run()
+    curve = Fit("cxr-bert", towers, loss, recipe.schedule, seed, workdir, about=recipe.model_dump()).run()
     return model, tokenizer, curve
 
 
@@ -97,18 +98,28 @@ def train_clip(recipe: TextRecipe, pairs: Pairs, seed: int, workdir: Path) -> tu
         patches = towers["image"](_images(pairs.pixels[chosen]))
         return contrast(model(ids, attention_mask=mask).text_embeds, patches.mean(1), scale)
 
-    curve = Fit("clip", towers, loss, recipe.schedule, seed, workdir).run()
+    curve = Fit("clip", towers, loss, recipe.schedule, seed, workdir, about=recipe.model_dump()).run()
     return model, tokenizer, curve
 
 
 def word_piece_tokenizer(texts: list[str], recipe: TextRecipe) -> PreTrainedTokenizerFast:
-    """A lower-casing BERT WordPiece tokenizer trained on `texts`."""
+    """A lower-casing BERT WordPiece tokenizer: the characters of `texts`, then their most frequent words.
+
+    The library's own WordPiece trainer gives another vocabulary every time.
+    """
     raw = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     raw.normalizer = normalizers.BertNormalizer(lowercase=True)
     raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     raw.decoder = decoders.WordPiece()
+    normal = map(raw.normalizer.normalize_str, texts)
+    words = Counter(word for text in normal for word, _ in raw.pre_tokenizer.pre_tokenize_str(text))
+    characters = sorted({character for word in words for character in word})
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    raw.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=recipe.vocab_size, special_tokens=special))
+    frequent = sorted(words, key=lambda word: (-words[word], word))
+    pieces = dict.fromkeys([*special, *characters, *(f"##{c}" for c in characters), *frequent])
+    vocabulary = {piece: number for number, piece in enumerate(list(pieces)[: recipe.vocab_size])}
+    raw.model = models.WordPiece(vocabulary, unk_token="[UNK]")
+    raw.add_special_tokens(special)
     ends = [(name, raw.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
     raw.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
     return PreTrainedTokenizerFast(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,11 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
+from pydantic import BaseModel
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset, load_studies
 from gtg_bench.benchmark.datasets.phantom.world import VERSION, Study
-from gtg_bench.methods.ldm.cards import read_card
+from gtg_bench.methods.cards import read_card
 from gtg_bench.methods.text_encoders import load_text_encoder
 from gtg_bench.methods.text_encoders.base import TextEncoder
 from gtg_bench.training import text_encoders
@@ -55,7 +57,7 @@ class Zoo:
         if name not in self.recipe.variants:
             known = ", ".join(self.recipe.variants)
             raise UsageError(f"recipe {self.recipe.name} has no variant {name!r}; it has: {known}")
-        if not self._done(name):
+        if not self._done(name, self.recipe.unet):
             self._train_variant(name)
         if "defaults" not in read_card(self.out / name):
             choose_defaults(self.out / name, name, self.recipe.evaluation, self.recipe.train_world, self.out / "work")
@@ -80,7 +82,7 @@ class Zoo:
     def autoencoder(self) -> AutoencoderKL:
         """The autoencoder, trained first if it is not there yet."""
         name = "autoencoder"
-        if not self._done(name):
+        if not self._done(name, self.recipe.autoencoder):
             vae, curve = train_autoencoder(self.recipe.autoencoder, self.pixels, self.recipe.seed, self._work(name))
             validation = load_studies(self.recipe.train_world, "validate")[:128]
             quality = psnr(vae, torch.from_numpy(np.stack([study.pixels for study in validation])))
@@ -97,8 +99,8 @@ class Zoo:
 
     def text_encoder(self, name: str) -> TextEncoder:
         """A frozen text encoder, pretrained first if it is not there yet."""
-        if not self._done(name):
-            recipe = self.recipe.text_encoders[name]
+        recipe = self.recipe.text_encoders[name]
+        if not self._done(name, recipe):
             train = _PRETRAIN[recipe.family]
             model, tokenizer, curve = train(recipe, self._text_pairs(recipe.family), self.recipe.seed, self._work(name))
             folder = self._fresh(name)
@@ -119,8 +121,15 @@ class Zoo:
             return text_encoders.Pairs(torch.from_numpy(pictures.pixels), pictures.captions)
         return text_encoders.Pairs(self.pixels, [study.report for study in self.studies])
 
-    def _done(self, name: str) -> bool:
-        return (self.out / name / "card.json").exists()
+    def _done(self, name: str, recipe: BaseModel) -> bool:
+        """Whether finished weights are there. Raises UsageError if they are of another recipe."""
+        if not (self.out / name / "card.json").exists():
+            return False
+        card = read_card(self.out / name)
+        wanted = [json.loads(recipe.model_dump_json()), self.recipe.seed, self.recipe.train_world]
+        if [card["recipe"], card["seed"], card["data"]["world"]] != wanted:
+            raise UsageError(f"{self.out / name} was trained by another recipe; choose another --out or move it away")
+        return True
 
     def _fingerprint(self, name: str) -> str:
         return hashlib.sha256((self.out / name / "card.json").read_bytes()).hexdigest()[:12]

@@ -38,6 +38,10 @@ def run(
     steps: Annotated[int | None, typer.Option(help="DDIM steps; default: the weights' card.")] = None,
     last_steps: Annotated[int | None, typer.Option(help="Average only the last so many steps; default: all.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale; default: the weights' card.")] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(help="Cross-attention layers: all, or indices such as 3,4,5; default: the weights' card."),
+    ] = None,
     control: Annotated[Control, typer.Option(help="Change one thing on purpose.")] = Control("none"),
     seed: Annotated[int, typer.Option(help="Of all noise.")] = 4200,
     batch_size: Annotated[int, typer.Option(help="Samples at a time; changes no result.")] = 16,
@@ -65,6 +69,7 @@ def run(
             steps=steps,
             last_steps=last_steps,
             guidance=guidance,
+            layers=layers,
             weights=weights,
             seed=seed,
             batch_size=batch_size,

@@ -6,12 +6,14 @@ taken at once, at the layer's own resolution, so the full tensor (steps x layers
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from gtg_bench.benchmark.api.errors import UsageError
 
 OnMaps = Callable[[str, Tensor], None]
 """Receives a layer's name and its maps, float32 [B, K, h, w], once per forward, in execution order."""
@@ -45,11 +47,12 @@ class CapturingProcessor:
 
 
 class AttentionCapture:
-    """Swaps the processors of a U-Net's cross-attention layers, and only those, while it is open."""
+    """Swaps the processors of a U-Net's cross-attention layers (all, or those named) while it is open."""
 
-    def __init__(self, unet: Any, on_maps: OnMaps) -> None:
+    def __init__(self, unet: Any, on_maps: OnMaps, layers: Sequence[str] | None = None) -> None:
         self.unet = unet
         self.on_maps = on_maps
+        self.layers = cross_attention_layers(unet) if layers is None else layers
         self.weights: Tensor | None = None
         self.size: tuple[int, int] = (0, 0)
 
@@ -57,7 +60,7 @@ class AttentionCapture:
     def open(self) -> Iterator[AttentionCapture]:
         """Capture inside the block; the former processors come back whatever happens there."""
         before = self.unet.attn_processors
-        capturing = {f"{name}.processor": CapturingProcessor(name, self) for name in cross_attention_layers(self.unet)}
+        capturing = {f"{name}.processor": CapturingProcessor(name, self) for name in self.layers}
         self.unet.set_attn_processor(before | capturing)
         try:
             yield self
@@ -99,6 +102,17 @@ def cross_attention_layers(unet: Any) -> list[str]:
     names = [name for name, module in unet.named_modules() if getattr(module, "is_cross_attention", False)]
     rank = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
     return sorted(names, key=lambda name: rank[name.partition(".")[0]])
+
+
+def select_layers(unet: Any, choice: str) -> list[str]:
+    """The names behind "all" or indices in execution order such as "3,4,5". Raises UsageError beyond the last."""
+    names = cross_attention_layers(unet)
+    if choice == "all":
+        return names
+    indices = [int(part) for part in choice.split(",")]
+    if max(indices) >= len(names):
+        raise UsageError(f"--layers {choice}: this U-Net has cross-attention layers 0 to {len(names) - 1}")
+    return [names[index] for index in indices]
 
 
 def layer_size(pixels: int, size: tuple[int, int]) -> tuple[int, int]:

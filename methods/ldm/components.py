@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from gtg_bench.methods.ldm.cards import read_card
+from gtg_bench.benchmark.api.errors import DataError
+from gtg_bench.methods.cards import part_of, read_card
 from gtg_bench.methods.quiet import hush_libraries
 from gtg_bench.methods.text_encoders import load_text_encoder
 from gtg_bench.methods.text_encoders.base import TextEncoder
@@ -35,13 +36,17 @@ def load_components(folder: Path, device: torch.device) -> LdmComponents:
     hush_libraries()
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
-    parts = read_card(folder)["components"]
-    unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
-    vae = AutoencoderKL.from_pretrained(folder / parts["vae"], torch_dtype=torch.float32)
+    card = read_card(folder)
+    for name in ("unet", "scheduler"):
+        if not (folder / name).is_dir():
+            raise DataError(f"{folder} holds no folder {name}; it is needed beside card.json")
+    local: dict[str, Any] = {"torch_dtype": torch.float32, "local_files_only": True}
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet", **local)
+    vae = AutoencoderKL.from_pretrained(part_of(card, folder, "vae"), **local)
     return LdmComponents(
         unet=unet.to(device).eval().requires_grad_(False),
         vae=vae.to(device).eval().requires_grad_(False),
         scheduler=DDIMScheduler.from_pretrained(folder / "scheduler"),
-        text_encoder=load_text_encoder(folder / parts["text_encoder"], device),
+        text_encoder=load_text_encoder(part_of(card, folder, "text_encoder"), device),
         device=device,
     )

@@ -9,14 +9,15 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gtg_bench.benchmark.api.errors import SampleError
 from gtg_bench.benchmark.api.geometry import FloatArray, Frame
 from gtg_bench.benchmark.api.types import GroundingMap, MethodSettings, Query, fingerprint
-from gtg_bench.methods.ldm.attention import AttentionCapture
+from gtg_bench.methods.ldm.attention import AttentionCapture, select_layers
 from gtg_bench.methods.ldm.components import LdmComponents
-from gtg_bench.methods.ldm.reduction import MeanMaps
+from gtg_bench.methods.ldm.reduction import LayerMaps, MeanMaps
 from gtg_bench.methods.ldm.sampling import Forward, Predict, ddim_timesteps, denoise, first_latent, ground_truth
 from gtg_bench.methods.ldm.tokens import choose_tokens
 
@@ -35,6 +36,7 @@ class LdmMethod:
         self.mode = settings.sampling or "gt-cfg"
         self.timesteps = ddim_timesteps(components.scheduler, settings.steps or 50)
         self.kept = settings.last_steps or len(self.timesteps)
+        self.layers = select_layers(components.unet, settings.layers or "all")
         self._texts: OrderedDict[Hashable, tuple[Tensor, Tensor]] = OrderedDict()
         self._posteriors: OrderedDict[Hashable, tuple[Tensor, Tensor]] = OrderedDict()
 
@@ -46,11 +48,24 @@ class LdmMethod:
     def ground_batch(self, queries: Sequence[Query]) -> list[GroundingMap]:
         """One map a query; each query draws its noise from its own seed, so batches do not matter."""
         frames = [self._frame(query.image) for query in queries]
+        maps = self._attend(queries, frames, MeanMaps)[:, 0].cpu().numpy()
+        return [GroundingMap(np.ascontiguousarray(values), frame) for values, frame in zip(maps, frames, strict=True)]
+
+    @torch.inference_mode()
+    def layer_maps(self, queries: Sequence[Query]) -> tuple[NDArray[np.float32], list[Frame]]:
+        """float32 [B, layers, h, w]: the map of every chosen layer by itself; and the frames."""
+        frames = [self._frame(query.image) for query in queries]
+        return self._attend(queries, frames, LayerMaps).cpu().numpy(), frames
+
+    def _attend(
+        self, queries: Sequence[Query], frames: Sequence[Frame], reduction: type[MeanMaps] | type[LayerMaps]
+    ) -> Tensor:
+        """Run the sampling mode under the capture and reduce its maps."""
         texts = [_cached(self._texts, query.text, partial(self._encode_text, query.text)) for query in queries]
         states, weights = (torch.stack(part) for part in zip(*texts, strict=True))
-        latents, noise = self._draw(queries, frames, draws=self.kept if self.mode == "gt-cfg" else 1)
-        means = MeanMaps(len(queries), (latents.shape[-2], latents.shape[-1]), self.components.device)
-        capture = AttentionCapture(self.components.unet, means.add)
+        latents, noise = self._draw(queries, frames, draws=len(self.timesteps) if self.mode == "gt-cfg" else 1)
+        means = reduction(len(queries), (latents.shape[-2], latents.shape[-1]), self.components.device)
+        capture = AttentionCapture(self.components.unet, means.add, self.layers)
 
         def forward(x_t: Tensor, t: Tensor, sample: Tensor) -> Tensor:
             means.rows = sample
@@ -61,14 +76,14 @@ class LdmMethod:
 
         with capture.open():
             self._sample(forward, predict, latents, noise)
-        maps = means.mean()[:, 0].cpu().numpy()
-        return [GroundingMap(np.ascontiguousarray(values), frame) for values, frame in zip(maps, frames, strict=True)]
+        return means.mean()
 
     def _sample(self, forward: Forward, predict: Predict, latents: Tensor, noise: Tensor) -> None:
         """Run the sampling mode (Appendix A); latents and noise [B, draws, C, h, w]."""
         scheduler = self.components.scheduler
         if self.mode == "gt-cfg":
-            ground_truth(forward, scheduler, self.timesteps[-self.kept :], latents, noise, self.rows)
+            last = slice(-self.kept, None)
+            ground_truth(forward, scheduler, self.timesteps[last], latents[:, last], noise[:, last], self.rows)
             return
         start = first_latent(scheduler, latents[:, 0], noise[:, 0]) if self.mode == "gt1-cfg" else noise[:, 0]
         guidance = None if self.mode == "text" else self.settings.guidance
@@ -89,7 +104,9 @@ class LdmMethod:
             raise SampleError("the phrase is empty")
         encoding = self.components.text_encoder.encode([text])
         chosen = choose_tokens(text, encoding.offsets[0], self.settings.tokens or "lexical").float()
-        weights = chosen / chosen.sum().clamp(min=1)
+        if not chosen.any():
+            raise SampleError(f"the text encoder's tokenizer finds no token in the phrase {text!r}")
+        weights = chosen / chosen.sum()
         return encoding.states[0], weights.to(self.components.device)
 
     def _draw(self, queries: Sequence[Query], frames: Sequence[Frame], draws: int) -> tuple[Tensor, Tensor]:

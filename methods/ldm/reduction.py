@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -35,3 +37,22 @@ class MeanMaps:
         total = sum(F.interpolate(summed, self.size, mode="nearest") for summed in self._sums.values())
         assert isinstance(total, Tensor), "no maps were added"
         return total / self._maps[:, None, None, None]
+
+
+class LayerMaps:
+    """The means of every layer by itself, for choosing among them."""
+
+    def __init__(self, samples: int, size: tuple[int, int], device: torch.device) -> None:
+        self.rows = torch.arange(samples, device=device)
+        self._make = partial(MeanMaps, samples, size, device)
+        self._layers: dict[str, MeanMaps] = {}
+
+    def add(self, layer: str, maps: Tensor) -> None:
+        """Add a layer's maps, float32 [rows, K, h, w]."""
+        means = self._layers.setdefault(layer, self._make())
+        means.rows = self.rows
+        means.add(layer, maps)
+
+    def mean(self) -> Tensor:
+        """float32 [samples, layers * K, H, W] at the latent size, layers in execution order."""
+        return torch.cat([means.mean() for means in self._layers.values()], dim=1)

@@ -76,6 +76,7 @@ def denoise(
         x: [B, C, h, w], the latent at the first timestep: Gaussian noise, or `first_latent`.
         guidance: scale of classifier-free guidance (Ho and Salimans 2022); None: the conditional branch alone.
     """
+    scheduler.set_timesteps(len(timesteps))  # another method may have used the scheduler since
     sample = torch.arange(len(x), device=x.device)
     for number, t in enumerate(timesteps):
         rows = t.to(x.device).expand(len(x))

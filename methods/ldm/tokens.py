@@ -10,8 +10,6 @@ import re
 import torch
 from torch import Tensor
 
-TOKEN_CHOICES = ("lexical", "all")
-
 FUNCTION_WORDS = frozenset(
     """
     a an the this that these those there here it its which who whose what some any no not nor neither either both
@@ -46,7 +44,7 @@ def choose_tokens(text: str, offsets: Tensor, choice: str) -> Tensor:
     Args:
         text: what was encoded.
         offsets: int64 [L, 2], each token's character range, (0, 0) for start, end and padding.
-        choice: one of `TOKEN_CHOICES`.
+        choice: one of `modes.TOKEN_CHOICES`.
 
     Returns:
         bool [L]; start, end and padding are never chosen. All tokens of the text if the choice keeps none;

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import json
 from pathlib import Path
 
 import torch
 
 from gtg_bench.benchmark.api.errors import DataError
+from gtg_bench.methods.cards import read_card
 from gtg_bench.methods.text_encoders.base import TextEncoder
 
 FAMILIES = {
@@ -19,7 +19,7 @@ FAMILIES = {
 
 def load_text_encoder(folder: Path, device: str | torch.device = "cpu") -> TextEncoder:
     """The text encoder of a folder, by the family and length that its card names."""
-    card = json.loads((folder / "card.json").read_text())
+    card = read_card(folder)
     if card.get("family") not in FAMILIES:
         raise DataError(f"{folder}/card.json: family {card.get('family')!r} is none of {', '.join(FAMILIES)}")
     module, _, name = FAMILIES[card["family"]].partition(":")

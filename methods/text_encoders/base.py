@@ -53,8 +53,8 @@ class HuggingFaceTextEncoder:
         """From a transformers folder that holds both model and tokenizer."""
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = cls.model_class.from_pretrained(folder, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model = cls.model_class.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
         return cls(model.to(device), tokenizer, max_length)
 
     def encode(self, texts: Sequence[str]) -> TextEncoding:

@@ -16,8 +16,19 @@ def read_card(folder: Path) -> dict[str, Any]:
         card = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise DataError(f"{folder} holds no weights: card.json is missing") from error
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise DataError(f"{path}: {error}") from error
     if not isinstance(card, dict):
         raise DataError(f"{path}: a card is a JSON object")
     return card
+
+
+def part_of(card: dict[str, Any], folder: Path, name: str) -> Path:
+    """The folder of a component that a card names. Raises DataError where the card does not, or it is not there."""
+    place = card.get("components", {}).get(name)
+    if place is None:
+        raise DataError(f"{folder}/card.json names no {name} under components; is this the folder of a whole model?")
+    part = folder / place
+    if not part.is_dir():
+        raise DataError(f"{folder}/card.json names {place} as its {name}, but there is no such folder")
+    return part
