@@ -7,6 +7,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
@@ -158,14 +159,11 @@ def run(prepared: PreparedRun, request: RunRequest, progress: Progress = lambda 
     todo = [t for t in prepared.trials if not _is_final(records.get(t.sample.sample_id))]
     done = len(prepared.trials) - len(todo)
     progress(done, len(prepared.trials))
-    if todo:
-        worker = _Worker(prepared, folder)
-        for batch in _batches(todo, request.batch_size):
-            made = worker.work(batch)
-            folder.append(made)
-            records.update((record.sample_id, record) for record in made)
-            done += len(batch)
-            progress(done, len(prepared.trials))
+    for made in _work(_Worker(prepared, folder), _batches(todo, request.batch_size)) if todo else ():
+        folder.append(made)
+        records.update((record.sample_id, record) for record in made)
+        done += len(made)
+        progress(done, len(prepared.trials))
     ordered = [records[t.sample.sample_id] for t in prepared.trials]
     return RunResult(prepared.spec, folder.path, ordered, time.monotonic() - started, len(todo))
 
@@ -176,6 +174,19 @@ def _is_final(record: SampleRecord | None) -> bool:
 
 def _batches(trials: Sequence[Trial], size: int) -> Iterator[Sequence[Trial]]:
     return (trials[start : start + size] for start in range(0, len(trials), size))
+
+
+def _work(worker: _Worker, batches: Iterator[Sequence[Trial]]) -> Iterator[list[SampleRecord]]:
+    """The records of each batch, in order: one batch is scored while the method works on the next."""
+    with ThreadPoolExecutor(1) as scorer:
+        scoring: Future[list[SampleRecord]] | None = None
+        for batch in batches:
+            found, seconds = worker.ground(batch)
+            if scoring is not None:
+                yield scoring.result()
+            scoring = scorer.submit(worker.score, batch, found, seconds)
+        if scoring is not None:
+            yield scoring.result()
 
 
 class _Worker:
@@ -189,15 +200,20 @@ class _Worker:
         self.maps = MapStore(folder.path)
         self.threads = ThreadpoolController()
 
-    def work(self, batch: Sequence[Trial]) -> list[SampleRecord]:
-        """One record a trial, in order."""
+    def ground(self, batch: Sequence[Trial]) -> tuple[list[GroundingMap | Exception], float]:
+        """One map or exception a trial, in order, and the seconds that each took."""
         started = time.monotonic()
         inputs = [self._query(trial) for trial in batch]
         maps = iter(self._ground([query for query in inputs if isinstance(query, Query)]))
         found = [next(maps) if isinstance(query, Query) else query for query in inputs]
-        share = (time.monotonic() - started) / len(batch)
+        return found, (time.monotonic() - started) / len(batch)
+
+    def score(
+        self, batch: Sequence[Trial], found: Sequence[GroundingMap | Exception], seconds: float
+    ) -> list[SampleRecord]:
+        """One record a trial, in order."""
         with self.threads.limit(limits=1):  # a mixture of a few thousand values only loses time with more
-            return [self._record(trial, result, share) for trial, result in zip(batch, found, strict=True)]
+            return [self._record(trial, result, seconds) for trial, result in zip(batch, found, strict=True)]
 
     def _query(self, trial: Trial) -> Query | Exception:
         """The method's input, or why there is none."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from gtg_bench.benchmark.leaderboard import Row
 from gtg_bench.benchmark.metrics import METRICS
 
 _ORDER = {"none": 0, "neutral-phrase": 1, "phrase-swap": 2, "image-swap": 3}
+_HEADINGS = {"specificity": "spec."}
+_TOLD_APART_BY = ("weights", "layers", "steps", "last_steps", "guidance", "tokens", "bbm", "seed")
 
 
 def comparison(rows: Sequence[Row], now: Sequence[Row], priors: Sequence[str]) -> Table:
@@ -22,25 +25,37 @@ def comparison(rows: Sequence[Row], now: Sequence[Row], priors: Sequence[str]) -
     """
     first = now[0]
     options = f" {first['dataset_options']}" if first["dataset_options"] else ""
-    title = f"{first['dataset']} v{first['dataset_version']}{options}, {first['split']} split"
-    table = Table(title=title, caption="means over the ok samples; bold: this call", title_justify="left")
-    for name in ("method", "weights", "sampling", "steps", "control", "ok"):
-        table.add_column(name, justify="right" if name in ("steps", "ok") else "left")
-    for name in METRICS:
-        table.add_column(name, justify="right")
+    limit = f", first {first['limit']} samples" if first["limit"] else ""
+    title = f"{first['dataset']} v{first['dataset_version']}{options}, {first['split']} split{limit}"
+    caption = "Means over the ok samples; bold: this call; spec.: specificity; indented: the same run under a control."
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
+    table.add_column("method", overflow="fold")
+    for name in ("ok", *METRICS):
+        table.add_column(_HEADINGS.get(name, name), justify="right", no_wrap=True)
     keys = {row["run_key"] for row in now}
+    before = ""
     for row in sorted(rows, key=lambda row: _rank(row, priors)):
-        table.add_row(*_cells(row), style="bold" if row["run_key"] in keys else None)
+        name = _name(row, rows)
+        control = row["control"]
+        label = name if control == "none" else f"  {control}" if name == before else f"{name} {control}"
+        before = name
+        table.add_row(label, *_cells(row), style="bold" if row["run_key"] in keys else None)
     return table
 
 
 def _rank(row: Row, priors: Sequence[str]) -> tuple:
-    return row["method"] in priors, row["method"], row["sampling"], _ORDER.get(row["control"], 9), row["run_key"]
+    settings = [row.get(name) or "" for name in _TOLD_APART_BY]
+    return row["method"] in priors, row["method"], row["sampling"], settings, _ORDER.get(row["control"], 9)
+
+
+def _name(row: Row, rows: Sequence[Row]) -> str:
+    """Method and sampling mode, and those settings that tell it from other rows of the same method."""
+    alike = [other for other in rows if (other["method"], other["sampling"]) == (row["method"], row["sampling"])]
+    differing = [name for name in _TOLD_APART_BY if len({other.get(name) for other in alike}) > 1]
+    settings = [f"{name} {row.get(name) or '-'}" for name in differing]
+    return " ".join(filter(None, [row["method"], row["sampling"], ", ".join(settings)]))
 
 
 def _cells(row: Row) -> list[str]:
-    control = "" if row["control"] == "none" else row["control"]
     ok = row["n_ok"] if row["n_ok"] == row["n_total"] else f"{row['n_ok']}/{row['n_total']}"
-    weights = row["weights"] if row["sampling"] else ""
-    values = [f"{float(row[name]):.3f}" if row.get(name) else "-" for name in METRICS]
-    return [row["method"], weights, row["sampling"], row["steps"], control, ok, *values]
+    return [ok, *(f"{float(row[name]):.3f}" if row.get(name) else "-" for name in METRICS)]

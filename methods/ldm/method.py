@@ -23,16 +23,17 @@ from gtg_bench.methods.ldm.tokens import choose_tokens
 
 T = TypeVar("T")
 _CACHED = 256
-ROWS_PER_FORWARD = 32
+POSITIONS_PER_FORWARD = 2**16
+"""Rows of a forward times the latent's size: 64 rows of 32 x 32, 16 rows of 64 x 64."""
 
 
 class LdmMethod:
     """Mean cross-attention of the chosen tokens over steps, layers and heads, on the latent grid."""
 
-    def __init__(self, components: LdmComponents, settings: MethodSettings, rows: int = ROWS_PER_FORWARD) -> None:
+    def __init__(self, components: LdmComponents, settings: MethodSettings, rows: int | None = None) -> None:
         self.components = components
         self.settings = settings
-        self.rows = rows
+        self.rows = rows or max(1, POSITIONS_PER_FORWARD // int(components.unet.config.sample_size) ** 2)
         self.mode = settings.sampling or "gt-cfg"
         self.timesteps = ddim_timesteps(components.scheduler, settings.steps or 50)
         self.kept = settings.last_steps or len(self.timesteps)
