@@ -181,7 +181,12 @@ def _work(worker: _Worker, batches: Iterator[Sequence[Trial]]) -> Iterator[list[
     with ThreadPoolExecutor(1) as scorer:
         scoring: Future[list[SampleRecord]] | None = None
         for batch in batches:
-            found, seconds = worker.ground(batch)
+            try:
+                found, seconds = worker.ground(batch)
+            except BaseException:  # stopped: what the batch before has computed is not lost
+                if scoring is not None:
+                    yield scoring.result()
+                raise
             if scoring is not None:
                 yield scoring.result()
             scoring = scorer.submit(worker.score, batch, found, seconds)

@@ -38,4 +38,7 @@ def test_a_wheel_runs_the_main_job(tmp_path: Path) -> None:
     main = ["-c", "from gtg_bench.benchmark.cli import app; app()"]
     words = ["run", "--method", "cxrbert-ldm", "--method", "phrase-prior", "--sampling", "gt-cfg", "--limit", "4"]
     subprocess.run([python, *main, *words], cwd=tmp_path, env=environment, check=True)
+    train = [python, *main, "train", "--out", "zoo", "--variant", "nothing"]
+    refused = subprocess.run(train, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert "recipe phantom has no variant 'nothing'" in " ".join(refused.stderr.split())
     assert (tmp_path / "leaderboards" / "phantom.csv").read_text().count("\n") == 3

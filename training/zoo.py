@@ -106,7 +106,14 @@ class Zoo:
             folder = self._fresh(name)
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-            facts = {"family": recipe.family, "max_length": recipe.max_length}
+            facts: dict[str, Any] = {"family": recipe.family, "max_length": recipe.max_length}
+            if recipe.family == "clip":
+                facts["data"] = {
+                    "dataset": "generic captioned pictures (training/generic_captions.py)",
+                    "images": _GENERIC_PICTURES,
+                    "world": self.recipe.train_world,
+                    "seed": self.recipe.seed,
+                }
             self._card(folder, f"{name} text encoder, trained on the phantom", recipe, curve, **facts)
         return load_text_encoder(self.out / name)
 
@@ -144,16 +151,17 @@ class Zoo:
         return self.out / name
 
     def _card(self, folder: Path, title: str, recipe: Any, curve: list, **facts: Any) -> None:
+        phantom = {
+            "dataset": "phantom",
+            "dataset_version": VERSION,
+            "world": self.recipe.train_world,
+            "split": "train",
+            "images": len(self.studies),
+        }
         write_card(
             folder,
             title=title,
-            data={
-                "dataset": "phantom",
-                "dataset_version": VERSION,
-                "world": self.recipe.train_world,
-                "split": "train",
-                "images": len(self.studies),
-            },
+            data=facts.pop("data", phantom),
             recipe_name=self.recipe.name,
             recipe=recipe.model_dump(),
             seed=self.recipe.seed,
