@@ -223,9 +223,9 @@ class _Worker:
     def _query(self, trial: Trial) -> Query | Exception:
         """The method's input, or why there is none."""
         try:
+            image = self.dataset.image(trial.sample)  # first: a data set knows best what is wrong with its row
             check_sample(trial.sample)
             check_sample(trial.scored_on)
-            image = self.dataset.image(trial.sample)
         except Exception as error:
             return error
         return Query(image, trial.phrase, seed_for(self.seed, trial.sample.sample_id))

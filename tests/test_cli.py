@@ -176,6 +176,23 @@ def test_all_samples_failed_is_code_1(tmp_path: Path) -> None:
     assert "3 of 3 samples failed" in call(*words, cwd=tmp_path, code=1)
 
 
+def test_bad_rows_fail_with_file_and_row_and_the_rest_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for name in "ac":
+        Image.new("L", (64, 64)).save(tmp_path / "images" / f"{name}.png")
+    (tmp_path / "images" / "b.png").write_text("<html>")
+    rows = ["a.png,Mass,1000,2,100,100", "b.png,Mass,10,2,100,100", "c.png,Mass,10,20,300,300"]
+    header = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
+    (tmp_path / "BBox_List_2017.csv").write_text("\n".join([header, *(f"{row},,," for row in rows)]))
+    words = ["run", "--method", "center-prior", "--dataset", "chestxray14", "--data-root", tmp_path]
+    text = call(*words, cwd=tmp_path)
+    assert "2 of 3 samples failed" in text
+    assert "BBox_List_2017.csv, row 2" in text
+    assert "b.png" in text
+    row = read(tmp_path / "leaderboards" / "chestxray14.csv")[0]
+    assert (row["n_ok"], row["n_failed"]) == ("1", "2")
+
+
 @pytest.mark.skipif(not (SHARED / "nih64").is_dir(), reason="the real radiographs are not beside this clone")
 def test_real_radiographs_are_scored(tmp_path: Path) -> None:
     words = ["--dataset", "chestxray14", "--data-root", SHARED / "nih64", "--steps", "2"]
