@@ -26,12 +26,14 @@ class Trial:
     Attributes:
         sample: whose image the method gets, and under whose id the record is kept.
         phrase: what the method is told.
+        category: the finding of that phrase; "" where it names none.
         scored_on: whose region counts.
         others: other phrases' samples on the image of `scored_on`, for specificity.
     """
 
     sample: PhraseSample
     phrase: str
+    category: str
     scored_on: PhraseSample
     others: tuple[PhraseSample, ...]
 
@@ -43,15 +45,16 @@ def plan(samples: Sequence[PhraseSample], control: str) -> list[Trial]:
         by_image[sample.image_id].append(sample)
     trials = []
     for sample in samples:
-        phrase, scored_on = sample.phrase, sample
+        phrase, category, scored_on = sample.phrase, sample.category, sample
         if control == "neutral-phrase":
-            phrase = NEUTRAL_PHRASE
+            phrase, category = NEUTRAL_PHRASE, ""
         elif control == "phrase-swap":
-            phrase = _other_category(sample, samples).phrase
+            other = _other_category(sample, samples)
+            phrase, category = other.phrase, other.category
         elif control == "image-swap":
             scored_on = _other_patient(sample, samples)
         others = tuple(s for s in by_image[scored_on.image_id] if s.sample_id != scored_on.sample_id)
-        trials.append(Trial(sample, phrase, scored_on, others))
+        trials.append(Trial(sample, phrase, category, scored_on, others))
     return trials
 
 

@@ -55,6 +55,11 @@ class RunRequest:
     last_steps: int | None = None
     guidance: float | None = None
     layers: str | None = None
+    latent: str | None = None
+    tokens: str | None = None
+    bbm: str | None = None
+    profile: str | None = None
+    precision: str | None = None
     weights: str | None = None
     seed: int = 4200
     batch_size: int = 16
@@ -109,6 +114,11 @@ def _wanted(request: RunRequest) -> MethodSettings:
         last_steps=request.last_steps,
         guidance=request.guidance,
         layers=request.layers,
+        latent=request.latent,
+        tokens=request.tokens,
+        bbm=request.bbm,
+        profile=request.profile,
+        precision=request.precision,
         seed=request.seed,
         dataset=request.dataset,
         device=request.device,
@@ -130,8 +140,12 @@ def _spec(
         weights=settings.weights,
         weights_version=settings.weights_version,
         sampling=settings.sampling,
+        latent=settings.latent,
         tokens=settings.tokens,
+        lexicon=settings.lexicon,
         bbm=settings.bbm,
+        profile=settings.profile,
+        precision=settings.precision,
         steps=settings.steps,
         last_steps=settings.last_steps,
         guidance=settings.guidance,
@@ -144,7 +158,14 @@ def _spec(
 def _digest(trials: Sequence[Trial]) -> str:
     """sha256 of what is scored: phrases, ids, sizes, regions and other regions, in order."""
     parts = [
-        [t.phrase, *astuple(t.sample)[:3], t.sample.image_size, t.scored_on.boxes, [s.boxes for s in t.others]]
+        [
+            t.phrase,
+            t.category,
+            *astuple(t.sample)[:3],
+            t.sample.image_size,
+            t.scored_on.boxes,
+            [s.boxes for s in t.others],
+        ]
         for t in trials
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
@@ -228,7 +249,7 @@ class _Worker:
             check_sample(trial.scored_on)
         except Exception as error:
             return error
-        return Query(image, trial.phrase, seed_for(self.seed, trial.sample.sample_id))
+        return Query(image, trial.phrase, seed_for(self.seed, trial.sample.sample_id), trial.category)
 
     def _ground(self, queries: list[Query]) -> list[GroundingMap | Exception]:
         """One map or exception a query: a batch that fails is done again one by one."""
@@ -241,7 +262,7 @@ class _Worker:
 
     def _record(self, trial: Trial, found: GroundingMap | Exception, seconds: float) -> SampleRecord:
         sample, started = trial.sample, time.monotonic()
-        scores, error, digest = Scores({}), "", ""
+        scores, error, digest, note = Scores({}), "", "", ""
         status: Status = "ok"
         try:
             if isinstance(found, Exception):
@@ -249,7 +270,7 @@ class _Worker:
             check_map(found, sample)
             scores = score_map(found, trial)
             self.maps.save(sample.sample_id, found)
-            digest = fingerprint(found.values)
+            digest, note = fingerprint(found.values), found.note
             status = "unscorable" if scores.unscorable else "ok"
         except Exception as reason:
             status, error = "failed", self._reason(sample, reason)
@@ -261,6 +282,7 @@ class _Worker:
             status=status,
             metrics={name: round(value, 8) for name, value in scores.metrics.items()},
             error=error or scores.unscorable,
+            note=note,
             seconds=round(seconds + time.monotonic() - started, 4),
             map_sha256=digest,
         )

@@ -17,7 +17,7 @@ PROTOCOL = "gtg"
 """The paper's protocol: shorter side to 512 and centre crop, mixture mask, means over samples."""
 
 FRAME = "crop512"
-SCHEMA = 1
+SCHEMA = 2
 """Changes when a field is added or the meaning of one changes: older runs then have other keys."""
 
 
@@ -35,8 +35,8 @@ class RunSpec:
         limit: only the first so many samples; None takes all.
         method: name in the registry.
         code: of a plug-in, see `api.registry.MethodEntry`.
-        weights, weights_version, sampling, tokens, bbm, steps, last_steps, guidance, layers, seed: see
-            `api.types.MethodSettings`; None where the method has no such setting.
+        weights, weights_version, sampling, latent, tokens, lexicon, bbm, profile, precision, steps, last_steps,
+            guidance, layers, seed: see `api.types.MethodSettings`; None where the method has no such setting.
         frame: where maps and regions are compared.
         protocol: which metrics, masks and averages.
         control: what is changed on purpose.
@@ -54,8 +54,12 @@ class RunSpec:
     weights: str | None
     weights_version: str | None
     sampling: str | None
+    latent: str | None
     tokens: str | None
+    lexicon: str | None
     bbm: str | None
+    profile: str | None
+    precision: str | None
     steps: int | None
     last_steps: int | None
     guidance: float | None

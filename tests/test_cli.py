@@ -48,7 +48,7 @@ def call(*arguments: object, cwd: Path, code: int = 0, **environment: str) -> st
         (["--method", "uniform", "--plugin", "none.py"], "plug-in none.py cannot be read"),
         (["--method", "cxrbert-ldm", "--layers", "8x8"], "resolutions are not built yet"),
         (["--method", "cxrbert-ldm", "--steps", "0"], "--steps must lie between 1 and 999"),
-        (["--method", "cxrbert-ldm", "--weights", "paper"], "not built yet"),
+        (["--method", "clip-ldm", "--weights", "no.yaml"], "neither 'phantom', 'paper', a folder"),
         (["--method", "cxrbert-ldm", "--weights", "nowhere"], "neither 'phantom' nor a folder"),
         (["--method", "cxrbert-ldm", "--device", "cuda:99", "--limit", "1"], "--device cuda:99 cannot be used here"),
     ],

@@ -108,7 +108,7 @@ def _scored(folder: Path, name: str, world: int, runs_dir: Path, **options: Any)
 
 
 def _weights(folder: Path) -> str:
-    from gtg_bench.methods.ldm.build import ZOO
+    from gtg_bench.methods.weights.find import ZOO
 
     return "phantom" if folder.resolve().parent == ZOO.resolve() else str(folder)
 

@@ -115,7 +115,8 @@ class Zoo:
                     "seed": self.recipe.seed,
                 }
             self._card(folder, f"{name} text encoder, trained on the phantom", recipe, curve, **facts)
-        return load_text_encoder(self.out / name)
+        card = read_card(folder := self.out / name)
+        return load_text_encoder(card["family"], folder, folder, card["max_length"])
 
     def priors(self) -> Path:
         """The prior tables of the training split."""

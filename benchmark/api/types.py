@@ -49,10 +49,12 @@ class GroundingMap:
     Attributes:
         values: float32 [h, w], finite, higher is more relevant; the grid divides the frame's window evenly.
         frame: what the method saw of the image. What lies outside is "not covered", never NaN inside `values`.
+        note: anything unusual about this map that belongs into its record; "" where there is nothing.
     """
 
     values: FloatArray
     frame: Frame
+    note: str = ""
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.size == 0:
@@ -70,11 +72,13 @@ class Query:
         text: the phrase.
         seed: for the generator of this sample alone; a function of the run's seed and the sample's id, so
             results depend on neither batch, nor order, nor worker.
+        category: the finding that the phrase is about, as the data set spells it; "" where nobody knows.
     """
 
     image: FloatArray
     text: str
     seed: int = 0
+    category: str = ""
 
 
 class Method(Protocol):
@@ -151,8 +155,12 @@ class MethodSettings:
         last_steps: how many of the last steps are averaged; None averages all.
         guidance: classifier-free guidance scale.
         layers: cross-attention layers, "all" or as the method documents.
+        latent: what of the image's posterior is noised: a fresh "sample" or its "mode".
         tokens: which tokens' maps are averaged.
+        lexicon: what tells lexical words, a ScispaCy model or the embedded rule, with its version.
         bbm: Bimodal Bias Merging.
+        profile: "paper", or "released" for what the paper's released code does otherwise.
+        precision: what the denoiser computes in; sums are float32 always.
         seed: the run's seed.
         dataset: name of the data set at hand, for priors that keep a table for each.
         device: where to compute ("cpu", "cuda", ...); it decides no number and is no part of a run's key.
@@ -166,8 +174,12 @@ class MethodSettings:
     last_steps: int | None = None
     guidance: float | None = None
     layers: str | None = None
+    latent: str | None = None
     tokens: str | None = None
+    lexicon: str | None = None
     bbm: str | None = None
+    profile: str | None = None
+    precision: str | None = None
     seed: int = 4200
     dataset: str | None = None
     device: str = "cpu"
@@ -180,6 +192,7 @@ class SampleRecord:
     Attributes:
         metrics: name -> value; a metric that is undefined for this sample is absent, never 0 or NaN.
         error: why the sample is not ok; "" where it is.
+        note: what the method had to say about its map; "" where there was nothing.
         seconds: wall time that the sample took, its share of a batch.
         map_sha256: fingerprint of the map's values; "" where there is none.
     """
@@ -191,6 +204,7 @@ class SampleRecord:
     status: Status
     metrics: dict[str, float] = field(default_factory=dict)
     error: str = ""
+    note: str = ""
     seconds: float = 0.0
     map_sha256: str = ""
 

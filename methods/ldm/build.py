@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.types import MethodSettings
-from gtg_bench.methods.cards import part_of, read_card
-from gtg_bench.methods.ldm.modes import BUILT, TOKEN_CHOICES
+from gtg_bench.methods.ldm.modes import BBM, BUILT, LATENTS, PRECISIONS, PROFILES, TOKEN_CHOICES
+from gtg_bench.methods.weights import find_weights
 
 if TYPE_CHECKING:
     from gtg_bench.methods.ldm.method import LdmMethod
@@ -19,36 +16,16 @@ if TYPE_CHECKING:
 MOST_STEPS = 999
 """Stable Diffusion's schedule has 1000 timesteps and starts one late (steps_offset 1)."""
 
-ZOO = Path(__file__).parents[1] / "zoo"
-
-
-def weights_folder(name: str, weights: str) -> Path:
-    """Where a method's weights lie: packaged (`phantom`) or a folder of one's own."""
-    if weights == "phantom":
-        return ZOO / name
-    if weights == "paper":
-        raise UsageError("--weights paper: loading the published weights is not built yet; use phantom or a folder")
-    folder = Path(weights).expanduser()
-    if not folder.is_dir():
-        raise UsageError(f"--weights {weights}: neither 'phantom' nor a folder")
-    return folder
+_CHOICES = {"latent": LATENTS, "tokens": TOKEN_CHOICES, "bbm": BBM, "profile": PROFILES, "precision": PRECISIONS}
+"""Settings with a fixed choice; the first is the default."""
 
 
 def complete(wanted: MethodSettings) -> MethodSettings:
     """Fill what the user left open from the weights' card, and refuse what cannot be run."""
-    sampling = wanted.sampling or BUILT[-1]
-    if sampling not in BUILT:
-        raise UsageError(
-            f"--sampling {sampling} is not built yet for {wanted.method}; it runs: {', '.join(BUILT)} "
-            "(nothing is approximated by another mode)"
-        )
-    for name, known in (("tokens", TOKEN_CHOICES), ("bbm", ("none",))):
-        if (value := getattr(wanted, name)) not in (None, *known):
-            raise UsageError(f"{name} {value!r} is not built yet for {wanted.method}; there is: {', '.join(known)}")
-    weights = wanted.weights or "phantom"
-    folder = weights_folder(wanted.method, weights)
-    card = read_card(folder)
-    defaults = card.get("defaults", {})
+    chosen: dict[str, Any] = {name: _choose(name, getattr(wanted, name), known) for name, known in _CHOICES.items()}
+    sampling = _choose("sampling", wanted.sampling or BUILT[-1], BUILT)
+    weights = find_weights(wanted.method, wanted.weights)
+    defaults = weights.plan.defaults
     steps = int(defaults.get("steps", 50)) if wanted.steps is None else wanted.steps
     if not 1 <= steps <= MOST_STEPS:
         raise UsageError(f"--steps must lie between 1 and {MOST_STEPS}, not {steps}")
@@ -57,15 +34,23 @@ def complete(wanted: MethodSettings) -> MethodSettings:
     return replace(
         wanted,
         sampling=sampling,
-        weights=weights if weights == "phantom" else str(folder.resolve()),
-        weights_version=fingerprint(folder),
+        weights=weights.name,
+        weights_version=weights.version,
         steps=steps,
         last_steps=None if wanted.last_steps == steps else wanted.last_steps,
         guidance=wanted.guidance if wanted.guidance is not None else float(defaults.get("guidance", 16.0)),
         layers=_layers(wanted.layers or defaults.get("layers", "all")),
-        tokens=wanted.tokens or "lexical",
-        bbm=wanted.bbm or "none",
+        **chosen,
     )
+
+
+def _choose(name: str, value: str | None, known: tuple[str, ...]) -> str:
+    """The value, or the first of the known ones. Raises UsageError for any other."""
+    if value is None:
+        return known[0]
+    if value not in known:
+        raise UsageError(f"--{name} {value}: there is {', '.join(known)}")
+    return value
 
 
 def _layers(text: str) -> str:
@@ -80,14 +65,6 @@ def _layers(text: str) -> str:
     return ",".join(map(str, sorted({int(part) for part in parts})))
 
 
-def fingerprint(folder: Path) -> str:
-    """12 hex digits over every file of the weights and how texts are cut, autoencoder and text encoder included."""
-    card = read_card(folder)
-    cards = [card, *(read_card(part_of(card, folder, name)) for name in ("vae", "text_encoder"))]
-    facts = [{name: part.get(name) for name in ("sha256", "family", "max_length")} for part in cards]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
-
-
 def build(settings: MethodSettings) -> LdmMethod:
     """The method, its weights loaded on `settings.device`."""
     import torch
@@ -95,5 +72,5 @@ def build(settings: MethodSettings) -> LdmMethod:
     from gtg_bench.methods.ldm.components import load_components
     from gtg_bench.methods.ldm.method import LdmMethod
 
-    folder = weights_folder(settings.method, settings.weights or "phantom")
-    return LdmMethod(load_components(folder, torch.device(settings.device)), settings)
+    weights = find_weights(settings.method, settings.weights)
+    return LdmMethod(load_components(weights, torch.device(settings.device)), settings)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from gtg_bench.benchmark.api.errors import DataError
-from gtg_bench.methods.cards import part_of, read_card
 from gtg_bench.methods.quiet import hush_libraries
 from gtg_bench.methods.text_encoders import load_text_encoder
 from gtg_bench.methods.text_encoders.base import TextEncoder
+from gtg_bench.methods.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -31,22 +30,23 @@ class LdmComponents:
         return int(self.unet.config.sample_size) * 2 ** (len(self.vae.config.block_out_channels) - 1)
 
 
-def load_components(folder: Path, device: torch.device) -> LdmComponents:
-    """Load what the folder's card names. Half-precision files are computed with in float32."""
+def load_components(weights: Weights, device: torch.device) -> LdmComponents:
+    """Load located weights. Half-precision files are computed with in float32."""
     hush_libraries()
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
-    card = read_card(folder)
-    for name in ("unet", "scheduler"):
-        if not (folder / name).is_dir():
-            raise DataError(f"{folder} holds no folder {name}; it is needed beside card.json")
+    places, text = weights.places, weights.plan.text_encoder
+    if missing := [name for name in ("unet", "vae", "scheduler", "text_encoder") if name not in places]:
+        raise DataError(f"weights {weights.name} name no {', '.join(missing)}")
+    assert text is not None
+    tokenizer = places.get("tokenizer", places["text_encoder"])
     local: dict[str, Any] = {"torch_dtype": torch.float32, "local_files_only": True}
-    unet = UNet2DConditionModel.from_pretrained(folder / "unet", **local)
-    vae = AutoencoderKL.from_pretrained(part_of(card, folder, "vae"), **local)
+    unet = UNet2DConditionModel.from_pretrained(places["unet"], **local)
+    vae = AutoencoderKL.from_pretrained(places["vae"], **local)
     return LdmComponents(
         unet=unet.to(device).eval().requires_grad_(False),
         vae=vae.to(device).eval().requires_grad_(False),
-        scheduler=DDIMScheduler.from_pretrained(folder / "scheduler"),
-        text_encoder=load_text_encoder(part_of(card, folder, "text_encoder"), device),
+        scheduler=DDIMScheduler.from_pretrained(places["scheduler"]),
+        text_encoder=load_text_encoder(text.family, places["text_encoder"], tokenizer, text.max_length, device),
         device=device,
     )

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from gtg_bench.benchmark.api.errors import DataError
-from gtg_bench.methods.cards import read_card
 from gtg_bench.methods.text_encoders.base import TextEncoder
 
 FAMILIES = {
@@ -17,11 +16,19 @@ FAMILIES = {
 }
 
 
-def load_text_encoder(folder: Path, device: str | torch.device = "cpu") -> TextEncoder:
-    """The text encoder of a folder, by the family and length that its card names."""
-    card = read_card(folder)
-    if card.get("family") not in FAMILIES:
-        raise DataError(f"{folder}/card.json: family {card.get('family')!r} is none of {', '.join(FAMILIES)}")
-    module, _, name = FAMILIES[card["family"]].partition(":")
-    family = getattr(importlib.import_module(module), name)
-    return family.load(folder, card["max_length"], device)
+def load_text_encoder(
+    family: str, place: Path, tokenizer: Path, max_length: int, device: str | torch.device = "cpu"
+) -> TextEncoder:
+    """The text encoder of a registered family.
+
+    Args:
+        family: one of FAMILIES.
+        place: the folder or file of the model.
+        tokenizer: the folder of its tokenizer, often the same.
+        max_length: texts are truncated and padded to so many tokens.
+        device: where it computes.
+    """
+    if family not in FAMILIES:
+        raise DataError(f"{place}: text encoder family {family!r} is none of {', '.join(FAMILIES)}")
+    module, _, name = FAMILIES[family].partition(":")
+    return getattr(importlib.import_module(module), name).load(place, tokenizer, max_length, device)

@@ -21,11 +21,13 @@ class TextEncoding:
         mask: bool [B, L], True for tokens, False for padding.
         offsets: int64 [B, L, 2], half-open character range of each token in its text; (0, 0) for the start
             token, the end token and the padding.
+        texts: what was cut into tokens, B strings; the phrases themselves, but for encoders that rewrite them.
     """
 
     states: Tensor
     mask: Tensor
     offsets: Tensor
+    texts: tuple[str, ...]
 
 
 class TextEncoder(Protocol):
@@ -49,13 +51,15 @@ class HuggingFaceTextEncoder:
         self.max_length = max_length
 
     @classmethod
-    def load(cls, folder: str | Path, max_length: int, device: str | torch.device = "cpu") -> HuggingFaceTextEncoder:
-        """From a transformers folder that holds both model and tokenizer."""
+    def load(
+        cls, place: Path, tokenizer: Path, max_length: int, device: str | torch.device = "cpu"
+    ) -> HuggingFaceTextEncoder:
+        """From transformers' folders of model and tokenizer."""
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = cls.model_class.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-        return cls(model.to(device), tokenizer, max_length)
+        pieces = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
+        model = cls.model_class.from_pretrained(place, dtype=torch.float32, local_files_only=True)
+        return cls(model.to(device), pieces, max_length)
 
     def encode(self, texts: Sequence[str]) -> TextEncoding:
         """See `TextEncoder.encode`."""
@@ -70,7 +74,7 @@ class HuggingFaceTextEncoder:
         device = self.model.device
         with torch.inference_mode():
             states = self.states(encoded["input_ids"].to(device), encoded["attention_mask"].to(device))
-        return TextEncoding(states.float(), encoded["attention_mask"].bool(), encoded["offset_mapping"])
+        return TextEncoding(states.float(), encoded["attention_mask"].bool(), encoded["offset_mapping"], tuple(texts))
 
     def states(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Last hidden states [B, L, D]."""
