@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.benchmark.api.types import SampleRecord
-from gtg_bench.benchmark.metrics import METRICS
+from gtg_bench.benchmark.metrics import GTG
 from gtg_bench.benchmark.paths import atomic
 from gtg_bench.benchmark.spec import RunSpec
 
@@ -26,8 +26,12 @@ SETTINGS = (
     "weights",
     "weights_version",
     "sampling",
+    "latent",
     "tokens",
+    "lexicon",
     "bbm",
+    "profile",
+    "precision",
     "steps",
     "last_steps",
     "guidance",
@@ -41,8 +45,8 @@ COUNTS = ("n_total", "n_ok", "n_unscorable", "n_failed")
 PARTIAL = ("cnr", "specificity")
 """Metrics that are undefined for some scorable samples: their own counts stand beside them."""
 
-COLUMNS = (*SETTINGS, *COUNTS, *METRICS, *(f"n_{name}" for name in PARTIAL), "run_key")
-CATEGORY_COLUMNS = (*SETTINGS, "category", *COUNTS, *METRICS, *(f"n_{name}" for name in PARTIAL), "run_key")
+COLUMNS = (*SETTINGS, *COUNTS, *GTG, *(f"n_{name}" for name in PARTIAL), "run_key")
+CATEGORY_COLUMNS = (*SETTINGS, "category", *COUNTS, *GTG, *(f"n_{name}" for name in PARTIAL), "run_key")
 _COMPARABLE = ("dataset", "dataset_version", "dataset_options", "split", "limit", "frame", "protocol")
 _DECIMALS = 5
 
@@ -94,7 +98,7 @@ def _measured(records: Sequence[SampleRecord]) -> Row:
     row = {"n_total": str(len(records))}
     for status in ("ok", "unscorable", "failed"):
         row[f"n_{status}"] = str(sum(record.status == status for record in records))
-    for metric in METRICS:
+    for metric in GTG:
         value = mean(records, metric)
         row[metric] = "" if value is None else f"{value:.{_DECIMALS}f}"
     for metric in PARTIAL:

@@ -7,9 +7,6 @@ import json
 from dataclasses import dataclass, fields
 from typing import Any
 
-SAMPLINGS = ("text", "cfg", "gt1-cfg", "gt-cfg")
-"""The sampling modes of the paper (Appendix A), in its order."""
-
 CONTROLS = ("none", "neutral-phrase", "phrase-swap", "image-swap")
 """What is changed to see what a method listens to; see `benchmark.controls`."""
 

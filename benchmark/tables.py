@@ -7,12 +7,18 @@ from collections.abc import Sequence
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from gtg_bench.benchmark.api.choices import BBM, LATENTS, PRECISIONS, PROFILES, TOKENS
 from gtg_bench.benchmark.leaderboard import Row
-from gtg_bench.benchmark.metrics import METRICS
+from gtg_bench.benchmark.metrics import GTG
 
 _ORDER = {"none": 0, "neutral-phrase": 1, "phrase-swap": 2, "image-swap": 3}
 _HEADINGS = {"specificity": "spec."}
-_TOLD_APART_BY = ("weights", "layers", "steps", "last_steps", "guidance", "tokens", "bbm", "seed")
+_TOLD_APART_BY = (
+    *("weights", "layers", "steps", "last_steps", "guidance", "latent", "tokens", "lexicon", "bbm", "profile"),
+    *("precision", "seed"),
+)
+
+_USUAL = {"latent": LATENTS[0], "tokens": TOKENS[0], "bbm": BBM[0], "profile": PROFILES[0], "precision": PRECISIONS[0]}
 
 
 def comparison(rows: Sequence[Row], now: Sequence[Row], priors: Sequence[str]) -> Table:
@@ -30,7 +36,7 @@ def comparison(rows: Sequence[Row], now: Sequence[Row], priors: Sequence[str]) -
     caption = "Means over the ok samples; bold: this call; spec.: specificity; indented: the same run under a control."
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
     table.add_column("method", overflow="fold")
-    for name in ("ok", *METRICS):
+    for name in ("ok", *GTG):
         table.add_column(_HEADINGS.get(name, name), justify="right", no_wrap=True)
     keys = {row["run_key"] for row in now}
     before = ""
@@ -49,13 +55,14 @@ def _rank(row: Row, priors: Sequence[str]) -> tuple:
 
 
 def _name(row: Row, rows: Sequence[Row]) -> str:
-    """Method and sampling mode, and those settings that tell it from other rows of the same method."""
+    """Method and sampling mode, and those settings that are unusual or tell it from other rows of the same method."""
     alike = [other for other in rows if (other["method"], other["sampling"]) == (row["method"], row["sampling"])]
-    differing = [name for name in _TOLD_APART_BY if len({other.get(name) for other in alike}) > 1]
-    settings = [f"{name} {row.get(name) or '-'}" for name in differing]
+    differing = {name for name in _TOLD_APART_BY if len({other.get(name) for other in alike}) > 1}
+    unusual = {name for name, usual in _USUAL.items() if row.get(name, "") not in ("", usual)}
+    settings = [f"{name} {row.get(name) or '-'}" for name in _TOLD_APART_BY if name in differing | unusual]
     return " ".join(filter(None, [row["method"], row["sampling"], ", ".join(settings)]))
 
 
 def _cells(row: Row) -> list[str]:
     ok = row["n_ok"] if row["n_ok"] == row["n_total"] else f"{row['n_ok']}/{row['n_total']}"
-    return [ok, *(f"{float(row[name]):.3f}" if row.get(name) else "-" for name in METRICS)]
+    return [ok, *(f"{float(row[name]):.3f}" if row.get(name) else "-" for name in GTG)]

@@ -49,6 +49,10 @@ class MethodEntry:
 
     def completed(self, wanted: MethodSettings) -> MethodSettings:
         """The settings with which the method will run."""
+        if not self.samplings and wanted.bbm not in (None, "none"):
+            raise UsageError(
+                f"--bbm {wanted.bbm}: {self.name} has no cross-attention maps whose biases could be merged"
+            )
         if self.complete is None:
             return MethodSettings(self.name, seed=wanted.seed, dataset=wanted.dataset, device=wanted.device)
         return load_object(self.complete)(wanted)

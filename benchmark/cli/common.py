@@ -13,9 +13,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from gtg_bench.benchmark.api.choices import BBM, LATENTS, PRECISIONS, PROFILES, SAMPLINGS, TOKENS
 from gtg_bench.benchmark.api.errors import GtgError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
-from gtg_bench.benchmark.spec import CONTROLS, SAMPLINGS
+from gtg_bench.benchmark.spec import CONTROLS
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -23,10 +24,36 @@ out = Console()
 err = Console(stderr=True, highlight=False)
 
 Sampling = StrEnum("Sampling", {name: name for name in SAMPLINGS})  # type: ignore[misc]
+TokenChoice = StrEnum("TokenChoice", {name: name for name in TOKENS})  # type: ignore[misc]
+Merging = StrEnum("Merging", {name: name for name in BBM})  # type: ignore[misc]
+Latent = StrEnum("Latent", {name: name for name in LATENTS})  # type: ignore[misc]
+Profile = StrEnum("Profile", {name: name for name in PROFILES})  # type: ignore[misc]
+Precision = StrEnum("Precision", {name: name for name in PRECISIONS})  # type: ignore[misc]
 Control = StrEnum("Control", {name: name for name in CONTROLS})  # type: ignore[misc]
 
 Plugins = Annotated[
     list[Path] | None, typer.Option("--plugin", help="A Python file that registers methods; repeatable.")
+]
+Steps = Annotated[int | None, typer.Option("--steps", help="DDIM steps; default: the weights' card.")]
+LastSteps = Annotated[int | None, typer.Option("--last-steps", help="Average only the last so many; default: all.")]
+Guidance = Annotated[float | None, typer.Option("--guidance", help="Guidance scale; default: the weights' card.")]
+Layers = Annotated[
+    str | None,
+    typer.Option(
+        "--layers", help="Cross-attention layers: all, indices (3,4,5) or resolutions (16x16); default: the card."
+    ),
+]
+Tokens = Annotated[TokenChoice | None, typer.Option("--tokens", help="Whose maps are averaged; default: lexical.")]
+Bbm = Annotated[Merging | None, typer.Option("--bbm", help="Bimodal Bias Merging; the paper's is mixture.")]
+LatentChoice = Annotated[Latent | None, typer.Option("--latent", help="What of the image's posterior is noised.")]
+ProfileChoice = Annotated[
+    Profile | None, typer.Option("--profile", help="The paper, or what its released code does otherwise.")
+]
+PrecisionChoice = Annotated[
+    Precision | None, typer.Option("--precision", help="What the U-Net computes in; default: float32.")
+]
+Weights = Annotated[
+    str | None, typer.Option("--weights", help="phantom, paper, a folder or a YAML file; see `weights list`.")
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps ...")]
 

@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.cli.common import Device, Plugins, Sampling, load_plugins, out, reports_errors, resolve_device
+from gtg_bench.benchmark.cli.common import (
+    Bbm,
+    Device,
+    LastSteps,
+    Layers,
+    Plugins,
+    Sampling,
+    Steps,
+    Tokens,
+    Weights,
+    load_plugins,
+    out,
+    reports_errors,
+    resolve_device,
+)
 
 HELP = "Ground one phrase in one image (PNG, JPEG or DICOM), and draw the map over it."
 
@@ -19,9 +33,12 @@ def ground(
     phrase: Annotated[str, typer.Argument(help='For instance "small left apical pneumothorax".')],
     method: Annotated[str, typer.Option("--method", "-m", help="See `list methods`.")] = "cxrbert-ldm",
     sampling: Annotated[Sampling, typer.Option(help="Sampling mode of latent diffusion models.")] = Sampling("gt-cfg"),
-    steps: Annotated[int | None, typer.Option(help="DDIM steps; default: the weights' card.")] = None,
-    last_steps: Annotated[int | None, typer.Option(help="Average only the last so many steps.")] = None,
-    weights: Annotated[str | None, typer.Option(help="phantom, or a folder of weights.")] = None,
+    steps: Steps = None,
+    last_steps: LastSteps = None,
+    layers: Layers = None,
+    tokens: Tokens = None,
+    bbm: Bbm = None,
+    weights: Weights = None,
     seed: Annotated[int, typer.Option(help="Of all noise.")] = 4200,
     device: Device = "auto",
     to: Annotated[Path, typer.Option("--out", help="The picture to write.")] = Path("overlay.png"),
@@ -54,6 +71,9 @@ def ground(
         sampling=str(sampling),
         steps=steps,
         last_steps=last_steps,
+        layers=layers,
+        tokens=tokens,
+        bbm=bbm,
         seed=seed,
         dataset="phantom",
         device=resolve_device(device, entry),

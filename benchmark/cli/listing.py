@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
+from gtg_bench.benchmark.api.choices import SAMPLINGS
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import METHODS
 from gtg_bench.benchmark.cli.common import Plugins, load_plugins, out, reports_errors
 from gtg_bench.benchmark.datasets import DATASETS
-from gtg_bench.benchmark.metrics import METRICS
-from gtg_bench.benchmark.spec import SAMPLINGS
+from gtg_bench.benchmark.metrics import GTG, METRICS
 
 HELP = "List methods, data sets, sampling modes and metrics."
 Row = dict[str, str]
@@ -95,7 +95,7 @@ def _samplings() -> list[Row]:
 
 
 def _metrics() -> list[Row]:
-    return [{"name": name, "meaning": metric.summary} for name, metric in METRICS.items()]
+    return [{"name": name, "meaning": METRICS[name].summary} for name in GTG]
 
 
 _ROWS = {Kind.methods: _methods, Kind.datasets: _datasets, Kind.samplings: _samplings, Kind.metrics: _metrics}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from gtg_bench.benchmark.api.choices import BBM, LATENTS, PRECISIONS, PROFILES, SAMPLINGS, TOKENS
 from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.registry import load_object
 from gtg_bench.benchmark.api.types import MethodSettings
-from gtg_bench.methods.ldm.modes import BBM, BUILT, LATENTS, PRECISIONS, PROFILES, TOKEN_CHOICES
+from gtg_bench.methods.ldm.lexicon import installed_lexicon
 from gtg_bench.methods.weights import find_weights
 
 if TYPE_CHECKING:
@@ -16,14 +19,20 @@ if TYPE_CHECKING:
 MOST_STEPS = 999
 """Stable Diffusion's schedule has 1000 timesteps and starts one late (steps_offset 1)."""
 
-_CHOICES = {"latent": LATENTS, "tokens": TOKEN_CHOICES, "bbm": BBM, "profile": PROFILES, "precision": PRECISIONS}
+_CHOICES = {"latent": LATENTS, "tokens": TOKENS, "bbm": BBM, "profile": PROFILES, "precision": PRECISIONS}
 """Settings with a fixed choice; the first is the default."""
+
+
+CLASSES = {
+    "paper": "gtg_bench.methods.ldm.method:LdmMethod",
+    "released": "gtg_bench.methods.ldm.released:ReleasedLdmMethod",
+}
 
 
 def complete(wanted: MethodSettings) -> MethodSettings:
     """Fill what the user left open from the weights' card, and refuse what cannot be run."""
     chosen: dict[str, Any] = {name: _choose(name, getattr(wanted, name), known) for name, known in _CHOICES.items()}
-    sampling = _choose("sampling", wanted.sampling or BUILT[-1], BUILT)
+    sampling = _choose("sampling", wanted.sampling or SAMPLINGS[-1], SAMPLINGS)
     weights = find_weights(wanted.method, wanted.weights)
     defaults = weights.plan.defaults
     steps = int(defaults.get("steps", 50)) if wanted.steps is None else wanted.steps
@@ -40,6 +49,7 @@ def complete(wanted: MethodSettings) -> MethodSettings:
         last_steps=None if wanted.last_steps == steps else wanted.last_steps,
         guidance=wanted.guidance if wanted.guidance is not None else float(defaults.get("guidance", 16.0)),
         layers=_layers(wanted.layers or defaults.get("layers", "all")),
+        lexicon=installed_lexicon() if chosen["tokens"] == "lexical" else None,
         **chosen,
     )
 
@@ -54,15 +64,17 @@ def _choose(name: str, value: str | None, known: tuple[str, ...]) -> str:
 
 
 def _layers(text: str) -> str:
-    """ "all", or sorted distinct indices joined by commas."""
+    """ "all", or distinct indices in order and then resolutions, joined by commas: "3,4,16x16"."""
     if text == "all":
         return text
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() for part in parts):
+    parts = {part.strip().lower() for part in text.split(",")}
+    indices = sorted(int(part) for part in parts if re.fullmatch("[0-9]+", part))
+    sizes = sorted((part for part in parts if re.fullmatch("[0-9]+x[0-9]+", part)), key=lambda s: int(s.split("x")[0]))
+    if len(indices) + len(sizes) < len(parts):
         raise UsageError(
-            f"--layers {text!r} is neither 'all' nor indices such as 3,4,5 (resolutions are not built yet)"
+            f"--layers {text!r} is neither 'all', indices such as 3,4,5, nor resolutions such as 16x16,8x8"
         )
-    return ",".join(map(str, sorted({int(part) for part in parts})))
+    return ",".join([*map(str, indices), *sizes])
 
 
 def build(settings: MethodSettings) -> LdmMethod:
@@ -70,7 +82,9 @@ def build(settings: MethodSettings) -> LdmMethod:
     import torch
 
     from gtg_bench.methods.ldm.components import load_components
-    from gtg_bench.methods.ldm.method import LdmMethod
 
     weights = find_weights(settings.method, settings.weights)
-    return LdmMethod(load_components(weights, torch.device(settings.device)), settings)
+    components = load_components(weights, torch.device(settings.device))
+    layout = torch.channels_last if components.device.type == "cuda" else torch.contiguous_format
+    components.unet.to(dtype=getattr(torch, settings.precision or "float32"), memory_format=layout)
+    return load_object(CLASSES[settings.profile or "paper"])(components, settings)

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
-from functools import cached_property, partial
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gtg_bench.benchmark.api.errors import SampleError
 from gtg_bench.benchmark.api.geometry import FloatArray, Frame
-from gtg_bench.benchmark.api.types import GroundingMap, MethodSettings, Query, fingerprint
-from gtg_bench.methods.ldm.attention import AttentionCapture, select_layers
+from gtg_bench.benchmark.api.types import GroundingMap, MethodSettings, Query
+from gtg_bench.methods.ldm.bias import Array, BiasedMaps, BiasProducts, check_size, merged, similarity, text_bias
 from gtg_bench.methods.ldm.components import LdmComponents
-from gtg_bench.methods.ldm.reduction import LayerMaps, MeanMaps
-from gtg_bench.methods.ldm.sampling import Forward, Predict, ddim_timesteps, denoise, first_latent, ground_truth
+from gtg_bench.methods.ldm.engine import Engine
+from gtg_bench.methods.ldm.lexicon import Word, installed_lexicon, load_lexicon
+from gtg_bench.methods.ldm.prompts import Prompt, Prompts
+from gtg_bench.methods.ldm.reduction import LayerMaps, MeanMaps, Reduction
+from gtg_bench.methods.ldm.text_bias import TextBiases
 from gtg_bench.methods.ldm.tokens import choose_tokens
-
-T = TypeVar("T")
-_CACHED = 256
-POSITIONS_PER_FORWARD = 2**16
-"""Rows of a forward times the latent's size: 64 rows of 32 x 32, 16 rows of 64 x 64."""
+from gtg_bench.methods.text_encoders.base import TextEncoding
 
 
 class LdmMethod:
@@ -33,13 +28,14 @@ class LdmMethod:
     def __init__(self, components: LdmComponents, settings: MethodSettings, rows: int | None = None) -> None:
         self.components = components
         self.settings = settings
-        self.rows = rows or max(1, POSITIONS_PER_FORWARD // int(components.unet.config.sample_size) ** 2)
+        self.engine = Engine(components, settings, rows)
         self.mode = settings.sampling or "gt-cfg"
-        self.timesteps = ddim_timesteps(components.scheduler, settings.steps or 50)
-        self.kept = settings.last_steps or len(self.timesteps)
-        self.layers = select_layers(components.unet, settings.layers or "all")
-        self._texts: OrderedDict[Hashable, tuple[Tensor, Tensor]] = OrderedDict()
-        self._posteriors: OrderedDict[Hashable, tuple[Tensor, Tensor]] = OrderedDict()
+        self.kept = settings.last_steps or len(self.engine.timesteps)
+        self.bbm = settings.bbm or "none"
+        if self.bbm != "none":
+            check_size(self.engine.side)
+        self.prompts = Prompts(components.text_encoder, self.choose, components.device)
+        self.text_biases = TextBiases(self.engine)
 
     def ground(self, image: FloatArray, text: str, seed: int = 0) -> GroundingMap:
         """The map of `text` on `image` (float32 [H, W] in [0, 1]), with the noise of `seed`."""
@@ -49,91 +45,77 @@ class LdmMethod:
     def ground_batch(self, queries: Sequence[Query]) -> list[GroundingMap]:
         """One map a query; each query draws its noise from its own seed, so batches do not matter."""
         frames = [self._frame(query.image) for query in queries]
-        maps = self._attend(queries, frames, MeanMaps)[:, 0].cpu().numpy()
-        return [GroundingMap(np.ascontiguousarray(values), frame) for values, frame in zip(maps, frames, strict=True)]
+        prompts = [self.prompts(query.text, query.category) for query in queries]
+        attend = self._mean_maps if self.bbm == "none" else self._merged_maps
+        found = zip(attend(queries, frames, prompts), frames, prompts, strict=True)
+        return [GroundingMap(np.ascontiguousarray(values, np.float32), frame, p.note) for values, frame, p in found]
 
     @torch.inference_mode()
     def layer_maps(self, queries: Sequence[Query]) -> tuple[NDArray[np.float32], list[Frame]]:
         """float32 [B, layers, h, w]: the map of every chosen layer by itself; and the frames."""
         frames = [self._frame(query.image) for query in queries]
-        return self._attend(queries, frames, LayerMaps).cpu().numpy(), frames
+        prompts = [self.prompts(query.text, query.category) for query in queries]
+        maps = LayerMaps(len(queries), self.engine.size, self._first)
+        self._attend(queries, frames, prompts, maps, self.kept)
+        return maps.mean().cpu().numpy(), frames
+
+    def lexicon(self, text: str) -> list[Word]:
+        """The words of a text, and which of them carry meaning."""
+        return load_lexicon(self.settings.lexicon or installed_lexicon())(text)
+
+    def choose(self, encoding: TextEncoding, category: str) -> tuple[Tensor, str]:
+        """How much each token of one encoded text counts, float32 [L], and a note (section 2.2, Appendix B)."""
+        chosen, note = choose_tokens(
+            encoding.texts[0],
+            encoding.offsets[0].cpu(),
+            encoding.mask[0].cpu(),
+            self.settings.tokens or "lexical",
+            self.lexicon,
+            category,
+        )
+        return chosen.float(), note
+
+    def merge(self, combined: Array, product: Array, image: Array, text: Array) -> Array:
+        """P_BBM [H, W] from P_comb, P_mult and the two mean biases, all float64 [H, W] (section 2.3)."""
+        return merged(combined, product, similarity(image, text), self.bbm)
+
+    @property
+    def _first(self) -> int:
+        """The first step whose maps are averaged."""
+        return len(self.engine.timesteps) - self.kept
+
+    def _mean_maps(
+        self, queries: Sequence[Query], frames: Sequence[Frame], prompts: Sequence[Prompt]
+    ) -> NDArray[np.float32]:
+        """P_comb before its normalisation, float32 [B, H, W] (section 2.2)."""
+        maps = MeanMaps(len(queries), self.engine.size, self._first)
+        self._attend(queries, frames, prompts, maps, self.kept)
+        return maps.mean()[:, 0].cpu().numpy()
+
+    def _merged_maps(self, queries: Sequence[Query], frames: Sequence[Frame], prompts: Sequence[Prompt]) -> list[Array]:
+        """P_BBM, float64 [H, W] a query; the biases are of all steps, whatever is averaged for P_comb."""
+        size = self.engine.size
+        text, places = self.text_biases(prompts)
+        products = BiasProducts(text, places, size)
+        maps = BiasedMaps(MeanMaps(len(queries), size, self._first), products)
+        self._attend(queries, frames, prompts, maps, len(self.engine.timesteps), start_token=True)
+        means = (maps.combined.mean()[:, 0], products.mean(), maps.image.mean()[:, 0], text_bias(text, size)[places])
+        return [self.merge(*parts) for parts in zip(*(mean.double().cpu().numpy() for mean in means), strict=True)]
 
     def _attend(
-        self, queries: Sequence[Query], frames: Sequence[Frame], reduction: type[MeanMaps] | type[LayerMaps]
-    ) -> Tensor:
-        """Run the sampling mode under the capture and reduce its maps."""
-        texts = [_cached(self._texts, query.text, partial(self._encode_text, query.text)) for query in queries]
-        states, weights = (torch.stack(part) for part in zip(*texts, strict=True))
-        latents, noise = self._draw(queries, frames, draws=len(self.timesteps) if self.mode == "gt-cfg" else 1)
-        means = reduction(len(queries), (latents.shape[-2], latents.shape[-1]), self.components.device)
-        capture = AttentionCapture(self.components.unet, means.add, self.layers)
-
-        def forward(x_t: Tensor, t: Tensor, sample: Tensor) -> Tensor:
-            means.rows = sample
-            return capture.forward(x_t, t, states[sample], weights[sample][:, None])
-
-        def predict(x_t: Tensor, t: Tensor, conditional: bool) -> Tensor:
-            return self.components.unet(x_t, t, states if conditional else self.empty.expand_as(states)).sample
-
-        with capture.open():
-            self._sample(forward, predict, latents, noise)
-        return means.mean()
-
-    def _sample(self, forward: Forward, predict: Predict, latents: Tensor, noise: Tensor) -> None:
-        """Run the sampling mode (Appendix A); latents and noise [B, draws, C, h, w]."""
-        scheduler = self.components.scheduler
-        if self.mode == "gt-cfg":
-            last = slice(-self.kept, None)
-            ground_truth(forward, scheduler, self.timesteps[last], latents[:, last], noise[:, last], self.rows)
-            return
-        start = first_latent(scheduler, latents[:, 0], noise[:, 0]) if self.mode == "gt1-cfg" else noise[:, 0]
-        guidance = None if self.mode == "text" else self.settings.guidance
-        denoise(forward, predict, scheduler, self.timesteps, self.kept, start, guidance)
-
-    @cached_property
-    def empty(self) -> Tensor:
-        """States [L, D] of the empty prompt."""
-        return self.components.text_encoder.encode([""]).states[0]
+        self,
+        queries: Sequence[Query],
+        frames: Sequence[Frame],
+        prompts: Sequence[Prompt],
+        maps: Reduction,
+        kept: int,
+        start_token: bool = False,
+    ) -> None:
+        """Run the sampling mode; the reduction gets the chosen tokens' maps and, if asked, the start token's."""
+        states = torch.stack([prompt.states for prompt in prompts])
+        weights = torch.stack([torch.stack([p.chosen, p.start] if start_token else [p.chosen]) for p in prompts])
+        self.engine.run(self.mode, self.engine.start(self.mode, queries, frames), states, weights, maps, kept)
 
     def _frame(self, image: FloatArray) -> Frame:
         height, width = image.shape
         return Frame.center_crop((width, height), self.components.image_size)
-
-    def _encode_text(self, text: str) -> tuple[Tensor, Tensor]:
-        """States [L, D] and the chosen tokens' weights [L], which sum to one."""
-        if not text.strip():
-            raise SampleError("the phrase is empty")
-        encoding = self.components.text_encoder.encode([text])
-        chosen = choose_tokens(text, encoding.offsets[0], self.settings.tokens or "lexical").float()
-        if not chosen.any():
-            raise SampleError(f"the text encoder's tokenizer finds no token in the phrase {text!r}")
-        weights = chosen / chosen.sum()
-        return encoding.states[0], weights.to(self.components.device)
-
-    def _draw(self, queries: Sequence[Query], frames: Sequence[Frame], draws: int) -> tuple[Tensor, Tensor]:
-        """Fresh posterior samples and noise, both [B, draws, C, h, w], from each query's own generator."""
-        latents, noise = [], []
-        for query, frame in zip(queries, frames, strict=True):
-            key = fingerprint(query.image)
-            mean, std = _cached(self._posteriors, key, partial(self._encode_image, query.image, frame))
-            generator = torch.Generator().manual_seed(query.seed)
-            drawn = torch.randn((2, draws, *mean.shape), generator=generator).to(mean.device)
-            latents.append(mean + std * drawn[0])
-            noise.append(drawn[1])
-        return torch.stack(latents), torch.stack(noise)
-
-    def _encode_image(self, image: FloatArray, frame: Frame) -> tuple[Tensor, Tensor]:
-        """Mean and deviation [C, h, w] of the image's posterior, times the scaling factor."""
-        vae = self.components.vae
-        pixels = torch.from_numpy(frame.apply(image)).to(self.components.device) * 2 - 1
-        posterior = vae.encode(pixels.expand(1, vae.config.in_channels, -1, -1)).latent_dist
-        return posterior.mean[0] * vae.config.scaling_factor, posterior.std[0] * vae.config.scaling_factor
-
-
-def _cached(cache: OrderedDict[Hashable, T], key: Hashable, make: Callable[[], T]) -> T:
-    """The value of `key`, made if it is not among the last few hundred."""
-    if key not in cache:
-        cache[key] = make()
-        if len(cache) > _CACHED:
-            cache.popitem(last=False)
-    return cache[key]

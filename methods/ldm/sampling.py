@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Forward = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(x_t [R, C, h, w], t int64 [R], sample int64 [R]) -> noise [R, C, h, w]: the conditional U-Net on rows of these
-samples; its maps are kept."""
+from gtg_bench.methods.ldm.reduction import Rows
+
+Forward = Callable[[Tensor, Tensor, Rows], Tensor]
+"""(x_t [R, C, h, w], t int64 [R], what the rows belong to) -> noise [R, C, h, w]: the conditional U-Net; its maps are
+kept."""
 
 Predict = Callable[[Tensor, Tensor, bool], Tensor]
 """(x_t [B, C, h, w], t int64 [B], conditional) -> noise [B, C, h, w]; no maps are kept."""
@@ -19,20 +21,20 @@ GT1_TIMESTEP = 999
 """GT-1's image is noised to the last training timestep, whatever the first sampling step is (released code)."""
 
 
-def ddim_timesteps(scheduler: Any, steps: int, last_steps: int | None = None) -> Tensor:
-    """int64 [last_steps]: the last (least noisy) timesteps of a DDIM schedule of `steps` steps."""
+def ddim_timesteps(scheduler: Any, steps: int) -> Tensor:
+    """int64 [steps]: the timesteps of a DDIM schedule, the noisiest first."""
     scheduler.set_timesteps(steps)
-    timesteps = scheduler.timesteps
-    return timesteps if last_steps is None else timesteps[-last_steps:]
+    return scheduler.timesteps
 
 
 def ground_truth(
-    forward: Forward, scheduler: Any, timesteps: Tensor, latents: Tensor, noise: Tensor, rows: int
+    forward: Forward, scheduler: Any, timesteps: Tensor, latents: Tensor, noise: Tensor, rows: int, first: int = 0
 ) -> None:
     """GT + CFG: the image itself, freshly noised to every timestep (section 2.2, Appendix A).
 
     The U-Net's output is never used, so the steps are independent of one another, and neither the unconditional
-    branch nor the guidance scale can change a map: only the conditional branch is run, all steps in batches.
+    branch nor the guidance scale can change a map: only the conditional branch is run, all steps in batches, and a
+    step whose maps nobody wants is not run.
 
     Args:
         forward: takes the noisy rows.
@@ -41,13 +43,16 @@ def ground_truth(
         latents: [B, T, C, h, w], a fresh sample of the image's posterior for every step, scaled.
         noise: [B, T, C, h, w].
         rows: how many rows a forward takes at most.
+        first: number of the first step that is run; the ones before are left out.
     """
     batch, steps = latents.shape[:2]
-    t = timesteps.to(latents.device).repeat(batch)
-    sample = torch.arange(batch, device=latents.device).repeat_interleave(steps)
-    noisy = scheduler.add_noise(latents.flatten(0, 1), noise.flatten(0, 1), t)
-    for x_t, t_rows, sample_rows in zip(noisy.split(rows), t.split(rows), sample.split(rows), strict=True):
-        forward(x_t, t_rows, sample_rows)
+    device = latents.device
+    sample = torch.arange(batch, device=device).repeat_interleave(steps - first)
+    step = torch.arange(first, steps, device=device).repeat(batch)
+    t = timesteps.to(device)[step]
+    for of_sample, of_step, t_rows in zip(sample.split(rows), step.split(rows), t.split(rows), strict=True):
+        noisy = scheduler.add_noise(latents[of_sample, of_step], noise[of_sample, of_step], t_rows)
+        forward(noisy, t_rows, Rows(of_sample, of_step))
 
 
 def first_latent(scheduler: Any, latents: Tensor, noise: Tensor) -> Tensor:
@@ -74,16 +79,17 @@ def denoise(
         timesteps: int64 [T].
         kept: maps of the last so many steps are kept.
         x: [B, C, h, w], the latent at the first timestep: Gaussian noise, or `first_latent`.
-        guidance: scale of classifier-free guidance (Ho and Salimans 2022); None: the conditional branch alone.
+        guidance: scale of classifier-free guidance (Ho and Salimans 2022); None or 1: the conditional branch alone.
     """
     scheduler.set_timesteps(len(timesteps))  # another method may have used the scheduler since
     sample = torch.arange(len(x), device=x.device)
     for number, t in enumerate(timesteps):
-        rows = t.to(x.device).expand(len(x))
-        noise = forward(x, rows, sample) if number >= len(timesteps) - kept else predict(x, rows, True)
+        at = t.to(x.device).expand(len(x))
+        wanted = number >= len(timesteps) - kept
+        noise = forward(x, at, Rows(sample, torch.full_like(sample, number))) if wanted else predict(x, at, True)
         if number == len(timesteps) - 1:
             return
-        if guidance is not None:
-            empty = predict(x, rows, False)
+        if guidance is not None and guidance != 1:
+            empty = predict(x, at, False)
             noise = empty + guidance * (noise - empty)
         x = scheduler.step(noise, t, x).prev_sample

@@ -1,13 +1,15 @@
-"""Names of what can be chosen for a latent diffusion model. Imports no torch."""
+"""What can be chosen for a method that samples, by name; the first is the default where nothing else is said."""
 
-BUILT = ("text", "cfg", "gt1-cfg", "gt-cfg")
+from __future__ import annotations
+
+SAMPLINGS = ("text", "cfg", "gt1-cfg", "gt-cfg")
 """The sampling modes of the paper (Appendix A), in its order; the last is the default."""
 
-TOKEN_CHOICES = ("lexical", "disease", "all", "start", "end")
+TOKENS = ("lexical", "disease", "all", "start", "end")
 """Which tokens' maps are averaged (paper, section 2.2, Appendix B and Table 3)."""
 
 BBM = ("none", "linear", "quadratic", "mixture")
-"""Bimodal Bias Merging (paper, section 2.3, Eq. 2 to 4)."""
+"""Bimodal Bias Merging (paper, section 2.3 and Appendix B); "mixture" is the paper's BBM."""
 
 LATENTS = ("sample", "mode")
 """What of the image's VAE posterior is noised: a fresh sample (the paper) or its mode."""
