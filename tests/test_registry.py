@@ -24,7 +24,12 @@ from gtg_bench.benchmark.api import (
 from gtg_bench.benchmark.api.registry import MethodRegistry, load_object, unknown
 
 CARD = MethodCard(summary="a toy", kind="plug-in")
-PACKAGED = ["cxrbert-ldm", "clip-ldm", "uniform", "center-prior", "class-prior", "phrase-prior", "difference"]
+PACKAGED = [
+    *("cxrbert-ldm", "clip-ldm", "openclip-ldm", "radbert-ldm", "cxrclip-ldm", "medkebert-ldm"),
+    *("clip-ldm-learnable", "clip-ldm-lora"),
+    *("uniform", "center-prior", "class-prior", "phrase-prior", "difference"),
+    *("biovil", "biovil-l", "biovil-t"),
+]
 IMAGE = np.zeros((4, 6), dtype=np.float32)
 PLUGIN = '''
 from gtg_bench.benchmark.api import Frame, GroundingMap, register_method
@@ -120,7 +125,7 @@ def test_the_catalogue_is_complete() -> None:
 def test_near_names_are_suggested() -> None:
     with pytest.raises(UsageError, match=r"unknown method 'cxrbert-ldn'; did you mean cxrbert-ldm"):
         MethodRegistry().get("cxrbert-ldn")
-    with pytest.raises(UsageError, match=r"unknown method 'zzz'; known: cxrbert-ldm, clip-ldm, uniform"):
+    with pytest.raises(UsageError, match=r"unknown method 'zzz'; known: cxrbert-ldm, clip-ldm, openclip-ldm"):
         MethodRegistry().get("zzz")
     assert unknown("fruit", "aple", ["cherry", "apple"]) == "unknown fruit 'aple'; did you mean apple?"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from gtg_bench.benchmark.cli import data, ground, listing, run, train
+from gtg_bench.benchmark.cli import bench, data, ground, listing, run, train, weights
 
 app = typer.Typer(
     name="gtg-bench",
@@ -17,5 +17,7 @@ app = typer.Typer(
 app.command("run", help=run.HELP)(run.run)
 app.command("ground", help=ground.HELP)(ground.ground)
 app.command("list", help=listing.HELP)(listing.list_)
+app.command("bench", help=bench.HELP)(bench.bench)
 app.command("train", help=train.HELP)(train.train)
 app.add_typer(data.app, name="data", help="Work with data sets.")
+app.add_typer(weights.app, name="weights", help="See which weights there are, where they lie, and how to get them.")

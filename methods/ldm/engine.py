@@ -98,14 +98,18 @@ class Engine:
     def start(self, mode: str, queries: Sequence[Query], frames: Sequence[Frame]) -> Start:
         """Noise and posterior samples of each query, from its own generator: batches do not matter."""
         draws = len(self.timesteps) if mode == "gt-cfg" else 1
-        drawn = [self.normal(query.seed, 2 * draws) for query in queries]
-        noise = torch.stack([part[draws:] for part in drawn])
+        shape = (len(queries), 2 * draws, self.unet.config.in_channels, *self.size)
+        drawn = torch.empty(shape, device=self.components.device)
+        for row, query in zip(drawn, queries, strict=True):
+            row.copy_(self.normal(query.seed, 2 * draws))
+        latents, noise = drawn[:, :draws], drawn[:, draws:]
         if mode in ("text", "cfg"):
             return Start(noise)
-        posteriors = [self._posterior(query.image, frame) for query, frame in zip(queries, frames, strict=True)]
         fresh = 0.0 if self.settings.latent == "mode" else 1.0
-        pairs = zip(posteriors, drawn, strict=True)
-        return Start(noise, torch.stack([mean + fresh * std * part[:draws] for (mean, std), part in pairs]))
+        for row, query, frame in zip(latents, queries, frames, strict=True):
+            mean, std = self._posterior(query.image, frame)
+            row.mul_(std * fresh).add_(mean)
+        return Start(noise, latents)
 
     def normal(self, seed: int, draws: int) -> Tensor:
         """Gaussian noise [draws, C, h, w] of a seed, the same on every device."""

@@ -8,6 +8,7 @@ the name is part of a run's key.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -79,7 +80,9 @@ def _ruled() -> Lexicon:
     import spacy
     from scispacy.custom_tokenizer import combined_rule_tokenizer
 
-    tokenizer = combined_rule_tokenizer(spacy.blank("en"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # one of its patterns holds "[["
+        tokenizer = combined_rule_tokenizer(spacy.blank("en"))
     return lambda text: [_word(token, is_lexical(token.text)) for token in tokenizer(text)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,16 +45,15 @@ class LdmMethod:
     @torch.inference_mode()
     def ground_batch(self, queries: Sequence[Query]) -> list[GroundingMap]:
         """One map a query; each query draws its noise from its own seed, so batches do not matter."""
-        frames = [self._frame(query.image) for query in queries]
+        frames = [self.frame(query.image) for query in queries]
         prompts = [self.prompts(query.text, query.category) for query in queries]
-        attend = self._mean_maps if self.bbm == "none" else self._merged_maps
-        found = zip(attend(queries, frames, prompts), frames, prompts, strict=True)
+        found = zip(self.maps(queries, frames, prompts), frames, prompts, strict=True)
         return [GroundingMap(np.ascontiguousarray(values, np.float32), frame, p.note) for values, frame, p in found]
 
     @torch.inference_mode()
     def layer_maps(self, queries: Sequence[Query]) -> tuple[NDArray[np.float32], list[Frame]]:
         """float32 [B, layers, h, w]: the map of every chosen layer by itself; and the frames."""
-        frames = [self._frame(query.image) for query in queries]
+        frames = [self.frame(query.image) for query in queries]
         prompts = [self.prompts(query.text, query.category) for query in queries]
         maps = LayerMaps(len(queries), self.engine.size, self._first)
         self._attend(queries, frames, prompts, maps, self.kept)
@@ -78,6 +78,13 @@ class LdmMethod:
     def merge(self, combined: Array, product: Array, image: Array, text: Array) -> Array:
         """P_BBM [H, W] from P_comb, P_mult and the two mean biases, all float64 [H, W] (section 2.3)."""
         return merged(combined, product, similarity(image, text), self.bbm)
+
+    def maps(
+        self, queries: Sequence[Query], frames: Sequence[Frame], prompts: Sequence[Prompt]
+    ) -> Sequence[NDArray[Any]]:
+        """[H, W] a query on the latent grid: P_comb, or P_BBM where biases are merged."""
+        attend = self._mean_maps if self.bbm == "none" else self._merged_maps
+        return list(attend(queries, frames, prompts))
 
     @property
     def _first(self) -> int:
@@ -116,6 +123,7 @@ class LdmMethod:
         weights = torch.stack([torch.stack([p.chosen, p.start] if start_token else [p.chosen]) for p in prompts])
         self.engine.run(self.mode, self.engine.start(self.mode, queries, frames), states, weights, maps, kept)
 
-    def _frame(self, image: FloatArray) -> Frame:
+    def frame(self, image: FloatArray) -> Frame:
+        """What the method sees of an image: shorter side to the model's size, centre crop."""
         height, width = image.shape
         return Frame.center_crop((width, height), self.components.image_size)
