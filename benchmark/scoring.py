@@ -10,7 +10,7 @@ from gtg_bench.benchmark.api.errors import SampleError
 from gtg_bench.benchmark.api.geometry import BoolArray, Frame, boxes_to_mask
 from gtg_bench.benchmark.api.types import GroundingMap, PhraseSample
 from gtg_bench.benchmark.controls import Trial
-from gtg_bench.benchmark.metrics import METRICS, Scene, score
+from gtg_bench.benchmark.metrics import GTG, Scene, score
 from gtg_bench.benchmark.metrics.masks import carried_mask, mixture_mask
 
 EVALUATION_SIZE = 512
@@ -67,7 +67,7 @@ def score_map(grounding: GroundingMap, trial: Trial) -> Scores:
     values[~covered] = grounding.values.min()
     mask = carried_mask(mixture_mask(grounding.values), grounding.frame, frame) & covered
     others = tuple(region_of(other) for other in trial.others)
-    return Scores(score(Scene(values, mask, region, others), list(METRICS)))
+    return Scores(score(Scene(values, mask, region, others), GTG))
 
 
 def check_map(grounding: GroundingMap, sample: PhraseSample) -> None:

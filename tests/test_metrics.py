@@ -1,26 +1,25 @@
-"""The metrics against hand-computed cases, independent libraries and the paper's released code."""
+"""The metrics against hand-computed cases, independent libraries and the paper's released code; AUROC and average
+precision by themselves are in test_ranking.py."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.metrics import jaccard_score, roc_auc_score
+from sklearn.metrics import average_precision_score, jaccard_score, roc_auc_score
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray, Frame, boxes_to_mask
-from gtg_bench.benchmark.metrics import METRICS, Scene, score
-from gtg_bench.benchmark.metrics.auroc import auroc
+from gtg_bench.benchmark.metrics import GTG, METRICS, Scene, score
 from gtg_bench.benchmark.metrics.cnr import cnr
 from gtg_bench.benchmark.metrics.iou import iou
-from gtg_bench.benchmark.metrics.masks import carried_mask, mean_filtered, mixture_mask, mixture_threshold
+from gtg_bench.benchmark.metrics.masks import carried_mask, mixture_mask
 from gtg_bench.benchmark.metrics.miou import miou
 from gtg_bench.benchmark.metrics.specificity import specificity
 from gtg_bench.benchmark.metrics.top1 import top1
@@ -87,13 +86,6 @@ def test_top1_shares_equal_maxima() -> None:
     assert top1(np.ones_like(VALUES), LEFT) == pytest.approx(1 / 3)
 
 
-def test_auroc_by_hand() -> None:
-    # Of the 8 pairs of inside 2, 1 and outside 1, 0, 3, 1: 2 beats 3 of 4; 1 beats one and ties with two.
-    assert auroc(numbers([2, 1, 0], [1, 3, 1]), LEFT) == pytest.approx((3 + 1 + 2 * 0.5) / 8)
-    assert auroc(VALUES, LEFT) == 1
-    assert auroc(-VALUES, LEFT) == 0
-
-
 def test_specificity_by_hand() -> None:
     middle, right = grid(".#.", ".#."), grid("..#", "..#")
     values = numbers([2, 1, 2], [1, 1, 3])
@@ -154,18 +146,6 @@ def test_specificity_is_undefined_without_comparable_others() -> None:
     assert specificity(VALUES, LEFT, [EVERYWHERE, ~LEFT]) == 1
 
 
-@pytest.mark.parametrize("scale", [1e-45, 1e-30, 1e30, 3e38])
-def test_auroc_of_extreme_ranges(scale: float) -> None:
-    values = (numbers([1, 0, -1], [1, -1, 0]) * scale).astype(np.float32)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert auroc(values, LEFT) == 1
-
-
-def test_auroc_does_not_tell_the_two_zeros_apart() -> None:
-    assert auroc(numbers([0.0, -0.0]), grid("#.")) == 0.5
-
-
 # Independent implementations
 
 
@@ -187,99 +167,34 @@ def cnr_by_loops(values: FloatArray, region: BoolArray) -> float:
     return (means[True] - means[False]) / noise**0.5
 
 
+@pytest.mark.parametrize("size", [(17, 5), (300, 200)])
+@pytest.mark.parametrize("scale", [1, 1e-20, 1e18])
+def test_cnr_is_exactly_that_of_numpy_in_double_precision(size: tuple[int, int], scale: float) -> None:
+    scene = random_scene(size, 0, seed=5)
+    values = (scene.values * scale).astype(np.float32)
+    inside, outside = (values[side].astype(np.float64) for side in (scene.region, ~scene.region))
+    expected = (inside.mean() - outside.mean()) / np.sqrt(inside.var(ddof=1) + outside.var(ddof=1))
+    assert cnr(values, scene.region) == expected
+
+
 @pytest.mark.parametrize("levels", [0, 2, 5, 300])
 @pytest.mark.parametrize("size", [(2, 3), (1, 40), (17, 5), (64, 48)])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_parity_with_independent_implementations(size: tuple[int, int], levels: int, seed: int) -> None:
     scene = random_scene(size, levels, seed)
     region, mask, values = scene.region.ravel(), scene.mask.ravel(), scene.values.ravel()
-    assert auroc(scene.values, scene.region) == pytest.approx(roc_auc_score(region, values), abs=1e-12)
     assert iou(scene.mask, scene.region) == pytest.approx(jaccard_score(region, mask), abs=1e-12)
     assert miou(scene.mask, scene.region) == pytest.approx(jaccard_score(region, mask, average="macro"), abs=1e-12)
     if values[region].std() + values[~region].std() > 0:
         assert cnr(scene.values, scene.region) == pytest.approx(cnr_by_loops(scene.values, scene.region), abs=1e-6)
 
 
-def skewed(random: np.random.Generator) -> NDArray[np.float64]:
-    """Nearly everything in the lowest bin, a few values far above."""
-    return np.where(random.random((90, 90)) < 0.999, 1e-7, 1.0) * random.random((90, 90))
-
-
-def smooth(random: np.random.Generator) -> FloatArray:
-    return Frame.stretch((90, 90), (6, 6)).carry(random.random((6, 6)), Frame.original((90, 90)))[0]
-
-
-@pytest.mark.parametrize("draw", [skewed, smooth])
-def test_auroc_parity_on_skewed_and_on_smooth_maps(draw: Any) -> None:
-    values = draw(np.random.default_rng(3)).astype(np.float32)
-    for box in [(2, 3, 9, 9), (0, 0, 90, 80)]:
-        region = boxes_to_mask([box], (90, 90))
-        assert auroc(values, region) == pytest.approx(roc_auc_score(region.ravel(), values.ravel()), abs=1e-12)
-
-
-# Masks
-
-
-def test_the_filter_takes_the_majority_and_leaves_the_border() -> None:
-    before = grid("#...#", ".#...", ".###.", ".##..", "....#")
-    after = grid("#...#", ".....", ".##..", "..#..", "....#")
-    assert (mean_filtered(before) == after).all()
-
-
-def test_the_filter_asks_for_five_of_nine() -> None:
-    assert mean_filtered(grid("###", "#..", "#.."))[1, 1]
-    assert not mean_filtered(grid("###", "#..", "..."))[1, 1]
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (2, 9), (9, 2)])
-def test_the_filter_leaves_grids_without_inner_cells(shape: tuple[int, int]) -> None:
-    mask = np.random.default_rng(0).random(shape) < 0.5
-    assert (mean_filtered(mask) == mask).all()
-
-
-def test_the_mask_of_two_separated_levels() -> None:
-    region = boxes_to_mask([(2, 3, 9, 12)], (16, 16))
-    values = (region * 4.0 + np.random.default_rng(0).normal(0, 0.1, (16, 16)) - 7).astype(np.float32)
-    mask = mixture_mask(values)
-    assert mask.dtype == bool
-    assert (mask != region).sum() <= 4  # the filter rounds the corners
-    assert (mixture_mask(1000 * values + 5) == mask).all()
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (64, 64)])
-@pytest.mark.parametrize("value", [0.0, 0.1, -3e38])
-def test_the_mask_of_a_constant_map_is_empty(shape: tuple[int, int], value: float) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        mask = mixture_mask(np.full(shape, value, dtype=np.float32))
-    assert mask.shape == shape
-    assert not mask.any()
-
-
-def test_maps_of_two_values_do_not_warn() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert mixture_mask(numbers([0, 1])).tolist() == [[False, True]]
-        values = boxes_to_mask([(2, 2, 7, 7)], (9, 9)).astype(np.float32)
-        assert mixture_mask(values)[4, 4]
-        assert not mixture_mask(values * 1e-42)[0, 0]
-
-
-def test_a_carried_mask_rounds_half_down() -> None:
-    frame, to = Frame.stretch((4, 1), (4, 1)), Frame.stretch((4, 1), (2, 1))
-    assert carried_mask(grid("#.##"), frame, to).tolist() == [[False, True]]
-
-
-def test_a_carried_mask_ends_where_its_frame_ends() -> None:
-    crop = Frame.center_crop((8, 4), 4)
-    assert (carried_mask(np.ones((2, 2), dtype=bool), crop, Frame.original((8, 4))) == grid("..####..")).all()
-
-
 # The table
 
 
 def test_the_table_is_in_order_and_scores_by_name() -> None:
-    assert list(METRICS) == ["miou", "iou", "cnr", "top1", "auroc", "specificity"]
+    assert list(METRICS) == ["miou", "iou", "cnr", "top1", "auroc", "ap", "specificity"]
+    assert GTG == ("miou", "iou", "cnr", "top1", "auroc", "specificity")
     scene = Scene(VALUES, LEFT, LEFT)
     assert list(score(scene)) == ["miou", "iou", "cnr", "top1", "auroc"]
     assert score(scene, ["top1", "specificity", "iou"]) == {"top1": 1.0, "iou": 1.0}
@@ -337,38 +252,6 @@ def golden_scene(golden: dict[str, Any], row: int, maps: str) -> Scene:
     return Scene(carried, mask, golden_region(golden, row))
 
 
-def test_golden_thresholds_and_mixture_masks(golden: dict[str, Any]) -> None:
-    for row, values in enumerate(golden["maps_raw"]):
-        spread = normalised(values)
-        threshold = mixture_threshold(spread)
-        assert threshold == pytest.approx(golden["gmm_threshold_f32"][row], abs=1e-7)
-        assert ((spread > threshold) == golden["mask_gmm_f32"][row]).all()
-
-
-def test_golden_mixture_masks_of_rounded_maps(golden: dict[str, Any]) -> None:
-    """The released code compares float16 maps with a float16 threshold; only then can ">" be told from ">="."""
-    for row, values in enumerate(golden["maps_stored"]):
-        threshold = np.float16(mixture_threshold(normalised(values)))
-        assert ((values > threshold) == golden["mask_gmm"][row]).all()
-        unrounded = normalised(values) > mixture_threshold(normalised(values))
-        assert (unrounded != golden["mask_gmm"][row]).sum() == golden["fp16_vs_f64_threshold_pixel_diff"][row]
-
-
-@pytest.mark.parametrize("suffix", ["", "_f32"])
-def test_golden_filter_and_carried_masks(golden: dict[str, Any], suffix: str) -> None:
-    for row, mask in enumerate(golden["mask_gmm" + suffix]):
-        filtered = mean_filtered(mask)
-        assert (filtered == golden["mask64" + suffix][row]).all()
-        assert (carried_mask(filtered, NATIVE, PROTOCOL) == golden_mask(golden, row, suffix)).all()
-
-
-def test_golden_masks_from_end_to_end(golden: dict[str, Any]) -> None:
-    for row, values in enumerate(golden["maps_raw"]):
-        mask = mixture_mask(values)
-        assert (mask == golden["mask64_f32"][row]).all()
-        assert (carried_mask(mask, NATIVE, PROTOCOL) == golden_mask(golden, row, "_f32")).all()
-
-
 def test_golden_maps_are_carried_alike(golden: dict[str, Any]) -> None:
     for row, values in enumerate(golden["maps_stored"]):
         carried, _ = NATIVE.carry(values, PROTOCOL)
@@ -385,6 +268,13 @@ def test_golden_scores(golden: dict[str, Any], name: str, maps: str, suffix: str
         scene = golden_scene(golden, row, maps)
         scene = Scene(scene.values, golden_mask(golden, row, suffix), scene.region)
         assert score(scene, [name])[name] == pytest.approx(golden[column][row], abs=1e-4), row
+
+
+def test_average_precision_of_golden_maps(golden: dict[str, Any]) -> None:
+    for row in range(EMPTY_ROW + 1):
+        scene = golden_scene(golden, row, "maps_raw")
+        expected = average_precision_score(scene.region.ravel(), scene.values.ravel())
+        assert score(scene, ["ap"])["ap"] == pytest.approx(expected, abs=1e-12)
 
 
 def test_golden_scores_from_end_to_end(golden: dict[str, Any]) -> None:

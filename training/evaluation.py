@@ -13,7 +13,7 @@ from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray
 from gtg_bench.benchmark.api.types import Dataset, seed_for
 from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset
 from gtg_bench.benchmark.leaderboard import mean
-from gtg_bench.benchmark.metrics import METRICS
+from gtg_bench.benchmark.metrics import GTG
 from gtg_bench.benchmark.metrics.cnr import cnr
 from gtg_bench.benchmark.runner import RunRequest, RunResult, prepare, run
 from gtg_bench.benchmark.spec import CONTROLS
@@ -114,6 +114,6 @@ def _weights(folder: Path) -> str:
 
 
 def _summary(result: RunResult) -> dict[str, Any]:
-    means = {metric: mean(result.records, metric) for metric in METRICS}
+    means = {metric: mean(result.records, metric) for metric in GTG}
     rounded = {metric: round(value, 4) for metric, value in means.items() if value is not None}
     return {"steps": result.spec.steps, "n_ok": sum(r.status == "ok" for r in result.records), **rounded}

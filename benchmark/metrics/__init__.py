@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray
-from gtg_bench.benchmark.metrics.auroc import auroc
+from gtg_bench.benchmark.metrics.ap import ranked_ap
+from gtg_bench.benchmark.metrics.auroc import ranked_auroc
 from gtg_bench.benchmark.metrics.cnr import cnr
 from gtg_bench.benchmark.metrics.iou import iou
 from gtg_bench.benchmark.metrics.miou import miou
+from gtg_bench.benchmark.metrics.ranking import Ranking, ranked
 from gtg_bench.benchmark.metrics.specificity import specificity
 from gtg_bench.benchmark.metrics.top1 import top1
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Scene:
     """What there is to score for one sample; all arrays in the same frame.
 
@@ -41,6 +44,11 @@ class Scene:
         if any(array.dtype != bool for array in (self.mask, self.region, *self.others)):
             raise ValueError("a scene's masks and regions are boolean")
 
+    @cached_property
+    def ranking(self) -> Ranking:
+        """The map's pixels in order: sorted once, when the first metric asks, whatever the number of metrics."""
+        return ranked(self.values, self.region)
+
 
 @dataclass(frozen=True, slots=True)
 class Metric:
@@ -60,15 +68,19 @@ METRICS: dict[str, Metric] = {
     "iou": Metric("foreground IoU of the mask and the boxes", lambda scene: iou(scene.mask, scene.region)),
     "cnr": Metric("signed contrast-to-noise ratio of the map", lambda scene: cnr(scene.values, scene.region)),
     "top1": Metric("the map's maximum lies in a box", lambda scene: top1(scene.values, scene.region)),
-    "auroc": Metric("area under the ROC curve of the map's pixels", lambda scene: auroc(scene.values, scene.region)),
+    "auroc": Metric("area under the ROC curve of the map's pixels", lambda scene: ranked_auroc(scene.ranking)),
+    "ap": Metric("average precision of the map's pixels", lambda scene: ranked_ap(scene.ranking)),
     "specificity": Metric(
         "the named region is hotter than the image's other findings",
         lambda scene: specificity(scene.values, scene.region, scene.others),
     ),
 }
 
+GTG = ("miou", "iou", "cnr", "top1", "auroc", "specificity")
+"""The metrics of protocol `gtg`, in the order of a table's columns; the others are computed where they are named."""
 
-def score(scene: Scene, names: Iterable[str] = METRICS) -> dict[str, float]:
+
+def score(scene: Scene, names: Iterable[str] = GTG) -> dict[str, float]:
     """The named metrics of a scene, in the order of `names`; those that are undefined for it are absent.
 
     Raises:

@@ -22,8 +22,18 @@ def cnr(values: FloatArray, region: BoolArray) -> float | None:
         Any real number, above 0 where the region is hotter than the rest. None where the region is empty or fills
         the frame, where either side is a single pixel (no unbiased variance), and where both sides are constant.
     """
-    inside, outside = (values[side].astype(np.float64) for side in (region, ~region))
-    if min(inside.size, outside.size) < 2:
+    sides = values[region], values[~region]
+    if min(side.size for side in sides) < 2:
         return None
-    noise = np.sqrt(inside.var(ddof=1) + outside.var(ddof=1))
-    return float((inside.mean() - outside.mean()) / noise) if noise > 0 else None
+    (mean_in, variance_in), (mean_out, variance_out) = (_mean_and_variance(side) for side in sides)
+    noise = np.sqrt(variance_in + variance_out)
+    return float((mean_in - mean_out) / noise) if noise > 0 else None
+
+
+def _mean_and_variance(values: FloatArray) -> tuple[np.float64, np.float64]:
+    """Mean and unbiased variance of at least two values [n], in double precision and with one array of it."""
+    deviations = values.astype(np.float64)
+    mean = deviations.mean()
+    deviations -= mean
+    deviations *= deviations
+    return mean, deviations.sum() / (values.size - 1)

@@ -6,12 +6,10 @@ and the rounding after the resize follow the released code, number for number.
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
-from numpy.typing import NDArray
 
 from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray, Frame
+from gtg_bench.benchmark.metrics.mixture import mixture_threshold
 
 
 def mixture_mask(values: FloatArray, random_state: int = 0) -> BoolArray:
@@ -34,25 +32,6 @@ def mixture_mask(values: FloatArray, random_state: int = 0) -> BoolArray:
     return mean_filtered(spread > mixture_threshold(spread, random_state))
 
 
-def mixture_threshold(values: NDArray[np.float64], random_state: int = 0) -> float:
-    """The mean of the two means of a Gaussian mixture.
-
-    Args:
-        values: float64 of any shape and frame, min-max normalised to [0, 1], at least two distinct values.
-        random_state: of the mixture's k-means start.
-
-    Returns:
-        The threshold, in [0, 1]; a value passes when it is greater.
-    """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # an unfinished fit is still the method's threshold
-        mixture = GaussianMixture(2, random_state=random_state).fit(values.reshape(-1, 1))
-    return float(mixture.means_.mean())
-
-
 def mean_filtered(mask: BoolArray) -> BoolArray:
     """Each inner cell by the majority of its 3x3 neighbourhood (mean >= 0.5, so 5 of 9).
 
@@ -65,8 +44,8 @@ def mean_filtered(mask: BoolArray) -> BoolArray:
     """
     filtered = mask.copy()
     if min(mask.shape) >= 3:
-        neighbourhoods = np.lib.stride_tricks.sliding_window_view(mask, (3, 3))
-        filtered[1:-1, 1:-1] = neighbourhoods.mean(axis=(2, 3)) >= 0.5
+        columns = mask[:-2].astype(np.uint8) + mask[1:-1] + mask[2:]
+        filtered[1:-1, 1:-1] = columns[:, :-2] + columns[:, 1:-1] + columns[:, 2:] >= 5
     return filtered
 
 
