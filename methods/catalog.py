@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from gtg_bench.benchmark.api.registry import MethodEntry
 from gtg_bench.benchmark.api.types import MethodCard
-from gtg_bench.methods.ldm.modes import BUILT
+from gtg_bench.methods.ldm.entry import ldm_entry
 
 _GTG = "Nützel, Dombrowski, Kainz: Generate to Ground"
-_TRAINED_ON_PHANTOM = "phantom, training split (weights `phantom`)"
+_CLIP = "Radford et al.: Learning Transferable Visual Models From Natural Language Supervision (2021)"
+_PHANTOM = "phantom, training split (weights `phantom`)"
+_MIMIC = "MIMIC-CXR training split, 162,651 pairs, on SD 1.5 (LAION)"
+_UNPUBLISHED = "the fine-tuned weights are not published: bring yours in a folder or YAML file"
 _BASELINES = "gtg_bench.methods.baselines"
-_LDM = "gtg_bench.methods.ldm.build"
+_DISCRIMINATIVE = "gtg_bench.methods.discriminative"
+_BOECKING = "Boecking et al.: Making the Most of Text Semantics to Improve Biomedical Vision-Language Processing (2022)"
+_BANNUR = "Bannur et al.: Learning to Exploit Temporal Structure for Biomedical Vision-Language Processing (2023)"
 
 
 def _baseline(name: str, kind: str, summary: str, training_data: str = "none") -> MethodEntry:
@@ -18,22 +23,92 @@ def _baseline(name: str, kind: str, summary: str, training_data: str = "none") -
     return MethodEntry(name, f"{_BASELINES}:{function}", card, complete=f"{_BASELINES}:complete")
 
 
-def _ldm(name: str, summary: str) -> MethodEntry:
-    card = MethodCard(
-        summary=summary,
-        kind="ldm",
-        paper=_GTG,
-        weights="phantom (packaged)",
-        revision="see card.json of the weights",
-        licence="MIT (phantom weights)",
-        training_data=_TRAINED_ON_PHANTOM,
-    )
-    return MethodEntry(name, f"{_LDM}:build", card, samplings=BUILT, complete=f"{_LDM}:complete")
+def _ldm(name: str, what: str, paper: str, **card: str) -> MethodEntry:
+    """A latent diffusion model: what differs between them is data, the text encoder that their weights name."""
+    return ldm_entry(name, f"latent diffusion with {what}; cross-attention maps", paper=f"{_GTG}; {paper}", **card)
+
+
+def _discriminative(name: str, summary: str, **card: str) -> MethodEntry:
+    """BioViL and its relatives: what differs between them is data, a checkpoint and its crop."""
+    found = MethodCard(summary=summary, kind="discriminative", **card)
+    return MethodEntry(name, f"{_DISCRIMINATIVE}:build", found, complete=f"{_DISCRIMINATIVE}:complete")
 
 
 CATALOG: tuple[MethodEntry, ...] = (
-    _ldm("cxrbert-ldm", "latent diffusion with a frozen CXR-BERT text encoder; cross-attention maps"),
-    _ldm("clip-ldm", "latent diffusion with a frozen CLIP text encoder; cross-attention maps"),
+    _ldm(
+        "cxrbert-ldm",
+        "a frozen CXR-BERT text encoder",
+        paper=_BOECKING,
+        weights="phantom (packaged); published: U-Net FelixNuetzel/cxr_bert_ldm (unet_ema) on SD 1.5, text encoder "
+        "microsoft/BiomedVLP-CXR-BERT-specialized",
+        revision="phantom: see its card.json; CXR-BERT: v1.1; U-Net and SD 1.5: none pinned",
+        licence="phantom: MIT; CXR-BERT: MIT; SD 1.5: CreativeML OpenRAIL-M; U-Net: unknown",
+        training_data=f"{_PHANTOM}; published: {_MIMIC}; CXR-BERT: PubMed, MIMIC-III, MIMIC-CXR (model card)",
+    ),
+    _ldm(
+        "clip-ldm",
+        "a frozen CLIP text encoder",
+        paper=_CLIP,
+        weights=f"phantom (packaged); text encoder: that of SD 1.5; {_UNPUBLISHED}",
+        revision="phantom: see its card.json; SD 1.5: none pinned",
+        licence="phantom: MIT; SD 1.5: CreativeML OpenRAIL-M",
+        training_data=f"{_PHANTOM}; the paper's: {_MIMIC}; CLIP: image-text pairs from the web",
+    ),
+    _ldm(
+        "openclip-ldm",
+        "a frozen OpenCLIP text encoder (penultimate layer)",
+        paper="Ilharco et al.: OpenCLIP (2021)",
+        weights=f"text encoder: laion/CLIP-ViT-H-14-laion2B-s32B-b79K; {_UNPUBLISHED}",
+        revision="none pinned",
+        licence="text encoder: MIT (model card)",
+        training_data="the paper's: MIMIC-CXR training split, 162,651 pairs, on an unknown Stable Diffusion (version 2 "
+        "has OpenCLIP's width of 1024); OpenCLIP: LAION-2B, image-text pairs from the web",
+    ),
+    _ldm(
+        "radbert-ldm",
+        "a frozen RadBERT text encoder",
+        paper="Chambon et al.: RadBERT (2022)",
+        weights=f"text encoder: StanfordAIMI/RadBERT; {_UNPUBLISHED}",
+        revision="none pinned",
+        licence="text encoder: MIT (model card)",
+        training_data=f"the paper's: {_MIMIC}; RadBERT: radiology reports, from BioBERT (model card); which: unknown",
+    ),
+    _ldm(
+        "cxrclip-ldm",
+        "a frozen CXR-CLIP text encoder",
+        paper="You et al.: CXR-CLIP: Toward Large Scale Chest X-ray Language-Image Pre-training (2023)",
+        weights=f"text encoder: r50_mcc.tar or swint_mcc.tar over emilyalsentzer/Bio_ClinicalBERT; {_UNPUBLISHED}",
+        revision="none pinned",
+        licence="text encoder: CC BY-NC 4.0",
+        training_data=f"the paper's: {_MIMIC}; CXR-CLIP (mcc): MIMIC-CXR, CheXpert, ChestX-ray14",
+    ),
+    _ldm(
+        "medkebert-ldm",
+        "a frozen Med-KEBERT text encoder, which reads entities instead of sentences",
+        paper="Zhang et al.: Knowledge-enhanced visual-language pre-training on chest radiology images (2023)",
+        weights=f"text encoder: xmcmic/Med-KEBERT; {_UNPUBLISHED}",
+        revision="none pinned",
+        licence="text encoder: OpenRAIL (model card)",
+        training_data=f"the paper's: {_MIMIC}; Med-KEBERT: UMLS, from PubMedBERT",
+    ),
+    _ldm(
+        "clip-ldm-learnable",
+        "a CLIP text encoder that was fine-tuned with the U-Net (ablation)",
+        paper="Dombrowski et al. (2024), whose result the paper's Table 4 repeats",
+        weights=f"U-Net and text encoder of its own; {_UNPUBLISHED}",
+        revision="none pinned",
+        licence="SD 1.5: CreativeML OpenRAIL-M",
+        training_data="Dombrowski et al.'s; unknown here",
+    ),
+    _ldm(
+        "clip-ldm-lora",
+        "a frozen CLIP text encoder and a low-rank adapter on the U-Net (ablation)",
+        paper="Hu et al.: LoRA (2022); the paper's Fig. 6, ranks 4 to 256",
+        weights=f"SD 1.5 and an adapter as peft or diffusers saves it; {_UNPUBLISHED}",
+        revision="none pinned",
+        licence="SD 1.5: CreativeML OpenRAIL-M",
+        training_data=f"the paper's: {_MIMIC}; CLIP: image-text pairs from the web",
+    ),
     _baseline("uniform", "baseline", "the same value everywhere"),
     _baseline("center-prior", "prior", "a Gaussian in the image's centre"),
     _baseline(
@@ -44,5 +119,32 @@ CATALOG: tuple[MethodEntry, ...] = (
     ),
     _baseline(
         "difference", "baseline", "absolute difference from the mean training image", "images of a training split"
+    ),
+    _discriminative(
+        "biovil",
+        "cosine of BioViL's patch embeddings with CXR-BERT's phrase embedding; centre 480 of 512 pixels",
+        paper=_BOECKING,
+        weights="biovil_image_resnet50_proj_size_128.pt of microsoft/BiomedVLP-CXR-BERT-specialized, not packaged",
+        revision="v1.1",
+        licence="MIT (model card)",
+        training_data="images: MIMIC-CXR; texts: PubMed, MIMIC-III, MIMIC-CXR (model card); which split: unknown",
+    ),
+    _discriminative(
+        "biovil-l",
+        "BioViL trained with a local contrastive loss in addition; the same map of another checkpoint",
+        paper=_BOECKING,
+        weights="no published checkpoint is known: bring one of BioViL's layout in a YAML file",
+        revision="unknown",
+        licence="unknown",
+        training_data="as BioViL's (paper); of a checkpoint that you bring, unknown",
+    ),
+    _discriminative(
+        "biovil-t",
+        "cosine maps of BioViL-T, given one image and no prior one; centre 448 of 512 pixels",
+        paper=_BANNUR,
+        weights="biovil_t_image_model_proj_size_128.pt of microsoft/BiomedVLP-BioViL-T, not packaged",
+        revision="v1.0",
+        licence="MIT (model card)",
+        training_data="as BioViL's (model card); which split: unknown",
     ),
 )

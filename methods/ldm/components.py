@@ -1,17 +1,42 @@
-"""The parts of a latent diffusion model, loaded from a folder in diffusers' layout with a card beside it."""
+"""The parts of a latent diffusion model, loaded from folders in diffusers' and transformers' layouts."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from gtg_bench.benchmark.api.errors import DataError
+from gtg_bench.methods.ldm.adapter import merge_adapter
+from gtg_bench.methods.pretrained import load_pretrained, reason
 from gtg_bench.methods.quiet import hush_libraries
 from gtg_bench.methods.text_encoders import load_text_encoder
 from gtg_bench.methods.text_encoders.base import TextEncoder
 from gtg_bench.methods.weights import Weights
+
+_PLAIN = {
+    "norm_cross": None,
+    "group_norm": None,
+    "spatial_norm": None,
+    "norm_q": None,
+    "norm_k": None,
+    "added_kv_proj_dim": None,
+    "residual_connection": False,
+    "rescale_output_factor": 1.0,
+}
+"""What an attention layer can have, and its value in a layer whose maps can be taken."""
+
+_CONDITIONS = (
+    "addition_embed_type",
+    "class_embed_type",
+    "num_class_embeds",
+    "encoder_hid_dim_type",
+    "dual_cross_attention",
+)
+"""What a U-Net can be conditioned by beside the text states."""
 
 
 @dataclass(frozen=True)
@@ -31,22 +56,76 @@ class LdmComponents:
 
 
 def load_components(weights: Weights, device: torch.device) -> LdmComponents:
-    """Load located weights. Half-precision files are computed with in float32."""
+    """Load located weights. Half-precision files are computed with in float32.
+
+    Raises:
+        DataError: a part is missing, is not what it should be, or does not fit another part.
+    """
     hush_libraries()
-    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from diffusers import AutoencoderKL
 
     places, text = weights.places, weights.plan.text_encoder
     if missing := [name for name in ("unet", "vae", "scheduler", "text_encoder") if name not in places]:
         raise DataError(f"weights {weights.name} name no {', '.join(missing)}")
     assert text is not None
+    unet, vae = _load_unet(places), load_pretrained(AutoencoderKL, places["vae"], torch_dtype=torch.float32)
+    check_latents(unet, vae, places)
     tokenizer = places.get("tokenizer", places["text_encoder"])
-    local: dict[str, Any] = {"torch_dtype": torch.float32, "local_files_only": True}
-    unet = UNet2DConditionModel.from_pretrained(places["unet"], **local)
-    vae = AutoencoderKL.from_pretrained(places["vae"], **local)
+    encoder = load_text_encoder(text.family, places["text_encoder"], tokenizer, text.max_length, device)
+    check_width(unet, encoder, places)
     return LdmComponents(
         unet=unet.to(device).eval().requires_grad_(False),
         vae=vae.to(device).eval().requires_grad_(False),
-        scheduler=DDIMScheduler.from_pretrained(places["scheduler"]),
-        text_encoder=load_text_encoder(text.family, places["text_encoder"], tokenizer, text.max_length, device),
+        scheduler=_load_scheduler(places["scheduler"]),
+        text_encoder=encoder,
         device=device,
     )
+
+
+def _load_unet(places: Mapping[str, Path]) -> Any:
+    from diffusers import UNet2DConditionModel
+
+    unet = load_pretrained(UNet2DConditionModel, places["unet"], torch_dtype=torch.float32)
+    check_attention(unet, places["unet"])
+    return merge_adapter(unet, places["adapter"]) if "adapter" in places else unet
+
+
+def _load_scheduler(place: Path) -> Any:
+    """DDIM with the schedule of the folder, whatever sampler it names."""
+    from diffusers import DDIMScheduler
+
+    try:
+        return DDIMScheduler.from_pretrained(place, local_files_only=True)
+    except Exception as error:  # the library's errors are many
+        raise DataError(f"{place}: no scheduler can be loaded from it: {reason(error)}") from error
+
+
+def check_attention(unet: Any, place: Path) -> None:
+    """Refuse a U-Net whose maps cannot be taken exactly. Raises DataError that names the layer and its feature."""
+    if strange := [name for name in _CONDITIONS if unet.config.get(name)]:
+        raise DataError(f"{place}: a U-Net with {', '.join(strange)} needs more than the text's states")
+    layers = {name: layer for name, layer in unet.named_modules() if getattr(layer, "is_cross_attention", False)}
+    if not layers:
+        raise DataError(f"{place}: this U-Net has no cross-attention layer")
+    for name, layer in layers.items():
+        if strange := [feature for feature, plain in _PLAIN.items() if getattr(layer, feature, plain) != plain]:
+            raise DataError(f"{place}: maps of {name} cannot be taken: it has {', '.join(strange)}")
+
+
+def check_latents(unet: Any, vae: Any, places: Mapping[str, Path]) -> None:
+    """Refuse an autoencoder whose latents are not the U-Net's. Raises DataError that names both."""
+    channels, wanted = vae.config.latent_channels, unet.config.in_channels
+    if channels != wanted:
+        raise DataError(f"{places['vae']}: its latents have {channels} channels, but {places['unet']} takes {wanted}")
+    if shifted := [name for name in ("shift_factor", "latents_mean") if vae.config.get(name)]:
+        raise DataError(f"{places['vae']}: latents with {shifted[0]} are not those of Stable Diffusion 1 or 2")
+
+
+def check_width(unet: Any, encoder: TextEncoder, places: Mapping[str, Path]) -> None:
+    """Refuse a text encoder whose states do not fit the U-Net. Raises DataError that names both."""
+    width, wanted = encoder.encode([""]).states.shape[-1], unet.config.cross_attention_dim
+    if width != wanted:
+        raise DataError(
+            f"{places['text_encoder']}: its states are {width} wide, but the cross-attention of {places['unet']} takes "
+            f"{wanted} (cross_attention_dim): they do not belong together"
+        )

@@ -1,19 +1,19 @@
-"""Frozen text encoders, one class per family."""
+"""Frozen text encoders, one class per family. Imports no torch."""
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+from gtg_bench.benchmark.api.errors import DataError, UsageError
+from gtg_bench.methods.text_encoders.registry import TEXT_ENCODERS, register_text_encoder
 
-from gtg_bench.benchmark.api.errors import DataError
-from gtg_bench.methods.text_encoders.base import TextEncoder
+if TYPE_CHECKING:
+    import torch
 
-FAMILIES = {
-    "cxr-bert": "gtg_bench.methods.text_encoders.cxr_bert:CxrBertTextEncoder",
-    "clip": "gtg_bench.methods.text_encoders.clip:ClipTextEncoder",
-}
+    from gtg_bench.methods.text_encoders.base import TextEncoder
+
+__all__ = ["TEXT_ENCODERS", "load_text_encoder", "register_text_encoder"]
 
 
 def load_text_encoder(
@@ -22,13 +22,19 @@ def load_text_encoder(
     """The text encoder of a registered family.
 
     Args:
-        family: one of FAMILIES.
+        family: a name that `TEXT_ENCODERS` knows.
         place: the folder or file of the model.
         tokenizer: the folder of its tokenizer, often the same.
         max_length: texts are truncated and padded to so many tokens.
         device: where it computes.
+
+    Raises:
+        DataError: there is no such family, or the files are not of it.
     """
-    if family not in FAMILIES:
-        raise DataError(f"{place}: text encoder family {family!r} is none of {', '.join(FAMILIES)}")
-    module, _, name = FAMILIES[family].partition(":")
-    return getattr(importlib.import_module(module), name).load(place, tokenizer, max_length, device)
+    if max_length < 3:
+        raise DataError(f"{place}: max_length {max_length} leaves no room for a word between start and end token")
+    try:
+        kind = TEXT_ENCODERS.get(family)
+    except UsageError as error:
+        raise DataError(f"{place}: {error}") from error
+    return kind.load(place, tokenizer, max_length, device)

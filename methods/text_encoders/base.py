@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor
+
+from gtg_bench.benchmark.api.errors import DataError
+from gtg_bench.methods.pretrained import load_pretrained, reason
+
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+_ENDS = ("bos", "eos", "cls", "sep", "pad", "mask")
 
 
 @dataclass(frozen=True)
@@ -17,10 +23,10 @@ class TextEncoding:
 
     Attributes:
         states: float32 [B, L, D], last hidden states, padded to the encoder's fixed length; padding is not
-            masked in the U-Net (paper, section 2.2; FACTS: softmax over all keys).
+            masked in the U-Net (paper, section 2.2: the softmax runs over all keys).
         mask: bool [B, L], True for tokens, False for padding.
         offsets: int64 [B, L, 2], half-open character range of each token in its text; (0, 0) for the start
-            token, the end token and the padding.
+            token, the end token, other special tokens, and the padding.
         texts: what was cut into tokens, B strings; the phrases themselves, but for encoders that rewrite them.
     """
 
@@ -33,7 +39,10 @@ class TextEncoding:
 class TextEncoder(Protocol):
     """A frozen text encoder."""
 
-    max_length: int
+    @property
+    def max_length(self) -> int:
+        """How many tokens a text is truncated and padded to."""
+        ...
 
     def encode(self, texts: Sequence[str]) -> TextEncoding:
         """Encode texts, truncated and padded to `max_length` tokens."""
@@ -41,41 +50,94 @@ class TextEncoder(Protocol):
 
 
 class HuggingFaceTextEncoder:
-    """A transformers tokenizer and model; a family says in `states` which hidden states it gives."""
+    """A transformers tokenizer and model: its last hidden states, with the attention mask.
+
+    A family says which class the model is of; what else differs between families can be overridden.
+
+    Attributes:
+        model_class: of the model.
+        tokenizer_class: transformers' name of the tokenizer's class, where the folder has no tokenizer.json.
+        unused: weights whose names start so are no part of the hidden states and may be missing.
+        options: what `model_class` gets beside the folder.
+    """
 
     model_class: ClassVar[Any]
+    tokenizer_class: ClassVar[str] = "AutoTokenizer"
+    unused: ClassVar[tuple[str, ...]] = ()
+    options: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, model: Any, tokenizer: Any, max_length: int) -> None:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.max_length = max_length
+        special = {getattr(tokenizer, f"{name}_token_id") for name in _ENDS} - {None}
+        self._special = torch.tensor(sorted(special))
 
     @classmethod
-    def load(
-        cls, place: Path, tokenizer: Path, max_length: int, device: str | torch.device = "cpu"
-    ) -> HuggingFaceTextEncoder:
-        """From transformers' folders of model and tokenizer."""
-        from transformers import AutoTokenizer
-
-        pieces = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
-        model = cls.model_class.from_pretrained(place, dtype=torch.float32, local_files_only=True)
+    def load(cls, place: Path, tokenizer: Path, max_length: int, device: str | torch.device = "cpu") -> Self:
+        """From the folders of model and tokenizer. Raises DataError where they cannot be loaded, or do not match."""
+        pieces = load_tokenizer(tokenizer, cls.tokenizer_class)
+        model = cls.load_model(place, tokenizer)
+        known = model.get_input_embeddings().num_embeddings
+        if len(pieces) > known:
+            raise DataError(
+                f"{tokenizer}: its tokenizer knows {len(pieces)} tokens, but the model {place} only {known}"
+            )
+        longest = getattr(model.config, "max_position_embeddings", max_length)
+        if max_length > longest:
+            raise DataError(f"{place}: max_length {max_length} is more than the {longest} tokens that the model takes")
         return cls(model.to(device), pieces, max_length)
+
+    @classmethod
+    def load_model(cls, place: Path, tokenizer: Path) -> Any:
+        """The model in float32, on the CPU; `tokenizer` is the tokenizer's folder."""
+        return load_pretrained(cls.model_class, place, cls.unused, dtype=torch.float32, **cls.options)
+
+    def rewrite(self, text: str) -> str:
+        """The text that is really cut into tokens."""
+        return text
 
     def encode(self, texts: Sequence[str]) -> TextEncoding:
         """See `TextEncoder.encode`."""
+        rewritten = tuple(map(self.rewrite, texts))
         encoded = self.tokenizer(
-            list(texts),
+            list(rewritten),
             padding="max_length",
             truncation=True,
             max_length=self.max_length,
             return_offsets_mapping=True,
             return_tensors="pt",
         )
-        device = self.model.device
+        ids, mask, device = encoded["input_ids"], encoded["attention_mask"], self.model.device
         with torch.inference_mode():
-            states = self.states(encoded["input_ids"].to(device), encoded["attention_mask"].to(device))
-        return TextEncoding(states.float(), encoded["attention_mask"].bool(), encoded["offset_mapping"], tuple(texts))
+            states = self.states(ids.to(device), mask.to(device))
+        offsets = encoded["offset_mapping"].masked_fill(torch.isin(ids, self._special)[..., None], 0)
+        return TextEncoding(states.float(), mask.bool(), offsets, rewritten)
 
     def states(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Last hidden states [B, L, D]."""
         return self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+
+
+def load_tokenizer(place: Path, kind: str) -> Any:
+    """A tokenizer from its folder: tokenizer.json as it is, else built by transformers' class of name `kind`.
+
+    Raises:
+        DataError: there is none, or it asks for code of its own.
+    """
+    import transformers
+
+    if not any(file.is_file() for pattern in _TOKENIZER_FILES for file in place.glob(pattern)):
+        raise DataError(
+            f"{place} holds no tokenizer ({', '.join(_TOKENIZER_FILES)}); name its folder with `tokenizer:`"
+        )
+    whole = (place / "tokenizer.json").is_file()
+    kind = "PreTrainedTokenizerFast" if whole else kind
+    try:
+        pieces = getattr(transformers, kind).from_pretrained(place, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the library's errors are many
+        raise DataError(f"{place}: no tokenizer can be loaded from it: {reason(error)}") from error
+    needed = {name for use, name in pieces.vocab_files_names.items() if use != "tokenizer_file"}
+    if absent := sorted(name for name in needed if not whole and not (place / name).is_file()):
+        raise DataError(f"{place}: a {type(pieces).__name__} needs {', '.join(absent)}")  # or it makes up a vocabulary
+    return pieces

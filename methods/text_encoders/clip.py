@@ -11,3 +11,4 @@ class ClipTextEncoder(HuggingFaceTextEncoder):
     """Last hidden states of CLIP's text transformer."""
 
     model_class = CLIPTextModel
+    tokenizer_class = "CLIPTokenizer"

@@ -12,6 +12,8 @@ class CxrBertTextEncoder(HuggingFaceTextEncoder):
     """Last hidden states of CXR-BERT, with the attention mask."""
 
     model_class = CXRBertModel
+    tokenizer_class = "BertTokenizer"
+    unused = ("cls.", "cls_projection_head.")
 
     def states(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Last hidden states [B, L, D]."""
