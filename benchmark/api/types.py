@@ -148,8 +148,8 @@ class MethodSettings:
 
     Attributes:
         method: the method's registered name.
-        weights: a packaged set's name or a folder.
-        weights_version: fingerprint of the weights' files, from their card.
+        weights: "phantom" (packaged), "paper" (published), or the path of a folder or YAML file.
+        weights_version: 12 hex digits over the weights' files and how texts and images are cut.
         sampling: sampling mode (paper, Appendix A).
         steps: DDIM steps.
         last_steps: how many of the last steps are averaged; None averages all.

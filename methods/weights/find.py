@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.methods.cards import part_of, read_card
+from gtg_bench.methods.text_encoders.registry import TEXT_ENCODERS
 from gtg_bench.methods.weights.locate import files_of, locate, sha256_of
+from gtg_bench.methods.weights.paper import PAPER, downloads, published
 from gtg_bench.methods.weights.plan import Part, TextPart, WeightsPlan, parse_plan, read_plan
 
+__all__ = ["PAPER", "ZOO", "Weights", "find_weights", "packaged", "plan_of", "published"]
+
 ZOO = Path(__file__).parents[1] / "zoo"
-PAPER = Path(__file__).parent / "paper.yaml"
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,14 @@ class Weights:
 
     @property
     def version(self) -> str:
-        """12 hex digits over every file that is loaded, and how texts and images are cut."""
+        """12 hex digits over every file that is loaded, how texts and images are cut, and an outside encoder's code."""
         facts: dict[str, Any] = {}
         for name, part in self.plan.parts().items():
-            files = sorted(sha256_of(file) for file in files_of(self.places[name], part))
+            place = self.places[name]
+            files = {"" if file == place else file.name: sha256_of(file) for file in files_of(place, part)}
             facts[name] = [files, part.model_dump(exclude=set(Part.model_fields))]
+            if isinstance(part, TextPart) and (code := TEXT_ENCODERS.code(part.family)):
+                facts[name].append(code)
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -62,50 +68,43 @@ def plan_of(method: str, choice: str) -> tuple[str, WeightsPlan, Path]:
     if choice == "phantom":
         return choice, _of_card(_packaged(method)), ZOO
     if choice == "paper":
-        return choice, published(method), PAPER.parent
-    path = Path(choice).expanduser()
+        return choice, published(method), downloads()
+    path = Path(choice).expanduser().resolve()
     if path.is_dir():
-        return str(path.resolve()), _of_card(path.resolve()), path
+        return str(path), _of_card(path), path
     if path.is_file() and path.suffix in (".yaml", ".yml"):
-        return str(path.resolve()), read_plan(path), path.resolve().parent
+        return str(path), read_plan(path), path.parent
     raise UsageError(f"--weights {choice}: neither 'phantom', 'paper', a folder, nor a YAML file")
 
 
+def packaged() -> list[str]:
+    """The methods with phantom weights in this package."""
+    return sorted(path.parents[1].name for path in ZOO.glob("*/unet/config.json"))
+
+
 def _packaged(method: str) -> Path:
-    folder = ZOO / method
-    if not folder.is_dir():
-        packaged = sorted(path.parent.parent.name for path in ZOO.glob("*/unet/config.json"))
+    if method not in packaged():
         raise UsageError(
-            f"no phantom weights of {method} are packaged (there are: {', '.join(packaged)}); "
+            f"no phantom weights of {method} are packaged (there are: {', '.join(packaged())}); "
             "use --weights paper, a folder or a YAML file"
         )
-    return folder
-
-
-def published(method: str) -> WeightsPlan:
-    """The published weights of a method. Raises UsageError with the reason where there are none."""
-    import yaml
-
-    table = yaml.safe_load(PAPER.read_text()) or {}
-    entry = table.get(method)
-    if entry is None:
-        raise UsageError(f"--weights paper: nothing is known of published weights of {method}")
-    if "unpublished" in entry:
-        raise UsageError(f"--weights paper: {entry['unpublished']}")
-    return parse_plan(entry, PAPER)
+    return ZOO / method
 
 
 def _of_card(folder: Path) -> WeightsPlan:
     """The plan of a folder whose card.json names its components."""
+    if (folder / "model_index.json").is_file() and not (folder / "card.json").exists():
+        raise DataError(f"{folder} is a pipeline of diffusers without a card.json: name it as `base` in a YAML file")
     card = read_card(folder)
     vae, text = part_of(card, folder, "vae"), part_of(card, folder, "text_encoder")
     text_card = read_card(text)
-    return WeightsPlan(
-        unet=Part(place=str(folder), path="unet"),
-        scheduler=Part(place=str(folder), path="scheduler"),
-        vae=Part(place=str(vae)),
-        text_encoder=TextPart(
-            place=str(text), family=text_card.get("family", ""), max_length=text_card.get("max_length", 77)
-        ),
-        defaults=card.get("defaults", {}),
-    )
+    plan: dict[str, Any] = {name: {"place": str(folder), "path": name} for name in ("unet", "scheduler")}
+    if (folder / "adapter").is_dir():
+        plan["adapter"] = {"place": str(folder), "path": "adapter"}
+    plan["vae"] = str(vae)
+    plan["text_encoder"] = {
+        "place": str(text),
+        "family": text_card.get("family", ""),
+        "max_length": text_card.get("max_length", 77),
+    }
+    return parse_plan(plan | {"defaults": card.get("defaults", {})}, folder / "card.json")
