@@ -37,6 +37,7 @@ SETTINGS = (
     "guidance",
     "layers",
     "frame",
+    "uncovered",
     "protocol",
     "control",
     "seed",
@@ -47,7 +48,7 @@ PARTIAL = ("cnr", "specificity")
 
 COLUMNS = (*SETTINGS, *COUNTS, *GTG, *(f"n_{name}" for name in PARTIAL), "run_key")
 CATEGORY_COLUMNS = (*SETTINGS, "category", *COUNTS, *GTG, *(f"n_{name}" for name in PARTIAL), "run_key")
-_COMPARABLE = ("dataset", "dataset_version", "dataset_options", "split", "limit", "frame", "protocol")
+_COMPARABLE = ("dataset", "dataset_version", "dataset_options", "split", "limit", "frame", "uncovered", "protocol")
 _DECIMALS = 5
 
 

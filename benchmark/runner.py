@@ -33,7 +33,7 @@ from gtg_bench.benchmark.datasets import open_dataset
 from gtg_bench.benchmark.mapstore import MapStore
 from gtg_bench.benchmark.records import FINAL, RunFolder
 from gtg_bench.benchmark.scoring import Scores, check_map, check_sample, score_map
-from gtg_bench.benchmark.spec import RunSpec
+from gtg_bench.benchmark.spec import FRAMES, UNCOVERED, RunSpec
 
 Progress = Callable[[int, int], None]
 """Called with (samples done, samples in all)."""
@@ -61,6 +61,8 @@ class RunRequest:
     profile: str | None = None
     precision: str | None = None
     weights: str | None = None
+    frame: str = FRAMES[0]
+    uncovered: str = UNCOVERED[0]
     seed: int = 4200
     batch_size: int = 16
     device: str = "cpu"
@@ -151,6 +153,8 @@ def _spec(
         guidance=settings.guidance,
         layers=settings.layers,
         seed=settings.seed,
+        frame=request.frame,
+        uncovered=request.uncovered,
         control=request.control,
     )
 
@@ -221,7 +225,7 @@ class _Worker:
     def __init__(self, prepared: PreparedRun, folder: RunFolder) -> None:
         self.method = prepared.entry.built(prepared.settings)
         self.dataset = prepared.dataset
-        self.seed = prepared.spec.seed
+        self.spec = prepared.spec
         self.folder = folder
         self.maps = MapStore(folder.path)
         self.threads = ThreadpoolController()
@@ -249,7 +253,7 @@ class _Worker:
             check_sample(trial.scored_on)
         except Exception as error:
             return error
-        return Query(image, trial.phrase, seed_for(self.seed, trial.sample.sample_id), trial.category)
+        return Query(image, trial.phrase, seed_for(self.spec.seed, trial.sample.sample_id), trial.category)
 
     def _ground(self, queries: list[Query]) -> list[GroundingMap | Exception]:
         """One map or exception a query: a batch that fails is done again one by one."""
@@ -268,7 +272,7 @@ class _Worker:
             if isinstance(found, Exception):
                 raise found
             check_map(found, sample)
-            scores = score_map(found, trial)
+            scores = score_map(found, trial, self.spec.frame, self.spec.uncovered)
             self.maps.save(sample.sample_id, found)
             digest, note = fingerprint(found.values), found.note
             status = "unscorable" if scores.unscorable else "ok"

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from gtg_bench.benchmark.api.errors import SampleError
-from gtg_bench.benchmark.api.geometry import BoolArray, Frame, boxes_to_mask
+from gtg_bench.benchmark.api.geometry import BoolArray, Frame, Size, boxes_to_mask
 from gtg_bench.benchmark.api.types import GroundingMap, PhraseSample
 from gtg_bench.benchmark.controls import Trial
 from gtg_bench.benchmark.metrics import GTG, Scene, score
 from gtg_bench.benchmark.metrics.masks import carried_mask, mixture_mask
+from gtg_bench.benchmark.spec import FRAMES, UNCOVERED
 
 EVALUATION_SIZE = 512
 _SLACK = 0.5
@@ -42,32 +43,57 @@ def check_sample(sample: PhraseSample) -> None:
             )
 
 
-def evaluation_frame(sample: PhraseSample) -> Frame:
-    """The paper's: shorter side to 512 pixels, centre crop."""
-    return Frame.center_crop(sample.image_size, EVALUATION_SIZE)
+def evaluation_frame(image_size: Size, kind: str) -> Frame:
+    """Where maps and regions are compared.
+
+    Args:
+        image_size: (width, height) of the image in pixels.
+        kind: "crop512", the paper's (shorter side to 512 pixels, centre crop), or "original", the image's own pixels.
+    """
+    return Frame.original(image_size) if kind == "original" else Frame.center_crop(image_size, EVALUATION_SIZE)
 
 
-def region_of(sample: PhraseSample) -> BoolArray:
-    """The sample's boxes as bool [512, 512] in the evaluation frame."""
-    frame = evaluation_frame(sample)
+def region_of(sample: PhraseSample, kind: str, size: Size) -> BoolArray:
+    """The sample's region as bool [height, width] in an evaluation frame of (width, height) `size`.
+
+    The region of another image (a control) is stretched to this one where the frame is the image's own.
+    """
+    frame = Frame.stretch(sample.image_size, size) if kind == "original" else evaluation_frame(sample.image_size, kind)
     return boxes_to_mask(frame.boxes_from_image(sample.boxes), frame.size)
 
 
-def score_map(grounding: GroundingMap, trial: Trial) -> Scores:
+def score_map(grounding: GroundingMap, trial: Trial, kind: str = FRAMES[0], uncovered: str = UNCOVERED[0]) -> Scores:
     """Score a map.
 
-    Pixels that the method's frame does not cover hold the map's lowest value and are not in its mask. An empty
-    region, or one that fills the frame, makes the sample unscorable; an empty mask scores IoU 0.
+    A region that is empty, or that fills the frame, makes the sample unscorable; an empty mask scores IoU 0.
+
+    Args:
+        grounding: the map.
+        trial: what it is scored on.
+        kind: of the evaluation frame, see `evaluation_frame`.
+        uncovered: what becomes of pixels that the method's frame does not cover. "lowest": they hold the map's
+            lowest value and are not in its mask. "exclude": they do not count at all, neither does what the region
+            has there.
     """
-    region = region_of(trial.scored_on)
-    if region.all() or not region.any():
-        return Scores({}, f"the region {'fills' if region.any() else 'lies outside'} the evaluation frame")
-    frame = evaluation_frame(trial.sample)
+    frame = evaluation_frame(trial.sample.image_size, kind)
+    regions = [region_of(sample, kind, frame.size) for sample in (trial.scored_on, *trial.others)]
     values, covered = grounding.frame.carry(grounding.values, frame)
     values[~covered] = grounding.values.min()
     mask = carried_mask(mixture_mask(grounding.values), grounding.frame, frame) & covered
-    others = tuple(region_of(other) for other in trial.others)
-    return Scores(score(Scene(values, mask, region, others), GTG))
+    seen = _window(covered) if uncovered == "exclude" else (slice(None), slice(None))
+    region, *others = (found[seen] for found in regions)
+    if region.all() or not region.any():
+        place = "what the method covers" if uncovered == "exclude" and regions[0].any() else "the evaluation frame"
+        return Scores({}, f"the region {'fills' if region.any() else 'lies outside'} {place}")
+    return Scores(score(Scene(values[seen], mask[seen], region, tuple(others)), GTG))
+
+
+def _window(covered: BoolArray) -> tuple[slice, slice]:
+    """The rows and columns that are covered; a frame covers a rectangle."""
+    rows, columns = covered.any(1).nonzero()[0], covered.any(0).nonzero()[0]
+    if not len(rows):
+        return slice(0), slice(0)
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def check_map(grounding: GroundingMap, sample: PhraseSample) -> None:

@@ -13,7 +13,12 @@ CONTROLS = ("none", "neutral-phrase", "phrase-swap", "image-swap")
 PROTOCOL = "gtg"
 """The paper's protocol: shorter side to 512 and centre crop, mixture mask, means over samples."""
 
-FRAME = "crop512"
+FRAMES = ("crop512", "original")
+"""Where maps and regions are compared: the paper's 512 x 512 crop, or the image's own pixels."""
+
+UNCOVERED = ("lowest", "exclude")
+"""What becomes of pixels that a method does not cover; see `benchmark.scoring.score_map`."""
+
 SCHEMA = 2
 """Changes when a field is added or the meaning of one changes: older runs then have other keys."""
 
@@ -34,7 +39,8 @@ class RunSpec:
         code: of a plug-in, see `api.registry.MethodEntry`.
         weights, weights_version, sampling, latent, tokens, lexicon, bbm, profile, precision, steps, last_steps,
             guidance, layers, seed: see `api.types.MethodSettings`; None where the method has no such setting.
-        frame: where maps and regions are compared.
+        frame: where maps and regions are compared, one of FRAMES.
+        uncovered: what becomes of pixels that a method does not cover, one of UNCOVERED.
         protocol: which metrics, masks and averages.
         control: what is changed on purpose.
         schema: of this description.
@@ -62,7 +68,8 @@ class RunSpec:
     guidance: float | None
     layers: str | None
     seed: int
-    frame: str = FRAME
+    frame: str = FRAMES[0]
+    uncovered: str = UNCOVERED[0]
     protocol: str = PROTOCOL
     control: str = "none"
     schema: int = SCHEMA

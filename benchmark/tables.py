@@ -10,6 +10,7 @@ from rich.table import Table
 from gtg_bench.benchmark.api.choices import BBM, LATENTS, PRECISIONS, PROFILES, TOKENS
 from gtg_bench.benchmark.leaderboard import Row
 from gtg_bench.benchmark.metrics import GTG
+from gtg_bench.benchmark.spec import FRAMES, UNCOVERED
 
 _ORDER = {"none": 0, "neutral-phrase": 1, "phrase-swap": 2, "image-swap": 3}
 _HEADINGS = {"specificity": "spec."}
@@ -32,7 +33,9 @@ def comparison(rows: Sequence[Row], now: Sequence[Row], priors: Sequence[str]) -
     first = now[0]
     options = f" {first['dataset_options']}" if first["dataset_options"] else ""
     limit = f", first {first['limit']} samples" if first["limit"] else ""
-    title = f"{first['dataset']} v{first['dataset_version']}{options}, {first['split']} split{limit}"
+    frame = f", {first['frame']} frame" if first["frame"] != FRAMES[0] else ""
+    rule = ", uncovered pixels excluded" if first["uncovered"] != UNCOVERED[0] else ""
+    title = f"{first['dataset']} v{first['dataset_version']}{options}, {first['split']} split{limit}{frame}{rule}"
     caption = "Means over the ok samples; bold: this call; spec.: specificity; indented: the same run under a control."
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
     table.add_column("method", overflow="fold")

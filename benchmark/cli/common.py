@@ -16,7 +16,7 @@ from rich.markup import escape
 from gtg_bench.benchmark.api.choices import BBM, LATENTS, PRECISIONS, PROFILES, SAMPLINGS, TOKENS
 from gtg_bench.benchmark.api.errors import GtgError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
-from gtg_bench.benchmark.spec import CONTROLS
+from gtg_bench.benchmark.spec import CONTROLS, FRAMES, UNCOVERED
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,6 +29,8 @@ Merging = StrEnum("Merging", {name: name for name in BBM})  # type: ignore[misc]
 Latent = StrEnum("Latent", {name: name for name in LATENTS})  # type: ignore[misc]
 Profile = StrEnum("Profile", {name: name for name in PROFILES})  # type: ignore[misc]
 Precision = StrEnum("Precision", {name: name for name in PRECISIONS})  # type: ignore[misc]
+FrameKind = StrEnum("FrameKind", {name: name for name in FRAMES})  # type: ignore[misc]
+Uncovered = StrEnum("Uncovered", {name: name for name in UNCOVERED})  # type: ignore[misc]
 Control = StrEnum("Control", {name: name for name in CONTROLS})  # type: ignore[misc]
 
 Plugins = Annotated[

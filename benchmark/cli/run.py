@@ -12,6 +12,7 @@ from gtg_bench.benchmark.cli.common import (
     Bbm,
     Control,
     Device,
+    FrameKind,
     Guidance,
     LastSteps,
     LatentChoice,
@@ -22,6 +23,7 @@ from gtg_bench.benchmark.cli.common import (
     Sampling,
     Steps,
     Tokens,
+    Uncovered,
     Weights,
     err,
     key_values,
@@ -54,6 +56,13 @@ def run(
     bbm: Bbm = None,
     profile: ProfileChoice = None,
     precision: PrecisionChoice = None,
+    frame: Annotated[
+        FrameKind,
+        typer.Option(help="Where maps and regions are compared: the paper's crop, or the image's own pixels."),
+    ] = FrameKind("crop512"),
+    uncovered: Annotated[
+        Uncovered, typer.Option(help="Pixels that a method does not cover: the map's lowest value, or not counted.")
+    ] = Uncovered("lowest"),
     control: Annotated[Control, typer.Option(help="Change one thing on purpose.")] = Control("none"),
     seed: Annotated[int, typer.Option(help="Of all noise.")] = 4200,
     batch_size: Annotated[int, typer.Option(help="Samples at a time; changes no result.")] = 16,
@@ -88,6 +97,8 @@ def run(
             profile=profile,
             precision=precision,
             weights=weights,
+            frame=frame,
+            uncovered=uncovered,
             seed=seed,
             batch_size=batch_size,
             device=device,
