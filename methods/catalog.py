@@ -25,7 +25,7 @@ def _baseline(name: str, kind: str, summary: str, training_data: str = "none") -
 
 def _ldm(name: str, what: str, paper: str, **card: str) -> MethodEntry:
     """A latent diffusion model: what differs between them is data, the text encoder that their weights name."""
-    return ldm_entry(name, f"latent diffusion with {what}; cross-attention maps", paper=f"{_GTG}; {paper}", **card)
+    return ldm_entry(name, f"latent diffusion with {what}", paper=f"{_GTG}; {paper}", **card)
 
 
 def _discriminative(name: str, summary: str, **card: str) -> MethodEntry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from enum import StrEnum
 from typing import Annotated
 
@@ -17,6 +18,8 @@ from gtg_bench.benchmark.metrics import GTG, METRICS
 
 HELP = "List methods, data sets, sampling modes and metrics."
 Row = dict[str, str]
+_SHOWN = {"methods": ("name", "kind", "summary")}
+"""What a table has room for; the rest is in the cards and in the JSON."""
 
 
 class Kind(StrEnum):
@@ -31,6 +34,9 @@ class Kind(StrEnum):
 @reports_errors
 def list_(
     what: Annotated[Kind | None, typer.Argument(help="Leave it out for all.")] = None,
+    cards: Annotated[
+        bool, typer.Option("--cards", help="Methods with all that is known of where they come from.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
     plugin: Plugins = None,
 ) -> None:
@@ -41,7 +47,18 @@ def list_(
         typer.echo(json.dumps(found[what.value] if what else found, indent=1))
         return
     for title, rows in found.items():
-        _print(title, rows)
+        if cards and title == Kind.methods:
+            _print_cards(rows)
+        else:
+            _print(title, [{name: row[name] for name in _SHOWN.get(title, row)} for row in rows])
+
+
+def _print_cards(rows: list[Row]) -> None:
+    for row in rows:
+        out.print(f"[bold]{row['name']}[/bold]")
+        for name, text in row.items():
+            if text and name != "name":
+                out.print(f"  {name}: {text}", markup=False, highlight=False)
 
 
 def _print(title: str, rows: list[Row]) -> None:
@@ -61,14 +78,10 @@ def _methods() -> list[Row]:
         try:
             entry = METHODS.get(name)
         except UsageError as error:
-            rows.append({"name": name, "kind": "broken", "samplings": "", "summary": str(error), "training data": ""})
+            rows.append({"name": name, "kind": "broken", "summary": str(error)})
             continue
-        card = entry.card
-        samplings = " ".join(entry.samplings)
-        rows.append(
-            {"name": name, "kind": card.kind, "samplings": samplings, "summary": card.summary}
-            | {"training data": card.training_data}
-        )
+        facts = {field.name.replace("_", " "): str(getattr(entry.card, field.name)) for field in fields(entry.card)}
+        rows.append({"name": name, "kind": entry.card.kind, "samplings": " ".join(entry.samplings)} | facts)
     return rows
 
 
