@@ -1,4 +1,5 @@
-"""Masks: the mixture threshold, the filter, the carrying to another frame; against the paper's released code too."""
+"""Masks: the mixture's, Otsu's and fixed thresholds, the filter, the carrying to another frame; against the paper's
+released code too."""
 
 from __future__ import annotations
 
@@ -10,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from skimage.filters import threshold_otsu
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray, Frame, boxes_to_mask
 from gtg_bench.benchmark.metrics import mixture
-from gtg_bench.benchmark.metrics.masks import carried_mask, mean_filtered, mixture_mask
+from gtg_bench.benchmark.metrics.masks import carried_mask, fixed_mask, mean_filtered, mixture_mask, otsu_mask
 from gtg_bench.benchmark.metrics.mixture import mixture_threshold
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
@@ -100,6 +102,63 @@ def test_the_filter_is_the_rounded_mean(shape: tuple[int, int], seed: int) -> No
     mask = np.random.default_rng(seed).random(shape) < 0.5
     means = np.lib.stride_tricks.sliding_window_view(mask, (3, 3)).mean(axis=(2, 3))
     assert (mean_filtered(mask)[1:-1, 1:-1] == (means >= 0.5)).all()
+
+
+# Otsu's and fixed thresholds
+
+
+def test_a_fixed_threshold_is_on_the_normalised_map() -> None:
+    values = numbers([9, 6, 0], [10, 2, 3])
+    assert (fixed_mask(values, 0.6) == grid("#..", "#..")).all()
+    assert (fixed_mask(values * 5 - 300, 0.59) == grid("##.", "#..")).all()
+    assert (fixed_mask(values, 0) == grid("##.", "###")).all()
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.0, np.nan])
+def test_a_threshold_outside_the_normalised_range_is_refused(threshold: float) -> None:
+    with pytest.raises(ValueError, match="threshold"):
+        fixed_mask(numbers([0, 1]), threshold)
+
+
+def test_otsu_by_hand() -> None:
+    """Two groups of values, whatever their sizes and scale."""
+    values = numbers([1, 2, 1.5, 40, 41], [2, 1, 1, 2, 42])
+    assert (otsu_mask(values) == grid("...##", "....#")).all()
+    assert (otsu_mask(1e-3 * values - 5) == grid("...##", "....#")).all()
+
+
+@pytest.mark.parametrize("mask_of", [otsu_mask, lambda values: fixed_mask(values, 0.5)])
+@pytest.mark.parametrize("value", [0.0, 0.1, -3e38])
+def test_other_masks_of_a_constant_map_are_empty(mask_of: Callable, value: float) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mask = mask_of(np.full((4, 7), value, dtype=np.float32))
+    assert mask.shape == (4, 7)
+    assert not mask.any()
+
+
+def between_variance(values: NDArray, threshold: float) -> float:
+    low, high = values[values <= threshold], values[values > threshold]
+    return low.size * high.size * (low.mean() - high.mean()) ** 2
+
+
+@pytest.mark.parametrize("name", ["uniform", "normal", "two groups", "hills", "mostly zero", "ramp"])
+def test_otsu_against_scikit_image_and_brute_force(name: str) -> None:
+    for seed in range(3):
+        values = MAPS[name](np.random.default_rng(seed), (40, 30)).astype(np.float32)
+        mask = otsu_mask(values)
+        assert (mask == (values > threshold_otsu(values))).mean() > 0.999
+        best = max(between_variance(values, threshold) for threshold in np.unique(values)[:-1])
+        assert between_variance(values, values[~mask].max()) > 0.98 * best
+
+
+def test_otsu_is_close_to_that_of_eight_bits() -> None:
+    """CheXlocalize rounds the map down to 8 bits before."""
+    for seed in range(5):
+        spread = normalised(hills(np.random.default_rng(seed), (64, 64)))
+        levels = (255 * spread).astype(np.uint8)
+        apart = otsu_mask(spread.astype(np.float32)) ^ (levels > threshold_otsu(levels))
+        assert np.ptp(spread[apart]) < 2 / 255 if apart.any() else True
 
 
 # The mixture against scikit-learn's

@@ -1,5 +1,6 @@
 """The metrics against hand-computed cases, independent libraries and the paper's released code; AUROC and average
-precision by themselves are in test_ranking.py."""
+precision are in test_ranking.py, metrics of thresholds, histograms and maxima in test_threshold_metrics.py, those of
+rectangles in test_box_metrics.py."""
 
 from __future__ import annotations
 
@@ -14,9 +15,11 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, jaccard_score, roc_auc_score
 
+from gtg_bench.benchmark import metrics
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray, Frame, boxes_to_mask
 from gtg_bench.benchmark.metrics import GTG, METRICS, Scene, score
+from gtg_bench.benchmark.metrics.box_matching import box_matching
 from gtg_bench.benchmark.metrics.cnr import cnr
 from gtg_bench.benchmark.metrics.iou import iou
 from gtg_bench.benchmark.metrics.masks import carried_mask, mixture_mask
@@ -106,18 +109,27 @@ def test_specificity_leaves_out_what_two_regions_share() -> None:
 
 @pytest.mark.parametrize("name", METRICS)
 def test_nothing_is_defined_on_an_empty_region(name: str) -> None:
-    assert METRICS[name].compute(Scene(VALUES, LEFT, NOWHERE, (LEFT,))) is None
+    assert METRICS[name].compute(Scene(VALUES, LEFT, NOWHERE, (LEFT,), covered=EVERYWHERE)) is None
+    assert METRICS[name].compute(Scene(VALUES, LEFT, NOWHERE, (LEFT,), np.array([[5.0, 0, 6, 2]]), EVERYWHERE)) is None
 
 
 def test_a_region_that_fills_the_frame() -> None:
     scores = score(Scene(VALUES, LEFT, EVERYWHERE, (LEFT,)))
     assert scores == {"iou": pytest.approx(1 / 3), "top1": 1.0}
     assert miou(EVERYWHERE, EVERYWHERE) is None
+    scene = Scene(VALUES, EVERYWHERE, EVERYWHERE, (LEFT,), np.array([[0.0, 0, 3, 2]]), EVERYWHERE)
+    perfect = {"iou", "top1", "dice", "top1_tolerance", "box_iou_full", "box_precision", "box_recall", "coverage"}
+    imperfect = {"distance": 0, "box_iou": 2 / 6, "miou_thresholds": 5 / 6, "miou_thresholds_minmax": 1 / 2}
+    assert score(scene, METRICS) == pytest.approx(dict.fromkeys(perfect, 1) | imperfect)
 
 
 def test_an_empty_mask_scores_zero_foreground() -> None:
     assert iou(NOWHERE, LEFT) == 0
     assert miou(NOWHERE, LEFT) == pytest.approx((4 / 6) / 2)
+    of_the_mask = ("iou", "miou", "dice", "box_iou", "box_miou", "box_iou_full", "box_recall")
+    background = {"miou": pytest.approx(1 / 3), "box_miou": pytest.approx(1 / 3)}
+    undefined = ("box_precision", "distance")
+    assert score(Scene(VALUES, NOWHERE, LEFT), of_the_mask + undefined) == dict.fromkeys(of_the_mask, 0) | background
 
 
 def test_a_constant_map() -> None:
@@ -130,6 +142,14 @@ def test_a_constant_map() -> None:
         "top1": pytest.approx(1 / 3),
         "auroc": 0.5,
         "specificity": 0.5,
+    }
+    of_the_map = ("ap", "cnr_abs", "gcnr", "miou_thresholds", "miou_thresholds_minmax", "top1_tolerance")
+    assert score(Scene(values, NOWHERE, LEFT), of_the_map) == {
+        "ap": pytest.approx(1 / 3),
+        "gcnr": 0.0,
+        "miou_thresholds": 0.0,  # 0.1 does not exceed 0.1
+        "miou_thresholds_minmax": 0.0,
+        "top1_tolerance": 1.0,
     }
 
 
@@ -193,7 +213,11 @@ def test_parity_with_independent_implementations(size: tuple[int, int], levels: 
 
 
 def test_the_table_is_in_order_and_scores_by_name() -> None:
-    assert list(METRICS) == ["miou", "iou", "cnr", "top1", "auroc", "ap", "specificity"]
+    assert list(METRICS)[:7] == ["miou", "iou", "cnr", "top1", "auroc", "ap", "specificity"]
+    assert set(list(METRICS)[7:]) == {
+        *("dice", "miou_thresholds", "miou_thresholds_minmax", "cnr_abs", "gcnr", "top1_tolerance", "coverage"),
+        *("box_iou", "box_miou", "box_iou_full", "box_precision", "box_recall", "distance"),
+    }
     assert GTG == ("miou", "iou", "cnr", "top1", "auroc", "specificity")
     scene = Scene(VALUES, LEFT, LEFT)
     assert list(score(scene)) == ["miou", "iou", "cnr", "top1", "auroc"]
@@ -202,8 +226,8 @@ def test_the_table_is_in_order_and_scores_by_name() -> None:
 
 
 def test_an_unknown_metric_is_named() -> None:
-    with pytest.raises(UsageError, match="dice"):
-        score(Scene(VALUES, LEFT, LEFT), ["iou", "dice"])
+    with pytest.raises(UsageError, match="hausdorff"):
+        score(Scene(VALUES, LEFT, LEFT), ["iou", "hausdorff"])
 
 
 def test_a_scene_is_of_one_frame_and_of_boolean_masks() -> None:
@@ -211,10 +235,27 @@ def test_a_scene_is_of_one_frame_and_of_boolean_masks() -> None:
         Scene(VALUES, LEFT, LEFT.T)
     with pytest.raises(ValueError, match="boolean"):
         Scene(VALUES, LEFT, LEFT.astype(np.uint8))
+    with pytest.raises(ValueError, match="share"):
+        Scene(VALUES, LEFT, LEFT, covered=LEFT.T)
+    with pytest.raises(ValueError, match="boolean"):
+        Scene(VALUES, LEFT, LEFT, covered=LEFT.astype(np.uint8))
+
+
+def test_what_is_not_said_about_a_scene_is_undefined_and_not_guessed() -> None:
+    assert METRICS["coverage"].compute(Scene(VALUES, LEFT, LEFT)) is None
+    assert METRICS["coverage"].compute(Scene(VALUES, LEFT, LEFT, covered=grid("...", "#.."))) == 0.5
+
+
+def test_boxes_are_matched_once_for_both_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(metrics, "box_matching", lambda *arrays: calls.append(1) or box_matching(*arrays))
+    assert score(Scene(VALUES, LEFT, LEFT), ["box_precision", "box_recall"]) == {"box_precision": 1, "box_recall": 1}
+    assert len(calls) == 1
 
 
 def test_the_table_imports_nothing_heavy() -> None:
-    code = "import sys, gtg_bench.benchmark.metrics; print(*sorted({'torch', 'sklearn', 'scipy'} & set(sys.modules)))"
+    heavy = {"torch", "sklearn", "scipy", "skimage"}
+    code = f"import sys, gtg_bench.benchmark.metrics; print(*sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 

@@ -9,16 +9,28 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray
 from gtg_bench.benchmark.metrics.ap import ranked_ap
 from gtg_bench.benchmark.metrics.auroc import ranked_auroc
+from gtg_bench.benchmark.metrics.box_iou import box_iou, box_iou_full, box_miou
+from gtg_bench.benchmark.metrics.box_matching import Matching, box_matching
 from gtg_bench.benchmark.metrics.cnr import cnr
+from gtg_bench.benchmark.metrics.cnr_abs import cnr_abs
+from gtg_bench.benchmark.metrics.coverage import coverage
+from gtg_bench.benchmark.metrics.dice import dice
+from gtg_bench.benchmark.metrics.distance import distance
+from gtg_bench.benchmark.metrics.gcnr import ranked_gcnr
 from gtg_bench.benchmark.metrics.iou import iou
 from gtg_bench.benchmark.metrics.miou import miou
+from gtg_bench.benchmark.metrics.miou_thresholds import miou_thresholds, miou_thresholds_minmax
 from gtg_bench.benchmark.metrics.ranking import Ranking, ranked
 from gtg_bench.benchmark.metrics.specificity import specificity
 from gtg_bench.benchmark.metrics.top1 import top1
+from gtg_bench.benchmark.metrics.top1_tolerance import top1_tolerance
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,24 +42,34 @@ class Scene:
         mask: bool [H, W], the prediction.
         region: bool [H, W], the union of the sample's boxes.
         others: bool [H, W] each, the regions of the image's other phrases.
+        boxes: float64 [N, 4], the sample's boxes, xyxy in pixels of the frame; None where it has no boxes but a mask.
+        covered: bool [H, W], what the method saw of the frame; None where nobody says, then `coverage` is undefined.
     """
 
     values: FloatArray
     mask: BoolArray
     region: BoolArray
     others: tuple[BoolArray, ...] = ()
+    boxes: NDArray[np.float64] | None = None
+    covered: BoolArray | None = None
 
     def __post_init__(self) -> None:
-        shapes = {array.shape for array in (self.values, self.mask, self.region, *self.others)}
+        masks = [self.mask, self.region, *self.others, *([] if self.covered is None else [self.covered])]
+        shapes = {self.values.shape, *(mask.shape for mask in masks)}
         if len(shapes) != 1 or self.values.ndim != 2:
             raise ValueError(f"a scene's arrays share one 2-D frame, not the shapes {sorted(shapes)}")
-        if any(array.dtype != bool for array in (self.mask, self.region, *self.others)):
+        if any(mask.dtype != bool for mask in masks):
             raise ValueError("a scene's masks and regions are boolean")
 
     @cached_property
     def ranking(self) -> Ranking:
         """The map's pixels in order: sorted once, when the first metric asks, whatever the number of metrics."""
         return ranked(self.values, self.region)
+
+    @cached_property
+    def matching(self) -> Matching:
+        """The mask's boxes matched to the sample's: once for both of the metrics that ask."""
+        return box_matching(self.mask, self.region, self.boxes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +79,12 @@ class Metric:
     Attributes:
         summary: one line for `gtg-bench list metrics`.
         compute: the metric of a scene, None where it is undefined.
+        higher_is_better: False for a distance.
     """
 
     summary: str
     compute: Callable[[Scene], float | None]
+    higher_is_better: bool = True
 
 
 METRICS: dict[str, Metric] = {
@@ -73,6 +97,48 @@ METRICS: dict[str, Metric] = {
     "specificity": Metric(
         "the named region is hotter than the image's other findings",
         lambda scene: specificity(scene.values, scene.region, scene.others),
+    ),
+    "dice": Metric("Dice coefficient of the mask and the boxes", lambda scene: dice(scene.mask, scene.region)),
+    "miou_thresholds": Metric(
+        "BioViL's mIoU: foreground IoU averaged over thresholds 0.1 to 0.5 of a cosine map",
+        lambda scene: miou_thresholds(scene.values, scene.region),
+    ),
+    "miou_thresholds_minmax": Metric(
+        "foreground IoU averaged over thresholds 0.1 to 0.5 of the min-max normalised map",
+        lambda scene: miou_thresholds_minmax(scene.values, scene.region),
+    ),
+    "cnr_abs": Metric(
+        "contrast-to-noise ratio of the map, absolute", lambda scene: cnr_abs(scene.values, scene.region)
+    ),
+    "gcnr": Metric("1 - overlap of the map's histograms inside and outside", lambda scene: ranked_gcnr(scene.ranking)),
+    "top1_tolerance": Metric(
+        "the map's maximum lies in a box or at most 15 pixels off",
+        lambda scene: top1_tolerance(scene.values, scene.region),
+    ),
+    "box_iou": Metric(
+        "IoU of the mask's bounding rectangle and the boxes, as released",
+        lambda scene: box_iou(scene.mask, scene.region),
+    ),
+    "box_miou": Metric(
+        "mean of foreground and background IoU of that rectangle", lambda scene: box_miou(scene.mask, scene.region)
+    ),
+    "box_iou_full": Metric(
+        "box_iou with the rectangle's last row and column", lambda scene: box_iou_full(scene.mask, scene.region)
+    ),
+    "box_precision": Metric(
+        "share of the mask's parts that match a box at IoU 0.5", lambda scene: scene.matching.precision
+    ),
+    "box_recall": Metric(
+        "share of the boxes that a part of the mask matches at IoU 0.5", lambda scene: scene.matching.recall
+    ),
+    "distance": Metric(
+        "pixels between the centres of the mask's rectangle and the box",
+        lambda scene: distance(scene.mask, scene.region, scene.boxes),
+        higher_is_better=False,
+    ),
+    "coverage": Metric(
+        "share of the region that the method's frame saw",
+        lambda scene: None if scene.covered is None else coverage(scene.covered, scene.region),
     ),
 }
 

@@ -1,0 +1,54 @@
+"""Rectangles around masks and their parts."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gtg_bench.benchmark.api.geometry import BoolArray
+
+Boxes = NDArray[np.float64]
+
+
+def bounding_box(mask: BoolArray) -> tuple[int, int, int, int] | None:
+    """The smallest rectangle that holds a mask, bool [H, W]: xyxy in its pixels, half open; None where it is empty."""
+    rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
+    if not rows.size:
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def part_boxes(mask: BoolArray) -> Boxes:
+    """The bounding boxes of a mask's connected parts; pixels that touch at a corner belong together.
+
+    Args:
+        mask: bool [H, W], any frame.
+
+    Returns:
+        float64 [N, 4], xyxy in the mask's pixels, half open; N is 0 for an empty mask.
+    """
+    from scipy.ndimage import find_objects, label
+
+    labels, _ = label(mask, structure=np.ones((3, 3), dtype=int))
+    parts = [(columns.start, rows.start, columns.stop, rows.stop) for rows, columns in find_objects(labels)]
+    return np.array(parts, dtype=np.float64).reshape(-1, 4)
+
+
+def clipped_boxes(boxes: ArrayLike, shape: tuple[int, ...]) -> Boxes:
+    """Boxes [N, 4] (xyxy in pixels of a frame), cut at the frame's edges, without those that lie outside.
+
+    Args:
+        boxes: float xyxy.
+        shape: (height, width) of the frame.
+    """
+    found = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    found = np.clip(found, 0, np.array([shape[1], shape[0]] * 2))
+    return found[(found[:, 0] < found[:, 2]) & (found[:, 1] < found[:, 3])]
+
+
+def box_ious(ones: Boxes, others: Boxes) -> Boxes:
+    """The IoU of each of N boxes with each of M boxes (float64 [N, 4] and [M, 4], xyxy, of positive area): [N, M]."""
+    low, high = np.maximum(ones[:, None, :2], others[:, :2]), np.minimum(ones[:, None, 2:], others[:, 2:])
+    shared = np.clip(high - low, 0, None).prod(axis=2)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (ones, others)]
+    return shared / (areas[0][:, None] + areas[1] - shared)

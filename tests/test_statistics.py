@@ -1,0 +1,287 @@
+"""Averages and their bounds: by hand, by loops, against SciPy, and in simulations."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from gtg_bench.benchmark.statistics import (
+    AVERAGES,
+    METHODS,
+    Average,
+    Spread,
+    average,
+    average_of_categories,
+    bootstrap,
+    bootstrap_averages,
+    bounds,
+    over_runs,
+)
+from gtg_bench.benchmark.statistics.bounds import METHOD
+
+VALUES = [1.0, 2.0, 6.0, 4.0, None, 8.0]
+CATEGORIES = ["a", "a", "a", "b", "b", "c"]
+PATIENTS = ["p", "p", "q", "q", "r", "s"]
+
+
+# Averages
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("overall", (1 + 2 + 6 + 4 + 8) / 5),
+        ("macro", (3 + 4 + 8) / 3),
+        ("frequency2", (9 * 3 + 1 * 4 + 1 * 8) / (9 + 1 + 1)),
+    ],
+)
+def test_averages_by_hand(kind: str, expected: float) -> None:
+    assert average(VALUES, CATEGORIES, kind) == Average(pytest.approx(expected), 5, 1)
+    assert average_of_categories([3, 4, 8], [3, 1, 1], kind) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", AVERAGES)
+def test_one_category_has_one_average(kind: str) -> None:
+    assert average([1, 2, 6], ["a"] * 3, kind) == Average(pytest.approx(3), 3, 0)
+
+
+@pytest.mark.parametrize("kind", AVERAGES)
+def test_undefined_values_are_left_out_and_counted(kind: str) -> None:
+    assert average([None, 2, float("nan")], ["a", "b", "b"], kind) == Average(2, 1, 2)
+    assert average([None, None], ["a", "b"], kind) == Average(None, 0, 2)
+    assert average([], [], kind) == Average(None, 0, 0)
+
+
+def average_by_loops(values: NDArray, categories: list[str], kind: str) -> float:
+    groups = defaultdict(list)
+    for value, category in zip(values.tolist(), categories, strict=True):
+        groups[category].append(value)
+    weights = {"overall": len, "macro": lambda group: 1, "frequency2": lambda group: len(group) ** 2}
+    shares = {name: weights[kind](group) for name, group in groups.items()}
+    return sum(shares[name] * sum(group) / len(group) for name, group in groups.items()) / sum(shares.values())
+
+
+@pytest.mark.parametrize("kind", AVERAGES)
+@pytest.mark.parametrize("seed", range(3))
+def test_averages_against_loops(kind: str, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    values, categories = random.standard_normal(70), random.choice(list("abcde"), 70, p=[0.5, 0.2, 0.2, 0.07, 0.03])
+    expected = average_by_loops(values, categories.tolist(), kind)
+    assert average(values, categories, kind).value == pytest.approx(expected, abs=1e-12)
+    per_sample = (categories == categories[:, None]).sum(axis=0)
+    assert average(values, categories, "frequency2").value == pytest.approx(np.average(values, weights=per_sample))
+
+
+def test_the_papers_weighted_average_weighs_by_frequency_squared() -> None:
+    """Table 1, from its first row (Atelectasis) to its last (pleural effusion), with the pairs of MS-CXR."""
+    counts = [61, 333, 117, 82, 46, 182, 245, 96]
+    ldm_miou = [0.58, 0.65, 0.52, 0.46, 0.55, 0.53, 0.34, 0.55]
+    ldm_cnr = [1.69, 1.37, 1.62, 1.57, 1.35, 1.60, 0.45, 1.65]
+    clip_miou = [0.425, 0.451, 0.436, 0.402, 0.541, 0.438, 0.312, 0.356]
+    biovil_l_miou = [0.302, 0.375, 0.346, 0.209, 0.275, 0.315, 0.135, 0.315]
+    assert average_of_categories(ldm_miou, counts, "frequency2") == pytest.approx(0.537, abs=0.0005)
+    assert average_of_categories(ldm_cnr, counts, "frequency2") == pytest.approx(1.207, abs=0.0005)
+    assert average_of_categories(ldm_miou, counts, "overall") == pytest.approx(0.5235, abs=0.0005)
+    assert average_of_categories(ldm_cnr, counts, "overall") == pytest.approx(1.290, abs=0.0005)
+    assert average_of_categories(clip_miou, counts, "frequency2") == pytest.approx(0.409, abs=0.0005)
+    assert average_of_categories(biovil_l_miou, counts, "macro") == pytest.approx(0.284, abs=0.0005)
+
+
+def test_what_does_not_pair_up_is_refused() -> None:
+    with pytest.raises(ValueError, match="pair up"):
+        average([1, 2], ["a"])
+    with pytest.raises(ValueError, match="pair up"):
+        bootstrap([1, 2], ["a", "a"], ["p"])
+    for means, counts in ([], []), ([1, 2], [3]), ([1.0], [0]):
+        with pytest.raises(ValueError, match="positive count"):
+            average_of_categories(means, counts, "macro")
+
+
+def test_runs_by_hand() -> None:
+    assert over_runs([1, None, 3, 5]) == Spread(3, 2, 3, 1)
+    assert over_runs([1.5]) == Spread(1.5, None, 1, 0)
+    assert over_runs([None]) == Spread(None, None, 0, 1)
+    assert over_runs([]) == Spread(None, None, 0, 0)
+
+
+# Bounds: hand-computed and degenerate
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", AVERAGES)
+def test_what_has_no_spread_has_no_width(kind: str, method: str) -> None:
+    found = bootstrap([0.3] * 6, CATEGORIES, PATIENTS, kind, method)
+    assert (found.value, found.low, found.high) == pytest.approx((0.3, 0.3, 0.3), abs=1e-12)
+    assert (found.n, found.n_undefined, found.n_patients) == (6, 0, 4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_patient_has_no_bounds(method: str) -> None:
+    found = bootstrap([1, 2, None], ["a", "a", "b"], ["p", "p", "q"], method=method)
+    assert (found.value, found.low, found.high) == (1.5, None, None)
+    assert (found.n, found.n_undefined, found.n_patients) == (2, 1, 1)
+    nothing = bootstrap([None], ["a"], ["p"], method=method)
+    assert (nothing.value, nothing.low, nothing.n, nothing.n_undefined) == (None, None, 0, 1)
+
+
+def test_two_patients_by_hand() -> None:
+    """The resamples are 0, 1/2 and 1 with chances 1/4, 1/2, 1/4: every quantile below 1/4 is 0."""
+    found = bootstrap([0, 1], ["a", "a"], ["p", "q"], method="percentile")
+    assert (found.value, found.low, found.high) == (0.5, 0, 1)
+    assert bootstrap([0, 1], ["a", "a"], ["p", "q"], method="percentile", level=0.2).low == 0.5
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_bounds_are_seeded_and_their_estimate_is_the_average(method: str) -> None:
+    found = bootstrap(VALUES, CATEGORIES, PATIENTS, "macro", method, seed=1)
+    assert found == bootstrap(VALUES, CATEGORIES, PATIENTS, "macro", method, seed=1)
+    assert found.value == pytest.approx(5)
+    assert found.n_patients == 3
+    together = bootstrap_averages(VALUES, CATEGORIES, PATIENTS, method=method, seed=1)
+    assert list(together) == list(AVERAGES)
+    assert together["macro"] == found
+    turned = bootstrap(VALUES[::-1], CATEGORIES[::-1], PATIENTS[::-1], "macro", method, seed=1)
+    assert (turned.low, turned.high) == pytest.approx((found.low, found.high), abs=1e-12)
+    random = np.random.default_rng(0).random(50)
+    names = [str(i) for i in range(50)]
+    assert bootstrap(random, names, names, seed=1).low != bootstrap(random, names, names, seed=2).low
+
+
+# Bounds: independent implementations
+
+
+def sample(patients: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.str_], NDArray[np.str_]]:
+    """Skewed values of one to four samples a patient, three categories; some values undefined."""
+    random = np.random.default_rng(seed)
+    names = np.repeat([f"{number:04}" for number in range(patients)], random.integers(1, 5, patients))
+    per_patient = {name: random.exponential() for name in names}
+    values = np.array([per_patient[name] + random.exponential(0.5) for name in names])
+    values[random.random(len(names)) < 0.1] = np.nan
+    return values, random.choice(["a", "b", "c"], len(names), p=[0.6, 0.3, 0.1]), names
+
+
+def bounds_by_loops(kind: str, seed: int) -> tuple[float, float]:
+    """Draw patients one by one from the same stream of random numbers, and average their samples."""
+    values, categories, names = sample(12, 3)
+    kept = ~np.isnan(values)
+    values, categories, names = values[kept], categories[kept], names[kept]
+    patients, random, found = sorted(set(names)), np.random.default_rng(seed), []
+    for _ in range(300):
+        drawn = [patients[index] for index in random.integers(0, len(patients), len(patients))]
+        rows = [row for patient in drawn for row in np.flatnonzero(names == patient)]
+        found.append(average_by_loops(values[rows], categories[rows].tolist(), kind))
+    return float(np.quantile(found, 0.025)), float(np.quantile(found, 0.975))
+
+
+@pytest.mark.parametrize("kind", AVERAGES)
+def test_percentiles_against_loops(kind: str) -> None:
+    found = bootstrap(*sample(12, 3), kind, "percentile", resamples=300, seed=8)
+    assert (found.low, found.high) == pytest.approx(bounds_by_loops(kind, 8), abs=1e-12)
+
+
+@pytest.mark.parametrize(("method", "name"), [("percentile", "percentile"), ("bca", "BCa")])
+@pytest.mark.parametrize("patients", [5, 40])
+def test_bounds_of_means_of_patients_are_those_of_scipy(method: str, name: str, patients: int) -> None:
+    """A mean over clusters is a ratio of two sums over patients; SciPy draws the same patients from the same seed."""
+    values, _, names = sample(patients, 1)
+    kept = ~np.isnan(values)
+    _, rows = np.unique(names[kept], return_inverse=True)
+    sums, counts = np.bincount(rows, values[kept]), np.bincount(rows)
+    expected = stats.bootstrap(
+        (sums, counts),
+        lambda sums, counts, axis: sums.sum(axis) / counts.sum(axis),
+        n_resamples=1000,
+        paired=True,
+        vectorized=True,
+        method=name,
+        rng=np.random.default_rng(6),
+    ).confidence_interval
+    found = bootstrap(values, ["a"] * len(values), names, method=method, resamples=1000, seed=6)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_expanded_percentiles_are_as_wide_as_a_t_interval() -> None:
+    values = np.random.default_rng(2).standard_normal(9)
+    names = [str(i) for i in range(9)]
+    found = bootstrap(values, ["a"] * 9, names, method="expanded", resamples=40000)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.08)
+    plain = bootstrap(values, ["a"] * 9, names, method="percentile", resamples=40000)
+    assert found.high - found.low > 1.15 * (plain.high - plain.low)
+
+
+def test_the_methods_agree_where_patients_are_many() -> None:
+    data = sample(800, 0)
+    bounds = [bootstrap(*data, method=method) for method in METHODS]
+    for found in bounds:
+        assert (found.low, found.high) == pytest.approx((bounds[0].low, bounds[0].high), abs=0.01)
+
+
+def test_blocks_of_resamples_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = sample(30, 0)
+    whole = bootstrap_averages(*data, resamples=500)
+    monkeypatch.setattr(bounds, "_CELLS", 1000)
+    assert bootstrap_averages(*data, resamples=500) == whole
+
+
+# Bounds: simulations
+
+
+def covered(patients: int, kind: str, method: str, runs: int) -> float:
+    """How often the bounds hold the truth; half and more of the variance is between patients."""
+    random, hits = np.random.default_rng(11), 0
+    shares = np.array([0.5, 0.3, 0.2])
+    truth = 0.3 * (shares if kind == "overall" else np.full(3, 1 / 3)) @ np.arange(3)
+    for run in range(runs):
+        sizes = random.integers(1, 4, patients)
+        names = np.repeat(np.arange(patients), sizes)
+        categories = random.choice(3, len(names), p=shares)
+        values = np.repeat(random.gamma(4, 0.5, patients) - 2, sizes) + 0.5 * random.standard_normal(len(names))
+        values += 0.3 * categories
+        found = bootstrap(values, categories.astype(str), names.astype(str), kind, method, 1000, seed=run)
+        assert found.low is not None
+        assert found.high is not None
+        hits += found.low <= truth <= found.high
+    return hits / runs
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", ["overall", "macro"])
+def test_bounds_hold_the_truth_as_often_as_they_say(kind: str, method: str) -> None:
+    assert 0.91 <= covered(60, kind, method, runs=400) <= 0.985
+
+
+def test_few_patients_need_expanded_percentiles() -> None:
+    assert METHOD == "expanded"
+    assert covered(8, "overall", "percentile", 400) < 0.91 < covered(8, "overall", METHOD, 400)
+
+
+def test_drawing_samples_instead_of_patients_would_be_too_narrow() -> None:
+    random = np.random.default_rng(0)
+    names = np.repeat(np.arange(40), 6).astype(str)
+    values = np.repeat(random.standard_normal(40), 6)
+    by_patient = bootstrap(values, ["a"] * 240, names)
+    by_sample = bootstrap(values, ["a"] * 240, [str(i) for i in range(240)])
+    assert by_patient.high - by_patient.low > 2 * (by_sample.high - by_sample.low)
+
+
+def test_two_thousand_resamples_of_twelve_hundred_samples_take_about_a_second() -> None:
+    random = np.random.default_rng(0)
+    patients, categories = random.integers(0, 851, 1200).astype(str), random.choice(list("abcdefgh"), 1200)
+    start = time.process_time()
+    bootstrap_averages(random.random(1200), categories, patients, method="bca")
+    assert time.process_time() - start < 1.5
+
+
+def test_the_import_needs_numpy_alone() -> None:
+    heavy = {"torch", "sklearn", "scipy", "skimage", "pandas"}
+    code = f"import sys, gtg_bench.benchmark.statistics; print(*sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
