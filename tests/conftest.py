@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +15,7 @@ if TYPE_CHECKING:
     from gtg_bench.methods.ldm.components import LdmComponents
     from gtg_bench.training.recipe import TextRecipe
 
+GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
 TEXTS = [
     "Small left pleural effusion.",
     "Right-sided pneumonia / edema",
@@ -116,3 +121,118 @@ def components(torch: Any, make_unet: Callable[..., Any], word_pieces: Any) -> L
     bert = CXRBertModel(CXRBertConfig(vocab_size=len(word_pieces), pad_token_id=word_pieces.pad_token_id, **BERT))
     encoder = CxrBertTextEncoder(bert, word_pieces, max_length=24)
     return LdmComponents(make_unet(), vae, DDIMScheduler(**SCHEDULER), encoder, torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def golden(torch: Any) -> Callable[[str], tuple[dict[str, Any], dict[str, Any]]]:
+    """Reads the facts and the arrays, as tensors, of the released code's golden values of a name."""
+    import numpy as np
+
+    def read(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        if not (GOLDEN / f"{name}.npz").is_file():
+            pytest.skip("the golden values of the released code are not beside this checkout")
+        with np.load(GOLDEN / f"{name}.npz") as arrays:
+            return json.loads((GOLDEN / f"{name}.json").read_text()), {k: torch.from_numpy(arrays[k]) for k in arrays}
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def golden_unet(golden: Callable[[str], tuple[dict[str, Any], dict[str, Any]]]) -> Any:
+    """The U-Net that the golden attention maps are of."""
+    facts, _ = golden("attention")
+    spec = importlib.util.spec_from_file_location("golden_tiny_unet", GOLDEN / "tiny_unet.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    unet, digest = module.build()
+    assert digest == facts["weights_sha256"]["unet"]
+    return unet
+
+
+@pytest.fixture(scope="session")
+def literal_forward(torch: Any) -> Callable[..., tuple[Any, list[Any]]]:
+    """Eq. 1 word for word, with plain hooks on the projections and nothing of the package.
+
+    (U-Net, x_t [C, H, W], t, states [L, D]) -> its output [C, H, W], and of every layer that projects the states to
+    keys, in the order in which that happens, the probabilities, float64 [heads, L, H, W], upsampled by index.
+    """
+
+    def forward(unet: Any, x_t: Any, t: int, states: Any) -> tuple[Any, list[Any]]:
+        height, width = x_t.shape[-2:]
+        maps, queries, small, handles = [], {}, [(0, 0)], []
+
+        def enter(module: Any, inputs: Any) -> None:
+            small[0] = tuple(inputs[0].shape[-2:])
+
+        def query(name: str, module: Any, inputs: Any, output: Any) -> None:
+            queries[name] = output[0].double()
+
+        def key(name: str, heads: int, module: Any, inputs: Any, output: Any) -> None:
+            if inputs[0].shape[1:] != states.shape or not torch.equal(inputs[0][0], states):
+                return
+            q, k = (part.unflatten(-1, (heads, -1)).transpose(0, 1) for part in (queries[name], output[0].double()))
+            found = torch.softmax(q @ k.transpose(1, 2) / q.shape[-1] ** 0.5, -1)
+            found = found.transpose(1, 2).unflatten(-1, small[0])
+            rows = [y * small[0][0] // height for y in range(height)]
+            columns = [x * small[0][1] // width for x in range(width)]
+            maps.append(found[:, :, rows][:, :, :, columns])
+
+        for name, module in unet.named_modules():
+            if type(module).__name__ == "Transformer2DModel":
+                handles.append(module.register_forward_pre_hook(enter))
+            elif name.endswith(("attn1", "attn2")):
+                handles.append(module.to_q.register_forward_hook(partial(query, name)))
+                handles.append(module.to_k.register_forward_hook(partial(key, name, module.heads)))
+        try:
+            with torch.inference_mode():
+                return unet(x_t[None], t, states[None]).sample[0], maps
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    return forward
+
+
+@pytest.fixture(scope="session")
+def golden_bbm(golden: Callable[[str], tuple[dict[str, Any], dict[str, Any]]], torch: Any) -> Callable[[int], Any]:
+    """The golden maps of a case through the package's reductions: P_comb, P_mult, image bias, text bias, float64.
+
+    As the golden values have it, the last step is averaged for P_comb and both steps for the biases.
+    """
+    from gtg_bench.methods.ldm.bias import BiasedMaps, BiasProducts, text_bias
+    from gtg_bench.methods.ldm.reduction import MeanMaps, Rows
+
+    facts, arrays = golden("bbm")
+    steps, layers, size = facts["T"], range(facts["L"]), (64, 64)
+
+    def parts(case: int) -> list[Any]:
+        image, text = arrays[f"c{case}_gt"], arrays[f"c{case}_text"]
+        of_text = {str(layer): text[None, :, layer, 1:].mean(2) for layer in layers}
+        products = BiasProducts(of_text, torch.tensor([0]), size)
+        maps = BiasedMaps(MeanMaps(1, size, steps - facts["rev_diff_steps"]), products)
+        maps.rows = Rows(torch.zeros(steps, dtype=torch.int64), torch.arange(steps))
+        for layer in layers:
+            maps.add(str(layer), torch.stack([image[:, layer, 1:].mean(1), image[:, layer, 0]], 1))
+        found = (maps.combined.mean()[0], products.mean(), maps.image.mean()[0], text_bias(of_text, size))
+        return [part[0].double().numpy() for part in found]
+
+    return parts
+
+
+@pytest.fixture
+def folder(components: LdmComponents, tmp_path: Path) -> Path:
+    """The tiny components in the zoo's layout, as weights of `tiny-ldm`."""
+    from gtg_bench.training.cards import write_card
+
+    ldm, encoder = tmp_path / "tiny-ldm", components.text_encoder
+    components.unet.save_pretrained(ldm / "unet")
+    components.scheduler.save_pretrained(ldm / "scheduler")
+    components.vae.save_pretrained(tmp_path / "autoencoder")
+    encoder.model.save_pretrained(tmp_path / "cxr-bert")  # type: ignore[attr-defined]
+    encoder.tokenizer.save_pretrained(tmp_path / "cxr-bert")  # type: ignore[attr-defined]
+    write_card(tmp_path / "autoencoder")
+    write_card(tmp_path / "cxr-bert", family="cxr-bert", max_length=24)
+    write_card(ldm, components={"vae": "../autoencoder", "text_encoder": "../cxr-bert"}, defaults={"steps": 6})
+    return ldm

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Sequence
@@ -14,19 +15,22 @@ import numpy as np
 import pytest
 import torch
 
+from gtg_bench.benchmark import runner
 from gtg_bench.benchmark.api.errors import DataError, SampleError, UsageError
 from gtg_bench.benchmark.api.geometry import FloatArray, Frame
-from gtg_bench.benchmark.api.types import GroundingMap, MethodSettings, Query
+from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
+from gtg_bench.benchmark.api.types import GroundingMap, MethodCard, MethodSettings, Query
 from gtg_bench.methods.ldm import build as building
 from gtg_bench.methods.ldm.attention import AttentionCapture
 from gtg_bench.methods.ldm.components import LdmComponents, load_components
+from gtg_bench.methods.ldm.entry import ldm_entry
 from gtg_bench.methods.ldm.method import LdmMethod
-from gtg_bench.methods.ldm.reduction import MeanMaps
-from gtg_bench.methods.ldm.tokens import choose_tokens
+from gtg_bench.methods.ldm.reduction import MeanMaps, Rows
+from gtg_bench.methods.ldm.tokens import disease_words
 from gtg_bench.methods.weights import find_weights
 
 pytestmark = pytest.mark.usefixtures("torch")
-SETTINGS = MethodSettings("tiny-ldm", sampling="gt-cfg", steps=4, tokens="lexical")
+SETTINGS = MethodSettings("tiny-ldm", sampling="gt-cfg", steps=4, tokens="lexical", lexicon="rule 1")
 PHRASE = "Small left pleural effusion."
 
 
@@ -115,6 +119,16 @@ def test_global_randomness_does_not_matter(method: LdmMethod, singles: list[Grou
 # Settings
 
 
+def test_the_mean_of_the_layers_maps_is_the_map(components: LdmComponents) -> None:
+    method = LdmMethod(components, replace(SETTINGS, last_steps=3), rows=2)
+    layers, frames = method.layer_maps(five_queries())
+    found = method.ground_batch(five_queries())
+    assert layers.shape == (5, 7, 8, 8)
+    np.testing.assert_allclose(layers.mean(1), [one.values for one in found], atol=1e-6)
+    assert frames == [one.frame for one in found]
+    assert np.ptp(layers, axis=1).max() > 1e-3
+
+
 def test_last_steps_are_the_mean_over_the_last_timesteps(components: LdmComponents) -> None:
     found = LdmMethod(components, replace(SETTINGS, last_steps=2)).ground(picture(shape=(16, 16)), PHRASE, 7)
     vae, t = components.vae, torch.tensor([251, 1])
@@ -122,12 +136,13 @@ def test_last_steps_are_the_mean_over_the_last_timesteps(components: LdmComponen
     draws = torch.randn((2, 4, 4, 8, 8), generator=torch.Generator().manual_seed(7))[:, -2:]
     latents = vae.config.scaling_factor * (posterior.mean + posterior.std * draws[0])
     encoding = components.text_encoder.encode([PHRASE])
-    chosen = choose_tokens(PHRASE, encoding.offsets[0], "lexical").float()
-    means = MeanMaps(1, (8, 8), torch.device("cpu"))
-    means.rows = torch.zeros(2, dtype=torch.int64)
-    with AttentionCapture(components.unet, means.add).open() as capture:
+    chosen = torch.zeros(24)
+    chosen[1:5] = 1 / 4  # [start] small left pleural effusion . [end]
+    means = MeanMaps(1, (8, 8))
+    means.rows = Rows(torch.zeros(2, dtype=torch.int64), torch.arange(2))
+    with torch.inference_mode(), AttentionCapture(components.unet, means.add).open() as capture:
         noisy = components.scheduler.add_noise(latents, draws[1], t)
-        capture.forward(noisy, t, encoding.states.expand(2, -1, -1), (chosen / chosen.sum()).expand(2, 1, -1))
+        capture.forward(noisy, t, encoding.states.expand(2, -1, -1), chosen.expand(2, 1, -1))
     np.testing.assert_allclose(found.values, means.mean()[0, 0].numpy(), atol=1e-6)
 
 
@@ -136,6 +151,35 @@ def test_only_the_averaged_steps_are_run(components: LdmComponents) -> None:
     with patch.object(unet, "forward", wraps=unet.forward) as forward:
         LdmMethod(components, replace(SETTINGS, steps=10, last_steps=3)).ground(picture(), PHRASE)
     assert [call.args[1].tolist() for call in forward.call_args_list] == [[201, 101, 1]]
+
+
+def test_a_category_decides_which_words_count(components: LdmComponents) -> None:
+    method = LdmMethod(components, replace(SETTINGS, tokens="disease"))
+    text = "small effusion, mild edema"
+    queries = [Query(picture(), text, 1, category) for category in ("Edema", "Pleural Effusion", "", "edema")]
+    edema, effusion, both, again = method.ground_batch(queries)
+    assert np.abs(edema.values - effusion.values).max() > 1e-4
+    np.testing.assert_allclose(both.values, (edema.values + effusion.values) / 2, atol=1e-6)  # one token each
+    np.testing.assert_array_equal(edema.values, again.values)
+    assert {one.note for one in (edema, effusion, both, again)} == {""}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text", "note"),
+    [
+        ("lexical", "there is a", "no lexical word in the phrase: all tokens were averaged"),
+        ("disease", "hazy opacity", "no disease word in the phrase: all tokens were averaged"),
+        ("all", "there is a", ""),
+        ("start", "there is a", ""),
+    ],
+)
+@pytest.mark.parametrize("bbm", ["none", "mixture"])
+def test_a_fallback_is_noted_beside_the_map(
+    components: LdmComponents, tokens: str, text: str, note: str, bbm: str
+) -> None:
+    method = LdmMethod(components, replace(SETTINGS, tokens=tokens, bbm=bbm))
+    fallen, usual = method.ground_batch([Query(picture(), t, 0, "Edema") for t in (text, "mild edema")])
+    assert (fallen.note, usual.note) == (note, "")
 
 
 def test_all_tokens_differ_from_lexical_ones(components: LdmComponents, method: LdmMethod) -> None:
@@ -187,23 +231,6 @@ def test_a_phrase_without_a_token_is_refused(method: LdmMethod, text: str) -> No
 # Folders
 
 
-@pytest.fixture
-def folder(components: LdmComponents, tmp_path: Path) -> Path:
-    """The tiny components in the zoo's layout."""
-    from gtg_bench.training.cards import write_card
-
-    ldm, encoder = tmp_path / "tiny-ldm", components.text_encoder
-    components.unet.save_pretrained(ldm / "unet")
-    components.scheduler.save_pretrained(ldm / "scheduler")
-    components.vae.save_pretrained(tmp_path / "autoencoder")
-    encoder.model.save_pretrained(tmp_path / "cxr-bert")  # type: ignore[attr-defined]
-    encoder.tokenizer.save_pretrained(tmp_path / "cxr-bert")  # type: ignore[attr-defined]
-    write_card(tmp_path / "autoencoder")
-    write_card(tmp_path / "cxr-bert", family="cxr-bert", max_length=24)
-    write_card(ldm, components={"vae": "../autoencoder", "text_encoder": "../cxr-bert"}, defaults={"steps": 6})
-    return ldm
-
-
 def edit(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
@@ -246,15 +273,61 @@ def test_what_cannot_be_run_is_refused(folder: Path, changes: dict[str, Any], me
         building.complete(wanted(folder, **changes))
 
 
-@pytest.mark.parametrize("changes", [{"tokens": "first"}, {"bbm": "cubic"}, {"layers": "8y8"}])
-def test_a_setting_that_would_be_ignored_is_refused(folder: Path, changes: dict[str, str]) -> None:
-    with pytest.raises(UsageError):
-        building.complete(wanted(folder, **changes))
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("tokens", "lexical, disease, all, start, end"),
+        ("bbm", "none, linear, quadratic, mixture"),
+        ("latent", "sample, mode"),
+        ("profile", "paper, released"),
+        ("precision", "float32, float16, bfloat16"),
+        ("sampling", "text, cfg, gt1-cfg, gt-cfg"),
+    ],
+)
+def test_unknown_choices_are_refused_with_the_known_ones(folder: Path, name: str, known: str) -> None:
+    with pytest.raises(UsageError, match=f"--{name} cubic: there is {known}$"):
+        building.complete(wanted(folder, **{name: "cubic"}))
+    assert getattr(building.complete(wanted(folder, **{name: known.split(", ")[-1]})), name) == known.split(", ")[-1]
+
+
+# A run
+
+
+def test_the_lexicon_is_named_where_words_are_told_apart(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the settings and in the run's key, which another version changes."""
+    monkeypatch.setattr(METHODS, "_registered", {"tiny-ldm": ldm_entry("tiny-ldm", "tiny")})
+    keys = {}
+    for installed, tokens in itertools.product(("rule 1 (scispacy 0)", "en_core_sci_sm 9"), ("lexical", "all")):
+        monkeypatch.setattr(building, "installed_lexicon", lambda name=installed: name)
+        request = runner.RunRequest("tiny-ldm", weights=str(folder), tokens=tokens, limit=1)
+        prepared = runner.prepare(request)
+        named = installed if tokens == "lexical" else None
+        assert prepared.settings.lexicon == prepared.spec.lexicon == named
+        keys[installed, tokens] = prepared.spec.key
+    assert len(set(keys.values())) == 3, "one of all tokens, two of lexical ones"
+
+
+def test_a_note_gets_into_the_runs_record(
+    components: LdmComponents, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def build(settings: MethodSettings) -> LdmMethod:
+        return LdmMethod(components, replace(SETTINGS, tokens="disease"))
+
+    entry = MethodEntry("tiny-ldm", build, MethodCard("a test", "plug-in"))
+    monkeypatch.setattr(METHODS, "_registered", {"tiny-ldm": entry})
+    request = runner.RunRequest("tiny-ldm", limit=8, runs_dir=tmp_path)
+    prepared = runner.prepare(request)
+    records = runner.run(prepared, request).records
+    notes = {trial.sample.sample_id: bool(disease_words(trial.phrase, trial.category)) for trial in prepared.trials}
+    assert len(set(notes.values())) == 2, "some phrases name their finding, and some do not"
+    fallback = "no disease word in the phrase: all tokens were averaged"
+    assert [record.note for record in records] == ["" if notes[r.sample_id] else fallback for r in records]
+    assert {record.status for record in records} == {"ok"}
 
 
 def test_the_most_steps_that_are_accepted_can_be_run(components: LdmComponents, folder: Path) -> None:
     steps = building.complete(wanted(folder, steps=999)).steps
-    timesteps = LdmMethod(components, replace(SETTINGS, steps=steps)).timesteps
+    timesteps = LdmMethod(components, replace(SETTINGS, steps=steps)).engine.timesteps
     assert timesteps.max() < components.scheduler.config.num_train_timesteps
 
 
@@ -289,7 +362,7 @@ def test_a_broken_card_is_named_before_anything_is_loaded(folder: Path, part: st
 
 def test_an_unknown_family_of_text_encoders_is_named(folder: Path) -> None:
     edit(folder.parent / "cxr-bert" / "card.json", family="gpt")
-    with pytest.raises(DataError, match="'gpt' is none of cxr-bert"):
+    with pytest.raises(DataError, match="'gpt'; known: cxr-bert"):
         load_components(find_weights("tiny-ldm", str(folder)), torch.device("cpu"))
 
 

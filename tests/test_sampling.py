@@ -1,11 +1,13 @@
-"""The sampling modes from a latent: the released code's U-Net inputs and maps, and DDIM written out."""
+"""The sampling modes: the released code's inputs and maps, DDIM written out, and what each mode runs and what not."""
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -16,66 +18,74 @@ from gtg_bench.benchmark.api.types import MethodSettings, Query
 from gtg_bench.methods.ldm.attention import AttentionCapture
 from gtg_bench.methods.ldm.components import LdmComponents
 from gtg_bench.methods.ldm.method import LdmMethod
-from gtg_bench.methods.ldm.reduction import MeanMaps
-from gtg_bench.methods.ldm.sampling import ddim_timesteps, denoise, first_latent
+from gtg_bench.methods.ldm.reduction import MeanMaps, Rows
+from gtg_bench.methods.ldm.sampling import ddim_timesteps, denoise, first_latent, ground_truth
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
 GUIDANCE, STEPS, KEPT, SHOWN = 16.0, 4, 3, 7
+TINY = MethodSettings("tiny", steps=4, guidance=3.0, lexicon="rule 1")
+DENOISING = ["text", "cfg", "gt1-cfg"]
 
 pytestmark = pytest.mark.usefixtures("torch")
 
 
-@pytest.fixture(scope="module")
-def golden() -> tuple[Any, dict[str, Tensor]]:
-    """The golden U-Net and arrays."""
-    if not (GOLDEN / "attention.npz").is_file():
-        pytest.skip("the golden values of the released code are not beside this checkout")
-    spec = importlib.util.spec_from_file_location("golden_tiny_unet_modes", GOLDEN / "tiny_unet.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with np.load(GOLDEN / "attention.npz") as arrays:
-        return module.build()[0], {name: torch.from_numpy(arrays[name]) for name in arrays}
+# The released code's numbers
 
 
 @pytest.mark.parametrize("mode", ["text", "cfg", "gt1"])
-def test_released_inputs_and_maps(mode: str, golden: tuple[Any, dict[str, Tensor]], components: LdmComponents) -> None:
-    unet, arrays = golden
-    means = MeanMaps(1, (64, 64), torch.device("cpu"))
-    capture = AttentionCapture(unet, means.add)
-    states, empty, inputs = arrays["p0_text_emb"][None], arrays["uncond_emb"][None], []
+def test_released_inputs_and_maps(mode: str, golden: Callable, golden_unet: Any, components: LdmComponents) -> None:
+    _, arrays = golden("attention")
+    means, inputs, layers = MeanMaps(1, (64, 64), STEPS - KEPT), [], []
+    states, empty = arrays["p0_text_emb"][None], arrays["uncond_emb"][None]
 
-    def forward(x: Tensor, t: Tensor, sample: Tensor) -> Tensor:
+    def keep(layer: str, maps: Tensor) -> None:
+        layers.append(maps[0].flatten(1))
+        means.add(layer, maps[:, :SHOWN])
+
+    capture = AttentionCapture(golden_unet, keep)
+
+    def forward(x: Tensor, t: Tensor, rows: Rows) -> Tensor:
         inputs.append(x)
-        means.rows = sample
-        return capture.forward(x, t, states, torch.eye(77)[None, :SHOWN])
+        means.rows = rows
+        return capture.forward(x, t, states, torch.eye(77)[None])
 
     def predict(x: Tensor, t: Tensor, conditional: bool) -> Tensor:
-        inputs.extend([x] if conditional else [])
-        return unet(x, t, states if conditional else empty).sample
+        assert not conditional, "maps of all steps are kept"
+        return golden_unet(x, t, empty).sample
 
     t = ddim_timesteps(components.scheduler, STEPS)
     start = arrays[f"p0_{mode}_unet_in"][:1]
     if mode == "gt1":
         start = first_latent(components.scheduler, arrays["gt1_latents"], arrays["gt1_noise"])
     with torch.inference_mode(), capture.open():
-        denoise(forward, predict, components.scheduler, t, KEPT, start, None if mode == "text" else GUIDANCE)
+        denoise(forward, predict, components.scheduler, t, STEPS, start, None if mode == "text" else GUIDANCE)
     torch.testing.assert_close(torch.cat(inputs), arrays[f"p0_{mode}_unet_in"], rtol=1e-5, atol=3e-4)
     torch.testing.assert_close(means.mean()[0], arrays[f"p0_{mode}_avg"], rtol=0, atol=1e-5)
+    mean = torch.stack([maps.mean(-1) for maps in layers]).unflatten(0, (STEPS, -1))
+    deviation = torch.stack([maps.std(-1, unbiased=False) for maps in layers]).unflatten(0, (STEPS, -1))
+    torch.testing.assert_close(mean, arrays[f"p0_{mode}_spmean"], rtol=0, atol=1e-5)
+    torch.testing.assert_close(deviation, arrays[f"p0_{mode}_spstd"], rtol=0, atol=1e-5)
 
 
-def test_ddim_written_out(components: LdmComponents) -> None:
+# The modes as plain functions
+
+
+@pytest.mark.parametrize("kept", [1, 2, 3])
+def test_ddim_written_out(components: LdmComponents, kept: int) -> None:
     """DDIM's update with e = u + g (c - u), where the branches u and c are linear in x_t."""
-    scheduler, seen = components.scheduler, []
+    scheduler, seen, wanted = components.scheduler, [], []
     t = ddim_timesteps(scheduler, 3)
+    scheduler.set_timesteps(50)  # somebody else used the scheduler since
 
-    def forward(x: Tensor, rows: Tensor, sample: Tensor) -> Tensor:
-        seen.append(x)
-        return 0.5 * x
+    def forward(x: Tensor, rows: Tensor, of: Rows) -> Tensor:
+        wanted.append((of.sample.tolist(), of.step.tolist()))
+        return predict(x, rows, True)
+
+    def predict(x: Tensor, rows: Tensor, conditional: bool) -> Tensor:
+        seen.extend([x] if conditional else [])
+        return (0.5 if conditional else 0.25) * x
 
     start = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    denoise(forward, lambda x, rows, conditional: 0.25 * x, scheduler, t, 3, start, 2.0)
+    denoise(forward, predict, scheduler, t, kept, start, 2.0)
     alphas = scheduler.alphas_cumprod[t]
     expected = [start]
     for a, following in itertools.pairwise(alphas):
@@ -83,13 +93,132 @@ def test_ddim_written_out(components: LdmComponents) -> None:
         clean = (x - (1 - a).sqrt() * noise) / a.sqrt()
         expected.append(following.sqrt() * clean + (1 - following).sqrt() * noise)
     torch.testing.assert_close(torch.stack(seen), torch.stack(expected), rtol=1e-5, atol=1e-5)
+    assert wanted == [([0, 1], [step, step]) for step in range(3)[-kept:]]
 
 
-@pytest.mark.parametrize("sampling", ["text", "cfg", "gt1-cfg"])
+@pytest.mark.parametrize("rows", [1, 2, 4, 100])
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_ground_truth_noises_every_step_of_every_sample(components: LdmComponents, rows: int, first: int) -> None:
+    scheduler, seen = components.scheduler, {}
+    latents, noise = torch.randn((2, 2, 3, 4, 8, 8), generator=torch.Generator().manual_seed(0))
+    t = torch.tensor([900, 400, 7])
+
+    def forward(x: Tensor, t_rows: Tensor, of: Rows) -> Tensor:
+        assert len(x) <= rows
+        parts = zip(of.sample.tolist(), of.step.tolist(), t_rows.tolist(), x, strict=True)
+        seen.update({(sample, step): (timestep, x_t) for sample, step, timestep, x_t in parts})
+        return x
+
+    ground_truth(forward, scheduler, t, latents, noise, rows, first)
+    assert set(seen) == set(itertools.product(range(2), range(first, 3)))
+    for (sample, step), (timestep, x_t) in seen.items():
+        a = scheduler.alphas_cumprod[timestep]
+        assert timestep == t[step]
+        torch.testing.assert_close(x_t, a.sqrt() * latents[sample, step] + (1 - a).sqrt() * noise[sample, step])
+
+
+# What the method runs
+
+
+class Seen:
+    """What a method asked of its components: the text states of every row of the U-Net, by forward."""
+
+    def __init__(self, empty: Tensor) -> None:
+        self.empty = empty
+        self.forwards: list[Tensor] = []
+        self.calls: dict[str, int] = {}
+
+    @property
+    def unconditional(self) -> list[int]:
+        """Rows of the empty prompt in each forward."""
+        return [sum(torch.equal(row, self.empty) for row in states) for states in self.forwards]
+
+
+@contextmanager
+def watched(components: LdmComponents) -> Iterator[Seen]:
+    """Counts forwards of the U-Net, steps of the scheduler, and the autoencoder's work."""
+    seen = Seen(components.text_encoder.encode([""]).states[0])
+    unet, vae, scheduler = components.unet, components.vae, components.scheduler
+    with (
+        patch.object(unet, "forward", wraps=unet.forward) as forward,
+        patch.object(vae, "encode", wraps=vae.encode) as encode,
+        patch.object(vae, "decode", wraps=vae.decode) as decode,
+        patch.object(scheduler, "step", wraps=scheduler.step) as step,
+    ):
+        yield seen
+        seen.forwards = [call.args[2] for call in forward.call_args_list]
+        mocks = {"encode": encode, "decode": decode, "step": step}
+        seen.calls = {name: mock.call_count for name, mock in mocks.items()}
+
+
+def two_queries() -> list[Query]:
+    random = np.random.default_rng(0)
+    return [Query(random.random((16, 16), dtype=np.float32), f"small left {n}", n) for n in range(2)]
+
+
+@pytest.mark.parametrize("last_steps", [None, 1, 2])
+def test_gt_runs_the_conditional_branch_of_the_averaged_steps_alone(
+    components: LdmComponents, last_steps: int | None
+) -> None:
+    with watched(components) as seen:
+        method = LdmMethod(components, replace(TINY, sampling="gt-cfg", last_steps=last_steps), rows=3)
+        method.ground_batch(two_queries())
+    rows = 2 * (last_steps or 4)
+    assert [len(states) for states in seen.forwards] == [3] * (rows // 3) + [rows % 3] * (rows % 3 > 0)
+    assert not any(seen.unconditional)
+    assert seen.calls == {"encode": 2, "decode": 0, "step": 0}
+
+
+@pytest.mark.parametrize(("mode", "encoded"), [("text", 0), ("cfg", 0), ("gt1-cfg", 2)])
+@pytest.mark.parametrize("guidance", [None, 1.0, 3.0])
+def test_denoising_runs_both_branches_but_where_one_is_enough(
+    components: LdmComponents, mode: str, encoded: int, guidance: float | None
+) -> None:
+    with watched(components) as seen:
+        method = LdmMethod(components, replace(TINY, sampling=mode, guidance=guidance, last_steps=2))
+        method.ground_batch(two_queries())
+    guided = mode != "text" and guidance == 3.0
+    assert seen.unconditional == ([0, 2, 0, 2, 0, 2, 0] if guided else [0, 0, 0, 0])
+    assert {len(states) for states in seen.forwards} == {2}
+    assert seen.calls == {"encode": encoded, "decode": 0, "step": 3}
+
+
+@pytest.mark.parametrize("mode", ["cfg", "gt1-cfg", "gt-cfg"])
+def test_a_failing_unet_gets_its_processors_back(components: LdmComponents, mode: str) -> None:
+    unet, method = components.unet, LdmMethod(components, replace(TINY, sampling=mode, bbm="mixture"))
+    before, forward = unet.attn_processors, unet.forward
+
+    def fail(x: Tensor, t: Tensor, states: Tensor, **options: Any) -> Any:
+        forward(x, t, states, **options)
+        assert unet.attn_processors != before
+        raise RuntimeError("out of memory")
+
+    with patch.object(unet, "forward", fail), pytest.raises(RuntimeError, match="out of memory"):
+        method.ground_batch(two_queries())
+    assert unet.attn_processors == before
+    assert np.isfinite(method.ground_batch(two_queries())[0].values).all()
+
+
+@pytest.mark.parametrize(("dtype", "near"), [(torch.bfloat16, 0.02), (torch.float16, 0.003)])
+@pytest.mark.parametrize("mode", ["cfg", "gt-cfg"])
+def test_half_precision_gives_nearly_the_same_maps_in_float32(
+    components: LdmComponents, make_unet: Callable[..., Any], mode: str, dtype: torch.dtype, near: float
+) -> None:
+    settings, half = replace(TINY, sampling=mode), replace(components, unet=make_unet().to(dtype))
+    pairs = zip(*(LdmMethod(part, settings).ground_batch(two_queries()) for part in (components, half)), strict=True)
+    for expected, found in ((full.values, rough.values) for full, rough in pairs):
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, atol=near * expected.max(), rtol=0)
+        rounded = torch.from_numpy(found).to(dtype).float().numpy()
+        assert not np.array_equal(found, rounded), "summed in half precision"
+        assert not np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("sampling", DENOISING)
 def test_batches_do_not_matter(sampling: str, components: LdmComponents) -> None:
     random = np.random.default_rng(0)
     queries = [Query(random.random((16, 16), dtype=np.float32), f"small left {n}", n) for n in range(3)]
-    method = LdmMethod(components, MethodSettings("tiny", sampling=sampling, steps=3, guidance=3.0, last_steps=2))
+    method = LdmMethod(components, replace(TINY, sampling=sampling, last_steps=2))
     for query, together in zip(queries, method.ground_batch(queries), strict=True):
         np.testing.assert_allclose(method.ground_batch([query])[0].values, together.values, atol=1e-5)
 
@@ -98,11 +227,37 @@ def test_what_a_mode_depends_on(components: LdmComponents) -> None:
     dark, bright = np.zeros((16, 16), np.float32), np.ones((16, 16), np.float32)
 
     def values(sampling: str, image: np.ndarray, guidance: float = 3.0) -> np.ndarray:
-        method = LdmMethod(components, MethodSettings("tiny", sampling=sampling, steps=3, guidance=guidance))
+        method = LdmMethod(components, replace(TINY, sampling=sampling, guidance=guidance))
         return method.ground_batch([Query(image, "pneumothorax", 1)])[0].values
 
     assert np.array_equal(values("text", dark), values("text", bright))
     assert np.array_equal(values("text", dark), values("text", dark, guidance=9.0))
+    assert np.array_equal(values("text", dark), values("cfg", dark, guidance=1.0))
     assert not np.array_equal(values("cfg", dark), values("cfg", dark, guidance=9.0))
     assert np.array_equal(values("cfg", dark), values("cfg", bright))
     assert not np.array_equal(values("gt1-cfg", dark), values("gt1-cfg", bright))
+    assert not np.array_equal(values("gt1-cfg", dark), values("gt1-cfg", dark, guidance=9.0))
+    assert np.array_equal(values("gt-cfg", dark), values("gt-cfg", dark, guidance=9.0))
+    assert not np.array_equal(values("gt-cfg", dark), values("gt-cfg", bright))
+
+
+@pytest.mark.parametrize(("mode", "fresh"), [("gt-cfg", 4), ("gt1-cfg", 1)])
+def test_the_mode_of_the_posterior_is_one_latent_for_all_steps(
+    components: LdmComponents, mode: str, fresh: int
+) -> None:
+    """A sample is another one at every step; the mode is always the same; both are noised by the same noise."""
+    query = two_queries()[0]
+    engines = [LdmMethod(components, replace(TINY, sampling=mode, latent=kind)).engine for kind in ("sample", "mode")]
+    frames = [LdmMethod(components, TINY).ground(query.image, query.text).frame]
+    with torch.inference_mode():
+        sampled, fixed = (engine.start(mode, [query], frames) for engine in engines)
+        posterior = components.vae.encode(torch.from_numpy(query.image)[None, None] * 2 - 1).latent_dist
+    assert sampled.latents is not None
+    assert fixed.latents is not None
+    assert torch.equal(sampled.noise, fixed.noise)
+    assert len(torch.unique(sampled.latents[0], dim=0)) == fresh
+    mean, std = (2.5 * part.expand(1, fresh, -1, -1, -1) for part in (posterior.mean, posterior.std))
+    torch.testing.assert_close(fixed.latents, mean)
+    draws = torch.randn((2 * fresh, 4, 8, 8), generator=torch.Generator().manual_seed(query.seed))
+    torch.testing.assert_close(sampled.latents, mean + std * draws[:fresh])
+    torch.testing.assert_close(sampled.noise[0], draws[fresh:])

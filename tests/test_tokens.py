@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor, tensor
 
-from gtg_bench.methods.ldm.tokens import FUNCTION_WORDS, choose_tokens, lexical_words, words
+from gtg_bench.methods.ldm import lexicon as lexicons
+from gtg_bench.methods.ldm.lexicon import (
+    FUNCTION_WORDS,
+    Lexicon,
+    Span,
+    Word,
+    installed_lexicon,
+    is_lexical,
+    lexical_words,
+    load_lexicon,
+)
+from gtg_bench.methods.ldm.tokens import QUERY_WORDS, choose_tokens, covered, disease_words, start_token
+from gtg_bench.methods.text_encoders.base import HuggingFaceTextEncoder
 
 TOKENIZERS = ["word_pieces", "byte_pairs"]
+RULE = "rule 1 (a test)"
+
+
+@pytest.fixture(scope="module")
+def rule() -> Lexicon:
+    """The embedded rule, whatever is installed here."""
+    return load_lexicon(RULE)
 
 
 @pytest.fixture(params=TOKENIZERS)
@@ -17,42 +39,32 @@ def tokenizer(request: pytest.FixtureRequest) -> Any:
     return request.getfixturevalue(request.param)
 
 
-def spelled(text: str, spans: list[tuple[int, int]]) -> list[str]:
+def spelled(text: str, spans: list[Span]) -> list[str]:
     return [text[start:end] for start, end in spans]
 
 
-def encoded(tokenizer: Any, text: str, length: int = 24) -> tuple[list[int], Tensor]:
-    found = tokenizer(
-        text, padding="max_length", truncation=True, max_length=length, return_offsets_mapping=True, verbose=False
-    )
-    return found["input_ids"], tensor(found["offset_mapping"])
+class Encoder(HuggingFaceTextEncoder):
+    """A tokenizer as the text encoders use it, without a model."""
+
+    def __init__(self, tokenizer: Any, length: int = 24) -> None:
+        super().__init__(torch.nn.Identity(), tokenizer, length)
+        self.model.device = torch.device("cpu")
+
+    def states(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return ids[..., None]
 
 
-def chosen_pieces(tokenizer: Any, text: str, choice: str = "lexical", length: int = 24) -> list[str]:
+def chosen_pieces(
+    tokenizer: Any, text: str, choice: str = "lexical", length: int = 24, category: str = "", name: str = RULE
+) -> list[str]:
     """What the chosen tokens cover of the text, leading spaces left out."""
-    _, offsets = encoded(tokenizer, text, length)
-    chosen = choose_tokens(text, offsets, choice)
+    found = Encoder(tokenizer, length).encode([text])
+    offsets = found.offsets[0]
+    chosen, _ = choose_tokens(text, offsets, found.mask[0], choice, load_lexicon(name), category)
     return [text[start:end].strip() for (start, end), kept in zip(offsets.tolist(), chosen, strict=True) if kept]
 
 
-# Words
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Small left pleural effusion.", ["Small", "left", "pleural", "effusion"]),
-        ("left-sided, mid/lower (tiny)", ["left", "sided", "mid", "lower", "tiny"]),
-        ("the patient’s and heart's size", ["the", "patient’s", "and", "heart's", "size"]),
-        ("'quoted' words_with_lines", ["quoted", "words", "with", "lines"]),
-        ("3 cm, T10; 1.5 cm", ["3", "cm", "T10", "1", "5", "cm"]),
-        ("Ödem -- œdème", ["Ödem", "œdème"]),
-        ("...", []),
-        ("", []),
-    ],
-)
-def test_words_part_at_everything_but_letters_and_digits(text: str, expected: list[str]) -> None:
-    assert spelled(text, words(text)) == expected
+# Words by the embedded rule
 
 
 @pytest.mark.parametrize(
@@ -60,30 +72,182 @@ def test_words_part_at_everything_but_letters_and_digits(text: str, expected: li
     [
         ("There IS a small effusion on the left.", ["small", "effusion", "left"]),
         ("no effusion at both bases, 3 cm", ["effusion", "bases", "cm"]),
-        ("opacity within the right mid-lung", ["opacity", "right", "mid", "lung"]),
+        ("opacity within the right mid-lung", ["opacity", "right", "mid-lung"]),
+        ("left-sided, mid/lower (tiny)", ["left-sided", "mid/lower", "tiny"]),
+        ("new/worsening of the 5-cm mass", ["new/worsening", "5-cm", "mass"]),
+        ("the patient's and the heart’s size", ["patient", "heart", "size"]),
+        ("3 cm, T10; 1.5 cm", ["cm", "T10", "cm"]),
+        ("Ödem -- œdème", ["Ödem", "œdème"]),
+        ("changes,left>right", ["changes", "left", "right"]),
         ("of the and", []),
+        ("and/or", []),
+        ("3-4", []),
+        ("...", []),
+        ("", []),
     ],
 )
-def test_lexical_words_leave_out_function_words_and_numbers(text: str, expected: list[str]) -> None:
-    assert spelled(text, lexical_words(text)) == expected
+def test_lexical_words_leave_out_function_words_numbers_and_punctuation(
+    rule: Lexicon, text: str, expected: list[str]
+) -> None:
+    assert spelled(text, lexical_words(text, rule)) == expected
+
+
+@pytest.mark.parametrize("text", ["it isn't", "they don't"])
+def test_what_is_left_of_not_has_no_meaning_of_its_own(rule: Lexicon, text: str) -> None:
+    assert lexical_words(text, rule) == []
+
+
+def test_words_tell_punctuation_and_their_place(rule: Lexicon) -> None:
+    text = "Mild edema, at the base."
+    assert [text[word.start : word.end] for word in rule(text)] == ["Mild", "edema", ",", "at", "the", "base", "."]
+    assert [word.punctuation for word in rule(text)] == [False, False, True, False, False, False, True]
+    assert [word.lexical for word in rule(text)] == [True, True, False, False, False, True, False]
 
 
 def test_words_that_place_or_size_a_finding_are_no_function_words() -> None:
     assert not FUNCTION_WORDS & {"left", "right", "upper", "lower", "mid", "bilateral", "base", "small", "large"}
+    assert not any(query in FUNCTION_WORDS for queries in QUERY_WORDS.values() for query in queries)
+    assert is_lexical("Left")
+    assert not is_lexical("THE")
+
+
+# Which lexicon: a ScispaCy model where one is installed
+
+
+@pytest.fixture
+def models(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Pretends that ScispaCy's models of these versions are installed; their tags are said by hand."""
+    import spacy
+
+    pipeline = spacy.blank("en")
+    tags = {"ADJ": "small", "NOUN": "effusion", "VERB": "seen", "PROPN": "Smith", "ADV": "left", "NUM": "3"}
+    ruler = pipeline.add_pipe("attribute_ruler")
+    for tag, word in tags.items():
+        ruler.add([[{"LOWER": word.lower()}]], {"POS": tag})  # type: ignore[attr-defined]
+    loaded = []
+
+    def load(name: str) -> Any:
+        loaded.append(name)
+        return pipeline
+
+    def install(**versions: str) -> list[str]:
+        def of(name: str) -> str:
+            if name in versions:
+                return versions[name]
+            raise PackageNotFoundError(name) if name in lexicons.MODELS else AssertionError(name)
+
+        monkeypatch.setattr(lexicons, "version", of)
+        monkeypatch.setattr(spacy, "load", load)
+        return loaded
+
+    load_lexicon.cache_clear()
+    yield install
+    load_lexicon.cache_clear()
+
+
+def test_without_a_model_the_rule_is_used(models: Callable[..., None]) -> None:
+    models(scispacy="7.8.9")
+    assert installed_lexicon() == "rule 1 (scispacy 7.8.9)"
+
+
+def test_the_best_installed_model_is_preferred(models: Callable[..., None]) -> None:
+    models(scispacy="0.6.2", en_core_sci_sm="0.5.4")
+    assert installed_lexicon() == "en_core_sci_sm 0.5.4"
+    models(scispacy="0.6.2", en_core_sci_sm="0.5.4", en_core_sci_scibert="0.5.3")
+    assert installed_lexicon() == "en_core_sci_scibert 0.5.3"
+
+
+@pytest.mark.parametrize("name", lexicons.MODELS)
+def test_a_models_tags_tell_lexical_words(models: Callable[..., Any], name: str) -> None:
+    loaded = models(**{name: "1.0"})
+    text = "Small effusion, seen by Smith, left 3"
+    found = load_lexicon(installed_lexicon())
+    assert spelled(text, lexical_words(text, found)) == ["Small", "effusion", "seen"]
+    assert Word(14, 15, False, True) in found(text)
+    assert load_lexicon(installed_lexicon()) is found
+    assert loaded == [name], "loaded once, and that one"
+
+
+def test_tokens_follow_the_models_tags(models: Callable[..., Any], tokenizer: Any) -> None:
+    models(en_core_sci_scibert="1.0")
+    text = "Small left effusion seen"
+    assert "".join(chosen_pieces(tokenizer, text, name=installed_lexicon())) == "Smalleffusionseen"
+    assert "".join(chosen_pieces(tokenizer, text)) == "Smalllefteffusionseen"
+
+
+def test_the_real_name_holds_a_real_version() -> None:
+    kind, number = installed_lexicon().replace("rule 1 (", "").rstrip(")").split()
+    assert version(kind) == number
+
+
+# Disease words
+
+
+@pytest.mark.parametrize(
+    ("text", "category", "expected"),
+    [
+        ("small left pleural effusion.", "Pleural Effusion", ["pleural", "effusion"]),
+        ("bilateral effusions", "Effusion", ["effusions"]),
+        ("PLEURAL-based opacity", "pleural_effusion", ["PLEURAL-based"]),
+        ("hazy opacities, opacification", " Lung Opacity ", ["opacities", "opacification"]),
+        ("cardiac silhouette; no cardiomegaly", "Cardiomegaly", ["cardiac", "cardiomegaly"]),
+        ("atelectatic/consolidative change", "Atelectasis", ["atelectatic/consolidative"]),
+        ("consolidations", "Consolidation", ["consolidations"]),
+        ("hydropneumothoraces", "Pneumothorax", ["hydropneumothoraces"]),
+        ("edema and pneumonia", "Edema", ["edema"]),
+        ("edema and pneumonia", "", ["edema", "pneumonia"]),
+        ("a nodule in a lung", "Nodule", ["nodule"]),
+        ("large heart", "Cardiomegaly", []),
+        ("", "Edema", []),
+    ],
+)
+def test_disease_words_contain_a_query_word_of_the_category(text: str, category: str, expected: list[str]) -> None:
+    assert spelled(text, disease_words(text, category)) == expected
+
+
+@pytest.mark.parametrize("category", sorted(QUERY_WORDS))
+def test_every_query_word_stands_for_its_category(category: str) -> None:
+    for query in QUERY_WORDS[category]:
+        assert spelled(f"a {query}.", disease_words(f"a {query}.", category.title())) == [query]
+        assert spelled(f"a {query}.", disease_words(f"a {query}.", "")) == [query]
 
 
 # Tokens, by hand: [start] effu ##sion - mild [end] [padding]
 
-
-def test_every_piece_of_a_word_counts() -> None:
-    offsets = tensor([[0, 0], [0, 4], [4, 8], [8, 9], [9, 13], [0, 0], [0, 0]])
-    assert choose_tokens("effusion-mild", offsets, "lexical").tolist() == [False, True, True, False, True, False, False]
-    assert choose_tokens("effusion-mild", offsets, "all").tolist() == [False, True, True, True, True, False, False]
+BY_HAND = tensor([[0, 0], [0, 4], [4, 8], [8, 9], [10, 14], [0, 0], [0, 0]])
+MASK = tensor([1, 1, 1, 1, 1, 1, 0]).bool()
 
 
-def test_a_neighbour_that_touches_a_word_is_not_chosen() -> None:
+@pytest.mark.parametrize(
+    ("choice", "category", "expected"),
+    [
+        ("lexical", "", [1, 2, 4]),
+        ("disease", "Effusion", [1, 2]),
+        ("all", "", [1, 2, 3, 4]),
+        ("start", "", [0]),
+        ("end", "", [5]),
+    ],
+)
+def test_tokens_by_hand(rule: Lexicon, choice: str, category: str, expected: list[int]) -> None:
+    chosen, note = choose_tokens("effusion, mild", BY_HAND, MASK, choice, rule, category)
+    assert chosen.nonzero()[:, 0].tolist() == expected
+    assert chosen.dtype == torch.bool
+    assert note == ""
+
+
+@pytest.mark.parametrize("choice", ["lexical", "disease"])
+def test_without_a_word_to_choose_all_tokens_are_and_a_note_says_so(rule: Lexicon, choice: str) -> None:
+    chosen, note = choose_tokens("they were, here", BY_HAND, MASK, choice, rule, "Edema")
+    assert chosen.nonzero()[:, 0].tolist() == [1, 2, 3, 4]
+    assert note == f"no {choice} word in the phrase: all tokens were averaged"
+
+
+def test_a_neighbour_that_touches_a_span_is_not_covered() -> None:
     offsets = tensor([[0, 0], [0, 2], [2, 11], [11, 12], [12, 16], [0, 0]])
-    assert choose_tokens("an effusion of it", offsets, "lexical").tolist() == [False, False, True, False, False, False]
+    assert covered([(2, 11)], offsets).tolist() == [False, False, True, False, False, False]
+    assert covered([(0, 3)], offsets).tolist() == [False, True, True, False, False, False]
+    assert covered([(0, 16)], offsets).tolist() == [False, True, True, True, True, False]
+    assert covered([], offsets).tolist() == [False] * 6
 
 
 # Tokens, with real tokenizers
@@ -98,19 +262,44 @@ def test_all_pieces_of_a_rare_word_are_chosen(tokenizer: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("Small left-sided effusion, 3 cm.", "Smallleftsidedeffusioncm"),
-        ("right/left  opacity (at the base)", "rightleftopacitybase"),
+        ("Small left effusion, 3 cm.", "Smalllefteffusioncm"),
+        ("right / left  opacity (at the base)", "rightleftopacitybase"),
         ("there is a mild edema", "mildedema"),
         ("\tpneumonia\n of the lung ", "pneumonialung"),
+        ("effusion,left", "effusionleft"),
+        ("(the) 'base'...", "base"),
     ],
 )
 def test_punctuation_spaces_and_function_words_are_not_chosen(tokenizer: Any, text: str, expected: str) -> None:
     assert "".join(chosen_pieces(tokenizer, text)) == expected
 
 
-def test_hyphenated_words_are_chosen_without_their_hyphen(tokenizer: Any) -> None:
-    assert "-" not in chosen_pieces(tokenizer, "left-sided")
-    assert "-" in chosen_pieces(tokenizer, "left-sided", "all")
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("the left-sided effusion", "left-sidedeffusion"),
+        ("in the mid/lower base", "mid/lowerbase"),
+        ("(right-sided)", "right-sided"),
+        ("left - sided", "leftsided"),
+    ],
+)
+def test_hyphens_and_slashes_inside_a_word_belong_to_it(tokenizer: Any, text: str, expected: str) -> None:
+    assert "".join(chosen_pieces(tokenizer, text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "category", "expected"),
+    [
+        ("Small left pleural effusion.", "Pleural Effusion", "pleuraleffusion"),
+        ("Right-sided pneumonia/edema, large", "Edema", "pneumonia/edema"),
+        ("(pneumothorax) at the base", "Pneumothorax", "pneumothorax"),
+        ("hazy opacity", "Edema", "hazyopacity"),
+    ],
+)
+def test_disease_tokens_are_all_pieces_of_the_disease_words(
+    tokenizer: Any, text: str, category: str, expected: str
+) -> None:
+    assert "".join(chosen_pieces(tokenizer, text, "disease", category=category)) == expected
 
 
 @pytest.mark.parametrize("text", ["it is there", "there is a 3", "..."])
@@ -119,19 +308,43 @@ def test_without_a_lexical_word_all_tokens_are_chosen(tokenizer: Any, text: str)
     assert "".join(chosen_pieces(tokenizer, text)) == text.replace(" ", "")
 
 
-@pytest.mark.parametrize("choice", ["lexical", "all"])
+@pytest.mark.parametrize("choice", ["lexical", "disease", "all"])
 def test_an_empty_text_has_no_token_to_choose(tokenizer: Any, choice: str) -> None:
     assert chosen_pieces(tokenizer, "", choice) == []
 
 
-@pytest.mark.parametrize("choice", ["lexical", "all"])
+@pytest.mark.parametrize("choice", ["lexical", "disease", "all"])
 @pytest.mark.parametrize("text", ["small left pleural effusion " * 4, "edema", "is a the"])
-def test_start_end_and_padding_are_never_chosen(tokenizer: Any, text: str, choice: str) -> None:
-    ids, offsets = encoded(tokenizer, text)
-    chosen = choose_tokens(text, offsets, choice)
+def test_start_end_and_padding_are_never_among_words(tokenizer: Any, rule: Lexicon, text: str, choice: str) -> None:
+    found = Encoder(tokenizer).encode([text])
+    chosen, _ = choose_tokens(text, found.offsets[0], found.mask[0], choice, rule)
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     assert chosen.any()
-    assert not any(kept and token in special for kept, token in zip(chosen, ids, strict=True))
+    assert not special & set(found.states[0, chosen, 0].tolist())
+    assert (found.mask[0] | ~chosen).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "length"), [("edema", 24), ("small left pleural effusion " * 4, 24), ("hazy opacity", 4), ("edema", 3)]
+)
+def test_start_and_end_tokens(tokenizer: Any, rule: Lexicon, text: str, length: int) -> None:
+    """The end token is the text's own: the first one where padding is the same token, the last one of a cut text."""
+    found = Encoder(tokenizer, length).encode([text])
+    ids, mask = found.states[0, :, 0].tolist(), found.mask[0]
+    start, _ = choose_tokens(text, found.offsets[0], mask, "start", rule)
+    end, _ = choose_tokens(text, found.offsets[0], mask, "end", rule)
+    end_id = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+    assert start.nonzero().tolist() == [[0]]
+    assert end.nonzero().tolist() == [[ids.index(end_id)]]
+    assert end.nonzero().item() == int(mask.sum()) - 1
+    assert torch.equal(start_token(mask), start)
+
+
+def test_the_padding_of_byte_pairs_is_their_end_token(byte_pairs: Any) -> None:
+    """As CLIP's: what the test above is for."""
+    assert byte_pairs.pad_token_id == byte_pairs.eos_token_id
+    ids = Encoder(byte_pairs).encode(["edema"]).states[0, :, 0].tolist()
+    assert ids.count(byte_pairs.eos_token_id) > 5
 
 
 def test_what_truncation_cuts_off_is_not_missed(tokenizer: Any) -> None:
@@ -148,12 +361,16 @@ def test_truncation_before_the_first_lexical_word_leaves_all_tokens(tokenizer: A
 
 
 def test_byte_level_tokens_carry_their_leading_space(byte_pairs: Any) -> None:
-    _, offsets = encoded(byte_pairs, "a left base")
-    starts = [start for start, end in offsets.tolist() if end > start]
-    assert 1 in starts, "the space before 'left' belongs to its token"
+    offsets = Encoder(byte_pairs).encode(["a left base"]).offsets[0]
+    assert [1, 6] in offsets.tolist(), "the space before 'left' belongs to its token"
     assert chosen_pieces(byte_pairs, "a left base")[0] == "left"
 
 
 def test_the_bytes_of_one_letter_are_chosen_together(byte_pairs: Any) -> None:
-    _, offsets = encoded(byte_pairs, "œ")
-    assert int(choose_tokens("œ", offsets, "lexical").sum()) == len("œ".encode())
+    assert chosen_pieces(byte_pairs, "œ") == ["œ"] * len("œ".encode())
+
+
+def test_an_unknown_word_is_a_token_like_any_other(word_pieces: Any) -> None:
+    ids = Encoder(word_pieces).encode(["the ☃ base"]).states[0, :, 0].tolist()
+    assert word_pieces.unk_token_id in ids
+    assert chosen_pieces(word_pieces, "the ☃ base", "all") == ["the", "☃", "base"]

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MOST_STEPS = 999
 """Stable Diffusion's schedule has 1000 timesteps and starts one late (steps_offset 1)."""
 
+RELEASED_LAST_STEPS = 40
+"""How many of the last steps the released code averages (`rev_diff_steps`)."""
+
 _CHOICES = {"latent": LATENTS, "tokens": TOKENS, "bbm": BBM, "profile": PROFILES, "precision": PRECISIONS}
 """Settings with a fixed choice; the first is the default."""
 
@@ -38,15 +41,18 @@ def complete(wanted: MethodSettings) -> MethodSettings:
     steps = int(defaults.get("steps", 50)) if wanted.steps is None else wanted.steps
     if not 1 <= steps <= MOST_STEPS:
         raise UsageError(f"--steps must lie between 1 and {MOST_STEPS}, not {steps}")
-    if wanted.last_steps is not None and not 1 <= wanted.last_steps <= steps:
-        raise UsageError(f"--last-steps must lie between 1 and --steps ({steps}), not {wanted.last_steps}")
+    last_steps = wanted.last_steps
+    if last_steps is None and chosen["profile"] == "released":
+        last_steps = min(RELEASED_LAST_STEPS, steps)
+    if last_steps is not None and not 1 <= last_steps <= steps:
+        raise UsageError(f"--last-steps must lie between 1 and --steps ({steps}), not {last_steps}")
     return replace(
         wanted,
         sampling=sampling,
         weights=weights.name,
         weights_version=weights.version,
         steps=steps,
-        last_steps=None if wanted.last_steps == steps else wanted.last_steps,
+        last_steps=None if last_steps == steps else last_steps,
         guidance=wanted.guidance if wanted.guidance is not None else float(defaults.get("guidance", 16.0)),
         layers=_layers(wanted.layers or defaults.get("layers", "all")),
         lexicon=installed_lexicon() if chosen["tokens"] == "lexical" else None,
@@ -67,14 +73,13 @@ def _layers(text: str) -> str:
     """ "all", or distinct indices in order and then resolutions, joined by commas: "3,4,16x16"."""
     if text == "all":
         return text
-    parts = {part.strip().lower() for part in text.split(",")}
-    indices = sorted(int(part) for part in parts if re.fullmatch("[0-9]+", part))
-    sizes = sorted((part for part in parts if re.fullmatch("[0-9]+x[0-9]+", part)), key=lambda s: int(s.split("x")[0]))
-    if len(indices) + len(sizes) < len(parts):
+    parts = [part.strip().lower() for part in text.split(",")]
+    if not all(re.fullmatch("[0-9]+(x[0-9]+)?", part) for part in parts):
         raise UsageError(
             f"--layers {text!r} is neither 'all', indices such as 3,4,5, nor resolutions such as 16x16,8x8"
         )
-    return ",".join([*map(str, indices), *sizes])
+    chosen = sorted({tuple(map(int, part.split("x"))) for part in parts}, key=lambda one: (len(one), one))
+    return ",".join("x".join(map(str, one)) for one in chosen)
 
 
 def build(settings: MethodSettings) -> LdmMethod:

@@ -42,7 +42,7 @@ FUNCTION_WORDS = frozenset(
     onto over under above below at by for from to through throughout between among along across against about
     around toward towards up down out off per via is are was were be been being am has have had do does did may
     might can could will would shall should must very also only again further since after before during until
-    s t re ve ll d m i you he she we they
+    s t n re ve ll d m i you he she we they
     """.split()
 )
 """Closed-class English words and what is left of them after an apostrophe."""

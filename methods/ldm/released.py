@@ -3,7 +3,7 @@
 - Of a lexical word only the first sub-token counts. Its place is looked up by counting the words of the text without
   punctuation, but in a list of the words between spaces: the two drift apart at punctuation and hyphens.
 - With disease filtering every word counts the same, however many sub-tokens it has.
-- P_comb averages the last 40 steps.
+- P_comb averages the last 40 steps (see `build.complete`).
 - Maps are normalised in float16; P_mult, and the biases before their SSIM, are truncated to 8 bits.
 
 Not taken over: one generator for a whole batch (its maps depend on the batch size).
@@ -29,8 +29,6 @@ from gtg_bench.methods.ldm.prompts import Prompt
 from gtg_bench.methods.ldm.tokens import disease_words
 from gtg_bench.methods.text_encoders.base import TextEncoding
 
-LAST_STEPS = 40
-
 
 class ReleasedLdmMethod(LdmMethod):
     """The method with the released code's departures."""
@@ -41,7 +39,6 @@ class ReleasedLdmMethod(LdmMethod):
             raise UsageError(
                 f"--bbm {self.bbm}: the released code merges by mixture only; leave --profile released out"
             )
-        self.kept = settings.last_steps or min(LAST_STEPS, len(self.engine.timesteps))
 
     def choose(self, encoding: TextEncoding, category: str) -> tuple[Tensor, str]:
         """As the released code finds the tokens; where it finds none or would fail, as the paper does."""
@@ -49,10 +46,11 @@ class ReleasedLdmMethod(LdmMethod):
         counts = self._sub_tokens(words)
         places = np.concatenate([[1], 1 + np.cumsum(counts)])
         weights = torch.zeros(length)
-        if self.settings.tokens == "lexical":
+        tokens = self.settings.tokens or "lexical"
+        if tokens == "lexical":
             firsts = [int(places[index]) for index in self._lexical_indices(encoding.texts[0]) if index < len(places)]
             weights[[place for place in firsts if place < length]] = 1.0
-        elif self.settings.tokens == "disease":
+        elif tokens == "disease":
             for index, word in enumerate(words):
                 if disease_words(word, category) and places[index + 1] <= length:
                     weights[places[index] : places[index + 1]] += 1 / int(counts[index])

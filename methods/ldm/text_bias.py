@@ -53,7 +53,8 @@ class TextBiases:
     def _keep(self, found: Mapping[Hashable, Maps]) -> None:
         """Remember the maps, and forget the oldest beyond `MOST_BYTES`."""
         for key, maps in found.items():
-            self._known[key] = {layer: part.clone() for layer, part in maps.items()}  # not a view of a whole batch
+            if key not in self._known:
+                self._known[key] = {layer: part.clone() for layer, part in maps.items()}  # not a view of a whole batch
             self._known.move_to_end(key)
         room = MOST_BYTES - sum(_bytes(maps) for maps in self._known.values())
         while room < 0 and self._known:

@@ -1,0 +1,219 @@
+"""The profile `released`: the released code's numbers, 8 and 16 bits and all, and its choice of tokens by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+
+from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.types import MethodSettings, Query
+from gtg_bench.methods.ldm import bias
+from gtg_bench.methods.ldm import build as building
+from gtg_bench.methods.ldm.components import LdmComponents
+from gtg_bench.methods.ldm.method import LdmMethod
+from gtg_bench.methods.ldm.released import ReleasedLdmMethod, normalised, truncated
+
+SETTINGS = MethodSettings(
+    "tiny", sampling="gt-cfg", steps=4, guidance=3.0, tokens="lexical", profile="released", lexicon="rule 1"
+)
+CASES = [0, 1, 2]
+
+pytestmark = pytest.mark.usefixtures("torch")
+
+
+@pytest.fixture(scope="module")
+def method(components: LdmComponents) -> ReleasedLdmMethod:
+    return ReleasedLdmMethod(components, SETTINGS)
+
+
+# Golden values
+
+
+def same_bits(found: Any, expected: Any) -> None:
+    """Equal, but for a few pixels that another processor's float32 may round to the next of 256 levels."""
+    found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
+    level = 1 if expected.max() > 1 else 1 / 255
+    assert (found == expected).mean() > 0.99
+    assert np.abs(found - expected).max() < 1.01 * level
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_golden_biases_in_8_bits(golden: Callable, golden_bbm: Callable, case: int) -> None:
+    _, arrays = golden("bbm")
+    _, _, image, text = golden_bbm(case)
+    same_bits(truncated(image), arrays[f"c{case}_ref_image_bias_u8"])
+    same_bits(truncated(text), arrays[f"c{case}_ref_text_bias_u8"])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_golden_maps_that_are_merged(golden: Callable, golden_bbm: Callable, case: int) -> None:
+    _, arrays = golden("bbm")
+    combined, product, _, _ = golden_bbm(case)
+    mult, comb = normalised(torch.from_numpy(truncated(product))), normalised(torch.from_numpy(combined).float())
+    same_bits(mult, arrays[f"c{case}_ref_merged"])
+    same_bits(comb, arrays[f"c{case}_ref_act"])
+    same_bits(mult * comb, arrays[f"c{case}_ref_merged_x_act"])
+    same_bits((mult + comb + mult * comb) / 2, arrays[f"c{case}_ref_comb"])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_golden_merged_map(golden: Callable, golden_bbm: Callable, method: ReleasedLdmMethod, case: int) -> None:
+    parts = golden_bbm(case)
+    found = method.merge(*parts)
+    assert found.dtype == np.float64
+    same_bits(found, golden("bbm")[1][f"c{case}_ref_bbm"])
+    with pytest.raises(AssertionError):
+        same_bits(bias.merged(*parts[:2], bias.similarity(*parts[2:]), "mixture"), found)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_paper_gives_another_map(golden: Callable, golden_bbm: Callable, case: int) -> None:
+    """What the quantisation moves is known, and it is not nothing."""
+    combined, product, image, text = golden_bbm(case)
+    paper = bias.merged(combined, product, bias.similarity(image, text), "mixture")
+    known = golden("bbm")[0]["cases"][case]["maxabs_ref_minus_f64_matmul"]["bbm"]
+    assert np.abs(paper - golden("bbm")[1][f"c{case}_ref_bbm"].numpy()).max() == pytest.approx(known, abs=1e-5)
+    assert known > 1e-3
+
+
+def test_a_constant_map_is_all_0() -> None:
+    assert not normalised(torch.full((8, 8), 0.3)).any()
+    assert not truncated(np.full((8, 8), 0.3)).any()
+
+
+# Which tokens, counted by hand. Word pieces: [start] right - sided pneumonia / edema [end]
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("Small left pleural effusion.", [1, 2, 3, 4]),
+        ("mild cardiomegaly, large in degree", [1, 2, 4, 6]),
+        ("there is a hazy opacity at the right base", [4, 5, 8, 9]),
+        # "edema" is the third word, but what is third between spaces is the slash
+        ("Right-sided pneumonia / edema", [1, 4, 5]),
+        # "left" is taken for "base", and "base" for what comes after it: the end token
+        ("right,left base", [1, 4, 5]),
+    ],
+)
+def test_the_first_piece_of_each_lexical_word_as_far_as_the_counting_holds(
+    method: ReleasedLdmMethod, text: str, places: list[int]
+) -> None:
+    prompt = method.prompts(text, "")
+    assert prompt.chosen.nonzero()[:, 0].tolist() == places
+    torch.testing.assert_close(prompt.chosen.sum(), torch.tensor(1.0))
+    assert len(set(prompt.chosen[places].tolist())) == 1
+    assert prompt.note == ""
+
+
+def test_a_rare_words_other_pieces_do_not_count(method: ReleasedLdmMethod) -> None:
+    """[start] the pleural c ##a ##r ...: the first pieces of the second and the third word."""
+    assert method.prompts("the pleural cart", "").chosen.nonzero()[:, 0].tolist() == [2, 3]
+    paper = LdmMethod(method.components, SETTINGS).prompts("the pleural cart", "")
+    assert paper.chosen.nonzero()[:, 0].tolist() == [2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("text", "category", "expected"),
+    [
+        ("Small left pleural effusion.", "Pleural Effusion", {3: 0.5, 4: 0.25, 5: 0.25}),
+        ("Right-sided pneumonia / edema", "Edema", {6: 1.0}),
+        ("mild cardiomegaly, large in degree", "Cardiomegaly", {2: 0.5, 3: 0.5}),
+    ],
+)
+def test_every_disease_word_counts_the_same(
+    components: LdmComponents, text: str, category: str, expected: dict[int, float]
+) -> None:
+    chosen = ReleasedLdmMethod(components, replace(SETTINGS, tokens="disease")).prompts(text, category).chosen
+    assert {place: weight for place, weight in enumerate(chosen.tolist()) if weight} == pytest.approx(expected)
+
+
+def test_lexical_is_the_default_here_too(components: LdmComponents) -> None:
+    chosen = ReleasedLdmMethod(components, replace(SETTINGS, tokens=None)).prompts("the pleural cart", "").chosen
+    assert chosen.nonzero()[:, 0].tolist() == [2, 3]
+
+
+@pytest.mark.parametrize(("tokens", "text"), [("lexical", "there is a"), ("disease", "Small left base")])
+def test_where_it_finds_no_token_the_paper_decides(components: LdmComponents, tokens: str, text: str) -> None:
+    settings = replace(SETTINGS, tokens=tokens)
+    found = ReleasedLdmMethod(components, settings).prompts(text, "Edema")
+    assert found.chosen.nonzero()[:, 0].tolist() == [1, 2, 3]
+    assert found.note == f"no {tokens} word in the phrase: all tokens were averaged"
+
+
+@pytest.mark.parametrize("tokens", ["lexical", "disease"])
+def test_what_truncation_cuts_off_does_not_count(components: LdmComponents, tokens: str) -> None:
+    text = "small edema " * 20  # 40 words, of which 22 are read
+    found = ReleasedLdmMethod(components, replace(SETTINGS, tokens=tokens)).prompts(text, "Edema")
+    assert len(found.chosen) == 24
+    assert found.chosen[:22].sum() > 0.9
+
+
+# Steps, rounding, merging
+
+
+def query(seed: int, text: str = "Small left effusion.") -> Query:
+    return Query(np.random.default_rng(seed).random((16, 16), dtype=np.float32), text, seed)
+
+
+@pytest.mark.parametrize(
+    ("steps", "last_steps", "kept"), [(50, None, 40), (41, None, 40), (40, None, 40), (4, None, 4), (50, 50, 50)]
+)
+def test_the_last_40_steps_are_averaged(folder: Path, steps: int, last_steps: int | None, kept: int) -> None:
+    wanted = MethodSettings("tiny-ldm", weights=str(folder), steps=steps, last_steps=last_steps, profile="released")
+    assert building.build(building.complete(wanted)).kept == kept
+
+
+def test_all_steps_are_averaged_where_they_are_asked_for(folder: Path) -> None:
+    wanted = MethodSettings("tiny-ldm", weights=str(folder), steps=50, last_steps=50, profile="released")
+    method = building.build(building.complete(wanted))
+    assert isinstance(method, ReleasedLdmMethod)
+    assert method.kept == 50
+
+
+def test_maps_are_normalised_in_half_precision(components: LdmComponents) -> None:
+    found = ReleasedLdmMethod(components, replace(SETTINGS, tokens="all")).ground_batch([query(0)])[0].values
+    paper = LdmMethod(components, replace(SETTINGS, tokens="all")).ground_batch([query(0)])[0].values
+    assert found.dtype == np.float32
+    assert np.array_equal(found, found.astype(np.float16).astype(np.float32))
+    assert (found.min(), found.max()) == (0.0, 1.0)
+    np.testing.assert_allclose(found, bias.scaled(paper), atol=2e-2)
+
+
+def test_merging_gets_the_papers_parts(components: LdmComponents) -> None:
+    """The maps that are merged are those of the clean path; only how is the released code's."""
+    settings = replace(SETTINGS, tokens="all", bbm="mixture")
+    released, paper = ReleasedLdmMethod(components, settings), LdmMethod(components, settings)
+    with patch.object(paper, "merge", wraps=paper.merge) as merge:
+        clean = paper.ground_batch([query(0), query(1)])
+    found = released.ground_batch([query(0), query(1)])
+    for call, map_, other in zip(merge.call_args_list, found, clean, strict=True):
+        assert np.array_equal(map_.values, released.merge(*call.args).astype(np.float32))
+        assert not np.array_equal(map_.values, other.values)
+        np.testing.assert_allclose(map_.values, other.values, atol=0.1)
+
+
+@pytest.mark.parametrize("bbm", ["none", "mixture"])
+def test_batches_do_not_matter(components: LdmComponents, bbm: str) -> None:
+    """The released code's maps depend on the batch; half precision aside, these do not."""
+    method = ReleasedLdmMethod(components, replace(SETTINGS, bbm=bbm))
+    queries = [query(0), query(1, "edema"), query(2)]
+    for asked, together in zip(queries, method.ground_batch(queries), strict=True):
+        np.testing.assert_allclose(method.ground_batch([asked])[0].values, together.values, atol=1e-2)
+
+
+@pytest.mark.parametrize("how", ["linear", "quadratic"])
+def test_other_merges_than_the_released_codes_are_refused(components: LdmComponents, folder: Path, how: str) -> None:
+    with pytest.raises(UsageError, match=f"--bbm {how}: the released code merges by mixture only"):
+        ReleasedLdmMethod(components, replace(SETTINGS, bbm=how))
+    wanted = MethodSettings("tiny-ldm", weights=str(folder), bbm=how)
+    with pytest.raises(UsageError, match=f"--bbm {how}: the released code merges by mixture only"):
+        building.build(building.complete(replace(wanted, profile="released")))
+    assert type(building.build(building.complete(wanted))) is LdmMethod
