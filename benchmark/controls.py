@@ -39,9 +39,13 @@ class Trial:
 
 
 def plan(samples: Sequence[PhraseSample], control: str) -> list[Trial]:
-    """One trial a sample, a function of the samples alone. Raises UsageError if a swap finds no partner."""
+    """One trial a sample, a function of the samples alone. Raises UsageError if a swap finds no partner.
+
+    A sample without a region, as its data set gives it for a damaged row or image, is nobody's partner.
+    """
+    usable = [sample for sample in samples if sample.boxes or sample.mask]
     by_image: dict[str, list[PhraseSample]] = defaultdict(list)
-    for sample in samples:
+    for sample in usable:
         by_image[sample.image_id].append(sample)
     trials = []
     for sample in samples:
@@ -49,10 +53,10 @@ def plan(samples: Sequence[PhraseSample], control: str) -> list[Trial]:
         if control == "neutral-phrase":
             phrase, category = NEUTRAL_PHRASE, ""
         elif control == "phrase-swap":
-            other = _other_category(sample, samples)
+            other = _other_category(sample, usable)
             phrase, category = other.phrase, other.category
         elif control == "image-swap":
-            scored_on = _other_patient(sample, samples)
+            scored_on = _other_patient(sample, usable)
         others = tuple(s for s in by_image[scored_on.image_id] if s.sample_id != scored_on.sample_id)
         trials.append(Trial(sample, phrase, category, scored_on, others))
     return trials

@@ -16,7 +16,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from gtg_bench.benchmark.api.geometry import FloatArray, Frame
+from gtg_bench.benchmark.api.geometry import FloatArray, Frame, Mask
 from gtg_bench.benchmark.api.types import Box, GroundingMap
 from gtg_bench.benchmark.paths import atomic
 
@@ -33,12 +33,21 @@ def map_on_image(grounding: GroundingMap) -> FloatArray:
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture of a sheet: image float32 [H, W] in [0, 1], boxes in its pixels, and a map if there is one."""
+    """One picture of a sheet.
+
+    Attributes:
+        image: float32 [H, W] in [0, 1].
+        title: the phrase.
+        boxes: float xyxy in image pixels, drawn in white.
+        grounding: a map to draw over the image.
+        mask: the region where it is no set of boxes; its outline is drawn in white.
+    """
 
     image: FloatArray
     title: str
     boxes: Sequence[Box] = ()
     grounding: GroundingMap | None = None
+    mask: Mask | None = None
 
 
 def draw_sheet(tiles: Sequence[Tile], path: Path, columns: int = 4) -> None:
@@ -55,6 +64,8 @@ def draw_sheet(tiles: Sequence[Tile], path: Path, columns: int = 4) -> None:
             scaled = _scaled(map_on_image(tile.grounding))
             axes.imshow(scaled, cmap=_COLOURS, vmin=0, vmax=1, alpha=_alpha(scaled), interpolation="bilinear")
         _outline(axes, tile.boxes)
+        if tile.mask is not None:
+            _contour(axes, tile.mask, tile.image)
         axes.set_title("\n".join(textwrap.wrap(tile.title, 38)), fontsize=7)
     with atomic(path) as part:
         figure.savefig(part)
@@ -73,6 +84,16 @@ def _alpha(scaled: FloatArray) -> FloatArray:
 def _outline(axes: Axes, boxes: Sequence[Box]) -> None:
     for x0, y0, x1, y1 in boxes:
         axes.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor="white", linewidth=1.4))
+
+
+def _contour(axes: Axes, mask: Mask, image: FloatArray) -> None:
+    """The outline of a mask on an image (float32 [H, W]), also where it touches the image's edge."""
+    height, width = image.shape
+    region = np.pad(mask.in_frame(Frame.original((width, height))).astype(np.float32), 1)
+    if region.any():
+        axes.autoscale(False)
+        x, y = np.arange(-1, width + 1), np.arange(-1, height + 1)
+        axes.contour(x, y, region, levels=[0.5], colors="white", linewidths=1.0)
 
 
 def draw_overlay(

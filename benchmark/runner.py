@@ -8,15 +8,16 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from threadpoolctl import ThreadpoolController
 
-from gtg_bench.benchmark.api.errors import GtgError, UsageError
+from gtg_bench.benchmark.api.errors import DataError, GtgError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
 from gtg_bench.benchmark.api.types import (
     BatchMethod,
+    Box,
     Dataset,
     GroundingMap,
     Method,
@@ -64,6 +65,7 @@ class RunRequest:
     frame: str = FRAMES[0]
     uncovered: str = UNCOVERED[0]
     seed: int = 4200
+    strict: bool = False
     batch_size: int = 16
     device: str = "cpu"
     runs_dir: Path = Path("runs")
@@ -165,14 +167,21 @@ def _digest(trials: Sequence[Trial]) -> str:
         [
             t.phrase,
             t.category,
-            *astuple(t.sample)[:3],
+            t.sample.sample_id,
+            t.sample.image_id,
+            t.sample.patient_id,
             t.sample.image_size,
-            t.scored_on.boxes,
-            [s.boxes for s in t.others],
+            _region(t.scored_on),
+            [_region(s) for s in t.others],
         ]
         for t in trials
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _region(sample: PhraseSample) -> Sequence[Box] | str:
+    """The sample's boxes, or the fingerprint of the mask that stands in their place."""
+    return sample.boxes if sample.mask is None else sample.mask.digest
 
 
 def run(prepared: PreparedRun, request: RunRequest, progress: Progress = lambda done, total: None) -> RunResult:
@@ -186,11 +195,19 @@ def run(prepared: PreparedRun, request: RunRequest, progress: Progress = lambda 
     progress(done, len(prepared.trials))
     for made in _work(_Worker(prepared, folder), _batches(todo, request.batch_size)) if todo else ():
         folder.append(made)
+        _stop_if_strict(request, made)
         records.update((record.sample_id, record) for record in made)
         done += len(made)
         progress(done, len(prepared.trials))
     ordered = [records[t.sample.sample_id] for t in prepared.trials]
     return RunResult(prepared.spec, folder.path, ordered, time.monotonic() - started, len(todo))
+
+
+def _stop_if_strict(request: RunRequest, records: Sequence[SampleRecord]) -> None:
+    """Raise DataError at the first sample that failed, if the user wants that; all records are kept."""
+    failed = [record for record in records if record.status == "failed"]
+    if request.strict and failed:
+        raise DataError(f"--strict: {failed[0].sample_id} failed: {failed[0].error}")
 
 
 def _is_final(record: SampleRecord | None) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gtg_bench.benchmark.api.errors import SampleError
-from gtg_bench.benchmark.api.geometry import BoolArray, Frame, Size, boxes_to_mask
+from gtg_bench.benchmark.api.geometry import BoolArray, Frame, Mask, Size, region_in
 from gtg_bench.benchmark.api.types import GroundingMap, PhraseSample
 from gtg_bench.benchmark.controls import Trial
 from gtg_bench.benchmark.metrics import GTG, Scene, score
@@ -28,11 +28,14 @@ class Scores:
 
 
 def check_sample(sample: PhraseSample) -> None:
-    """Raise SampleError if a sample cannot be used: no phrase, no box, or a box outside its image."""
+    """Raise SampleError if a sample cannot be used: no phrase, no region, a box outside its image, a broken mask."""
     if not sample.phrase.strip():
         raise SampleError("the phrase is empty; give it one in the annotation file")
+    if sample.mask is not None:
+        _check_mask(sample.mask)
+        return
     if not sample.boxes:
-        raise SampleError("the sample has no box; give it one in the annotation file")
+        raise SampleError("the sample has no box and no mask; give it one in the annotation file")
     width, height = sample.image_size
     for x0, y0, x1, y1 in sample.boxes:
         inside = -_SLACK <= x0 < x1 <= width + _SLACK and -_SLACK <= y0 < y1 <= height + _SLACK
@@ -41,6 +44,13 @@ def check_sample(sample: PhraseSample) -> None:
                 f"box ({x0:g}, {y0:g}, {x1:g}, {y1:g}) does not lie in its image of {width} x {height} pixels; "
                 "correct it in the annotation file"
             )
+
+
+def _check_mask(mask: Mask) -> None:
+    try:
+        mask.check()
+    except ValueError as error:
+        raise SampleError(f"the mask cannot be used: {error}; correct it in the annotation file") from error
 
 
 def evaluation_frame(image_size: Size, kind: str) -> Frame:
@@ -54,12 +64,14 @@ def evaluation_frame(image_size: Size, kind: str) -> Frame:
 
 
 def region_of(sample: PhraseSample, kind: str, size: Size) -> BoolArray:
-    """The sample's region as bool [height, width] in an evaluation frame of (width, height) `size`.
+    """The sample's region, boxes or mask, as bool [height, width] in an evaluation frame of (width, height) `size`.
 
-    The region of another image (a control) is stretched to this one where the frame is the image's own.
+    A pixel belongs to it whose centre lies in a box, or in a pixel of the mask: a mask that is a filled box is that
+    box in every frame. The region of another image (a control) is stretched to this one where the frame is the
+    image's own.
     """
     frame = Frame.stretch(sample.image_size, size) if kind == "original" else evaluation_frame(sample.image_size, kind)
-    return boxes_to_mask(frame.boxes_from_image(sample.boxes), frame.size)
+    return region_in(sample, frame)
 
 
 def score_map(grounding: GroundingMap, trial: Trial, kind: str = FRAMES[0], uncovered: str = UNCOVERED[0]) -> Scores:

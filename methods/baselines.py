@@ -20,12 +20,21 @@ _WITH_TABLE = {"class-prior", "phrase-prior", "difference"}
 
 
 def complete(wanted: MethodSettings) -> MethodSettings:
-    """A baseline's settings: the table's fingerprint for those that have one. Raises UsageError without it."""
+    """A baseline's settings: for those that have a table, which one and its fingerprint; `weights` may name its file.
+
+    Raises:
+        UsageError: there is no table.
+        DataError: it cannot be read.
+    """
     settings = MethodSettings(wanted.method, seed=wanted.seed, dataset=wanted.dataset)
     if wanted.method not in _WITH_TABLE:
         return settings
-    table = priors.load(wanted.dataset)
-    return replace(settings, weights=f"{wanted.dataset} training split", weights_version=table.sha256[:12])
+    table = _table(wanted)
+    return replace(settings, weights=table.name, weights_version=table.sha256[:12])
+
+
+def _table(settings: MethodSettings) -> priors.PriorTable:
+    return priors.find(settings.dataset, settings.weights)
 
 
 def _whole(image: FloatArray) -> Frame:
@@ -44,14 +53,14 @@ class Fixed:
 
 
 class Prior:
-    """The mean training box of what the phrase says, to a depth of facts: 1 category, 4 also side, zone and size."""
+    """The mean training region of what the phrase says, to a depth of facts: 1 category, 4 also side, zone and size."""
 
     def __init__(self, table: priors.PriorTable, depth: int) -> None:
         self.table = table
         self.depth = depth
 
     def ground(self, image: FloatArray, text: str) -> GroundingMap:
-        """The mean box mask; the image is not looked at."""
+        """The mean region; the image is not looked at."""
         return GroundingMap(self.table.lookup(read_phrase(text), self.depth), _whole(image))
 
 
@@ -82,14 +91,14 @@ def center_prior(settings: MethodSettings) -> Fixed:
 
 def class_prior(settings: MethodSettings) -> Prior:
     """The mean box of the category, from the data set's table."""
-    return Prior(priors.load(settings.dataset), depth=1)
+    return Prior(_table(settings), depth=1)
 
 
 def phrase_prior(settings: MethodSettings) -> Prior:
     """The mean box of category, side, zone and size, from the data set's table."""
-    return Prior(priors.load(settings.dataset), depth=4)
+    return Prior(_table(settings), depth=4)
 
 
 def difference(settings: MethodSettings) -> Difference:
     """The absolute difference from the mean image of the data set's table."""
-    return Difference(priors.load(settings.dataset).mean_image)
+    return Difference(_table(settings).mean_image)

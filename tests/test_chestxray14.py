@@ -104,6 +104,7 @@ def test_wrong_split_and_root(tmp_path: Path) -> None:
         ("00000002_001.png,Mass,10,10,ten,10", "w is 'ten', not a number"),
         ("00000002_001.png,Mass,10,nan,10,10", "y is 'nan', not a number"),
         ("00000002_001.png,Mass,10,10", "w is '', not a number"),
+        ("00000002_001.png,Mass,10,10,4,4,,,,4", "has 10 values for 9 columns"),
     ],
 )
 def test_bad_row_fails_its_own_sample_alone(row: str, said: str, tmp_path: Path) -> None:
@@ -113,10 +114,11 @@ def test_bad_row_fails_its_own_sample_alone(row: str, said: str, tmp_path: Path)
     assert (bad.boxes, good.boxes) == ((), ((0, 0, 1, 1),))
     assert list(data.bad) == [bad.sample_id]
     assert len(data.problems) == 1
-    for text in (data.problems[0], data.bad[bad.sample_id]):
+    assert (data.problems[0].file, data.problems[0].row) == (root / "BBox_List_2017.csv", 3)
+    for text in (str(data.problems[0]), data.bad[bad.sample_id]):
         assert text.startswith(f"{root / 'BBox_List_2017.csv'}, row 3: ")
         assert said in text
-        assert text.endswith("; correct the row")
+        assert text.endswith(("; correct the row", "; put text that holds commas in double quotes"))
     with pytest.raises(DataError, match="row 3"):
         data.image(bad)
     assert data.image(good).shape == (64, 64)
@@ -130,8 +132,10 @@ def test_absent_image_fails_its_samples_alone(tmp_path: Path) -> None:
     assert set(data.bad) == {mass.sample_id, effusion.sample_id}
     assert (mass.boxes, mass.image_size, nodule.boxes) == ((), (1024, 1024), ((10, 20, 40, 60.5),))
     assert len(data.problems) == 1
-    assert "row 2: its image 00000001_000.png is not there" in data.problems[0]
-    assert "present-only=true" in data.problems[0]
+    assert "row 2: its image 00000001_000.png is not there" in str(data.problems[0])
+    assert "present-only=true" in str(data.problems[0])
+    assert data.problems[0].image == root / "images" / "00000001_000.png"
+    assert "row 5: its image" in data.bad[effusion.sample_id]
     present = ChestXray14Dataset(root, {"present-only": "true"})
     assert (list(present.samples("test")), present.problems) == ([nodule], [])
 
@@ -169,19 +173,25 @@ def test_no_image_at_all(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "header", "said"),
+    ("row", "kind", "said"),
     [
-        (ROWS, "Image Index,Finding Label,x,y,w,h", "has no column 'Bbox [x'"),
-        (("00000001_000.png,Mas,1,1,1,1",), HEADER, "row 2: there is no finding 'Mas'"),
-        (("../00000001_000.png,Mass,1,1,1,1",), HEADER, "row 2: '../00000001_000.png' is not the name of an image"),
-        ((",Mass,1,1,1,1",), HEADER, "row 2: '' is not the name of an image"),
+        ("00000001_000.png,Mas,1,1,1,1", "category", "row 2: there is no finding 'Mas'; use one of Atelectasis, "),
+        ("../00000001_000.png,Mass,1,1,1,1", "row", "row 2: '../00000001_000.png' is not the name of an image"),
+        (",Mass,1,1,1,1", "row", "row 2: '' is not the name of an image"),
     ],
 )
-def test_unusable_table(rows: tuple[str, ...], header: str, said: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError) as caught:
-        ChestXray14Dataset(folder(tmp_path, *rows, header=header), {})
-    assert said in str(caught.value)
-    assert "BBox_List_2017.csv" in str(caught.value)
+def test_row_without_a_finding_or_image_fails_alone(row: str, kind: str, said: str, tmp_path: Path) -> None:
+    data = ChestXray14Dataset(folder(tmp_path, row, *ROWS), {})
+    bad, *good = data.samples("test")
+    assert len(good) == 3
+    assert list(data.bad) == [bad.sample_id]
+    assert [problem.kind for problem in data.problems] == [kind]
+    assert said in data.bad[bad.sample_id]
+
+
+def test_table_without_its_columns(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"BBox_List_2017\.csv: has no column 'Bbox \[x'"):
+        ChestXray14Dataset(folder(tmp_path, header="Image Index,Finding Label,x,y,w,h"), {})
 
 
 def test_utf16_table(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from gtg_bench.benchmark.api.errors import UsageError
@@ -136,3 +138,15 @@ def test_a_swap_without_partner_says_so() -> None:
     one_image = [sample("p1-a-0", "left effusion"), sample("p1-a-1", "left pneumonia")]
     with pytest.raises(UsageError, match="phrase-swap"):
         plan(one_image, "phrase-swap")
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_a_sample_without_a_region_is_nobodys_partner(control: str) -> None:
+    damaged = [dataclasses.replace(one, boxes=()) if one.sample_id in ("p2-a-0", "p3-a-0") else one for one in SAMPLES]
+    trials = planned(control, damaged)
+    assert len(trials) == len(SAMPLES)
+    for name, trial in trials.items():
+        assert all(other.boxes for other in trial.others)
+        assert trial.scored_on.boxes or trial.scored_on.sample_id == name
+        swapped = next(s for s in SAMPLES if s.phrase == trial.phrase) if control == "phrase-swap" else None
+        assert swapped is None or swapped.phrase in {s.phrase for s in damaged if s.boxes}

@@ -1,4 +1,4 @@
-"""The phantom written in MS-CXR's layout."""
+"""The phantom, and sets of files, written in MS-CXR's layout."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.geometry import Frame, region_in
 from gtg_bench.benchmark.api.types import sample_id
-from gtg_bench.benchmark.datasets.export import COLUMNS, STEM, export_mscxr
+from gtg_bench.benchmark.datasets.coco import CocoDataset
+from gtg_bench.benchmark.datasets.export import COLUMNS, STEM, Exported, export_mscxr, of_dataset, of_study, run_lengths
 from gtg_bench.benchmark.datasets.images import image_size, read_image
 from gtg_bench.benchmark.datasets.phantom import world
 from gtg_bench.benchmark.datasets.phantom.findings import Finding
@@ -31,13 +34,17 @@ def studies() -> Splits:
 @pytest.fixture(scope="module")
 def target(studies: Splits, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("export") / "ms-cxr"
-    export_mscxr(studies, folder)
+    export_mscxr(written(studies), folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def coco(target: Path) -> dict[str, Any]:
     return json.loads((target / f"{STEM}.json").read_text(encoding="utf-8"))
+
+
+def written(studies: Splits) -> list[Exported]:
+    return [of_study(split, study) for split, members in studies.items() for study in members]
 
 
 def everything(studies: Splits) -> list[world.Study]:
@@ -110,7 +117,7 @@ def made_by_hand() -> world.Study:
 def test_by_hand(tmp_path: Path) -> None:
     study = made_by_hand()
     empty = world.Study("phantom0-p00002-1", "p00002", study.pixels, (), "")
-    export_mscxr({"test": [study], "train": [empty]}, tmp_path)
+    export_mscxr(written({"test": [study], "train": [empty]}), tmp_path)
     category = study.statements[0].finding.category
     path = "files/p00/p00001/s000010/phantom0-p00001-0.png"
     start = f'phantom0-p00001-0,p00001,s000010,{path},{category},"left, ""small""",8,4'
@@ -131,10 +138,10 @@ def test_target_is_not_overwritten_unasked(tmp_path: Path) -> None:
     studies = {"test": [made_by_hand()]}
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(UsageError, match="is not empty"):
-        export_mscxr(studies, tmp_path)
+        export_mscxr(written(studies), tmp_path)
     with pytest.raises(UsageError, match="is a file"):
-        export_mscxr(studies, tmp_path / "note.txt", overwrite=True)
-    export_mscxr(studies, tmp_path, overwrite=True)
+        export_mscxr(written(studies), tmp_path / "note.txt", overwrite=True)
+    export_mscxr(written(studies), tmp_path, overwrite=True)
     assert (tmp_path / "note.txt").read_text() == "mine"
     assert (tmp_path / f"{STEM}.json").is_file()
 
@@ -145,5 +152,44 @@ def test_an_export_that_breaks_off_has_no_tables(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr("PIL.Image.Image.save", full)
     with pytest.raises(OSError, match="no space"):
-        export_mscxr({"test": [made_by_hand()]}, tmp_path / "out")
+        export_mscxr(written({"test": [made_by_hand()]}), tmp_path / "out")
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("mask", "lengths"),
+    [([[0, 1], [0, 1]], [2, 2]), ([[1, 0], [1, 1]], [0, 2, 1, 1]), ([[0, 0], [1, 0]], [1, 1, 2]), ([[1]], [0, 1])],
+)
+def test_run_lengths_by_hand(mask: list[list[int]], lengths: list[int]) -> None:
+    assert run_lengths(np.array(mask, dtype=bool)) == lengths
+
+
+def test_a_set_of_files_with_a_mask_and_boxes_goes_out_and_comes_back(tmp_path: Path) -> None:
+    """A COCO file with one image, two boxes of one phrase and a mask of another: same ids, regions and bytes."""
+    home, there = tmp_path / "home", tmp_path / "there"
+    home.mkdir()
+    Image.fromarray(np.arange(600, dtype=np.uint8).reshape(20, 30)).save(home / "a.png")
+    polygon = [[4, 4, 12, 4, 12, 10, 4, 10]]
+    boxes = [{"bbox": [1, 2, 5, 6]}, {"bbox": [20, 3, 4, 4]}, {"bbox": [4, 4, 8, 6], "segmentation": polygon}]
+    texts = ["two nodules", "two nodules", "an opacity"]
+    annotations = [
+        {"id": k, "image_id": 1, "category_id": 1, "label_text": text, **region}
+        for k, (text, region) in enumerate(zip(texts, boxes, strict=True))
+    ]
+    images = [{"id": 1, "file_name": "a.png", "width": 30, "height": 20}]
+    coco = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "Nodule"}]}
+    (home / "boxes.json").write_text(json.dumps(coco))
+    before = CocoDataset(home, {"annotations": "boxes.json"})
+    export_mscxr(of_dataset(before, [part for part in before.splits if part != "all"] or ["all"]), there)
+    after = CocoDataset(there, {"annotations": f"{STEM}.json"})
+    ours, theirs = (sorted(found.everything, key=lambda s: s.sample_id) for found in (before, after))
+    assert [s.sample_id for s in ours] == [s.sample_id for s in theirs]
+    assert len(ours) == 2
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.boxes == other.boxes
+        assert (one.mask is None) == (other.mask is None)
+        frame = Frame.original((30, 20))
+        assert np.array_equal(region_in(one, frame), region_in(other, frame))
+        assert one.image_path is not None
+        assert other.image_path is not None
+        assert one.image_path.read_bytes() == other.image_path.read_bytes()

@@ -181,6 +181,20 @@ def test_failures_stay_with_their_sample_and_are_tried_again(tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("pictures")
+def test_strict_stops_at_the_first_failure_and_keeps_what_was_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(Noisy)
+    rows = [make_sample(name, f"left {name}", (1, 1, 9, 9)) for name in ("a1", "bad1", "b1", "c1")]
+    monkeypatch.setattr(Pictures, "samples", lambda self, split: rows)
+    with pytest.raises(DataError, match=r"--strict: bad1.* failed: bad1\.png: cannot be read"):
+        execute(tmp_path, batch_size=1, strict=True)
+    again = execute(tmp_path, batch_size=1)
+    assert [record.status for record in again.records] == ["ok", "failed", "ok", "ok"]
+    assert again.computed < 4
+
+
+@pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize(
     ("sample", "reason"),
     [

@@ -715,20 +715,18 @@ def test_the_table_fits_80_columns() -> None:
     assert "clip-ldm-learnable" in text
 
 
-def test_list_and_check_import_nothing_heavy_and_are_quick(tmp_path: Path) -> None:
+def test_list_and_check_import_nothing_heavy(tmp_path: Path) -> None:
     code = (
-        "import sys, time; started = time.monotonic()\n"
+        "import sys\n"
         "from typer.testing import CliRunner\n"
         "from gtg_bench.benchmark.cli import app\n"
         "for words in (['list'], ['list', '--json'], ['check'], ['check', 'biovil', '--weights', 'paper']):\n"
         "    assert CliRunner().invoke(app, ['weights', *words]).exit_code == (1 if 'biovil' in words else 0), words\n"
         "heavy = {'torch', 'transformers', 'diffusers', 'pandas', 'scipy', 'huggingface_hub'} & set(sys.modules)\n"
-        "print(time.monotonic() - started, heavy)"
+        "print(heavy)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    seconds, heavy = done.stdout.split(" ", 1)
-    assert heavy.strip() == "set()"
-    assert float(seconds) < 5
+    assert done.stdout.strip() == "set()"
 
 
 def test_check_of_packaged_weights() -> None:

@@ -6,12 +6,17 @@ centres lie at half integers: the box (0, 0, 1, 1) is exactly the first pixel.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
+
+from gtg_bench.benchmark.api.mask_codes import Coding, check_code, unpack
 
 Size = tuple[int, int]
 FloatArray = NDArray[np.float32]
@@ -118,6 +123,12 @@ class Frame:
         carried = _interpolate(_interpolate(np.asarray(values, dtype=np.float32), rows).T, columns).T
         return np.ascontiguousarray(carried), covered_rows[:, None] & covered_columns[None, :]
 
+    def _cells(self, axis: int, cells: int) -> tuple[NDArray[np.intp], BoolArray]:
+        """Of a grid over the whole image, the cell where each pixel centre of this frame lies, and whether it does."""
+        centres = (np.arange(self.window[2 + axis]) + 0.5 + self.window[axis]) / self.resized[axis]
+        inside = (centres >= 0) & (centres < 1)
+        return np.clip(np.floor(centres * cells), 0, cells - 1).astype(np.intp), inside
+
     def _positions(self, to: Frame, axis: int, cells: int) -> tuple[NDArray[np.float64], BoolArray]:
         """Where the pixel centres of `to` lie on this frame's grid of `cells`, and which lie inside it."""
         centres = np.arange(to.window[2 + axis]) + 0.5 + to.window[axis]
@@ -151,3 +162,89 @@ def boxes_to_mask(boxes: Sequence[Sequence[float]] | NDArray[np.float64], size: 
     for x0, y0, x1, y1 in np.asarray(boxes, dtype=np.float64).reshape(-1, 4):
         mask |= ((y >= y0) & (y < y1))[:, None] & ((x >= x0) & (x < x1))[None, :]
     return mask
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """A region as a data set writes it down, unpacked only when it is looked at. Hashable; equal when the code is.
+
+    Attributes:
+        size: (width, height) of the grid that the code is for; the grid spans the whole original image and is, where
+            the data set gives the image as it was annotated, the image's own pixels.
+        parts: (coding, code) of each part, see `api.mask_codes`; the region is their union.
+    """
+
+    size: Size
+    parts: tuple[tuple[Coding, str], ...]
+
+    @classmethod
+    def of(cls, size: Size, coding: Coding, code: str) -> Mask:
+        """A mask of one part. Raises ValueError if the code is not valid, empty, or larger than `size`."""
+        mask = cls(size, ((coding, code),))
+        mask.check()
+        return mask
+
+    @classmethod
+    def union(cls, masks: Sequence[Mask]) -> Mask:
+        """All regions of one image together. Raises ValueError if their sizes differ."""
+        if len(sizes := {mask.size for mask in masks}) != 1:
+            raise ValueError(f"masks of one image must have one size, not {sorted(sizes)}")
+        return cls(masks[0].size, tuple(dict.fromkeys(part for mask in masks for part in mask.parts)))
+
+    @property
+    def digest(self) -> str:
+        """sha256 of size and code, in hex: for the keys of what depends on the region."""
+        return hashlib.sha256(repr((self.size, self.parts)).encode()).hexdigest()
+
+    def check(self) -> None:
+        """Raise ValueError if a part cannot be unpacked, has no pixel, or does not fit the grid."""
+        for coding, code in self.parts:
+            check_code(coding, code, self.size)
+
+    def decode(self) -> BoolArray:
+        """bool [H, W] on the grid of `size`: the union of the parts. Raises ValueError if the code is not valid."""
+        width, height = self.size
+        found = np.zeros((height, width), dtype=bool)
+        for coding, code in self.parts:
+            found |= unpack(coding, code, self.size)
+        return found
+
+    def in_frame(self, frame: Frame) -> BoolArray:
+        """bool [h, w] of the frame's size: frame pixels whose centre lies in a pixel of the mask."""
+        mask = _decoded(self)
+        rows, inside_rows = frame._cells(axis=1, cells=self.size[1])
+        columns, inside_columns = frame._cells(axis=0, cells=self.size[0])
+        return mask[np.ix_(rows, columns)] & inside_rows[:, None] & inside_columns[None, :]
+
+
+class HasRegion(Protocol):
+    """What has a region: a set of boxes (xyxy in image pixels), or a mask that stands in their place."""
+
+    @property
+    def boxes(self) -> Sequence[Sequence[float]]: ...
+
+    @property
+    def mask(self) -> Mask | None: ...
+
+
+def region_in(sample: HasRegion, frame: Frame) -> BoolArray:
+    """A sample's region in a frame of its image.
+
+    Args:
+        sample: its mask counts; where it has none, the union of its boxes.
+        frame: of the sample's image.
+
+    Returns:
+        bool [h, w] of the frame's size: pixels whose centre lies in the region; none where it has no region.
+    """
+    if sample.mask is not None:
+        return sample.mask.in_frame(frame)
+    return boxes_to_mask(frame.boxes_from_image(np.asarray(sample.boxes)), frame.size)
+
+
+@lru_cache(maxsize=8)
+def _decoded(mask: Mask) -> BoolArray:
+    """A mask's pixels, kept for the other frames and metrics that ask for the same ones; not to be written to."""
+    found = mask.decode()
+    found.flags.writeable = False
+    return found

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from gtg_bench.benchmark.api.geometry import FloatArray, Frame, Size
+from gtg_bench.benchmark.api.geometry import FloatArray, Frame, Mask, Size
 
 Box = tuple[float, float, float, float]
 Status = Literal["ok", "unscorable", "failed"]
@@ -28,8 +28,9 @@ class PhraseSample:
         image_path: the image's file, or None where the data set makes its images itself.
         phrase: the text that the method gets.
         category: the finding, as the data set spells it.
-        boxes: float xyxy, half open, in original image pixels.
+        boxes: float xyxy, half open, in original image pixels; none where there is a mask.
         image_size: (width, height) of the original image in pixels.
+        mask: the region, where it is not a set of boxes; see `api.geometry.region_in` for either.
     """
 
     sample_id: str
@@ -40,6 +41,7 @@ class PhraseSample:
     category: str
     boxes: tuple[Box, ...]
     image_size: Size
+    mask: Mask | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from gtg_bench.benchmark.cli import bench, data, ground, listing, run, train, weights
+from gtg_bench.benchmark.cli import bench, data, doctor, ground, listing, run, table, train, weights
 
 app = typer.Typer(
     name="gtg-bench",
@@ -18,6 +18,8 @@ app.command("run", help=run.HELP)(run.run)
 app.command("ground", help=ground.HELP)(ground.ground)
 app.command("list", help=listing.HELP)(listing.list_)
 app.command("bench", help=bench.HELP)(bench.bench)
+app.command("doctor", help=doctor.HELP)(doctor.doctor)
+app.command("table", help=table.HELP)(table.table)
 app.command("train", help=train.HELP)(train.train)
 app.add_typer(data.app, name="data", help="Work with data sets.")
 app.add_typer(weights.app, name="weights", help="See which weights there are, where they lie, and how to get them.")

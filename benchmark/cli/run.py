@@ -64,6 +64,7 @@ def run(
         Uncovered, typer.Option(help="Pixels that a method does not cover: the map's lowest value, or not counted.")
     ] = Uncovered("lowest"),
     control: Annotated[Control, typer.Option(help="Change one thing on purpose.")] = Control("none"),
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first sample that fails.")] = False,
     seed: Annotated[int, typer.Option(help="Of all noise.")] = 4200,
     batch_size: Annotated[int, typer.Option(help="Samples at a time; changes no result.")] = 16,
     device: Device = "auto",
@@ -86,6 +87,7 @@ def run(
             split=split,
             limit=limit,
             control=str(control),
+            strict=strict,
             sampling=str(sampling),
             steps=steps,
             last_steps=last_steps,

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.benchmark.api.geometry import FloatArray, Size
+from gtg_bench.benchmark.datasets.problems import Fault, fault
 
 _DICOM_SUFFIXES = {".dcm", ".dicom"}
 _DICOM_MAGIC = slice(128, 132)
@@ -22,6 +23,8 @@ _TURNED = {5, 6, 7, 8}
 """EXIF orientations that swap width and height."""
 
 _MAX_PIXELS = 150_000_000
+_PNG_END, _JPEG_END, _DICOM_END = b"IEND\xaeB`\x82", b"\xff\xd9", b"\xfe\xff\xdd\xe0"
+_TAIL = 4096
 _DECODERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
 _AGAIN = "download or export it again"
 
@@ -63,6 +66,36 @@ def image_size(path: Path) -> Size:
             return (image.height, image.width) if turned else image.size
 
 
+def is_copy(path: Path) -> bool:
+    """Whether a file's name says that it was converted: what comes from a hospital is DICOM."""
+    return path.suffix.lower() not in _DICOM_SUFFIXES
+
+
+def looks_whole(path: Path) -> bool:
+    """Whether a file whose header can be read also ends as its kind does: a quick look for broken downloads.
+
+    False is a suspicion (bytes may follow the end of an image), to be settled by `read_image`; so is True.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+            length = file.seek(0, 2)
+            file.seek(max(0, length - _TAIL))
+            tail = file.read()
+    except OSError:
+        return False
+    if _is_dicom(path, head):
+        return _dicom_looks_whole(path, length, tail)
+    return (_PNG_END if head.startswith(b"\x89PNG") else _JPEG_END) in tail
+
+
+def _dicom_looks_whole(path: Path, length: int, tail: bytes) -> bool:
+    header = _dicom(path, pixels=False)
+    if header.file_meta.TransferSyntaxUID.is_encapsulated:
+        return _DICOM_END in tail
+    return length >= int(header.Rows) * int(header.Columns) * int(header.get("BitsAllocated", 8)) // 8
+
+
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
     """Whatever a decoder raises becomes a DataError of one line that names the file."""
@@ -76,8 +109,8 @@ def _named(path: Path) -> Iterator[None]:
         raise _fault(path, f"cannot be read as an image ({error or type(error).__name__})", _AGAIN) from error
 
 
-def _fault(path: Path, what: str, fix: str) -> DataError:
-    return DataError(" ".join(f"{path}: {what}; {fix}".split()))
+def _fault(path: Path, what: str, fix: str) -> Fault:
+    return fault(path, what, fix, kind="unreadable")
 
 
 def _head(path: Path) -> bytes:

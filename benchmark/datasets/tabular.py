@@ -5,114 +5,108 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import math
+import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
+from gtg_bench.benchmark.datasets.problems import Fault, Problem, fault
+from gtg_bench.benchmark.datasets.rows import Row, box_from_xywh, number
 
-from gtg_bench.benchmark.api.errors import DataError
-from gtg_bench.benchmark.api.geometry import Size
-from gtg_bench.benchmark.api.types import Box
+if TYPE_CHECKING:
+    import pandas as pd
 
-_TOLERANCE = 0.01
-"""Pixels by which a box may stick out of its image: the rounding of decimal fractions, nothing more."""
+__all__ = ["box_from_xywh", "carried_file", "fault", "file_text", "number", "read_rows", "read_table"]
 
-
-def fault(path: Path, what: str, fix: str, row: int | None = None) -> DataError:
-    """A DataError of one line: the file, the row where there is one, what is wrong and the fix."""
-    place = str(path) if row is None else f"{path}, row {row}"
-    return DataError(" ".join(f"{place}: {what}; {fix}".split()))
+_AGAIN = "download it again"
+_ZIP = b"PK\x03\x04"
 
 
-def read_table(path: Path, columns: Sequence[str] | Mapping[str, str]) -> pd.DataFrame:
-    """Read a CSV file (also gzipped) in UTF-8, with or without a byte order mark.
+def carried_file(name: str) -> Path | None:
+    """A file of annotations that the package torchxrayvision carries; None where it is not. Imports nothing."""
+    spec = find_spec("torchxrayvision")
+    folders = spec.submodule_search_locations if spec else None
+    places = [Path(folder) / "data" / name for folder in folders or []]
+    return next((place for place in places if place.is_file()), None)
+
+
+def read_rows(path: Path, columns: Sequence[str] | Mapping[str, str]) -> list[Row]:
+    """Read a CSV file (also gzipped, or alone in a zip file) in UTF-8, with or without a byte order mark.
 
     Args:
         path: the file; its first line names the columns.
         columns: the columns that must be there; a mapping also renames them (new name -> name in the file).
 
     Returns:
-        All named columns, the needed ones first, every value a str (an absent one is ""). The index is the
-        line of the file on which the row starts, where the header is line 1. Blank rows are left out.
+        The rows that are not blank, every value a str (an absent one is ""), the needed columns first. A row that
+        does not fit the header or is not UTF-8 is `broken`; it harms no other.
 
     Raises:
-        DataError: the file is missing, empty, not UTF-8 or no CSV, a row has too many values, or a column is
-            missing; the text names the file, the row or column, and the fix.
+        DataError: the file is missing, empty or no CSV, or a column is missing; the text names the file, the column
+            and the fix.
     """
-    lines = _lines(path, _text(path))
+    text = file_text(path)
+    lines = _lines(path, text)
     if not lines:
-        raise fault(path, "is empty", "download it again")
+        raise fault(path, "is empty", _AGAIN)
     header = [name.strip() for name in lines[0][1]]
     wanted = dict(columns) if isinstance(columns, Mapping) else {name: name for name in columns}
     _check_columns(path, header, list(wanted.values()))
     others = [name for name in dict.fromkeys(header) if name and name not in {*wanted, *wanted.values()}]
-    chosen = wanted | {name: name for name in others}
-    rows = [(line, _fitted(path, line, row, len(header))) for line, row in lines[1:] if any(map(str.strip, row))]
+    places = {name: header.index(source) for name, source in (wanted | {name: name for name in others}).items()}
+    rows = [_row(path, line, row, len(header), places) for line, row in lines[1:] if any(map(str.strip, row))]
     if not rows:
-        raise fault(path, "has a header but no rows", "download it again")
-    values = {name: [row[header.index(source)] for _, row in rows] for name, source in chosen.items()}
-    return pd.DataFrame(values, index=pd.Index([line for line, _ in rows], name="row"), dtype=str)
+        raise fault(path, "has a header but no rows", _AGAIN)
+    return rows
 
 
-def number(value: str, path: Path, row: int, column: str) -> float:
-    """A finite number from a table's cell.
-
-    Raises:
-        DataError: the cell is blank, NaN, infinite or no number; the text names file, row and column.
-    """
-    try:
-        parsed = float(value)
-    except ValueError:
-        parsed = math.nan
-    if not math.isfinite(parsed) or "_" in value:
-        raise fault(path, f"{column} is {value.strip()!r}, not a number", "correct the row", row)
-    return parsed
-
-
-def box_from_xywh(xywh: Sequence[float], size: Size, path: Path, row: int) -> Box:
-    """A box from its upper left corner, width and height.
-
-    Args:
-        xywh: x, y, width, height in pixels of the image.
-        size: (width, height) of the image.
-        path: the file that the box stands in.
-        row: its row there.
-
-    Returns:
-        float xyxy, half open, within the image.
+def read_table(path: Path, columns: Sequence[str] | Mapping[str, str]) -> pd.DataFrame:
+    """As `read_rows`, as a table whose index is the line of the file on which the row starts (the header is line 1).
 
     Raises:
-        DataError: the box has no area or sticks out of the image; the text names file and row.
+        DataError: as `read_rows`; or the first row that is broken.
     """
-    x, y, w, h = xywh
-    text = f"({', '.join(f'{value:g}' for value in xywh)})"
-    if w <= 0 or h <= 0:
-        raise fault(path, f"the box {text} has no area (x, y, width, height)", "correct the row", row)
-    width, height = size
-    if min(x, y) < -_TOLERANCE or x + w > width + _TOLERANCE or y + h > height + _TOLERANCE:
-        what = f"the box {text} (x, y, width, height) sticks out of its {width} x {height} image"
-        raise fault(path, what, "correct the row", row)
-    return max(x, 0.0), max(y, 0.0), min(x + w, float(width)), min(y + h, float(height))
+    import pandas as pd
+
+    rows = read_rows(path, columns)
+    if broken := next((row.broken for row in rows if row.broken), None):
+        raise Fault(broken)
+    index = pd.Index([int(row.row) for row in rows], name="row")
+    return pd.DataFrame([dict(row.values) for row in rows], index=index, dtype=str)
 
 
-def _text(path: Path) -> str:
-    """The file's text."""
+def file_text(path: Path) -> str:
+    """The text of a file in UTF-8 (also gzipped, or alone in a zip file); bytes that are none become U+FFFD.
+
+    Raises:
+        DataError: the file is missing, cannot be read, holds a web page, or is UTF-16.
+    """
     try:
-        data = path.read_bytes()
-        data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+        data = _unpacked(path.read_bytes())
     except FileNotFoundError as error:
         raise fault(path, "there is no such file", "check the data folder, or download it") from error
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise fault(path, f"cannot be read ({error})", "check the file, or download it again") from error
     if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data:
-        raise fault(path, "is not UTF-8 text (it looks like UTF-16)", "save it as CSV in UTF-8")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        row = data.count(b"\n", 0, error.start) + 1
-        raise fault(path, "is not UTF-8 text", "save it as CSV in UTF-8", row) from error
+        raise fault(path, "is not UTF-8 text (it looks like UTF-16)", "save it in UTF-8")
+    if data.removeprefix(b"\xef\xbb\xbf").lstrip()[:15].lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise fault(path, "holds a web page (often a log-in page), not data", "download it again, logged in")
+    return data.decode("utf-8-sig", errors="replace")
+
+
+def _unpacked(data: bytes) -> bytes:
+    if data.startswith(b"\x1f\x8b"):
+        return gzip.decompress(data)
+    if not data.startswith(_ZIP):
+        return data
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+        if len(names) != 1:
+            raise ValueError(f"a zip file of {len(names)} files, not of one")
+        return archive.read(names[0])
 
 
 def _lines(path: Path, text: str) -> list[tuple[int, list[str]]]:
@@ -139,9 +133,14 @@ def _check_columns(path: Path, header: Sequence[str], needed: Sequence[str]) -> 
             raise fault(path, f"has {header.count(name)} columns {name!r}", "keep one of them")
 
 
-def _fitted(path: Path, line: int, row: list[str], count: int) -> list[str]:
-    """A row as long as the header: absent values are "", surplus blank ones dropped."""
-    if any(map(str.strip, row[count:])):
-        what = f"has {len(row)} values for {count} columns"
-        raise fault(path, what, "put text that holds commas in double quotes", line)
-    return row[:count] + [""] * (count - len(row))
+def _row(path: Path, line: int, values: list[str], count: int, places: Mapping[str, int]) -> Row:
+    """The row by column names: absent values are "", surplus ones break it unless they are blank."""
+    whole = values + [""] * (count - len(values))
+    row = Row(path, line, {name: whole[place] for name, place in places.items()})
+    broken = None
+    if any(map(str.strip, values[count:])):
+        what = f"has {len(values)} values for {count} columns"
+        broken = Problem("row", path, line, what, "put text that holds commas in double quotes")
+    elif any("\ufffd" in value for value in values):
+        broken = Problem("row", path, line, "is not UTF-8 text", "save the file in UTF-8")
+    return replace(row, broken=broken) if broken else row

@@ -1,0 +1,254 @@
+"""MS-CXR (Boecking et al., ECCV 2022; PhysioNet): phrases of radiologists with boxes, on images of MIMIC-CXR."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.types import Box, PhraseSample
+from gtg_bench.benchmark.datasets.annotated import ALL, AnnotatedDataset, Annotation
+from gtg_bench.benchmark.datasets.coco_file import CocoEntry, read_coco
+from gtg_bench.benchmark.datasets.counts import Published
+from gtg_bench.benchmark.datasets.mimic_split import USUAL_NAME, find_split_table, training_split
+from gtg_bench.benchmark.datasets.places import chosen_file, existing
+from gtg_bench.benchmark.datasets.problems import Fault, Faults, fault
+from gtg_bench.benchmark.datasets.rows import Row
+from gtg_bench.benchmark.datasets.tabular import read_rows
+
+_ORDER = (
+    *("Atelectasis", "Cardiomegaly", "Consolidation", "Edema"),
+    *("Lung Opacity", "Pleural Effusion", "Pneumonia", "Pneumothorax"),
+)
+PUBLISHED = Published(
+    pairs=dict(zip(_ORDER, (61, 333, 117, 46, 82, 96, 182, 245), strict=True)),
+    source="Boecking et al., ECCV 2022, and the release notes of MS-CXR 1.1.0 (its splits)",
+    boxes=1448,
+    images=1047,
+    patients=851,
+    splits={"test": dict(zip(_ORDER, (8, 53, 15, 8, 12, 14, 30, 36), strict=True))},
+)
+SPLITS = {
+    **{"train": "train", "training": "train", "test": "test"},
+    **{"validate": "validate", "validation": "validate", "valid": "validate", "val": "validate"},
+}
+"""A split as a file or a user may spell it -> its name here."""
+
+_RELEASES = {"1.0.0": "0.1"}
+"""The version in a file's name -> the release on PhysioNet, where the two differ."""
+
+_COLUMNS = ("dicom_id", "path", "category_name", "label_text", "x", "y", "w", "h")
+_SUFFIXES = (".jpg", ".dcm", ".png")
+_IMAGES = {*_SUFFIXES, ".jpeg", ".dicom"}
+_NAME = re.compile(r"MS_CXR_Local_Alignment_v(\d+(?:\.\d+)*)\.(csv|json)(\.gz)?")
+Key = tuple[str, str, str]
+_ONE_OF_THEM = "correct one of the two, or name the one that counts with --dataset-option annotations=FILE"
+
+
+class MsCxrDataset(AnnotatedDataset):
+    """MS-CXR 0.1 or 1.1.0; one sample is a DICOM id, a category and a phrase, with all its boxes.
+
+    The newest release in the data root is read, its CSV rather than its JSON; where both are there they must agree.
+    Images lie as in MIMIC-CXR-JPG (`files/p10/p10000032/s50414267/<dicom>.jpg`), as .jpg, .dcm or .png whatever the
+    file of annotations says, or all in one folder.
+
+    Options beside those of every annotated set: `annotations` (the CSV or JSON file, from the data root or the working
+    folder).
+    """
+
+    name = "ms-cxr"
+    needs = "the folder with MS_CXR_Local_Alignment_v1.1.0.csv (or .json, or v1.0.0) and the images in files/"
+    own_options = ("annotations",)
+    published = PUBLISHED
+
+    def read(self) -> list[Annotation]:
+        """The rows of the CSV or JSON file, checked against the other one."""
+        file, other = self._files()
+        match = _NAME.fullmatch(file.name)
+        rows = self._read(file)
+        known = match and _RELEASES.get(match[1], match[1])
+        self.release = known or ("1.1.0" if any(row.split for row in rows) else "0.1")
+        self.splits = (*dict.fromkeys(row.split for row in rows if row.split), ALL)
+        return self._compared(rows, other) if other else rows
+
+    def image_names(self, row: Annotation) -> Sequence[str]:
+        """The path with each suffix, from `files/` and from within it, then the bare name."""
+        path = PurePosixPath(row.image)
+        bare = path.parent / path.stem if path.suffix.lower() in _IMAGES else path
+        inside = PurePosixPath(*bare.parts[1:]) if bare.parts[0] == "files" and len(bare.parts) > 1 else bare
+        paths = dict.fromkeys((bare, inside, PurePosixPath(bare.name)))
+        tried = [f"{each}{suffix}" for each in paths for suffix in _SUFFIXES]
+        return list(dict.fromkeys([*tried, row.image]))
+
+    def image_folders(self, base: Path) -> list[Path]:
+        """The base itself."""
+        return existing([base])
+
+    def samples(self, split: str) -> Sequence[PhraseSample]:
+        """The samples of a split; val, valid and validation are `validate`. Raises UsageError for an unknown split."""
+        return super().samples(split if split in self.splits else SPLITS.get(split, split))
+
+    def no_split(self, split: str) -> UsageError:
+        """Says what to do where a release has no splits."""
+        if self.splits == (ALL,):
+            what = f"ms-cxr {self.release}, as read here, has no official splits"
+            return UsageError(f"{what}, so no {split!r}; use --split all, or the CSV file of release 1.1.0")
+        return super().no_split(split)
+
+    def overlap(self) -> dict[str, Any]:
+        """How many pairs are on images, or of patients, of MIMIC-CXR's training split."""
+        folders = dict.fromkeys([*self.bases, *(base.parent for base in self.bases), self.root])
+        table = find_split_table(folders)
+        if table is None:
+            places = ", ".join(map(str, folders))
+            text = f"not known: {USUAL_NAME} (from MIMIC-CXR-JPG) is in none of {places}"
+            return {"table": None, "text": text}
+        pairs = self.everything
+        known = training_split(table, {pair.image_id for pair in pairs}, {pair.patient_id for pair in pairs})
+        counts = {name: known.count(self.samples(name)) for name in self.splits}
+        said = [f"{name} {found['images']} of {found['pairs']}" for name, found in counts.items()]
+        patients = counts[ALL]["patients"]
+        text = f"pairs on images of MIMIC-CXR's training split: {', '.join(said)} (of its patients: {patients})"
+        return {"table": str(table), "splits": counts, "text": text}
+
+    def _files(self) -> tuple[Path, Path | None]:
+        """The file to read, and the one of the same release that it must agree with."""
+        if chosen := self.options.get("annotations"):
+            return chosen_file(self.name, self.root, chosen), None
+        try:
+            matches = [match for name in sorted(os.listdir(self.root)) if (match := _NAME.fullmatch(name))]
+        except OSError as error:
+            raise fault(self.root, f"cannot be read ({error.strerror})", "check the folder's permissions") from error
+        if not matches:
+            fix = "point --data-root at the folder with it, or --dataset-option annotations=FILE at the file"
+            raise fault(self.root / "MS_CXR_Local_Alignment_v1.1.0.csv", "there is no such file", fix)
+        newest = max((match[1] for match in matches), key=lambda release: [int(part) for part in release.split(".")])
+        found = {match[2]: self.root / match[0] for match in reversed(matches) if match[1] == newest}
+        files = [found[kind] for kind in ("csv", "json") if kind in found]
+        return files[0], files[1] if len(files) > 1 else None
+
+    def _read(self, file: Path) -> list[Annotation]:
+        if ".json" in file.suffixes:
+            return [_from_json(entry) for entry in read_coco(file)]
+        return [_from_csv(row) for row in read_rows(file, _COLUMNS)]
+
+    def _compared(self, rows: list[Annotation], other: Path) -> list[Annotation]:
+        """The rows, with a problem where the other file says something else, or nothing."""
+        try:
+            theirs = self._read(other)
+        except Fault as error:
+            self.problems.append(error.problem)
+            return rows
+        ours, said = _regions(rows), _regions(theirs)
+        unsaid = [row for row in theirs if row.key not in ours and not row.problems]
+        what = f"this phrase is not in {rows[0].file.name}"
+        self.problems += [row.problem(what, _ONE_OF_THEM, kind="disagreement") for row in _first(unsaid)]
+        return [row if _agree(ours[row.key], said.get(row.key)) else _contradicted(row, other) for row in rows]
+
+
+def _from_csv(row: Row) -> Annotation:
+    faults = Faults()
+    made = Annotation(
+        file=row.file,
+        row=row.row,
+        image=faults.text(row, "path"),
+        image_id=faults.text(row, "dicom_id"),
+        patient_id=faults.text(row, "subject_id"),
+        category=faults.text(row, "category_name"),
+        phrase=faults.text(row, "label_text"),
+        box=faults.get(row.box_xywh, "x", "y", "w", "h"),
+        size=faults.get(row.size, "image_width", "image_height"),
+        split=_split(row, faults) if "split" in row.values else "",
+    )
+    return made.wrong(row.broken) if row.broken else _named(made, faults)
+
+
+def _from_json(entry: CocoEntry) -> Annotation:
+    row, image, faults = entry.row, entry.image, entry.faults
+    path, name = faults.text(image, "path"), faults.text(image, "file_name")
+    made = Annotation(
+        file=row.file,
+        row=row.row,
+        image=path or name,
+        image_id=_stem(name or path),
+        patient_id=faults.text(image, "subject_id"),
+        category=entry.category,
+        phrase=faults.text(row, "label_text"),
+        box=faults.get(row.box_list, "bbox"),
+        size=faults.get(image.size, "width", "height"),
+        split=next((_split(each, faults) for each in (row, image) if each.has("split")), ""),
+    )
+    return _named(made, faults)
+
+
+def _named(made: Annotation, faults: Faults) -> Annotation:
+    """The annotation with its patient, and with what is wrong with it and its names."""
+    if made.category not in PUBLISHED.pairs and (made.category or not faults):
+        fix = f"use one of {', '.join(PUBLISHED.pairs)}, or read a set of your own with --dataset coco"
+        faults.append(made.problem(f"there is no category {made.category!r} in MS-CXR", fix, kind="category"))
+    said = f"p{made.patient_id}" if made.patient_id.isdecimal() else made.patient_id
+    image, patient = _stem(made.image), _patient(made.image)
+    if made.image and made.image_id and image != made.image_id:
+        faults.append(made.problem(f"its path {made.image!r} is not of its image {made.image_id!r}", kind="row"))
+    if said and patient and patient != said:
+        faults.append(made.problem(f"its path {made.image!r} is not of its patient {made.patient_id!r}", kind="row"))
+    image_id = made.image_id or image
+    named = replace(made, image_id=image_id, patient_id=said or patient or image_id)
+    return named.wrong(*faults)
+
+
+def _stem(path: str) -> str:
+    name = PurePosixPath(path)
+    return name.stem if name.suffix.lower() in _IMAGES else name.name
+
+
+def _patient(path: str) -> str:
+    """The patient whose folder the path goes through ("p10000032"); "" where there is none."""
+    named = [part for part in PurePosixPath(path).parts if re.fullmatch(r"p\d{4,}", part)]
+    return named[0] if named else ""
+
+
+def _split(row: Row, faults: Faults) -> str:
+    said = faults.text(row, "split")
+    if said.lower() not in SPLITS:
+        faults.append(row.problem(f"its split is {said!r}", "use one of train, validate, test", "split"))
+    return SPLITS.get(said.lower(), "")
+
+
+def _regions(rows: Iterable[Annotation]) -> dict[Key, list[Box] | None]:
+    """The boxes of each sample in order; None where something is wrong with one of them."""
+    found: dict[Key, list[Box] | None] = {}
+    for row in rows:
+        boxes = found.setdefault(row.key, [])
+        if row.problems or row.box is None or boxes is None:
+            found[row.key] = None
+        else:
+            found[row.key] = sorted([*boxes, row.box])
+    return found
+
+
+def _agree(ours: list[Box] | None, theirs: list[Box] | None) -> bool:
+    """Whether two files give a sample the same boxes to a pixel; what is wrong in itself is said elsewhere."""
+    if ours is None:
+        return True
+    if theirs is None or len(ours) != len(theirs):
+        return False
+    pairs = zip(ours, theirs, strict=True)
+    return all(abs(a - b) <= 1 for one, two in pairs for a, b in zip(one, two, strict=True))
+
+
+def _contradicted(row: Annotation, other: Path) -> Annotation:
+    what = f"{other.name} has other boxes for this phrase, or none"
+    return row.wrong(row.problem(what, _ONE_OF_THEM, kind="disagreement"))
+
+
+def _first(rows: Iterable[Annotation]) -> list[Annotation]:
+    """The first row of each sample."""
+    found: dict[Key, Annotation] = {}
+    for row in rows:
+        found.setdefault(row.key, row)
+    return list(found.values())

@@ -1,0 +1,238 @@
+"""What a leaderboard has measured: the rows that may stand in one table, and which run fills a cell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gtg_bench.benchmark import leaderboard
+from gtg_bench.benchmark.api.choices import BBM, LATENTS, PRECISIONS, PROFILES, SAMPLINGS, TOKENS
+from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.registry import unknown
+from gtg_bench.benchmark.datasets import DATASETS
+from gtg_bench.benchmark.leaderboard import SETTINGS, Row
+from gtg_bench.benchmark.report.model import NOTHING, Cell
+from gtg_bench.benchmark.spec import CONTROLS, FRAMES, PROTOCOL, UNCOVERED
+from gtg_bench.benchmark.statistics import over_runs
+
+AVERAGES = {"overall": "", "macro": "_macro", "frequency2": "_freq2"}
+"""Average over a data set -> what its column is called after the metric."""
+
+AVERAGE_NAMES = {
+    "overall": "means over samples",
+    "macro": "macro means over categories",
+    "frequency2": "frequency-squared means",
+}
+"""The same in words."""
+
+SAMPLES = ("dataset_options", "limit", "split", "frame", "uncovered", "protocol", "dataset_version")
+"""Rows that differ in one of these were measured on other samples, or otherwise: never in one table."""
+
+_USUAL = {
+    "sampling": SAMPLINGS[-1],
+    "tokens": TOKENS[0],
+    "bbm": BBM[0],
+    "latent": LATENTS[0],
+    "profile": PROFILES[0],
+    "precision": PRECISIONS[0],
+}
+_SETUP = tuple(name for name in SETTINGS if name not in (*SAMPLES, "dataset", "method", "control", "seed"))
+_TOLD = ("weights", "layers", "steps", "last_steps", "guidance", "profile", "precision", "seed")
+_WHERE_EMPTY = {"control": CONTROLS[0], "frame": FRAMES[0], "uncovered": UNCOVERED[0], "protocol": PROTOCOL}
+"""What older rows, without such a column, were measured with."""
+
+_PHANTOM = "Weights `phantom` were trained on the phantom alone: not a published model, not a diagnostic tool."
+
+
+def value(row: Row, name: str) -> str:
+    """A setting of a row, "" where it has none."""
+    return row.get(name) or _WHERE_EMPTY.get(name, "")
+
+
+@dataclass(frozen=True)
+class Board:
+    """The comparable part of one leaderboard.
+
+    Attributes:
+        dataset: its name.
+        title: data set, version and split in words.
+        everything: yes if the rows cover the whole data set: every split, no limit, no option.
+        rows: overall rows, every control and setting.
+        parts: rows by category, of the same runs.
+        where: what the user asked for.
+        notes: what a reader should know of the choice.
+    """
+
+    dataset: str
+    title: str
+    everything: bool
+    rows: tuple[Row, ...]
+    parts: tuple[Row, ...]
+    where: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+    def runs(self, wanted: Mapping[str, str]) -> list[Row]:
+        """The run that has the wanted settings, or its repetitions with other seeds; none where there is none.
+
+        Among several setups the one with the usual choices is taken, then the one that most rows of the method have;
+        among rows alike in all but their key, the last.
+        """
+        found = self._fitting(wanted)
+        if not found:
+            return []
+        setups = list(dict.fromkeys(map(_setup, found)))
+        chosen = min(setups, key=lambda setup: (_unusual(setup), -self._frequency(found[0], setup)))
+        return list({value(row, "seed"): row for row in found if _setup(row) == chosen}.values())
+
+    def passed_over(self, wanted: Mapping[str, str]) -> list[Row]:
+        """Runs that have the wanted settings too and are not the chosen ones."""
+        chosen = {row["run_key"] for row in self.runs(wanted)}
+        return [row for row in self._fitting(wanted) if row["run_key"] not in chosen]
+
+    def cell(self, runs: Sequence[Row], metric: str, category: str | None = None, suffix: str = "") -> Cell:
+        """A metric's mean over the samples of a category, or of all; over runs too where there are several.
+
+        Args:
+            runs: as `runs` gives them.
+            metric: a column's name.
+            category: as the data set spells it; None takes the overall row.
+            suffix: one of AVERAGES' values.
+        """
+        keys = {row["run_key"] for row in runs}
+        rows = (
+            runs if category is None else [r for r in self.parts if r["run_key"] in keys and r["category"] == category]
+        )
+        rows = [row for row in rows if row.get(metric + suffix)]
+        if not rows:
+            return NOTHING
+        return _one(rows[0], metric, suffix) if len(rows) == 1 else _several(rows, metric, suffix)
+
+    def shown(self, name: str) -> list[Row]:
+        """The rows without a control, unless it is the control that tells them apart."""
+        free = name == "control" or "control" in self.where
+        return [row for row in self.rows if free or value(row, "control") == CONTROLS[0]]
+
+    def _fitting(self, wanted: Mapping[str, str]) -> list[Row]:
+        control = {} if "control" in self.where else {"control": CONTROLS[0]}
+        return [row for row in self.rows if all(value(row, k) == v for k, v in (control | dict(wanted)).items())]
+
+    def _frequency(self, like: Row, setup: tuple[str, ...]) -> int:
+        """How many rows of the method share the setup, whatever was sampled, averaged or merged."""
+        free = {"sampling", "tokens", "bbm"}
+        kept = [i for i, name in enumerate(_SETUP) if name not in free]
+        rows = [_setup(row) for row in self.rows if row["method"] == like["method"]]
+        return sum(all(row[i] == setup[i] for i in kept) for row in rows)
+
+
+def load(folder: Path, dataset: str, where: Mapping[str, str]) -> Board:
+    """The rows of a data set's leaderboard that were measured on the same samples in the same way.
+
+    Args:
+        folder: of the CSV files.
+        dataset: a name, as the files are called.
+        where: column -> value, what rows must have; the usual values are preferred for the rest.
+
+    Raises:
+        UsageError: a data set or column that there is not.
+        DataError: a file that is no leaderboard.
+    """
+    path = folder / f"{dataset}.csv"
+    if not path.exists() and dataset not in DATASETS:
+        raise UsageError(unknown("data set", dataset, DATASETS))
+    if strange := [name for name in where if name not in SETTINGS]:
+        raise UsageError(unknown("leaderboard column", strange[0], SETTINGS))
+    rows = [row for row in leaderboard.read(path) if all(value(row, k) == v for k, v in where.items())]
+    if not rows:
+        asked = " with " + ", ".join(f"{k}={v}" for k, v in where.items()) if where else ""
+        return Board(dataset, dataset, False, (), (), where, (f"Nothing is measured{asked}: no such row in {path}.",))
+    samples = min({_samples(row) for row in rows}, key=lambda found: _preference(dataset, found))
+    rows = [row for row in rows if _samples(row) == samples]
+    keys = {row["run_key"] for row in rows}
+    parts = [row for row in leaderboard.read(folder / f"{dataset}.by_category.csv") if row["run_key"] in keys]
+    return Board(dataset, _title(dataset, samples), _everything(samples), tuple(rows), tuple(parts), where)
+
+
+def _one(row: Row, metric: str, suffix: str) -> Cell:
+    name = metric + suffix
+    low, high = (f"{float(bound):.3f}" if bound else "" for bound in (row.get(f"{name}_low"), row.get(f"{name}_high")))
+    n = row.get(f"n_{metric}") or row["n_ok"]
+    return Cell(f"{float(row[name]):.3f}", row[name], low=low, high=high, n=n, run_key=row["run_key"])
+
+
+def _several(rows: Sequence[Row], metric: str, suffix: str) -> Cell:
+    """Mean and standard deviation over runs that differ in the seed alone."""
+    found = over_runs([float(row[metric + suffix]) for row in rows])
+    keys = " ".join(row["run_key"] for row in rows)
+    return Cell(f"{found.mean:.3f}", f"{found.mean:.5f}", f"{found.deviation:.3f}", n=f"{found.n} runs", run_key=keys)
+
+
+def _setup(row: Row) -> tuple[str, ...]:
+    return tuple(value(row, name) for name in _SETUP)
+
+
+def _unusual(setup: tuple[str, ...]) -> int:
+    found = dict(zip(_SETUP, setup, strict=True))
+    return sum(found[name] not in ("", usual) for name, usual in _USUAL.items())
+
+
+def _samples(row: Row) -> tuple[str, ...]:
+    return tuple(value(row, name) for name in SAMPLES)
+
+
+def _preference(dataset: str, samples: tuple[str, ...]) -> tuple:
+    """Smallest first: no option, no limit, the usual split, frame, rule and protocol, then the newest version."""
+    found = dict(zip(SAMPLES, samples, strict=True))
+    splits = ["all", "test"] if dataset == "ms-cxr" else ["test", "all"]
+    split = splits.index(found["split"]) if found["split"] in splits else len(splits)
+    unusual = [found[name] != _WHERE_EMPTY[name] for name in ("frame", "uncovered", "protocol")]
+    version = [-int(part) for part in re.findall(r"\d+", found["dataset_version"])]
+    return found["dataset_options"] != "", found["limit"] != "", split, unusual, version, samples
+
+
+def _everything(samples: tuple[str, ...]) -> bool:
+    found = dict(zip(SAMPLES, samples, strict=True))
+    return found["split"] == "all" and not found["limit"] and not found["dataset_options"]
+
+
+def _title(dataset: str, samples: tuple[str, ...]) -> str:
+    found = dict(zip(SAMPLES, samples, strict=True))
+    parts = [f"{dataset} v{found['dataset_version']} {found['dataset_options']}".strip(), f"{found['split']} split"]
+    parts += [f"first {found['limit']} samples"] if found["limit"] else []
+    parts += [
+        f"{name} {found[name]}" for name in ("frame", "uncovered", "protocol") if found[name] != _WHERE_EMPTY[name]
+    ]
+    return ", ".join(parts)
+
+
+def choices(board: Board, wanted: Sequence[Mapping[str, str]]) -> list[str]:
+    """Sentences on what was measured how: the settings of the runs shown, and runs that could stand there as well."""
+    shown = [row for settings in wanted for row in board.runs(settings)]
+    if not shown:
+        return []
+    methods = {row["method"]: [other for other in shown if other["method"] == row["method"]] for row in shown}
+    told = [f"{name} ({'; '.join(_settings(rows))})" for name, rows in methods.items()]
+    phantom = any(value(row, "weights") == "phantom" for row in shown)
+    return [f"Measured runs: {', '.join(told)}."] + [_PHANTOM] * phantom + _others(board, wanted)
+
+
+def _settings(rows: Sequence[Row]) -> list[str]:
+    """What the runs of one method were made with, and how many samples they scored."""
+    found = {name: list(dict.fromkeys(filter(None, (value(row, name) for row in rows)))) for name in _TOLD}
+    counts = dict.fromkeys(f"{row['n_ok']} of {row['n_total']} samples" for row in rows)
+    return [*(f"{name} {' or '.join(values)}" for name, values in found.items() if values), *counts]
+
+
+def _others(board: Board, wanted: Sequence[Mapping[str, str]]) -> list[str]:
+    """One sentence a method: settings of runs that were passed over."""
+    found: dict[str, dict[str, None]] = {}
+    for settings in wanted:
+        runs, others = board.runs(settings), board.passed_over(settings)
+        for row in others:
+            apart = [f"{name}={value(row, name)}" for name in _SETUP if value(row, name) != value(runs[0], name)]
+            found.setdefault(row["method"], {})[" ".join(apart)] = None
+    return [
+        f"{method} has also been run with {'; '.join(settings)}: choose by `--where NAME=VALUE`."
+        for method, settings in found.items()
+    ]

@@ -1,0 +1,303 @@
+"""Every kind of damage: said with file and row, never a traceback, and nothing else stops for it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from gtg_bench.benchmark.api.errors import DataError
+from gtg_bench.benchmark.cli import app
+from gtg_bench.benchmark.datasets.check import check
+from gtg_bench.benchmark.datasets.ms_cxr import MsCxrDataset
+
+COLUMNS = (
+    *("dicom_id", "subject_id", "study_id", "path", "category_name", "label_text", "image_width", "image_height"),
+    *("x", "y", "w", "h", "split"),
+)
+TABLE = "MS_CXR_Local_Alignment_v1.1.0.csv"
+SIZE = (32, 24)
+Damage = Callable[[Path], object]
+
+
+def values(n: int, **changes: object) -> dict[str, object]:
+    """The row of image n, which stands on line n + 1 of the table."""
+    dicom, patient = f"{n:08x}-{n:08x}", f"{10_000_000 + n}"
+    path = f"files/p10/p{patient}/s{n}/{dicom}.jpg"
+    row = (dicom, patient, n, path, "Pneumonia", f'"phrase {n}, with a comma"', *SIZE, 2, 3, 10, 8, "test")
+    return dict(zip(COLUMNS, row, strict=True)) | changes
+
+
+def line(n: int, **changes: object) -> str:
+    return ",".join(map(str, values(n, **changes).values()))
+
+
+def image(root: Path, n: int = 2) -> Path:
+    return root / str(values(n)["path"])
+
+
+def lines(root: Path, *rows: str, header: str = ",".join(COLUMNS)) -> None:
+    (root / TABLE).write_text("\n".join([header, *rows]) + "\n")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Four images, four rows, on lines 2 to 5."""
+    lines(tmp_path, *map(line, range(1, 5)))
+    noise = np.random.default_rng(0)
+    for n in range(1, 5):
+        image(tmp_path, n).parent.mkdir(parents=True)
+        Image.fromarray(noise.integers(0, 255, SIZE[::-1], np.uint8)).save(image(tmp_path, n))
+    return tmp_path
+
+
+def changed(**changes: object) -> Damage:
+    """The second row (line 3) with other values."""
+    return lambda root: lines(root, line(1), line(2, **changes), line(3), line(4))
+
+
+def added(n: int, **changes: object) -> Damage:
+    """A fifth row (line 6)."""
+    return lambda root: lines(root, *map(line, range(1, 5)), line(n, **changes))
+
+
+def text(edit: Callable[[str], str | bytes]) -> Damage:
+    """The table with its text edited."""
+
+    def write(root: Path) -> None:
+        made = edit((root / TABLE).read_text())
+        (root / TABLE).write_bytes(made if isinstance(made, bytes) else made.encode())
+
+    return write
+
+
+def content(make: Callable[[bytes], bytes]) -> Damage:
+    """The second image with other bytes."""
+    return lambda root: image(root).write_bytes(make(image(root).read_bytes()))
+
+
+def instead(make: Callable[[Path], object]) -> Damage:
+    """Something else where the second image was."""
+
+    def put(root: Path) -> None:
+        image(root).unlink()
+        make(image(root))
+
+    return put
+
+
+def huge_png() -> bytes:
+    """A PNG whose header claims 20,000 x 20,000 pixels."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+ROWS: dict[str, tuple[Damage, str]] = {
+    "NaN in a box": (changed(x="NaN"), "x is 'NaN', not a number"),
+    "infinite box": (changed(w="inf"), "w is 'inf', not a number"),
+    "string in a number": (changed(y="ten"), "y is 'ten', not a number"),
+    "blank number": (changed(h=""), "h is '', not a number"),
+    "negative size": (changed(w=-5), "has no area"),
+    "zero area": (changed(h=0), "has no area"),
+    "box beyond the edge": (changed(x=30), "sticks out of its 32 x 24 image"),
+    "box before the edge": (changed(y=-4), "sticks out of its 32 x 24 image"),
+    "box beside the image": (changed(x=300), "sticks out of its 32 x 24 image"),
+    "width that is a word": (changed(image_width="wide"), "image_width is 'wide', not a number"),
+    "width of zero": (changed(image_width=0), "image_width is 0, not a number of pixels"),
+    "half a pixel": (changed(image_height=24.5), "image_height is 24.5, not a number of pixels"),
+    "height but no width": (changed(image_width=""), "image_width is ''"),
+    "unknown category": (changed(category_name="Pneumonitis"), "there is no category 'Pneumonitis' in MS-CXR"),
+    "no category": (changed(category_name=""), "there is no category ''"),
+    "empty phrase": (changed(label_text=""), "the phrase is empty"),
+    "blank phrase": (changed(label_text='"  "'), "the phrase is empty"),
+    "path that leaves the folder": (
+        changed(path=f"files/../../{values(2)['dicom_id']}.jpg"),
+        "not the name of an image",
+    ),
+    "absolute path": (changed(path=f"/etc/{values(2)['dicom_id']}.jpg"), "is not the name of an image"),
+    "no path": (changed(path=""), "'' is not the name of an image"),
+    "path of another image": (changed(path=values(1)["path"]), "is not of its image"),
+    "path of another patient": (changed(subject_id="19999999"), "is not of its patient"),
+    "unknown split": (changed(split="holdout"), "its split is 'holdout'"),
+    "no split": (changed(split=""), "its split is ''"),
+    "commas without quotes": (changed(label_text="left, small"), "has 14 values for 13 columns"),
+    "a row cut off": (text(lambda s: s.replace(line(2), line(2)[:-16])), "x is '', not a number"),
+    "Latin-1": (text(lambda s: s.replace("phrase 2", "\xe9panchement").encode("latin-1")), "is not UTF-8 text"),
+    "a NUL-like letter": (changed(dicom_id="\ufffd"), "is not UTF-8 text"),
+}
+"""What is wrong with one row alone: its sample fails, the others do not."""
+
+IMAGES: dict[str, tuple[Damage, str]] = {
+    "absent image": (instead(lambda path: None), "is not there"),
+    "empty file": (content(lambda data: b""), "is empty"),
+    "web page": (content(lambda data: b"<!DOCTYPE html><html>log in</html>"), "holds a web page"),
+    "truncated": (content(lambda data: data[:-200]), "truncated"),
+    "cut in the header": (content(lambda data: data[:30]), "cannot be read as an image"),
+    "garbage": (content(lambda data: bytes(range(256)) * 9), "is not a PNG, JPEG or DICOM image"),
+    "a folder": (instead(Path.mkdir), "is no file"),
+    "symlink loop": (instead(lambda path: path.symlink_to(path.name)), "is not there"),
+    "dangling symlink": (instead(lambda path: path.symlink_to("nowhere")), "is not there"),
+    "a pipe": (instead(os.mkfifo), "is no file"),
+    "20,000 pixels": (content(lambda data: huge_png()), "pixels"),
+    "another size": (instead(lambda path: Image.new("L", (16, 12)).save(path)), "has 16 x 12 pixels, not 32 x 24"),
+    "turned": (instead(lambda path: Image.new("L", SIZE[::-1]).save(path)), "has 24 x 32 pixels, not 32 x 24"),
+    "TIFF": (instead(lambda path: Image.new("L", SIZE).save(path, "TIFF")), "is not a PNG, JPEG or DICOM image"),
+    "text as DICOM": (instead(lambda path: path.with_suffix(".dcm").write_text("x" * 999)), "is not a DICOM file"),
+}
+"""What is wrong with the second image: its sample fails when it is read at the latest, the others do not."""
+
+FILES: dict[str, tuple[Damage, str]] = {
+    "UTF-16": (text(lambda s: s.encode("utf-16")), "it looks like UTF-16"),
+    "missing column": (text(lambda s: s.replace("label_text", "text")), "has no column 'label_text'"),
+    "column twice": (text(lambda s: s.replace("study_id", "path", 1)), "has 2 columns 'path'"),
+    "semicolons": (text(lambda s: s.replace(",", ";")), "has no column 'dicom_id'"),
+    "empty table": (text(lambda s: ""), "is empty"),
+    "header alone": (text(lambda s: s.splitlines()[0]), "has a header but no rows"),
+    "table as web page": (text(lambda s: "<!DOCTYPE html>\n<html>"), "holds a web page"),
+    "quote that stays open": (text(lambda s: s.replace('comma",32', "comma,32", 1)), "row 2: is not a valid CSV"),
+    "broken gzip": (text(lambda s: gzip.compress(s.encode())[:-20]), "cannot be read"),
+    "broken zip": (text(lambda s: b"PK\x03\x04" + s.encode()), "cannot be read"),
+    "a folder as table": (lambda root: [(root / TABLE).unlink(), (root / TABLE).mkdir()], "cannot be read"),
+    "no table": (lambda root: (root / TABLE).unlink(), "there is no such file"),
+}
+"""What makes the table useless as a whole."""
+
+HARMLESS: dict[str, Damage] = {
+    "byte order mark": text(lambda s: "\ufeff" + s),
+    "CRLF": text(lambda s: s.replace("\n", "\r\n")),
+    "blank lines": text(lambda s: s.replace("\n", "\n\n,,,\n")),
+    "columns in another order": text(
+        lambda s: "\n".join(",".join([r[-1], *r[:-1]]) for r in (x.rsplit(",", 1) for x in s.splitlines()))
+    ),
+    "one column more": text(lambda s: "\n".join(f"{row},{k}" for k, row in enumerate(s.splitlines()))),
+    "no line break at the end": text(str.strip),
+    "gzip": text(lambda s: gzip.compress(s.encode())),
+}
+
+
+def checked(root: Path) -> tuple[int, dict[str, Any]]:
+    """Exit code and JSON of `data check`, which must not end in a traceback."""
+    done = CliRunner().invoke(app, ["data", "check", "ms-cxr", "--data-root", str(root), "--json"])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.output
+    return done.exit_code, json.loads(done.output)
+
+
+def outcomes(root: Path) -> dict[str, str]:
+    """Image -> "" where its sample can be read, else why not."""
+    data, found = MsCxrDataset(root), {}
+    for sample in data.samples("all"):
+        try:
+            found[sample.image_id] = str(data.image(sample).shape != SIZE[::-1] or "")
+        except DataError as error:
+            found[sample.image_id] = str(error)
+    return found
+
+
+def test_the_tree_is_whole(root: Path) -> None:
+    assert checked(root)[0] == 0
+    assert list(outcomes(root).values()) == [""] * 4
+
+
+@pytest.mark.parametrize("kind", [*ROWS, *IMAGES])
+def test_damage_stays_with_its_sample(kind: str, root: Path) -> None:
+    damage, said = (ROWS | IMAGES)[kind]
+    damage(root)
+    reasons = outcomes(root)
+    assert sorted(reasons.values())[:3] == [""] * 3
+    (reason,) = filter(None, reasons.values())
+    assert reason.startswith(f"{root / TABLE}, row 3: ")
+    assert said in reason
+    assert "; " in reason
+    assert "\n" not in reason
+    code, report = checked(root)
+    assert (code, report["ok"]) == (1, False)
+    problems = [p for p in report["problems"] if said in p["what"]]
+    assert [(p["file"], p["row"], bool(p["fix"])) for p in problems] == [(str(root / TABLE), 3, True)]
+    if kind in IMAGES:
+        assert str(image(root).parent) in problems[0]["image"]
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_damaged_table_is_named(kind: str, root: Path) -> None:
+    damage, said = FILES[kind]
+    damage(root)
+    with pytest.raises(DataError) as caught:
+        MsCxrDataset(root)
+    assert str(root / TABLE) in str(caught.value)
+    assert said in str(caught.value)
+    code, report = checked(root)
+    assert (code, [p["file"] for p in report["problems"]]) == (1, [str(root / TABLE)])
+    run = CliRunner().invoke(app, ["run", "-m", "uniform", "--dataset", "ms-cxr", "--data-root", str(root)])
+    assert run.exit_code == 2
+    assert run.output.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", HARMLESS)
+def test_harmless(kind: str, root: Path) -> None:
+    before = MsCxrDataset(root)
+    HARMLESS[kind](root)
+    data = MsCxrDataset(root)
+    assert (data.version, data.everything) == (before.version, before.everything)
+    assert checked(root)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("damage", "kind", "said", "lost"),
+    [
+        (added(2), "duplicate", "repeats row 3", 0),
+        (added(2, label_text="other", split="train"), "split", "is in split train here, but in test in row 3", 0),
+        (added(2, label_text="other", image_width=64), "size", "is of size (64, 24) here, but (32, 24) in row 3", 1),
+    ],
+    ids=["a row twice", "a patient in two splits", "two sizes of an image"],
+)
+def test_rows_that_do_not_go_together(damage: Damage, kind: str, said: str, lost: int, root: Path) -> None:
+    damage(root)
+    code, report = checked(root)
+    assert code == 1
+    (problem,) = (p for p in report["problems"] if said in p["what"])
+    assert (problem["kind"], problem["row"], report["counts"]["usable"]) == (kind, 6, report["counts"]["pairs"] - lost)
+
+
+def test_folder_without_permission(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As chmod would do; the tests may run as root, whom no permission stops."""
+    real = os.stat
+
+    def refuse(path: Any, **more: Any) -> os.stat_result:
+        if str(path).startswith(str(image(root).parent) + os.sep):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, **more)
+
+    monkeypatch.setattr("os.stat", refuse)
+    reasons = outcomes(root)
+    (reason,) = filter(None, reasons.values())
+    assert "row 3: its image" in reason
+    assert "Permission denied" in reason
+    assert check("ms-cxr", root, {}).problems[0].kind == "missing"
+
+
+def test_a_run_goes_on_with_the_rest(root: Path) -> None:
+    lines(root, line(1), line(2, x="NaN"), line(3), line(4))
+    image(root, 3).write_bytes(image(root, 3).read_bytes()[:-200])
+    words = ["run", "-m", "uniform", "--dataset", "ms-cxr", "--data-root", str(root), "--split", "all"]
+    words += ["--runs-dir", str(root / "runs"), "--leaderboards-dir", str(root / "boards")]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    (file,) = (root / "runs").rglob("samples.jsonl")
+    records = [json.loads(record) for record in file.read_text().splitlines()]
+    assert [record["status"] for record in records] == ["ok", "failed", "failed", "ok"]
+    assert [f"{root / TABLE}, row {n}: " in records[n - 2]["error"] for n in (3, 4)] == [True, True]
+    assert not list(file.parent.glob("errors.log"))
