@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
@@ -58,12 +59,16 @@ def _rank(row: Row, priors: Sequence[str]) -> tuple:
 
 
 def _name(row: Row, rows: Sequence[Row]) -> str:
-    """Method and sampling mode, and those settings that are unusual or tell it from other rows of the same method."""
+    """Method and sampling mode, and those settings that are not as usual among the rows of the same method and mode."""
     alike = [other for other in rows if (other["method"], other["sampling"]) == (row["method"], row["sampling"])]
-    differing = {name for name in _TOLD_APART_BY if len({other.get(name) for other in alike}) > 1}
-    unusual = {name for name, usual in _USUAL.items() if row.get(name, "") not in ("", usual)}
-    settings = [f"{name} {row.get(name) or '-'}" for name in _TOLD_APART_BY if name in differing | unusual]
+    settings = [f"{name} {row[name]}" for name in _TOLD_APART_BY if row.get(name) and row[name] != _usual(name, alike)]
     return " ".join(filter(None, [row["method"], row["sampling"], ", ".join(settings)]))
+
+
+def _usual(name: str, rows: Sequence[Row]) -> str:
+    """A setting's default; where each model has its own, what most rows have."""
+    values = [row[name] for row in rows if row.get(name)]
+    return _USUAL.get(name) or Counter(values).most_common(1)[0][0]
 
 
 def _cells(row: Row) -> list[str]:
