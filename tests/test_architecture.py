@@ -14,6 +14,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("benchmark", "methods", "training")
+DATA = ("leaderboards",)
+"""Rooms without code: packaged for their files."""
+
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 API, CLI, PATHS = "gtg_bench.benchmark.api", "gtg_bench.benchmark.cli", "gtg_bench.benchmark.paths"
 BENCHMARK, METHODS, TRAINING = (f"gtg_bench.{room}" for room in ROOMS)
@@ -103,8 +106,8 @@ def test_every_module_says_what_it_is(module: str) -> None:
 
 def test_every_package_is_packaged() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    assert sorted(settings["packages"]) == sorted(PACKAGES)
-    assert set(settings["package-dir"].items()) == {(f"gtg_bench.{room}", room) for room in ROOMS}
+    assert sorted(settings["packages"]) == sorted({*PACKAGES, *(f"gtg_bench.{room}" for room in DATA)})
+    assert set(settings["package-dir"].items()) == {(f"gtg_bench.{room}", room) for room in (*ROOMS, *DATA)}
     assert set(MODULES) >= PACKAGES, "a folder without __init__.py"
 
 

@@ -42,3 +42,13 @@ def test_a_wheel_runs_the_main_job(tmp_path: Path) -> None:
     refused = subprocess.run(train, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert "recipe phantom has no variant 'nothing'" in " ".join(refused.stderr.split())
     assert (tmp_path / "leaderboards" / "phantom.csv").read_text().count("\n") == 3
+    data = "import importlib.resources as r; print(r.files('gtg_bench.leaderboards').joinpath('published/table1.csv'))"
+    found = subprocess.run([python, "-c", data], cwd=tmp_path, capture_output=True, text=True, check=True)
+    published = target / "gtg_bench" / "leaderboards"
+    assert Path(found.stdout.strip()) == published / "published" / "table1.csv"
+    assert sorted({path.suffix for path in published.rglob("*") if path.is_file()}) == [".csv"]
+    assert [path.name for path in published.iterdir()] == ["published"], "no measured numbers in the wheel"
+    table = [python, *main, "table", "1", "--format", "csv"]
+    shown = subprocess.run(table, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert "table1,published,on MS-CXR,,Atelectasis,CXR-BERT-LDM,mIoU,fraction,0.58,0.01," in shown.stdout
+    assert 'table1,measured,"phantom v1, test split, first 4 samples",,Mean over samples,CXR-BERT-LDM' in shown.stdout

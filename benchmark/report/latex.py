@@ -1,9 +1,10 @@
-"""A document as LaTeX: booktabs tables, one float a block, notes below the last."""
+"""A document as LaTeX: booktabs tables, one float a block or part of a wide one, notes below the last."""
 
 from __future__ import annotations
 
 from itertools import groupby
 
+from gtg_bench.benchmark.report.drawing import parts
 from gtg_bench.benchmark.report.model import Block, Cell, Column, Document, Row, headings, sections
 
 _MARKS = {"": "{}", "best": r"\textbf{{{}}}", "second": r"\underline{{{}}}", "equal": r"\textbf{{{}}}"}
@@ -18,13 +19,17 @@ _SIGNS = {
     "±": r"$\pm$",
     '"': r"\textquotedbl{}",
 }
+_WIDTH = 110
+"""Characters that stay legible when a table is shrunk to the width of a page."""
+
 _HEAD = "% \\usepackage[T1]{fontenc} \\usepackage{booktabs} \\usepackage{graphicx}"
 
 
 def latex(document: Document) -> str:
     """Floats for a document with the packages booktabs and graphicx, and T1 fonts; ends with a line break."""
     notes = "\n\n".join(f"{_superscript(letter)}{escaped(note)}" for letter, note in document.notes)
-    floats = [_float(document, i, block) for i, block in enumerate(document.blocks, 1)]
+    blocks = [part for block in document.blocks for part in parts(block, _WIDTH)]
+    floats = [_float(document, i, block) for i, block in enumerate(blocks, 1)]
     legend = f"{escaped(document.legend)}\n\n" if document.marked else ""
     below = f"{{\\footnotesize\\noindent {legend}{notes}\\par}}"
     return "\n\n".join([_HEAD, f"% {document.title}", *floats, below]) + "\n"

@@ -58,7 +58,7 @@ class Board:
     Attributes:
         dataset: its name.
         title: data set, version and split in words.
-        everything: yes if the rows cover the whole data set: every split, no limit, no option.
+        whole: every split, no limit, no option and no control, in the paper's frame and by its rules.
         rows: overall rows, every control and setting.
         parts: rows by category, of the same runs.
         where: what the user asked for.
@@ -67,7 +67,7 @@ class Board:
 
     dataset: str
     title: str
-    everything: bool
+    whole: bool
     rows: tuple[Row, ...]
     parts: tuple[Row, ...]
     where: Mapping[str, str]
@@ -151,7 +151,9 @@ def load(folder: Path, dataset: str, where: Mapping[str, str]) -> Board:
     rows = [row for row in rows if _samples(row) == samples]
     keys = {row["run_key"] for row in rows}
     parts = [row for row in leaderboard.read(folder / f"{dataset}.by_category.csv") if row["run_key"] in keys]
-    return Board(dataset, _title(dataset, samples), _everything(samples), tuple(rows), tuple(parts), where)
+    control = where.get("control", CONTROLS[0])
+    title = _title(dataset, samples) + (f", control {control}" if control != CONTROLS[0] else "")
+    return Board(dataset, title, _whole(samples) and control == CONTROLS[0], tuple(rows), tuple(parts), where)
 
 
 def _one(row: Row, metric: str, suffix: str) -> Cell:
@@ -191,9 +193,11 @@ def _preference(dataset: str, samples: tuple[str, ...]) -> tuple:
     return found["dataset_options"] != "", found["limit"] != "", split, unusual, version, samples
 
 
-def _everything(samples: tuple[str, ...]) -> bool:
+def _whole(samples: tuple[str, ...]) -> bool:
     found = dict(zip(SAMPLES, samples, strict=True))
-    return found["split"] == "all" and not found["limit"] and not found["dataset_options"]
+    usual = all(found[name] == _WHERE_EMPTY[name] for name in ("frame", "uncovered"))
+    everything = found["split"] == "all" and not found["limit"] and not found["dataset_options"]
+    return everything and usual and found["protocol"] in (PROTOCOL, f"{PROTOCOL}-released")
 
 
 def _title(dataset: str, samples: tuple[str, ...]) -> str:
@@ -231,7 +235,8 @@ def _others(board: Board, wanted: Sequence[Mapping[str, str]]) -> list[str]:
         runs, others = board.runs(settings), board.passed_over(settings)
         for row in others:
             apart = [f"{name}={value(row, name)}" for name in _SETUP if value(row, name) != value(runs[0], name)]
-            found.setdefault(row["method"], {})[" ".join(apart)] = None
+            if apart:
+                found.setdefault(row["method"], {})[" ".join(apart)] = None
     return [
         f"{method} has also been run with {'; '.join(settings)}: choose by `--where NAME=VALUE`."
         for method, settings in found.items()

@@ -65,6 +65,16 @@ def paper_table(number: int, board: Board, average: str | None = None) -> Docume
 
 @dataclass(frozen=True)
 class _Builder:
+    """What one table is made from.
+
+    Attributes:
+        layout, number: of the table.
+        printed: its published cells.
+        board: what is measured.
+        by_category: whether its rows are categories.
+        wished: the average that the user asked for.
+    """
+
     layout: Layout
     number: int
     printed: Sequence[Figure]
@@ -75,7 +85,7 @@ class _Builder:
     @property
     def together(self) -> bool:
         """Whether measured figures may stand beside the published ones."""
-        return self.board.dataset == "ms-cxr" and self.board.everything
+        return self.board.dataset == "ms-cxr" and self.board.whole
 
     @property
     def average(self) -> str:
@@ -105,13 +115,13 @@ class _Builder:
         return self._block(title, filled, [*self._lines(), *self._extra_lines()], paired)
 
     def _block(self, title: str, filled: Sequence[Filled], lines: Iterable[_Line], paired: bool) -> Block:
-        rows = []
+        columns, rows = tuple(column for column, _ in filled), []
+        noted = self.by_category or any(column.origin == "published" for column in columns)
         for line in lines:
             cells = tuple(fill(line) for _, fill in filled)
             if not line.extra or any(cell.exact for cell in cells):
-                note = self.layout.row_notes.get((line.section, line.label), "")
+                note = self.layout.row_notes.get((line.section, line.label), "") if noted else ""
                 rows.append(Row(SHOWN.get(line.label, line.label), cells, line.section, note))
-        columns = tuple(column for column, _ in filled)
         return Block(title, columns, tuple(rows), self.layout.along, paired)
 
     def _lines(self) -> list[_Line]:
@@ -195,8 +205,8 @@ class _Builder:
         unique = list({tuple(sorted(settings.items())): settings for settings in wanted}.values())
         notes = [*self.board.notes, *choices(self.board, unique)]
         if self.board.rows and not self.together:
-            what = f"The published figures are of MS-CXR, the measured ones of {self.board.title}"
-            notes.insert(0, f"{what}: other images and other phrases, so no comparison between the two.")
+            what = f"Published figures are {self.layout.published_on}, measured ones on {self.board.title}"
+            notes.insert(0, f"{what}: not the same samples or not the same rules, so no comparison between the two.")
         if any(line.average == "frequency2" for line in self._lines()) and not self._has("_freq2"):
             notes.append("Frequency-squared averages are not in this leaderboard.")
         return notes + [text for variant in self.layout.variants if (text := self._unfilled(variant))]
