@@ -180,7 +180,7 @@ def _checked_data(found: Diagnosis, report: Report) -> None:
     wrong = [problem for problem in report.problems if not problem.warning]
     pairs, usable = report.counts.get("pairs", 0), report.counts.get("usable", 0)
     first = f"; the first: {wrong[0]}" if wrong else ""
-    text = f"{usable} of {pairs} pairs can be used, {len(wrong)} problems{first}"
+    text = f"{usable} of {pairs} pairs can be used, {len(wrong)} problem{'s' * (len(wrong) != 1)}{first}"
     if report.version and not wrong:
         found.add("data", "ok", text)
     elif report.version:
@@ -284,7 +284,7 @@ def _cache() -> Path:
 
 def _existing(path: Path) -> Path:
     """The path, or the nearest folder above it that is there."""
-    return next((place for place in (path.absolute(), *path.absolute().parents) if place.exists()), Path("/"))
+    return next((place for place in (path.absolute(), *path.absolute().parents) if os.path.exists(place)), Path("/"))
 
 
 def _cells(found: Diagnosis, entry: MethodEntry, samples: Sequence[PhraseSample]) -> int:

@@ -148,8 +148,8 @@ def load(dataset: str | None) -> PriorTable:
         known = ", ".join(sorted({table.stem for table in tables})) or "none"
         raise UsageError(
             f"there is no prior table for data set {dataset!r} (there is one for: {known}): a prior needs boxes of "
-            f"a training split of the same data set; fit it with `gtg-bench data priors {dataset or 'NAME'}`, or leave "
-            "this method out"
+            f"a training split of the same data set; fit it with `gtg-bench data priors {dataset or 'NAME'}`, name a "
+            "table with --weights TABLE.npz, or leave this method out"
         )
     table = _read(path)
     return replace(table, name=f"{dataset} {'training' if table.split == 'train' else table.split} split")

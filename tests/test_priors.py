@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray, Frame, boxes_to_mask
+from gtg_bench.benchmark.api.errors import DataError, UsageError
+from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray, Frame, Mask, boxes_to_mask
 from gtg_bench.benchmark.api.phrases import read_phrase
 from gtg_bench.benchmark.api.types import Box, MethodSettings, PhraseSample
+from gtg_bench.benchmark.cli import app
+from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset
 from gtg_bench.methods import baselines, priors
 from gtg_bench.methods.priors import GRID, MIN_COUNT, PriorTable
+from gtg_bench.training.priors import MEAN_SIDE, fit_table, fit_user_table, training_split, users_table
 
 ANY, EFFUSION = (None, None, None, None), ("Pleural Effusion", None, None, None)
 LEFT, SMALL_LEFT = ("Pleural Effusion", "left", None, None), ("Pleural Effusion", "left", None, "small")
@@ -31,6 +36,13 @@ SAMPLES = [sample("small left effusion", A)] * 6 + [sample("left effusion", B)] 
 
 def area(box: Box) -> BoolArray:
     return boxes_to_mask([box], (GRID, GRID))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test sees the tables that this machine's user has fitted."""
+    monkeypatch.setenv("GTG_BENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture
@@ -58,6 +70,13 @@ def test_a_table_spans_images_of_any_size_and_takes_the_union_of_boxes() -> None
     overlapping = sample("opacity", (0, 0, 100, 50), (50, 0, 200, 50), image_size=(200, 100))
     maps, _ = priors.fit([overlapping] * MIN_COUNT, [np.zeros((2, 2))])
     np.testing.assert_array_equal(maps[ANY], area((0, 0, 64, 32)))
+
+
+def test_a_mask_counts_as_boxes_do_and_a_sample_without_a_region_not_at_all() -> None:
+    mask = Mask.of((64, 64), "polygon", "0 0 32 0 32 32 0 32")
+    masked = replace(sample("small left effusion"), mask=mask)
+    maps, _ = priors.fit([*SAMPLES[:3], masked, masked, masked, sample("small left effusion")], [np.zeros((2, 2))])
+    np.testing.assert_array_equal(maps[SMALL_LEFT], area(A))
 
 
 def test_the_mean_image() -> None:
@@ -185,3 +204,138 @@ def test_a_baseline_has_no_settings_but_its_table(table: PriorTable) -> None:
     assert completed.sampling is None
     with pytest.raises(UsageError, match="no prior table"):
         baselines.complete(MethodSettings("difference", dataset="elsewhere"))
+
+
+# A user's own tables
+
+
+class Toy:
+    """Twelve samples of four images of two sizes, in the splits train and test; image 3 is damaged."""
+
+    name, version = "toy", "v1"
+    options: Mapping[str, str] = {"phrase": "x"}
+
+    def samples(self, split: str) -> Sequence[PhraseSample]:
+        if split not in ("train", "test"):
+            raise UsageError(f"no split {split!r}")
+        made = [replace(each, image_id=str(number % 4)) for number, each in enumerate(SAMPLES)]
+        return [*made, replace(sample("left effusion"), image_id="bad row")]
+
+    def image(self, wanted: PhraseSample) -> FloatArray:
+        if wanted.image_id == "3":
+            raise DataError("3.png is damaged")
+        return np.full((8, 8) if wanted.image_id == "0" else (300, 200), 0.25 * int(wanted.image_id), dtype=np.float32)
+
+
+def test_a_fitted_table_is_used_by_its_data_set(cache: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    made = fit_user_table(Toy(), "train", users_table("toy"), lambda done, total: seen.append((done, total)))
+    assert made.path == cache / "priors" / "toy.npz"
+    assert (made.phrases, made.images, made.keys, made.unread) == (12, 3, 4, ["3.png is damaged"])
+    assert seen[-1] == (4, 4)
+    table = priors.load("toy")
+    assert set(table.maps) == {ANY, EFFUSION, LEFT, SMALL_LEFT}
+    np.testing.assert_array_equal(table.maps[SMALL_LEFT], area(A))
+    np.testing.assert_allclose(table.mean_image, np.full((MEAN_SIDE, MEAN_SIDE), 0.25), atol=0.002)
+    completed = baselines.complete(MethodSettings("class-prior", dataset="toy"))
+    assert (completed.weights, completed.weights_version) == ("toy training split", table.sha256[:12])
+    assert baselines.class_prior(completed).table.sha256 == table.sha256
+
+
+def test_the_same_split_gives_the_same_file(tmp_path: Path) -> None:
+    files = [
+        fit_user_table(Toy(), split, tmp_path / f"{k}.npz").path for k, split in enumerate(("train", "train", "test"))
+    ]
+    first, again, other = (path.read_bytes() for path in files)
+    assert first == again != other
+
+
+def test_a_file_named_as_weights(tmp_path: Path) -> None:
+    path = fit_user_table(Toy(), "test", tmp_path / "mine.npz").path
+    settings = baselines.complete(MethodSettings("phrase-prior", dataset="elsewhere", weights=str(path)))
+    assert settings.weights == str(path)
+    values = baselines.phrase_prior(settings).ground(IMAGE, "small left effusion").values
+    np.testing.assert_array_equal(values, area(A))
+    with pytest.raises(UsageError, match=r"--weights absent\.npz: there is no such file"):
+        baselines.complete(MethodSettings("phrase-prior", weights="absent.npz"))
+
+
+def test_a_record_tells_another_split(cache: Path) -> None:
+    fit_user_table(Toy(), "test", users_table("toy"))
+    assert priors.load("toy").name == "toy test split"
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"<html>", b"\x93NUMPY"])
+def test_a_damaged_table_is_named(content: bytes, cache: Path) -> None:
+    path = users_table("toy")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"toy\.npz is no prior table .* fit it again with `gtg-bench data priors`"):
+        priors.load("toy")
+    np.savez(path, keys=np.zeros(3, dtype=np.uint8))
+    with pytest.raises(DataError, match="no prior table"):
+        priors.load("toy")
+
+
+@pytest.mark.usefixtures("table")
+def test_a_packaged_table_comes_first() -> None:
+    with pytest.raises(UsageError, match=r"write it elsewhere with --out TABLE\.npz, and use it with --weights"):
+        users_table("toy")
+
+
+def test_what_a_prior_may_be_fitted_on() -> None:
+    assert training_split("ms-cxr", ("train", "validate", "test", "all"), None) == "train"
+    assert training_split("ms-cxr", ("train", "validate", "test", "all"), "validate") == "validate"
+    for splits, chosen in ((("test",), None), (("all",), None), (("all",), "all"), (("train", "test"), "test")):
+        with pytest.raises(UsageError, match="would be cheating"):
+            training_split("ms-cxr", splits, chosen)
+    with pytest.raises(UsageError, match=r"ms-cxr has no training split \(it has: all\)"):
+        training_split("ms-cxr", ("all",), None)
+
+
+def test_nothing_to_fit_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Toy, "image", lambda self, wanted: (_ for _ in ()).throw(DataError("gone")))
+    with pytest.raises(DataError, match="no image of split 'train' of toy can be read; the first: gone"):
+        fit_user_table(Toy(), "train", tmp_path / "t.npz")
+    monkeypatch.setattr(Toy, "samples", lambda self, split: [sample("left effusion")])
+    with pytest.raises(DataError, match="split 'train' of toy has no usable region"):
+        fit_user_table(Toy(), "train", tmp_path / "t.npz")
+    assert not (tmp_path / "t.npz").exists()
+
+
+def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"t\.npz cannot be written"):
+        fit_user_table(Toy(), "train", tmp_path / "file" / "t.npz")
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The phantom exported as MS-CXR 1.1.0 and fitted there has the maps of the phantom itself."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str, code: int = 0) -> str:
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == code, done.output
+        return " ".join(done.output.split())
+
+    call("data", "export", "phantom", "--split", "validate", "--split", "test", "--to", "files")
+    assert "would be cheating" in call("data", "priors", "ms-cxr", "--data-root", "files", code=2)
+    text = call("data", "priors", "ms-cxr", "--data-root", "files", "--split", "validate")
+    assert "312 phrases, mean of 202 images" in text
+    fitted = fit_user_table(PhantomDataset(), "validate", tmp_path / "phantom.npz").path
+    ours, theirs = np.load(fitted), np.load(tmp_path / "cache" / "priors" / "ms-cxr.npz")
+    assert all((ours[name] == theirs[name]).all() for name in ("keys", "maps", "mean_image"))
+    run = ("run", "-m", "phrase-prior", "--dataset", "ms-cxr", "--data-root", "files", "--limit", "3")
+    assert "phrase-prior" in call(*run)
+    assert "comes with the package" in call("data", "priors", "phantom", code=2)
+    assert "give one of them" in call("data", "priors", "phantom", "--to", ".", "--out", "a.npz", code=2)
+    assert "ends in .npz" in call("data", "priors", "phantom", "--out", "a.csv", code=2)
+
+
+def test_the_zoo_keeps_its_card(tmp_path: Path) -> None:
+    whole = Toy()
+    whole.image = lambda wanted: np.zeros((8, 8), dtype=np.float32)  # type: ignore[method-assign]
+    path = fit_table(whole, "train", tmp_path)
+    assert (tmp_path / "card.json").is_file()
+    with np.load(path) as archive:
+        assert set(archive) == {"keys", "maps", "mean_image"}

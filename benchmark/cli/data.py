@@ -249,5 +249,6 @@ def priors(
     _lines([f"warning: {reason}" for reason in made.unread[:_SHOWN]])
     if len(made.unread) > _SHOWN:
         _lines([f"... and {len(made.unread) - _SHOWN} more images that cannot be read"])
-    use = f"--weights {path}" if file or folder else f"class-prior, phrase-prior and difference on {name} use it"
+    methods = f"class-prior, phrase-prior and difference on {name} use it"
+    use = f"use it with: gtg-bench run -m class-prior --weights {path} ..." if file or folder else methods
     _lines([f"{made.keys} maps of {made.phrases} phrases, mean of {made.images} images: {path}", use])

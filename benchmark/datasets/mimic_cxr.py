@@ -52,6 +52,12 @@ MOST_PROBLEMS = 500
 Progress = Callable[[int, int], None]
 """Called with (rows done, rows in all)."""
 
+Kept = dict[str, str]
+"""A row of the index."""
+
+Left = tuple[str, Problem | None]
+"""Why there is none, and what is wrong."""
+
 _AGAIN = "download it again from MIMIC-CXR-JPG"
 _CHUNK, _READERS = 1000, 8
 _NAMES = ("dicom_id", "subject_id", "study_id", "split")
@@ -97,11 +103,17 @@ class Prepared:
         if number <= MOST_PROBLEMS:
             self.problems.append(problem)
 
-    def keep(self, row: Mapping[str, str]) -> None:
-        """Count a row of the index."""
-        self.kept[row["split"]] += 1
-        self.sections[row["section"]] += 1
-        self.views[row["view"]] += 1
+    def sorted_out(self, outcomes: Iterable[Kept | Left]) -> list[Kept]:
+        """The rows of the index among what was found; everything is counted. Raises Fault where `strict`."""
+        rows = []
+        for outcome in outcomes:
+            if isinstance(outcome, tuple):
+                self.leave_out(*outcome)
+                continue
+            rows.append(outcome)
+            for counter, name in ((self.kept, "split"), (self.sections, "section"), (self.views, "view")):
+                counter[outcome[name]] += 1
+        return rows
 
     def counts(self) -> dict[str, Any]:
         """Every count, as plain JSON values."""
@@ -172,13 +184,6 @@ def prepare(
         if not made.kept:
             raise _nothing(tables[0], made)
     return made
-
-
-Kept = dict[str, str]
-"""A row of the index."""
-
-Left = tuple[str, Problem | None]
-"""Why there is none, and what is wrong."""
 
 
 def _tables(root: Path) -> tuple[Path, Path]:
@@ -286,21 +291,17 @@ def _writer(to: Path, made: Prepared) -> Iterator[Callable[[Iterable[Kept | Left
     import pyarrow.parquet as pq
 
     schema = pa.schema([(name, pa.string()) for name in COLUMNS])
-    with atomic(to) as part, pq.ParquetWriter(part, schema) as file:
+    try:
+        with atomic(to) as part, pq.ParquetWriter(part, schema) as file:
 
-        def write(outcomes: Iterable[Kept | Left]) -> None:
-            rows = []
-            for outcome in outcomes:
-                if isinstance(outcome, tuple):
-                    made.leave_out(*outcome)
-                else:
-                    made.keep(outcome)
-                    rows.append(outcome)
-            if rows:
-                file.write_table(pa.Table.from_pylist(rows, schema))
+            def write(outcomes: Iterable[Kept | Left]) -> None:
+                if rows := made.sorted_out(outcomes):
+                    file.write_table(pa.Table.from_pylist(rows, schema))
 
-        yield write
-        file.add_key_value_metadata({"gtg_bench": json.dumps({"format": FORMAT, **made.counts()})})
+            yield write
+            file.add_key_value_metadata({"gtg_bench": json.dumps({"format": FORMAT, **made.counts()})})
+    except OSError as error:
+        raise fault(to, f"cannot be written ({error})", "check the folder and the room on its disk") from error
 
 
 def _nothing(table: Path, made: Prepared) -> Fault:

@@ -8,6 +8,7 @@ of its own, nor is "AP chest compared to ___:" under IMPRESSION.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import zipfile
 import zlib
@@ -202,12 +203,12 @@ class Reports:
             DataError: the zip file cannot be opened.
         """
         places = [root / chosen, Path(chosen)] if chosen else [root]
-        base = next((place for place in places if place.exists()), None)
+        base = next((place for place in places if os.path.exists(place)), None)
         if base is None:
             raise UsageError(f"reports={chosen}: no such folder or zip file, neither below {root} nor here")
         tried = [base / "files", base, base / ARCHIVE / "files", base / ARCHIVE]
         folders = [folder for folder in existing(tried) if any(folder.glob("p[0-9][0-9]"))]
-        packed = [path for path in (base, base / f"{ARCHIVE}.zip") if path.suffix == ".zip" and path.is_file()]
+        packed = [path for path in (base, base / f"{ARCHIVE}.zip") if path.suffix == ".zip" and os.path.isfile(path)]
         if not folders and not packed:
             fix = f"name MIMIC-CXR's folder or its {ARCHIVE}.zip with --dataset-option reports=DIR"
             raise UsageError(f"there are no reports (files/p10/p10000032/s50414267.txt) below {base}; {fix}")

@@ -257,7 +257,7 @@ class MimicCxrTraining(_Pairs):
         self._checked_split(TRAINING_SETS[self.name].splits)
         self.bases = image_bases(self.name, data_root, self.options.get("images"))
         chosen = Path(self.options.get("index", INDEX))
-        self.index = next((path for path in (data_root / chosen, chosen) if path.is_file()), data_root / chosen)
+        self.index = next((path for path in (data_root / chosen, chosen) if os.path.isfile(path)), data_root / chosen)
         self._table = _index(self.index, split)
         if not self._table.num_rows:
             raise fault(self.index, f"has no image of split {split!r}", "make it again with `data prepare mimic-cxr`")
@@ -282,7 +282,7 @@ def _index(path: Path, split: str) -> pa.Table:
     import pyarrow.parquet as pq
 
     fix = f"make it: gtg-bench data prepare mimic-cxr --data-root DIR --out {path}"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise fault(path, "there is no such file", f"{fix}, or name yours with --dataset-option index=FILE")
     try:
         columns = pq.read_schema(path).names
@@ -306,7 +306,7 @@ class ChestXray14Training(_Pairs):
 
     def __init__(self, data_root: Path, options: Mapping[str, str], split: str) -> None:
         super().__init__(options, split)
-        lists = {name: data_root / file for name, file in _LISTS.items() if (data_root / file).is_file()}
+        lists = {name: data_root / file for name, file in _LISTS.items() if os.path.isfile(data_root / file)}
         hint = "" if lists else f" (there is no {' or '.join(_LISTS.values())} in {data_root})"
         self._checked_split((*lists, ALL), hint)
         chosen = None if split == ALL else set(file_text(lists[split]).split())
@@ -375,7 +375,7 @@ def _wrong(row: Row, name: str, labels: str) -> Problem | None:
 def _label_table(root: Path) -> Path:
     """The user's own table of labels, else the one in torchxrayvision. Raises Fault where there is neither."""
     own = (root / f"{name}{packed}" for name in _TABLES for packed in ("", ".gz"))
-    found = next((path for path in own if path.exists()), None) or carried_file(f"{_TABLES[0]}.gz")
+    found = next((path for path in own if os.path.exists(path)), None) or carried_file(f"{_TABLES[0]}.gz")
     if found is None:
         raise fault(root / _TABLES[0], "there is no such file", "download it from NIH, or pip install torchxrayvision")
     return found
