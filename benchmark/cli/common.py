@@ -55,7 +55,7 @@ PrecisionChoice = Annotated[
     Precision | None, typer.Option("--precision", help="What the U-Net computes in; default: float32.")
 ]
 Weights = Annotated[
-    str | None, typer.Option("--weights", help="phantom, paper, a folder or a YAML file; see `weights list`.")
+    str | None, typer.Option("--weights", help="phantom, paper, a folder, a YAML file, or a table of priors (.npz).")
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps ...")]
 

@@ -25,7 +25,7 @@ _TURNED = {5, 6, 7, 8}
 _MAX_PIXELS = 150_000_000
 _PNG_END, _JPEG_END, _DICOM_END = b"IEND\xaeB`\x82", b"\xff\xd9", b"\xfe\xff\xdd\xe0"
 _TAIL = 4096
-_DECODERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
+_DECODERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or gtg-bench[dicom]"
 _AGAIN = "download or export it again"
 
 
