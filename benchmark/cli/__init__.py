@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from gtg_bench.benchmark.cli import bench, data, doctor, ground, listing, run, table, train, weights
+from gtg_bench.benchmark.cli import bench, compare, data, doctor, ground, listing, run, table, train, weights
 
 app = typer.Typer(
     name="gtg-bench",
@@ -19,6 +19,7 @@ app.command("ground", help=ground.HELP)(ground.ground)
 app.command("list", help=listing.HELP)(listing.list_)
 app.command("bench", help=bench.HELP)(bench.bench)
 app.command("doctor", help=doctor.HELP)(doctor.doctor)
+app.command("compare", help=compare.HELP)(compare.compare)
 app.command("table", help=table.HELP)(table.table)
 app.command("train", help=train.HELP)(train.train)
 app.add_typer(data.app, name="data", help="Work with data sets.")
