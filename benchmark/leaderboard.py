@@ -14,6 +14,7 @@ from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.metrics import GTG
 from gtg_bench.benchmark.paths import atomic
 from gtg_bench.benchmark.spec import RunSpec
+from gtg_bench.benchmark.statistics import bootstrap_averages
 
 Row = dict[str, str]
 SETTINGS = (
@@ -46,8 +47,15 @@ COUNTS = ("n_total", "n_ok", "n_unscorable", "n_failed")
 PARTIAL = ("cnr", "specificity")
 """Metrics that are undefined for some scorable samples: their own counts stand beside them."""
 
-COLUMNS = (*SETTINGS, *COUNTS, *GTG, *(f"n_{name}" for name in PARTIAL), "run_key")
-CATEGORY_COLUMNS = (*SETTINGS, "category", *COUNTS, *GTG, *(f"n_{name}" for name in PARTIAL), "run_key")
+BOUNDS = ("low", "high")
+"""95 % bounds of a mean, by the bootstrap over patients; empty where there are fewer than two."""
+
+OTHER_AVERAGES = {"macro": "macro", "freq2": "frequency2"}
+"""Column suffix -> the average that stands beside the plain mean over samples; see `benchmark.statistics.averages`."""
+
+_COUNTED = (*COUNTS, *GTG, *(f"n_{name}" for name in PARTIAL), *(f"{name}_{end}" for name in GTG for end in BOUNDS))
+COLUMNS = (*SETTINGS, *_COUNTED, *(f"{name}_{kind}" for name in GTG for kind in OTHER_AVERAGES), "run_key")
+CATEGORY_COLUMNS = (*SETTINGS, "category", *_COUNTED, "run_key")
 _COMPARABLE = ("dataset", "dataset_version", "dataset_options", "split", "limit", "frame", "uncovered", "protocol")
 _DECIMALS = 5
 
@@ -100,11 +108,21 @@ def _measured(records: Sequence[SampleRecord]) -> Row:
     for status in ("ok", "unscorable", "failed"):
         row[f"n_{status}"] = str(sum(record.status == status for record in records))
     for metric in GTG:
-        value = mean(records, metric)
-        row[metric] = "" if value is None else f"{value:.{_DECIMALS}f}"
+        row |= _estimated(records, metric)
     for metric in PARTIAL:
         row[f"n_{metric}"] = str(sum(r.status == "ok" and metric in r.metrics for r in records))
     return row
+
+
+def _estimated(records: Sequence[SampleRecord], metric: str) -> Row:
+    """A metric's mean over the ok samples, its bounds, and its other averages; empty where there is none."""
+    ok = [record for record in records if record.status == "ok"]
+    values = [record.metrics.get(metric) for record in ok]
+    found = bootstrap_averages(values, [record.category for record in ok], [record.patient_id for record in ok])
+    overall = found["overall"]
+    cells = {metric: overall.value, f"{metric}_low": overall.low, f"{metric}_high": overall.high}
+    cells |= {f"{metric}_{end}": found[kind].value for end, kind in OTHER_AVERAGES.items()}
+    return {name: "" if value is None else f"{value:.{_DECIMALS}f}" for name, value in cells.items()}
 
 
 def _grouped(records: Sequence[SampleRecord]) -> list[tuple[str, list[SampleRecord]]]:

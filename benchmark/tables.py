@@ -37,7 +37,10 @@ def comparison(rows: Sequence[Row], now: Sequence[Row], priors: Sequence[str]) -
     frame = f", {first['frame']} frame" if first["frame"] != FRAMES[0] else ""
     rule = ", uncovered pixels excluded" if first["uncovered"] != UNCOVERED[0] else ""
     title = f"{first['dataset']} v{first['dataset_version']}{options}, {first['split']} split{limit}{frame}{rule}"
-    caption = "Means over the ok samples; bold: this call; spec.: specificity; indented: the same run under a control."
+    caption = (
+        "Means over the ok samples; bold: this call; spec.: specificity; indented: the same run under a control; "
+        "95 % bounds are in the CSV."
+    )
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
     table.add_column("method", overflow="fold")
     for name in ("ok", *GTG):

@@ -61,6 +61,22 @@ def test_means_are_over_ok_samples_where_the_metric_is_defined(tmp_path: Path) -
     assert (row["guidance"], row["limit"], row["run_key"]) == ("16", "", SPEC.key)
 
 
+def test_bounds_and_other_averages_stand_beside_the_mean(tmp_path: Path) -> None:
+    values = {"A": [0.2, 0.4, 0.6], "B": [0.9]}
+    records = [
+        SampleRecord(f"{name}{k}", f"i{name}{k}", f"p{name}{k}", name, "ok", {"iou": value})
+        for name, group in values.items()
+        for k, value in enumerate(group)
+    ]
+    row = leaderboard.update(tmp_path, SPEC, records)
+    assert (row["iou"], row["iou_macro"], row["iou_freq2"]) == ("0.52500", "0.65000", "0.45000")
+    assert 0.2 <= float(row["iou_low"]) < 0.525 < float(row["iou_high"]) <= 0.9
+    assert row["cnr_low"] == row["cnr_macro"] == ""
+    one, other = rows(tmp_path / "d.by_category.csv")
+    assert float(one["iou_low"]) < 0.4 < float(one["iou_high"])
+    assert (other["iou"], other["iou_low"], other["iou_high"]) == ("0.90000", "", "")  # one patient bounds nothing
+
+
 def test_the_files_have_every_column_and_categories(tmp_path: Path) -> None:
     leaderboard.update(tmp_path, SPEC, RECORDS)
     assert set(NEEDED) <= set(rows(tmp_path / "d.csv")[0])
