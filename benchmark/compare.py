@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gtg_bench.benchmark.api.choices import BBM, LATENTS, PRECISIONS, PROFILES, SAMPLINGS, TOKENS
+from gtg_bench.benchmark.api.choices import DEFAULTS
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.registry import unknown
 from gtg_bench.benchmark.api.types import SampleRecord
@@ -25,16 +25,7 @@ _SAME = ("dataset", "dataset_version", "dataset_options", "split", "frame", "unc
 """What two runs must share to be compared."""
 
 
-_USUAL = {
-    "control": "none",
-    "dataset_options": "",
-    "sampling": SAMPLINGS[-1],
-    "tokens": TOKENS[0],
-    "bbm": BBM[0],
-    "latent": LATENTS[0],
-    "profile": PROFILES[0],
-    "precision": PRECISIONS[0],
-}
+_USUAL = {"control": "none", "dataset_options": "", **DEFAULTS}
 """What a run is taken to have where its name says nothing else."""
 
 _DERIVED = ("samples_sha256", "lexicon", "weights_version", "dataset_version")

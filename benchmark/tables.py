@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from gtg_bench.benchmark.api.choices import BBM, LATENTS, PRECISIONS, PROFILES, TOKENS
+from gtg_bench.benchmark.api.choices import DEFAULTS
 from gtg_bench.benchmark.leaderboard import Row
 from gtg_bench.benchmark.metrics import GTG
 from gtg_bench.benchmark.spec import FRAMES, UNCOVERED
@@ -19,8 +19,6 @@ _TOLD_APART_BY = (
     *("weights", "layers", "steps", "last_steps", "guidance", "latent", "tokens", "lexicon", "bbm", "profile"),
     *("precision", "seed"),
 )
-
-_USUAL = {"latent": LATENTS[0], "tokens": TOKENS[0], "bbm": BBM[0], "profile": PROFILES[0], "precision": PRECISIONS[0]}
 
 
 def comparison(rows: Sequence[Row], now: Sequence[Row], priors: Sequence[str]) -> Table:
@@ -71,7 +69,7 @@ def _name(row: Row, rows: Sequence[Row]) -> str:
 def _usual(name: str, rows: Sequence[Row]) -> str:
     """A setting's default; where each model has its own, what most rows have."""
     values = [row[name] for row in rows if row.get(name)]
-    return _USUAL.get(name) or Counter(values).most_common(1)[0][0]
+    return DEFAULTS.get(name) or Counter(values).most_common(1)[0][0]
 
 
 def _cells(row: Row) -> list[str]:

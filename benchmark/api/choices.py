@@ -19,3 +19,16 @@ PROFILES = ("paper", "released")
 
 PRECISIONS = ("float32", "float16", "bfloat16")
 """What the U-Net computes in; maps are summed in float32 always."""
+
+CHOICES = {
+    "sampling": SAMPLINGS,
+    "latent": LATENTS,
+    "tokens": TOKENS,
+    "bbm": BBM,
+    "profile": PROFILES,
+    "precision": PRECISIONS,
+}
+"""Every such setting by its name in `MethodSettings`."""
+
+DEFAULTS = {name: known[0] for name, known in CHOICES.items()} | {"sampling": SAMPLINGS[-1]}
+"""What each is where nothing else is said."""

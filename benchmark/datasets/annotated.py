@@ -6,6 +6,7 @@ A data set is a class with a `read` of a few lines: a file of annotations -> one
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,7 +75,7 @@ class Annotation:
         return replace(self, problems=(*self.problems, *problems)) if problems else self
 
 
-class AnnotatedDataset:
+class AnnotatedDataset(ABC):
     """A data set of annotated image files; subclasses say how to read its rows.
 
     Options of every such set: `images` (the folder of the images, from the data root or the working folder; several
@@ -131,9 +132,9 @@ class AnnotatedDataset:
         self._first: dict[str, Annotation] = {}
         self.everything = [self._sample(group) for group in _grouped(self.annotations)]
 
+    @abstractmethod
     def read(self) -> Iterable[Annotation]:
         """The rows of the annotation file. Raises DataError where the file as a whole cannot be used."""
-        raise NotImplementedError
 
     def image_names(self, row: Annotation) -> Sequence[str]:
         """Names to try for a row's image, relative to an image folder, the likeliest first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -51,13 +52,13 @@ class LabelledDataset(AnnotatedDataset):
 
     negatives: int = 0
 
+    @abstractmethod
     def is_negative(self, row: Row) -> bool:
         """Whether a row says that its image has no finding."""
-        raise NotImplementedError
 
+    @abstractmethod
     def annotation(self, row: Row) -> Annotation | None:
         """The annotation of a row that gives a finding; None for a row that the options leave out."""
-        raise NotImplementedError
 
     def checked_options(self, options: Mapping[str, str]) -> dict[str, str]:
         """Also that the phrase has its label. Raises UsageError."""

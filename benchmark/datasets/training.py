@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -164,7 +165,7 @@ def open_training_set(
     return load_object(entry.target)(data_root, options or {}, split)
 
 
-class _Pairs:
+class _Pairs(ABC):
     """What the training sets have in common."""
 
     name: ClassVar[str]
@@ -182,15 +183,15 @@ class _Pairs:
         self.dropped: Counter[str] = Counter()
         self.problems: list[Problem] = []
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def __len__(self) -> int: ...
 
-    def __getitem__(self, number: int) -> TrainingPair:
-        raise NotImplementedError
+    @abstractmethod
+    def __getitem__(self, number: int) -> TrainingPair: ...
 
+    @abstractmethod
     def texts(self) -> Iterable[tuple[str, str]]:
         """The id of the image and the text of every pair, in order."""
-        raise NotImplementedError
 
     def __iter__(self) -> Iterator[TrainingPair]:
         return (self[number] for number in range(len(self)))

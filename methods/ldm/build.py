@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from gtg_bench.benchmark.api.choices import BBM, LATENTS, PRECISIONS, PROFILES, SAMPLINGS, TOKENS
+from gtg_bench.benchmark.api.choices import CHOICES, DEFAULTS
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import load_object
 from gtg_bench.benchmark.api.types import MethodSettings
@@ -22,20 +22,16 @@ MOST_STEPS = 999
 RELEASED_LAST_STEPS = 40
 """How many of the last steps the released code averages (`rev_diff_steps`)."""
 
-_CHOICES = {"latent": LATENTS, "tokens": TOKENS, "bbm": BBM, "profile": PROFILES, "precision": PRECISIONS}
-"""Settings with a fixed choice; the first is the default."""
-
-
 CLASSES = {
     "paper": "gtg_bench.methods.ldm.method:LdmMethod",
     "released": "gtg_bench.methods.ldm.released:ReleasedLdmMethod",
 }
+"""Profile -> the class that keeps to it."""
 
 
 def complete(wanted: MethodSettings) -> MethodSettings:
     """Fill what the user left open from the weights' card, and refuse what cannot be run."""
-    chosen: dict[str, Any] = {name: _choose(name, getattr(wanted, name), known) for name, known in _CHOICES.items()}
-    sampling = _choose("sampling", wanted.sampling or SAMPLINGS[-1], SAMPLINGS)
+    chosen: dict[str, Any] = {name: _choose(name, getattr(wanted, name)) for name in CHOICES}
     weights = find_weights(wanted.method, wanted.weights)
     defaults = weights.plan.defaults
     steps = int(defaults.get("steps", 50)) if wanted.steps is None else wanted.steps
@@ -48,7 +44,6 @@ def complete(wanted: MethodSettings) -> MethodSettings:
         raise UsageError(f"--last-steps must lie between 1 and --steps ({steps}), not {last_steps}")
     return replace(
         wanted,
-        sampling=sampling,
         weights=weights.name,
         weights_version=weights.version,
         steps=steps,
@@ -60,12 +55,12 @@ def complete(wanted: MethodSettings) -> MethodSettings:
     )
 
 
-def _choose(name: str, value: str | None, known: tuple[str, ...]) -> str:
-    """The value, or the first of the known ones. Raises UsageError for any other."""
+def _choose(name: str, value: str | None) -> str:
+    """The value, or the default. Raises UsageError for one that there is not."""
     if value is None:
-        return known[0]
-    if value not in known:
-        raise UsageError(f"--{name} {value}: there is {', '.join(known)}")
+        return DEFAULTS[name]
+    if value not in CHOICES[name]:
+        raise UsageError(f"--{name} {value}: there is {', '.join(CHOICES[name])}")
     return value
 
 
