@@ -5,16 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.methods.pretrained import load_pretrained, reason
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 _ENDS = ("bos", "eos", "cls", "sep", "pad", "mask")
+
+
+@dataclass(frozen=True)
+class TextTokens:
+    """Texts cut into tokens, on the CPU.
+
+    Attributes:
+        ids: int64 [B, L], padded to the encoder's fixed length.
+        mask, offsets, texts: as in `TextEncoding`.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    offsets: Tensor
+    texts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -47,6 +62,33 @@ class TextEncoder(Protocol):
     def encode(self, texts: Sequence[str]) -> TextEncoding:
         """Encode texts, truncated and padded to `max_length` tokens."""
         ...
+
+
+@runtime_checkable
+class TrainableTextEncoder(TextEncoder, Protocol):
+    """A text encoder that latent diffusion models can be trained with: cutting and encoding can be told apart."""
+
+    @property
+    def module(self) -> nn.Module:
+        """The network."""
+        ...
+
+    def tokens(self, texts: Sequence[str]) -> TextTokens:
+        """Cut texts into tokens, truncated and padded to `max_length`."""
+        ...
+
+    def states(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """States [B, L, D] of tokens [B, L] on the network's device, with gradients where they are enabled."""
+        ...
+
+
+def encoding(encoder: TrainableTextEncoder, texts: Sequence[str]) -> TextEncoding:
+    """Encode texts: cut into tokens, then states in float32 on the network's device."""
+    tokens = encoder.tokens(texts)
+    device = next(encoder.module.parameters()).device
+    with torch.inference_mode():
+        states = encoder.states(tokens.ids.to(device), tokens.mask.to(device))
+    return TextEncoding(states.float(), tokens.mask, tokens.offsets, tokens.texts)
 
 
 class HuggingFaceTextEncoder:
@@ -97,8 +139,17 @@ class HuggingFaceTextEncoder:
         """The text that is really cut into tokens."""
         return text
 
+    @property
+    def module(self) -> nn.Module:
+        """See `TrainableTextEncoder`."""
+        return self.model  # type: ignore[no-any-return]
+
     def encode(self, texts: Sequence[str]) -> TextEncoding:
         """See `TextEncoder.encode`."""
+        return encoding(self, texts)
+
+    def tokens(self, texts: Sequence[str]) -> TextTokens:
+        """See `TrainableTextEncoder`."""
         rewritten = tuple(map(self.rewrite, texts))
         encoded = self.tokenizer(
             list(rewritten),
@@ -108,15 +159,13 @@ class HuggingFaceTextEncoder:
             return_offsets_mapping=True,
             return_tensors="pt",
         )
-        ids, mask, device = encoded["input_ids"], encoded["attention_mask"], self.model.device
-        with torch.inference_mode():
-            states = self.states(ids.to(device), mask.to(device))
+        ids = encoded["input_ids"]
         offsets = encoded["offset_mapping"].masked_fill(torch.isin(ids, self._special)[..., None], 0)
-        return TextEncoding(states.float(), mask.bool(), offsets, rewritten)
+        return TextTokens(ids, encoded["attention_mask"].bool(), offsets, rewritten)
 
     def states(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Last hidden states [B, L, D]."""
-        return self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+        """Last hidden states [B, L, D] of tokens int64 [B, L] with mask bool [B, L]."""
+        return self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
 
 
 def load_tokenizer(place: Path, kind: str) -> Any:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.methods.pretrained import fill, read_pickle, reason
-from gtg_bench.methods.text_encoders.base import TextEncoding
+from gtg_bench.methods.text_encoders.base import TextEncoding, TextTokens, encoding
 from gtg_bench.methods.text_encoders.open_clip_cut import cut
 
 CONFIG = "open_clip_config.json"
@@ -62,8 +62,17 @@ class OpenClipTextEncoder:
         fill(tower, weights, place)
         return cls(tower.to(device), pieces, max_length)
 
+    @property
+    def module(self) -> nn.Module:
+        """See `TrainableTextEncoder`."""
+        return self.tower
+
     def encode(self, texts: Sequence[str]) -> TextEncoding:
         """See `TextEncoder.encode`."""
+        return encoding(self, texts)
+
+    def tokens(self, texts: Sequence[str]) -> TextTokens:
+        """See `TrainableTextEncoder`."""
         cuts = [cut(self.tokenizer, text, self.max_length) for text in texts]
         ids = torch.zeros(len(cuts), self.max_length, dtype=torch.int64)
         mask = torch.zeros(ids.shape, dtype=torch.bool)
@@ -73,9 +82,12 @@ class OpenClipTextEncoder:
             ids[row, :length] = torch.tensor(found.ids)
             mask[row, :length] = True
             offsets[row, :length] = torch.tensor(found.offsets)
-        with torch.inference_mode():
-            _, states = self.tower(ids.to(self.tower.positional_embedding.device))
-        return TextEncoding(states, mask, offsets, tuple(found.text for found in cuts))
+        return TextTokens(ids, mask, offsets, tuple(found.text for found in cuts))
+
+    def states(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """States [B, L, D] of tokens int64 [B, L]; the mask is not looked at."""
+        _, states = self.tower(ids)
+        return states  # type: ignore[no-any-return]
 
 
 def _settings(path: Path) -> tuple[dict[str, Any], type[nn.Module]]:
