@@ -17,4 +17,4 @@ class CxrBertTextEncoder(HuggingFaceTextEncoder):
 
     def states(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Last hidden states [B, L, D]."""
-        return self.model(ids, mask, return_dict=True).last_hidden_state
+        return self.model(ids, mask.long(), return_dict=True).last_hidden_state
