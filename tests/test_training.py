@@ -27,7 +27,8 @@ from gtg_bench.training import diffusion, text_encoders
 from gtg_bench.training.diffusion import LatentPairs, drop_captions, train_unet
 from gtg_bench.training.generic_captions import captioned_pictures
 from gtg_bench.training.loop import Fit, batch_indices
-from gtg_bench.training.recipe import DiffusionRecipe, Recipe, Schedule, TextRecipe, load_recipe
+from gtg_bench.training.recipe import DiffusionRecipe, Recipe, Schedule, TextRecipe
+from gtg_bench.training.recipe import load_old_recipe as load_recipe
 from gtg_bench.training.text_encoders import Pairs, contrast, local_contrast, mask_tokens, train_clip, train_cxr_bert
 from gtg_bench.training.zoo import Zoo
 

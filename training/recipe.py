@@ -3,34 +3,192 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.methods.weights.plan import Part
 
 RECIPES = Path(__file__).parent / "recipes"
+_BASED_ON = "based_on"
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A model that refuses unknown fields and cannot be changed."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Schedule(_Strict):
-    """Optimisation: AdamW (0.9, 0.999, eps 1e-8) with a linear warm-up and a cosine decay (paper, 3.1)."""
+Model = TypeVar("Model", bound=Strict)
+
+
+class Schedule(Strict):
+    """Optimisation: AdamW with a linear warm-up and a cosine decay (paper, 3.1)."""
 
     steps: int = Field(gt=0, description="optimiser steps")
-    batch_size: int = Field(gt=0, description="samples a step")
+    batch_size: int = Field(gt=0, description="samples an optimiser step, over all devices and accumulated batches")
+    device_batch: int | None = Field(
+        None, gt=0, description="most samples that a device takes at once; None: its whole share of the batch"
+    )
     learning_rate: float = Field(gt=0, description="base learning rate")
     warmup_steps: int = Field(100, ge=0, description="steps of linear warm-up")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's decay rates")
+    epsilon: float = Field(1e-8, gt=0, description="AdamW's epsilon")
     weight_decay: float = Field(1e-2, ge=0, description="AdamW's decoupled weight decay")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
     log_every: int = Field(50, gt=0, description="steps between two points of the loss curve")
     checkpoint_every: int = Field(250, gt=0, description="steps between two checkpoints")
+    keep_checkpoints: int = Field(2, gt=0, description="how many of the last checkpoints are kept")
+
+    def split(self, processes: int) -> tuple[int, int]:
+        """(samples that a device takes at once, batches that are accumulated) with so many processes.
+
+        Raises:
+            UsageError: the batch cannot be shared out evenly.
+        """
+        share, rest = divmod(self.batch_size, processes)
+        if rest or not share:
+            raise UsageError(f"batch_size {self.batch_size} cannot be shared by {processes} processes; change either")
+        if self.device_batch is None or self.device_batch >= share:
+            return share, 1
+        if share % self.device_batch:
+            raise UsageError(
+                f"a share of {share} samples (batch_size {self.batch_size}, {processes} processes) is no multiple of "
+                f"device_batch {self.device_batch}; change one of them"
+            )
+        return self.device_batch, share // self.device_batch
 
 
-class AutoencoderRecipe(_Strict):
+class EmaRecipe(Strict):
+    """Moving average of what is trained; it is what is evaluated and saved (paper, 3.1)."""
+
+    decay: float = Field(0.9999, ge=0, lt=1, description="largest decay")
+    power: float = Field(0.75, gt=0, description="at step n the decay is at most 1 - (1 + n) ** -power")
+
+
+class ValidationRecipe(Strict):
+    """What is measured while a model is trained; the checkpoint with the highest CNR is kept as `best`."""
+
+    every: int = Field(500, gt=0, description="steps between two validations")
+    pairs: int = Field(64, ge=0, description="training-set pairs of the validation split for the loss on fixed noise")
+    dataset: str | None = Field(None, description="data set whose phrases are grounded; None: none are")
+    split: str = Field("validate", description="split of that data set")
+    samples: int = Field(48, gt=0, description="phrases that are grounded")
+    steps: int = Field(5, gt=0, description="DDIM steps of grounding, in mode gt-cfg")
+    pictures: int = Field(4, ge=0, description="overlays and generated images on a sheet; 0: no sheet")
+
+
+class ChoiceRecipe(Strict):
+    """What is chosen on the validation split when training is done, and where the result is tested."""
+
+    layer_steps: int = Field(10, gt=0, description="DDIM steps while the layers are chosen")
+    steps: tuple[int, ...] = Field(description="numbers of DDIM steps to try, with those layers")
+    tolerance: float = Field(0.01, ge=0, description="a mean CNR this near the best is as good: fewer steps win")
+    guidance: float = Field(16.0, ge=0, description="the card's guidance scale; it changes nothing in GT mode")
+    test_worlds: tuple[int, ...] = Field((0, 1), description="phantom worlds whose test splits are scored")
+
+
+class LdmRecipe(Strict):
+    """Training of a latent diffusion model (paper, 3.1); which one is said by the variant."""
+
+    name: str
+    note: str = Field("", description="what it is for")
+    weights: Literal["paper", "phantom"] = Field(
+        description="where autoencoder and text encoder come from: published, or the phantom's"
+    )
+    unet: Part | None = Field(None, description="the U-Net that training starts from")
+    unet_config: dict[str, Any] | None = Field(
+        None, description="or, from scratch: arguments of diffusers.UNet2DConditionModel"
+    )
+    data: str = Field(description="training set, see `gtg-bench train --help`")
+    schedule: Schedule
+    seeds: tuple[int, ...] = Field(min_length=1, description="the first is used where --seed names none")
+    precision: Literal["no", "fp16", "bf16"] = Field("no", description="mixed precision; on a CPU there is none")
+    caption_dropout: float = Field(0.3, ge=0, le=1, description="share of captions replaced by the empty one")
+    min_snr: float | None = Field(None, gt=0, description="gamma of min-SNR loss weighting; None: no weighting")
+    gradient_checkpointing: bool = Field(False, description="recompute activations: less memory, more time")
+    ema: EmaRecipe | None = EmaRecipe()
+    text_memory: int = Field(
+        512, ge=0, description="MiB of a frozen text encoder's states that are kept; 0: texts are encoded every time"
+    )
+    validation: ValidationRecipe = ValidationRecipe()
+    choice: ChoiceRecipe | None = Field(None, description="None: steps, guidance and layers stay the defaults")
+    defaults: dict[str, Any] = Field({}, description="steps, guidance and layers of the card where nothing is chosen")
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Self:
+        if (self.unet is None) == (self.unet_config is None):
+            raise ValueError("name either unet (where training starts) or unet_config (from scratch)")
+        return self
+
+
+def load_recipe(name: str, changes: Path | None = None) -> LdmRecipe:
+    """A recipe of the packaged ones, or of a YAML file, with the changes that a second YAML file makes.
+
+    Raises:
+        UsageError: there is none, or a field is wrong; names file and field.
+    """
+    values, source = read_recipe(name), recipe_path(name)
+    if changes is not None:
+        values, source = merged(values, read_yaml(changes)), changes
+    return validated(LdmRecipe, values, source)
+
+
+def recipe_path(name: str) -> Path:
+    """The file of a recipe's name, or of the path of a YAML file. Raises UsageError if there is none."""
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        path = RECIPES / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
+        raise UsageError(f"no recipe {name!r}; packaged: {known}; or name a YAML file")
+    return path
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """The fields of a recipe, those of the recipe that it is `based_on` included. Raises UsageError."""
+    values = read_yaml(recipe_path(name))
+    base = values.pop(_BASED_ON, None)
+    return values if base is None else merged(read_recipe(str(base)), values)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises UsageError that names it."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: must hold NAME: VALUE lines, not {values!r:.60}")
+    return values
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` put over it, field by field where both hold a mapping. A unet takes a unet_config's place."""
+    other = {"unet": "unet_config", "unet_config": "unet"}
+    found = {name: value for name, value in base.items() if other.get(name) not in changes}
+    for name, value in changes.items():
+        both = isinstance(value, dict) and isinstance(found.get(name), dict)
+        found[name] = merged(found[name], value) if both else value
+    return found
+
+
+def validated(model: type[Model], values: dict[str, Any], source: Path) -> Model:
+    """The values as a model. Raises UsageError that names the file and the field."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise UsageError(f"{source}: {f'{field}: ' if field else ''}{first['msg']}") from error
+
+
+# -- what follows goes when the zoo has its own recipes --
+
+
+class AutoencoderRecipe(Strict):
     """A diffusers AutoencoderKL on grey images."""
 
     schedule: Schedule
@@ -39,7 +197,7 @@ class AutoencoderRecipe(_Strict):
     crop: int | None = Field(None, description="train on random crops of this side; None: whole images")
 
 
-class TextRecipe(_Strict):
+class TextRecipe(Strict):
     """A text encoder, pretrained in the manner of its original at toy scale."""
 
     schedule: Schedule
@@ -49,7 +207,7 @@ class TextRecipe(_Strict):
     max_length: int = Field(gt=0, description="tokens, padded and truncated to this length")
 
 
-class DiffusionRecipe(_Strict):
+class DiffusionRecipe(Strict):
     """The U-Net of a latent diffusion model (paper, 3.1)."""
 
     schedule: Schedule
@@ -58,7 +216,7 @@ class DiffusionRecipe(_Strict):
     ema_decay: float = Field(0.9999, ge=0, lt=1, description="largest decay of the moving average")
 
 
-class EvaluationRecipe(_Strict):
+class EvaluationRecipe(Strict):
     """What is chosen on the validation split, and where the result is tested."""
 
     layer_steps: int = Field(10, gt=0, description="DDIM steps while the layers are chosen on the validation split")
@@ -70,7 +228,7 @@ class EvaluationRecipe(_Strict):
     test_worlds: tuple[int, ...] = Field((0, 1), description="phantom worlds whose test splits are scored")
 
 
-class Recipe(_Strict):
+class Recipe(Strict):
     """All stages of the phantom's training."""
 
     name: str
@@ -90,7 +248,7 @@ class Recipe(_Strict):
         return self
 
 
-def load_recipe(name_or_path: str) -> Recipe:
+def load_old_recipe(name_or_path: str) -> Recipe:
     """A packaged recipe by name, or one from a YAML file. Raises UsageError, naming file and field."""
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):

@@ -26,9 +26,9 @@ def train(
     threads: Annotated[int | None, typer.Option(help="CPU threads; default: all cores.")] = None,
 ) -> None:
     """Train variants."""
-    from gtg_bench.training.recipe import load_recipe
+    from gtg_bench.training.recipe import load_old_recipe
 
-    chosen = load_recipe(recipe)
+    chosen = load_old_recipe(recipe)
     import torch
 
     from gtg_bench.training.zoo import Zoo
