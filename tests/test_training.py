@@ -337,7 +337,7 @@ def test_pictures_show_what_their_captions_say() -> None:
 
 def test_the_packaged_recipe_loads_by_name_and_by_path() -> None:
     path = Path(text_encoders.__file__).parent / "recipes" / "phantom.yaml"
-    recipe = load_recipe("phantom")
+    recipe = load_recipe("old-phantom")
     assert recipe == load_recipe(str(path))
     assert set(recipe.variants.values()) == set(recipe.text_encoders)
 
@@ -372,7 +372,7 @@ def test_a_missing_recipe_is_named(name: str) -> None:
 
 def micro() -> Recipe:
     """The phantom's recipe with two steps a stage."""
-    recipe = load_recipe("phantom")
+    recipe = load_recipe("old-phantom")
 
     def short(stage: Any) -> Any:
         plan = stage.schedule.model_copy(update={"steps": 2, "batch_size": 4, "warmup_steps": 0})

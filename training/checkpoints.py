@@ -78,16 +78,19 @@ def load(accelerator: Accelerator, found: Checkpoint, identity: str) -> dict[str
         DataError: it cannot be read.
     """
     try:
-        facts = json.loads((found.path / _FACTS).read_text())
+        known = json.loads((found.path / _FACTS).read_text())["identity"]
         extra: dict[str, Any] = torch.load(found.path / _EXTRA, weights_only=True, map_location="cpu")
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"{found.path} cannot be read ({error}); remove it, and the one before is taken") from error
-    if facts["identity"] != identity:
+        if known == identity:
+            accelerator.load_state(str(found.path))
+    except Exception as error:  # the libraries' errors are many
+        raise DataError(
+            f"{found.path} cannot be read ({type(error).__name__}: {error}); remove it, and the one before is taken"
+        ) from error
+    if known != identity:
         raise UsageError(
             f"{found.path} is of a run with another recipe, seed or data; choose another --out, or --resume never "
             "to start anew"
         )
-    accelerator.load_state(str(found.path))
     return extra
 
 

@@ -28,4 +28,4 @@ class EpochOrder:
 @lru_cache(maxsize=4)
 def _permutation(count: int, seed: int, epoch: int) -> list[int]:
     generator = torch.Generator().manual_seed(seed_for(seed, "epoch", epoch))
-    return torch.randperm(count, generator=generator).tolist()  # type: ignore[no-any-return]
+    return torch.randperm(count, generator=generator).tolist()

@@ -110,6 +110,7 @@ class LdmRecipe(Strict):
     min_snr: float | None = Field(None, gt=0, description="gamma of min-SNR loss weighting; None: no weighting")
     gradient_checkpointing: bool = Field(False, description="recompute activations: less memory, more time")
     ema: EmaRecipe | None = EmaRecipe()
+    save_precision: Literal["float32", "float16"] = Field("float32", description="of the saved U-Net")
     text_memory: int = Field(
         512, ge=0, description="MiB of a frozen text encoder's states that are kept; 0: texts are encoded every time"
     )
@@ -166,7 +167,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` put over it, field by field where both hold a mapping. A unet takes a unet_config's place."""
+    """`base` with `changes` put over it, mapping by mapping. A unet takes the place of a unet_config."""
     other = {"unet": "unet_config", "unet_config": "unet"}
     found = {name: value for name, value in base.items() if other.get(name) not in changes}
     for name, value in changes.items():

@@ -1,43 +1,102 @@
-"""`gtg-bench train`."""
+"""`gtg-bench train`, and `accelerate launch -m gtg_bench.training`."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gtg_bench.benchmark.cli.common import out, reports_errors
+from gtg_bench.benchmark.cli.common import err, key_values, out, reports_errors
 
-HELP = "Train latent diffusion models, and what they stand on, by a recipe; a rerun goes on where it stopped."
+HELP = "Train a latent diffusion model by a recipe; the same command goes on where it stopped."
+
+
+class Resume(StrEnum):
+    """What becomes of checkpoints that are there."""
+
+    auto = "auto"
+    never = "never"
+
+
+class Precision(StrEnum):
+    """Mixed precision."""
+
+    no = "no"
+    fp16 = "fp16"
+    bf16 = "bf16"
 
 
 @reports_errors
 def train(
-    to: Annotated[Path, typer.Option("--out", help="Folder for weights and unfinished work.")],
-    variant: Annotated[
-        list[str] | None, typer.Option(help="A method of the recipe, or `priors`; repeatable. Default: everything.")
+    variant: Annotated[str, typer.Option(help="cxrbert-ldm, clip-ldm, clip-ldm-lora ...: a method's name.")],
+    to: Annotated[Path, typer.Option("--out", help="Folder of the trained model; unfinished work lies in its work/.")],
+    recipe: Annotated[str, typer.Option(help="paper, phantom, phantom-quick, or a YAML file.")] = "phantom",
+    config: Annotated[Path | None, typer.Option(help="A YAML file with fields that replace the recipe's.")] = None,
+    data: Annotated[str | None, typer.Option(help="mimic-cxr, chestxray14 or phantom; default: the recipe's.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the training data.")] = None,
+    data_option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Repeatable.")] = None,
+    split: Annotated[str, typer.Option(help="Which training pairs.")] = "train",
+    start: Annotated[
+        str | None, typer.Option(help="Weights to start from, as `run --weights` takes them; default: the recipe's.")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="A packaged recipe, or a YAML file.")] = "phantom",
-    evaluate: Annotated[
-        bool, typer.Option("--evaluate", help="Then score the test splits with every control, into the card.")
-    ] = False,
-    runs_dir: Annotated[Path, typer.Option(help="Where the records of --evaluate are kept.")] = Path("runs"),
-    threads: Annotated[int | None, typer.Option(help="CPU threads; default: all cores.")] = None,
+    validate_root: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the data set whose phrases are grounded in between (validation.dataset)."),
+    ] = None,
+    validate_option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Repeatable.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of encoded images and texts; default: in work/.")] = None,
+    resume: Annotated[Resume, typer.Option(help="never: start anew, whatever lies in --out.")] = Resume.auto,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Train no longer than this.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Default: the recipe's first.")] = None,
+    device: Annotated[str, typer.Option(help="auto, or cpu.")] = "auto",
+    precision: Annotated[Precision | None, typer.Option(help="Mixed precision; default: the recipe's.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that load samples.")] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
+    tracker: Annotated[
+        list[str] | None, typer.Option(help="none, or Accelerate's trackers, such as wandb; default: tensorboard.")
+    ] = None,
 ) -> None:
-    """Train variants."""
-    from gtg_bench.training.recipe import load_old_recipe
+    """Train a variant."""
+    from gtg_bench.training.recipe import load_recipe
+    from gtg_bench.training.variants import variant_of
 
-    chosen = load_old_recipe(recipe)
-    import torch
-
-    from gtg_bench.training.zoo import Zoo
-
+    variant_of(variant)
+    chosen = load_recipe(recipe, config)
     if threads:
+        import torch
+
         torch.set_num_threads(threads)
-    zoo = Zoo(chosen, to)
-    for name in variant or [*chosen.variants, "priors"]:
-        folder = zoo.priors() if name == "priors" else zoo.variant(name)
-        if evaluate and name != "priors":
-            zoo.evaluate(name, runs_dir)
-        out.print(f"{name}: {folder}", soft_wrap=True)
+    from gtg_bench.training.ldm.train import TrainRequest
+    from gtg_bench.training.ldm.train import train as run
+    from gtg_bench.training.stopping import Stopped, StopRequest
+
+    names = tracker or ["tensorboard"]
+    request = TrainRequest(
+        variant=variant,
+        recipe=chosen,
+        out=to,
+        seed=seed,
+        data=data,
+        data_root=data_root,
+        data_options=key_values(data_option),
+        split=split,
+        start=start,
+        validate_root=validate_root,
+        validate_options=key_values(validate_option),
+        cache=cache,
+        max_steps=max_steps,
+        resume=resume is Resume.auto,
+        device=device,
+        precision=None if precision is None else str(precision),
+        workers=workers,
+        trackers=() if names == ["none"] else tuple(names),
+    )
+    try:
+        with StopRequest() as stop:
+            folder = run(request, stop)
+    except Stopped as stopped:
+        err.print(f"{stopped or 'asked to stop'}; the same command goes on from there", soft_wrap=True)
+        return
+    out.print(f"{variant}: {folder}; try: gtg-bench run -m {variant} --weights {folder}", soft_wrap=True)

@@ -142,7 +142,7 @@ class HuggingFaceTextEncoder:
     @property
     def module(self) -> nn.Module:
         """See `TrainableTextEncoder`."""
-        return self.model  # type: ignore[no-any-return]
+        return self.model
 
     def encode(self, texts: Sequence[str]) -> TextEncoding:
         """See `TextEncoder.encode`."""

@@ -66,7 +66,8 @@ def find_weights(method: str, choice: str | None) -> Weights:
 def plan_of(method: str, choice: str) -> tuple[str, WeightsPlan, Path]:
     """The name, the plan, and the folder that relative places start from; nothing is located yet."""
     if choice == "phantom":
-        return choice, _of_card(_packaged(method)), ZOO
+        folder = _packaged(method)
+        return choice, _of_card(folder), folder
     if choice == "paper":
         return choice, published(method), downloads()
     path = Path(choice).expanduser().resolve()
@@ -79,7 +80,13 @@ def plan_of(method: str, choice: str) -> tuple[str, WeightsPlan, Path]:
 
 def packaged() -> list[str]:
     """The methods with phantom weights in this package."""
-    return sorted(path.parents[1].name for path in ZOO.glob("*/unet/config.json"))
+    return sorted(path.parent.name for path in ZOO.glob("*/card.json") if _is_whole(path.parent))
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a folder of the zoo is a method's, not a part of one such as a text encoder or a U-Net to start from."""
+    card = read_card(folder)
+    return "components" in card and card.get("variant", folder.name) == folder.name
 
 
 def _packaged(method: str) -> Path:
@@ -96,15 +103,25 @@ def _of_card(folder: Path) -> WeightsPlan:
     if (folder / "model_index.json").is_file() and not (folder / "card.json").exists():
         raise DataError(f"{folder} is a pipeline of diffusers without a card.json: name it as `base` in a YAML file")
     card = read_card(folder)
-    vae, text = part_of(card, folder, "vae"), part_of(card, folder, "text_encoder")
-    text_card = read_card(text)
-    plan: dict[str, Any] = {name: {"place": str(folder), "path": name} for name in ("unet", "scheduler")}
-    if (folder / "adapter").is_dir():
-        plan["adapter"] = {"place": str(folder), "path": "adapter"}
-    plan["vae"] = str(vae)
-    plan["text_encoder"] = {
-        "place": str(text),
-        "family": text_card.get("family", ""),
-        "max_length": text_card.get("max_length", 77),
-    }
+    folders = [name for name in ("unet", "adapter", "scheduler") if (folder / name).is_dir()]
+    plan: dict[str, Any] = {name: {"place": str(folder), "path": name} for name in folders}
+    named = card.get("components", {})
+    plan |= {name: part for name, part in named.items() if isinstance(part, dict)}
+    if "vae" not in plan and "image_encoder" not in plan:
+        plan["vae"] = str(part_of(card, folder, "vae"))
+    if "text_encoder" not in plan:
+        plan |= text_parts(part_of(card, folder, "text_encoder"))
     return parse_plan(plan | {"defaults": card.get("defaults", {})}, folder / "card.json")
+
+
+def text_parts(folder: Path) -> dict[str, Any]:
+    """What a plan says of a text encoder that lies in a folder of its own with a card.
+
+    The card names family and max_length, and `file` where the weights are one file; tokenizer and configuration of
+    such a file lie beside it. Raises DataError where there is no card.
+    """
+    card = read_card(folder)
+    part = {"place": str(folder), "family": card.get("family", ""), "max_length": card.get("max_length", 77)}
+    if "file" not in card:
+        return {"text_encoder": part}
+    return {"text_encoder": part | {"path": card["file"]}, "tokenizer": str(folder)}

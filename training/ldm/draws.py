@@ -1,0 +1,91 @@
+"""What a U-Net is trained on: noised latents of images with the tokens of their captions, one sample a position."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from gtg_bench.benchmark.api.errors import DataError
+from gtg_bench.benchmark.api.types import seed_for
+
+TIMESTEPS = 1000
+"""Of Stable Diffusion's schedule (paper, section 3.1)."""
+
+
+class Rows(Protocol):
+    """Tensors by name of one item."""
+
+    def __getitem__(self, number: int) -> Mapping[str, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class Usable:
+    """Position -> item, with the next usable one in the place of an item that cannot be used.
+
+    Attributes:
+        order: position -> item, see `order.EpochOrder`.
+        count: of all items.
+        unusable: items whose image or text cannot be read.
+
+    Raises:
+        DataError: no item can be used.
+    """
+
+    order: Callable[[int], int]
+    count: int
+    unusable: Collection[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        if len(self.unusable) >= self.count:
+            raise DataError("none of the training pairs can be used: all images are unreadable")
+
+    def __call__(self, position: int) -> int:
+        number = self.order(position)
+        while number in self.unusable:
+            number = (number + 1) % self.count
+        return number
+
+
+@dataclass(frozen=True)
+class LatentDraws:
+    """Samples of a training run, see `engine.Draws`.
+
+    A sample is drawn from a generator of (seed, position): whether its caption is dropped, a sample of the image's
+    posterior, the noise and its level. A dropped caption is replaced by the empty one here, before anything is encoded
+    (paper, section 3.1; in the released code it came after the step and had no effect).
+
+    Attributes:
+        latents: rows `mean`, `std` [C, h, w] of each item, scaled to unit deviation.
+        texts: rows `ids`, `mask` [L] of each item.
+        empty: the same of the empty caption.
+        item: position -> item, see `Usable`.
+        dropout: share of captions that are dropped.
+        seed: of the run.
+    """
+
+    latents: Rows
+    texts: Rows
+    empty: Mapping[str, Tensor]
+    item: Usable
+    dropout: float
+    seed: int
+
+    def __getitem__(self, position: int) -> dict[str, Tensor]:
+        """latents, noise float32 [C, h, w]; timesteps int64 []; ids int64 [L]; mask bool [L]."""
+        number = self.item(position)
+        generator = torch.Generator().manual_seed(seed_for(self.seed, "draw", position))
+        dropped = bool(torch.rand((), generator=generator) < self.dropout)
+        row = self.latents[number]
+        mean, std = row["mean"].float(), row["std"].float()
+        text = self.empty if dropped else self.texts[number]
+        return {
+            "latents": mean + std * torch.randn(mean.shape, generator=generator),
+            "noise": torch.randn(mean.shape, generator=generator),
+            "timesteps": torch.randint(0, TIMESTEPS, (), generator=generator),
+            "ids": text["ids"].long(),
+            "mask": text["mask"].bool(),
+        }

@@ -1,0 +1,141 @@
+"""What a training run starts from: the files of U-Net, autoencoder, scheduler and text encoder, and the models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+
+from gtg_bench.benchmark.api.errors import DataError, UsageError
+from gtg_bench.methods.ldm.components import check_attention, check_latents, check_width
+from gtg_bench.methods.pretrained import load_pretrained
+from gtg_bench.methods.quiet import hush_libraries
+from gtg_bench.methods.text_encoders import load_text_encoder
+from gtg_bench.methods.text_encoders.base import TrainableTextEncoder
+from gtg_bench.methods.weights import Weights, find_weights
+from gtg_bench.methods.weights.find import ZOO, text_parts
+from gtg_bench.methods.weights.locate import locate
+from gtg_bench.methods.weights.paper import downloads, known
+from gtg_bench.methods.weights.plan import WeightsPlan, parse_plan
+from gtg_bench.training.recipe import LdmRecipe
+from gtg_bench.training.variants import Variant
+
+SCHEDULER: dict[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": 1000,
+    "steps_offset": 1,
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "prediction_type": "epsilon",
+}
+"""Stable Diffusion 1.5's schedule (paper, section 2.1)."""
+
+_ADAPTED = ["to_q", "to_k", "to_v", "to_out.0"]
+"""What a low-rank adapter is put on: the projections of all attention layers, as in diffusers' training script."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """Loaded models, on the CPU, in float32; what is trained requires gradients, everything else is frozen."""
+
+    unet: Any
+    vae: Any
+    scheduler: Any
+    encoder: TrainableTextEncoder
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square image, in pixels, that the U-Net is trained on."""
+        return int(self.unet.config.sample_size) * 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+
+def locate_parts(
+    name: str, variant: Variant, recipe: LdmRecipe, start: str | None = None, parts: Path | None = None
+) -> Weights:
+    """The files that training starts from.
+
+    Args:
+        name: of the variant.
+        variant: what it is.
+        recipe: says where autoencoder and text encoder come from, and the U-Net unless it is made from scratch.
+        start: weights as `--weights` takes them, in the place of everything that the recipe says.
+        parts: where the phantom's autoencoder and text encoders lie; None: the packaged ones.
+
+    Raises:
+        UsageError, DataError: something is missing; says what, and how to get it.
+    """
+    if start is not None:
+        return find_weights(name, start)
+    plan, root = _published(name, recipe) if recipe.weights == "paper" else _phantom(variant, parts or ZOO)
+    if "unet" not in plan.parts() and recipe.unet is None and recipe.unet_config is None:
+        raise UsageError(f"recipe {recipe.name} names no U-Net to start {name} from")
+    return Weights(recipe.weights, plan, {part: locate(wanted, root) for part, wanted in plan.parts().items()})
+
+
+def _published(name: str, recipe: LdmRecipe) -> tuple[WeightsPlan, Path]:
+    plan = known(name).plan
+    return plan.model_copy(update={"unet": recipe.unet, "adapter": None, "base": None}), downloads()
+
+
+def _phantom(variant: Variant, parts: Path) -> tuple[WeightsPlan, Path]:
+    plan: dict[str, Any] = {"vae": str(parts / "autoencoder"), **text_parts(parts / variant.text_encoder)}
+    if variant.phantom_start is not None:
+        plan["unet"] = {"place": str(parts / variant.phantom_start), "path": "unet"}
+    return parse_plan(plan, parts), parts
+
+
+def load_models(weights: Weights, variant: Variant, recipe: LdmRecipe, seed: int) -> Models:
+    """Load what training starts from, and say what of it is trained.
+
+    Raises:
+        DataError: a part cannot be loaded, or does not fit another one.
+    """
+    hush_libraries()
+    places, text = weights.places, weights.plan.text_encoder
+    assert text is not None
+    torch.manual_seed(seed)  # for weights that are made from scratch
+    unet = _unet(places, recipe)
+    vae = load_pretrained(AutoencoderKL, places["vae"], torch_dtype=torch.float32).eval().requires_grad_(False)
+    tokenizer = places.get("tokenizer", places["text_encoder"])
+    encoder = load_text_encoder(text.family, places["text_encoder"], tokenizer, text.max_length)
+    if not isinstance(encoder, TrainableTextEncoder):
+        raise DataError(
+            f"text encoders of family {text.family} cannot be trained with: they lack tokens() and states()"
+        )
+    named = {"unet": Path("the recipe's unet_config"), **places}
+    check_attention(unet, named["unet"])
+    check_latents(unet, vae, named)
+    check_width(unet, encoder, named)
+    _choose(unet, encoder, variant, recipe)
+    return Models(unet, vae, _scheduler(places), encoder)
+
+
+def _unet(places: Mapping[str, Path], recipe: LdmRecipe) -> Any:
+    if "unet" in places:
+        return load_pretrained(UNet2DConditionModel, places["unet"], torch_dtype=torch.float32)
+    return UNet2DConditionModel(**(recipe.unet_config or {}))
+
+
+def _scheduler(places: Mapping[str, Path]) -> Any:
+    if "scheduler" in places:
+        return DDIMScheduler.from_pretrained(places["scheduler"], local_files_only=True)
+    return DDIMScheduler(**SCHEDULER)
+
+
+def _choose(unet: Any, encoder: TrainableTextEncoder, variant: Variant, recipe: LdmRecipe) -> None:
+    """Let what the variant trains require gradients."""
+    unet.requires_grad_("unet" in variant.trains)
+    encoder.module.requires_grad_("text_encoder" in variant.trains)
+    if "adapter" in variant.trains:
+        from peft import LoraConfig
+
+        rank = variant.rank or 4
+        unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=_ADAPTED))
+    if recipe.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()

@@ -1,0 +1,292 @@
+"""Training of one latent diffusion model, from files to a folder that `--weights` takes (paper, section 3.1)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from PIL import Image
+
+from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.types import Dataset
+from gtg_bench.benchmark.datasets import open_dataset
+from gtg_bench.benchmark.datasets.training import TrainingSet, open_training_set
+from gtg_bench.benchmark.revision import git_revision
+from gtg_bench.methods.weights import Weights
+from gtg_bench.training import checkpoints
+from gtg_bench.training.cards import NOTICE
+from gtg_bench.training.engine import Curve, Trainer, Watch
+from gtg_bench.training.ldm.draws import LatentDraws
+from gtg_bench.training.ldm.encoded import Encoder
+from gtg_bench.training.ldm.folder import Exporter
+from gtg_bench.training.ldm.objective import NoiseObjective
+from gtg_bench.training.ldm.parts import Models, load_models, locate_parts
+from gtg_bench.training.ldm.watch import Validation
+from gtg_bench.training.monitor import console, seen
+from gtg_bench.training.recipe import LdmRecipe
+from gtg_bench.training.stopping import StopRequest
+from gtg_bench.training.variants import Variant, variant_of
+
+OTHER_NOTICE = (
+    "Trained by gtg-bench's users on the data that this card names. Not a published model, no diagnostic tool."
+)
+BEST = "best"
+WORK = "work"
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What a user asks for.
+
+    Attributes:
+        variant: name, see `variants`.
+        recipe: see `recipe`.
+        out: folder of the result; unfinished work lies in its `work`.
+        seed: None takes the recipe's first.
+        data: training set; None takes the recipe's.
+        data_root: its folder, where it needs one.
+        data_options: its options.
+        split: which pairs.
+        start: weights to start from, as `--weights` takes them; None: as the recipe says.
+        validate_root, validate_options: folder and options of the data set whose phrases are grounded.
+        parts: where the phantom's parts lie; None: the packaged ones.
+        shared: a folder whose parts the result may refer to; None: the result holds everything that is on no hub.
+        cache: folder of encoded images and texts; None: in `work`.
+        max_steps: train no longer than this.
+        resume: go on from the last checkpoint.
+        device: "auto", "cpu" ...
+        precision: None takes the recipe's.
+        workers: processes that load samples.
+        trackers: Accelerate's names.
+    """
+
+    variant: str
+    recipe: LdmRecipe
+    out: Path
+    seed: int | None = None
+    data: str | None = None
+    data_root: Path | None = None
+    data_options: Mapping[str, str] = field(default_factory=dict)
+    split: str = "train"
+    start: str | None = None
+    validate_root: Path | None = None
+    validate_options: Mapping[str, str] = field(default_factory=dict)
+    parts: Path | None = None
+    shared: Path | None = None
+    cache: Path | None = None
+    max_steps: int | None = None
+    resume: bool = True
+    device: str = "auto"
+    precision: str | None = None
+    workers: int = 0
+    trackers: tuple[str, ...] = ()
+
+
+def train(request: TrainRequest, stop: StopRequest | None = None) -> Path:
+    """Train; return the folder of the result. Run by every process of `accelerate launch`.
+
+    Raises:
+        UsageError, DataError: something asked for is wrong or missing, before anything is computed.
+        Stopped: `stop` was asked for; the same call goes on from there.
+        GtgError: training diverged.
+    """
+    return _Training(request, stop or StopRequest()).run()
+
+
+class _Training:
+    """One call of `train`; everything is opened when it is first needed, in the order in which `run` asks."""
+
+    def __init__(self, request: TrainRequest, stop: StopRequest) -> None:
+        self.request, self.stop = request, stop
+        recipe = request.recipe
+        if request.max_steps is not None:
+            steps = min(request.max_steps, recipe.schedule.steps)
+            recipe = recipe.model_copy(update={"schedule": recipe.schedule.model_copy(update={"steps": steps})})
+        self.recipe = recipe
+        self.variant: Variant = variant_of(request.variant)
+        self.seed = recipe.seeds[0] if request.seed is None else request.seed
+        self.work = request.out / WORK
+
+    def run(self) -> Path:
+        self.recipe.schedule.split(self.accelerator.num_processes)
+        total = self.recipe.schedule.steps * self.recipe.schedule.batch_size
+        self._say(f"{self.request.variant}: {len(self.pairs)} pairs of {self.pairs.name}, {total} samples to see")
+        self._check_space(total)
+        draws = self._draws(self.pairs, range(total), self.seed, self.recipe.caption_dropout)
+        curve = Trainer(
+            name=self.request.variant,
+            objective=self.objective,
+            draws=draws,
+            schedule=self.recipe.schedule,
+            seed=self.seed,
+            work=self.work,
+            about=self.about,
+            ema=self.recipe.ema,
+            accelerator=self.accelerator,
+            watch=Watch(self.recipe.validation.every, self._look),
+            workers=self.request.workers,
+            resume=self.request.resume,
+            stop=self.stop,
+            explain=lambda positions: "images " + ", ".join(self._names(draws, positions)),
+        ).run()
+        if self.accelerator.is_main_process:
+            self.exporter.write(self.request.out, self._facts(self.recipe.schedule.steps, curve, draws))
+        self.accelerator.wait_for_everyone()
+        return self.request.out
+
+    @cached_property
+    def accelerator(self) -> Accelerator:
+        cpu = self.request.device == "cpu" or not torch.cuda.is_available()
+        precision = self.request.precision or self.recipe.precision
+        if cpu and precision != "no":
+            console.print(f"precision {precision} needs a GPU: on this CPU everything is float32")
+            precision = "no"
+        trackers: Any = list(self.request.trackers) or None
+        return Accelerator(cpu=cpu, mixed_precision=precision, log_with=trackers, project_dir=str(self.work / "logs"))
+
+    @cached_property
+    def weights(self) -> Weights:
+        return locate_parts(self.request.variant, self.variant, self.recipe, self.request.start, self.request.parts)
+
+    @cached_property
+    def pairs(self) -> TrainingSet:
+        return self._open(self.request.split)
+
+    def _open(self, split: str) -> TrainingSet:
+        r = self.request
+        return open_training_set(r.data or self.recipe.data, r.data_root, r.data_options, split)
+
+    @cached_property
+    def models(self) -> Models:
+        models = load_models(self.weights, self.variant, self.recipe, self.seed)
+        for model in (models.vae, models.encoder.module):
+            model.to(self.accelerator.device)
+        return models
+
+    @cached_property
+    def objective(self) -> NoiseObjective:
+        m, trains_text = self.models, "text_encoder" in self.variant.trains
+        return NoiseObjective(m.unet, m.scheduler, m.encoder, trains_text, self.recipe.text_memory, self.recipe.min_snr)
+
+    @cached_property
+    def exporter(self) -> Exporter:
+        dtype = getattr(torch, self.recipe.save_precision)
+        return Exporter(self.models, self.weights, self.variant, dtype, self.request.shared)
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """What decides the result beside schedule and seed."""
+        recipe = self.recipe.model_dump(mode="json", include=_DECIDING)
+        data = {"name": self.pairs.name, "split": self.pairs.split, "fingerprint": self.pairs.fingerprint}
+        return {
+            "variant": self.variant.model_dump(mode="json"),
+            "recipe": recipe,
+            "data": data,
+            "start": self.weights.version,
+            "precision": self.accelerator.mixed_precision,
+        }
+
+    def _check_space(self, total: int) -> None:
+        """Refuse to start where the disk cannot hold what will be written."""
+        config, vae = self.models.unet.config, self.models.vae.config
+        row = vae.latent_channels * int(config.sample_size) ** 2 * 2 * 2
+        cache = min(total, len(self.pairs)) * (row + self.models.encoder.max_length * 5)
+        checkpoints.check_space(self.request.cache or self.work, cache, "encoded images and texts")
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        main, place = self.accelerator.is_main_process, self.request.cache or self.work / "cache"
+        return Encoder(self.models, self.weights, place, self.accelerator.device, self.stop, main)
+
+    def _draws(self, pairs: TrainingSet, positions: range, seed: int, dropout: float) -> LatentDraws:
+        latents, texts, item = self.encoder.encode(pairs, positions, seed)
+        tokens = self.models.encoder.tokens([""])
+        return LatentDraws(latents, texts, {"ids": tokens.ids[0], "mask": tokens.mask[0]}, item, dropout, seed)
+
+    @cached_property
+    def _look(self) -> Validation:
+        known = [row["cnr"] for row in seen(self.work) if "cnr" in row]
+        return Validation(
+            models=self.models,
+            objective=self.objective,
+            recipe=self.recipe.validation,
+            device=self.accelerator.device,
+            draws=self._held_out(),
+            dataset=self._grounded(),
+            pictures=self.work / "pictures",
+            best=self._keep_best,
+            show=self._show,
+            highest=max(known, default=-float("inf")),
+        )
+
+    def _held_out(self) -> LatentDraws | None:
+        count = self.recipe.validation.pairs
+        if not count:
+            return None
+        try:
+            pairs = self._open("validate")
+        except UsageError:
+            self._say(f"{self.pairs.name} has no validation split here: the loss on fixed noise is of training pairs")
+            pairs = self.pairs
+        return self._draws(pairs, range(count), seed=0, dropout=0.0)
+
+    def _grounded(self) -> Dataset | None:
+        name = self.recipe.validation.dataset
+        if name is None:
+            return None
+        return open_dataset(name, self.request.validate_root, dict(self.request.validate_options))
+
+    def _keep_best(self, step: int, numbers: Mapping[str, float]) -> None:
+        self.exporter.write(self.request.out / BEST, self._facts(step, [], None) | {"validated": dict(numbers)})
+
+    def _show(self, step: int, path: Path) -> None:
+        """Hand a sheet of pictures to TensorBoard."""
+        for tracker in self.accelerator.trackers:
+            if tracker.name == "tensorboard":
+                sheet = np.asarray(Image.open(path).convert("RGB"))[None]
+                tracker.log_images({"pictures": sheet}, step, dataformats="NHWC")
+
+    def _facts(self, steps: int, curve: Curve, draws: LatentDraws | None) -> dict[str, Any]:
+        recipe, phantom = self.recipe, self.pairs.name == "phantom"
+        facts: dict[str, Any] = {
+            "notice": NOTICE if phantom else OTHER_NOTICE,
+            "title": f"{self.request.variant}, trained on {self.pairs.name}",
+            "variant": self.request.variant,
+            "data": {
+                "dataset": self.pairs.name,
+                "options": dict(self.pairs.options),
+                "split": self.pairs.split,
+                "pairs": len(self.pairs),
+                "unusable": 0 if draws is None else len(draws.item.unusable),
+                "fingerprint": self.pairs.fingerprint,
+            },
+            "recipe_name": recipe.name,
+            "recipe": json.loads(recipe.model_dump_json()),
+            "seed": self.seed,
+            "steps": steps,
+            "started_from": {"weights": self.request.start or recipe.weights, "version": self.weights.version},
+            "processes": self.accelerator.num_processes,
+            "precision": str(self.accelerator.mixed_precision),
+            "git_revision": git_revision(),
+            "loss_curve": curve,
+            "validation_curve": seen(self.work),
+        }
+        return facts | ({"defaults": recipe.defaults} if recipe.defaults else {})
+
+    def _names(self, draws: LatentDraws, positions: Any) -> list[str]:
+        return [self.pairs[draws.item(position)].image_id for position in positions]
+
+    def _say(self, text: str) -> None:
+        if self.accelerator.is_main_process:
+            console.print(text, soft_wrap=True, markup=False)
+
+
+_DECIDING = {"caption_dropout", "min_snr", "unet", "unet_config", "weights"}
+"""The fields of a recipe, beside schedule and moving average, that decide the result."""
