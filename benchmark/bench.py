@@ -13,8 +13,8 @@ from gtg_bench.benchmark.api.registry import MethodEntry, load_object
 from gtg_bench.benchmark.api.types import GroundingMap, MethodSettings, PhraseSample, Query, seed_for
 from gtg_bench.benchmark.controls import Trial, plan
 from gtg_bench.benchmark.datasets import open_dataset
-from gtg_bench.benchmark.runner import ground_all
 from gtg_bench.benchmark.scoring import score_map
+from gtg_bench.benchmark.sources import ground_all
 
 ARCHITECTURES = {"sd15": "gtg_bench.methods.ldm.architectures:stable_diffusion_15"}
 """Published architectures with random weights: "module:function" of `MethodSettings`."""

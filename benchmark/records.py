@@ -22,6 +22,7 @@ from gtg_bench.benchmark.spec import RunSpec
 
 _PACKAGES = ("gtg-bench", "torch", "diffusers", "transformers", "numpy", "scikit-learn")
 FINAL = ("ok", "unscorable")
+MANIFEST = "manifest.json"
 
 
 class RunFolder:
@@ -31,28 +32,28 @@ class RunFolder:
         self.spec = spec
         self.path = runs_dir / spec.dataset / spec.method / spec.key
 
-    def open(self, device: str) -> None:
-        """Make the folder and its manifest, or check that the manifest there is of the same run."""
-        path = self.path / "manifest.json"
+    def open(self, device: str, **facts: Any) -> None:
+        """Make the folder and its manifest, or check that the manifest there is of the same run.
+
+        Args:
+            device: where maps are computed.
+            facts: what else the manifest says, as JSON values; those that are None are left out.
+        """
+        path = self.path / MANIFEST
         if path.exists():
             found = json.loads(path.read_text())["spec"]
             if found != self.spec.as_json():
                 raise DataError(f"{path} belongs to another run; move the folder away or choose another --runs-dir")
             return
         manifest = {"spec": self.spec.as_json(), "key": self.spec.key, "started": _now(), "device": device}
+        manifest |= {name: value for name, value in facts.items() if value is not None}
         manifest |= {"versions": _versions(), "python": platform.python_version(), "machine": platform.platform()}
         with atomic(path) as part:
             part.write_text(json.dumps(manifest, indent=1) + "\n")
 
     def read(self) -> dict[str, SampleRecord]:
         """The records so far, by sample id."""
-        records: dict[str, SampleRecord] = {}
-        for path in sorted(self.path.glob("samples*.jsonl")):
-            for record in _lines(path):
-                known = records.get(record.sample_id)
-                if known is None or known.status not in FINAL or record.status in FINAL:
-                    records[record.sample_id] = record
-        return records
+        return read_records(self.path)
 
     def append(self, records: Iterable[SampleRecord]) -> None:
         """Write records, flushed before this returns."""
@@ -69,6 +70,17 @@ class RunFolder:
         """Append to errors.log."""
         with (self.path / "errors.log").open("a") as file:
             file.write(f"{_now()} {text}\n")
+
+
+def read_records(folder: Path) -> dict[str, SampleRecord]:
+    """The records in a run's folder so far, by sample id."""
+    records: dict[str, SampleRecord] = {}
+    for path in sorted(folder.glob("samples*.jsonl")):
+        for record in _lines(path):
+            known = records.get(record.sample_id)
+            if known is None or known.status not in FINAL or record.status in FINAL:
+                records[record.sample_id] = record
+    return records
 
 
 def _lines(path: Path) -> Iterable[SampleRecord]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-CONTROLS = ("none", "neutral-phrase", "phrase-swap", "image-swap")
+CONTROLS = ("none", "neutral-phrase", "phrase-swap", "image-swap", "side-swap")
 """What is changed to see what a method listens to; see `benchmark.controls`."""
 
+REGION_CONTROLS = ("image-swap",)
+"""Controls that change the region alone: their maps are those of the plain run."""
+
 PROTOCOL = "gtg"
-"""The paper's protocol: shorter side to 512 and centre crop, mixture mask, means over samples."""
+"""The paper's protocol, the default; all of them stand in `benchmark.protocols`."""
 
 FRAMES = ("crop512", "original")
 """Where maps and regions are compared: the paper's 512 x 512 crop, or the image's own pixels."""
@@ -19,8 +23,18 @@ FRAMES = ("crop512", "original")
 UNCOVERED = ("lowest", "exclude")
 """What becomes of pixels that a method does not cover; see `benchmark.scoring.score_map`."""
 
-SCHEMA = 2
+MASK = "mixture"
+"""How a map becomes a mask where nothing else is said; see `benchmark.metrics.named_masks`."""
+
+SCHEMA = 3
 """Changes when a field is added or the meaning of one changes: older runs then have other keys."""
+
+MAP_FIELDS = (
+    *("dataset", "dataset_version", "dataset_options", "samples_sha256", "method", "code", "weights"),
+    *("weights_version", "sampling", "latent", "tokens", "lexicon", "bbm", "profile", "precision", "steps"),
+    *("last_steps", "guidance", "layers", "seed", "control"),
+)
+"""What decides a run's maps. Split and limit are in the digest of the samples; the rest only decides their scores."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +55,9 @@ class RunSpec:
             guidance, layers, seed: see `api.types.MethodSettings`; None where the method has no such setting.
         frame: where maps and regions are compared, one of FRAMES.
         uncovered: what becomes of pixels that a method does not cover, one of UNCOVERED.
-        protocol: which metrics, masks and averages.
+        mask: how a map becomes a mask, see `benchmark.metrics.named_masks`.
+        protocol: which metrics and averages, a name of `benchmark.protocols.PROTOCOLS`.
+        protocol_version: of that protocol.
         control: what is changed on purpose.
         schema: of this description.
     """
@@ -70,7 +86,9 @@ class RunSpec:
     seed: int
     frame: str = FRAMES[0]
     uncovered: str = UNCOVERED[0]
+    mask: str = MASK
     protocol: str = PROTOCOL
+    protocol_version: int = 1
     control: str = "none"
     schema: int = SCHEMA
 
@@ -84,3 +102,24 @@ class RunSpec:
         """12 hex digits: equal exactly when every field is."""
         text = json.dumps(self.as_json(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def map_key(self) -> str:
+        """12 hex digits: equal where everything that decides the maps is; of a run without a control of the region.
+
+        Under such a control `samples_sha256` covers the partners' regions: replace it by that of the plain plan.
+        """
+        return map_key(self.as_json())
+
+
+def map_key(spec: Mapping[str, Any]) -> str:
+    """As `RunSpec.map_key`, of a description as JSON, which may be one of an older schema.
+
+    Raises:
+        KeyError: a field that decides the maps is missing.
+    """
+    values = {name: spec[name] for name in MAP_FIELDS}
+    if values["control"] in REGION_CONTROLS:
+        values["control"] = CONTROLS[0]
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

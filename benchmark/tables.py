@@ -9,14 +9,46 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from gtg_bench.benchmark.api.choices import DEFAULTS
-from gtg_bench.benchmark.leaderboard import Row
-from gtg_bench.benchmark.metrics import GTG
-from gtg_bench.benchmark.spec import FRAMES, UNCOVERED
+from gtg_bench.benchmark.leaderboard import RANK_GROUP, SUFFIXES, Row
+from gtg_bench.benchmark.protocols import PROTOCOLS, Protocol, definition
+from gtg_bench.benchmark.spec import CONTROLS, PROTOCOL
 
-_ORDER = {"none": 0, "neutral-phrase": 1, "phrase-swap": 2, "image-swap": 3}
-_HEADINGS = {"specificity": "spec."}
+_HEADINGS = {
+    "specificity": "spec.",
+    "coverage": "cover",
+    "box_iou_full": "box",
+    "box_iou": "box",
+    "box_miou": "mbox",
+    "distance": "dist.",
+    "miou_thresholds": "miou-t",
+    "miou_thresholds_minmax": "miou-mm",
+    "cnr_abs": "|cnr|",
+}
+"""Columns under a shorter name; what it stands for is said below the table."""
+
+_MANY = 7
+"""Columns from which on they move together, so that a terminal of 80 characters has room for names."""
+
+_LEAST_WIDTH = 16
+_AVERAGES = {
+    "overall": "Means over the ok samples",
+    "macro": "Macro averages over categories of the ok samples",
+    "frequency2": "Averages over the ok samples in which a category weighs its squared count",
+}
 _TOLD_APART_BY = (
-    *("weights", "layers", "steps", "last_steps", "guidance", "latent", "tokens", "lexicon", "bbm", "profile"),
+    *(
+        "weights",
+        "weights_version",
+        "layers",
+        "steps",
+        "last_steps",
+        "guidance",
+        "latent",
+        "tokens",
+        "lexicon",
+        "bbm",
+        "profile",
+    ),
     *("precision", "seed"),
 )
 
@@ -25,23 +57,21 @@ def comparison(rows: Sequence[Row], now: Sequence[Row], priors: Sequence[str]) -
     """The rows just computed (bold) beside what was measured on the same samples before.
 
     Args:
-        rows: rows of the same samples and protocol.
+        rows: rows of the same samples and definition.
         now: rows of this call.
         priors: names of the baselines, which come last.
     """
     first = now[0]
     options = f" {first['dataset_options']}" if first["dataset_options"] else ""
     limit = f", first {first['limit']} samples" if first["limit"] else ""
-    frame = f", {first['frame']} frame" if first["frame"] != FRAMES[0] else ""
-    rule = ", uncovered pixels excluded" if first["uncovered"] != UNCOVERED[0] else ""
-    title = f"{first['dataset']} v{first['dataset_version']}{options}, {first['split']} split{limit}{frame}{rule}"
-    caption = (
-        "Means over the ok samples; bold: this call; spec.: specificity; indented: the same run under a control; "
-        "95 % bounds are in the CSV."
-    )
+    rules = PROTOCOLS[first["protocol"]]
+    title = f"{first['dataset']} v{first['dataset_version']}{options}, {first['split']} split{limit}{_named(first)}"
+    ranked = any(row.get(RANK_GROUP) for row in rows)
+    caption = _caption(rules, ranked)
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
-    table.add_column("method", overflow="fold")
-    for name in ("ok", *GTG):
+    table.padding = 0 if len(rules.metrics) > _MANY else (0, 1, 0, 0)
+    table.add_column("method", overflow="fold", min_width=_LEAST_WIDTH)
+    for name in ("ok", *(["rank"] if ranked else []), *rules.metrics):
         table.add_column(_HEADINGS.get(name, name), justify="right", no_wrap=True)
     keys = {row["run_key"] for row in now}
     before = ""
@@ -50,13 +80,27 @@ def comparison(rows: Sequence[Row], now: Sequence[Row], priors: Sequence[str]) -
         control = row["control"]
         label = name if control == "none" else f"  {control}" if name == before else f"{name} {control}"
         before = name
-        table.add_row(label, *_cells(row), style="bold" if row["run_key"] in keys else None)
+        table.add_row(label, *_cells(row, rules, ranked), style="bold" if row["run_key"] in keys else None)
     return table
+
+
+def _named(row: Row) -> str:
+    """The definition of the numbers, unless it is the usual one."""
+    found = definition(row)
+    return "" if found == PROTOCOL else f", protocol {found}"
+
+
+def _caption(rules: Protocol, ranked: bool) -> str:
+    short = [f"{_HEADINGS[name]}: {name}" for name in rules.metrics if name in _HEADINGS]
+    short += [f"rank: who shares one cannot be told apart from its best by {rules.primary}"] if ranked else []
+    told = [_AVERAGES[rules.average], "bold: this call", *short, "indented: the same run under a control"]
+    return "; ".join(told) + "; 95 % bounds and other averages are in the CSV."
 
 
 def _rank(row: Row, priors: Sequence[str]) -> tuple:
     settings = [row.get(name) or "" for name in _TOLD_APART_BY]
-    return row["method"] in priors, row["method"], row["sampling"], settings, _ORDER.get(row["control"], 9)
+    control = CONTROLS.index(row["control"]) if row["control"] in CONTROLS else len(CONTROLS)
+    return row["method"] in priors, row["method"], row["sampling"], settings, control
 
 
 def _name(row: Row, rows: Sequence[Row]) -> str:
@@ -72,6 +116,8 @@ def _usual(name: str, rows: Sequence[Row]) -> str:
     return DEFAULTS.get(name) or Counter(values).most_common(1)[0][0]
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: Row, rules: Protocol, ranked: bool) -> list[str]:
     ok = row["n_ok"] if row["n_ok"] == row["n_total"] else f"{row['n_ok']}/{row['n_total']}"
-    return [ok, *(f"{float(row[name]):.3f}" if row.get(name) else "-" for name in GTG)]
+    values = [row.get(name + SUFFIXES[rules.average]) for name in rules.metrics]
+    rank = [row.get(RANK_GROUP) or ""] if ranked else []
+    return [ok, *rank, *(f"{float(value):.3f}" if value else "-" for value in values)]

@@ -67,7 +67,7 @@ def test_an_option_that_typer_refuses_is_code_2(tmp_path: Path) -> None:
 def test_help_and_list_import_no_torch(tmp_path: Path) -> None:
     guard = (
         "import sys; from typer.testing import CliRunner; from gtg_bench.benchmark.cli import app\n"
-        "for words in (['--help'], ['list'], ['list', 'methods', '--json'], ['run', '--help']):\n"
+        "for words in (['--help'], ['list'], ['list', 'methods', '--json'], ['run', '--help'], ['score', '--help']):\n"
         "    assert CliRunner().invoke(app, words).exit_code == 0, words\n"
         "assert not {'torch', 'pandas', 'sklearn', 'matplotlib'} & set(sys.modules)"
     )
@@ -78,7 +78,14 @@ def test_list_as_json(tmp_path: Path) -> None:
     found = json.loads(call("list", "--json", cwd=tmp_path))
     assert {"cxrbert-ldm", "clip-ldm", "phrase-prior"} <= {row["name"] for row in found["methods"]}
     assert [row["name"] for row in found["samplings"]] == ["text", "cfg", "gt1-cfg", "gt-cfg"]
-    assert "auroc" in {row["name"] for row in json.loads(call("list", "metrics", "--json", cwd=tmp_path))}
+    metrics = {row["name"]: row for row in json.loads(call("list", "metrics", "--json", cwd=tmp_path))}
+    assert (metrics["auroc"]["best"], metrics["distance"]["best"]) == ("highest", "lowest")
+    assert metrics["gcnr"]["protocols"] == "strict"
+    protocols = {row["name"]: row for row in found["protocols"]}
+    assert list(protocols) == ["gtg", "gtg-released", "biovil", "chexlocalize", "strict"]
+    assert protocols["chexlocalize"]["columns"] == "iou top1"
+    text = call("list", "protocols", cwd=tmp_path)
+    assert all(row["columns"] in " ".join(text.split()) for row in protocols.values())
 
 
 def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
@@ -113,6 +120,22 @@ def test_the_main_job_on_a_few_samples(tmp_path: Path) -> None:
     assert float(rows["cxrbert-ldm"]["auroc"]) > float(rows["class-prior"]["auroc"])
     assert rows["class-prior"]["sampling"] == ""
     assert rows["cxrbert-ldm"]["weights"] == "phantom"
+    again_without_torch(tmp_path, *words, "--protocol", "strict")
+    again_without_torch(tmp_path, *words, "--control", "image-swap")
+    again_without_torch(tmp_path, "score", "cxrbert-ldm", "--protocol", "biovil")
+    assert {row["n_ok"] for row in read(tmp_path / "leaderboards" / "phantom.strict.csv")} == {"12"}
+
+
+def again_without_torch(folder: Path, *words: str) -> None:
+    """The maps are stored: no model is loaded, torch is not even imported."""
+    guard = (
+        "import sys; from typer.testing import CliRunner; from gtg_bench.benchmark.cli import app\n"
+        f"done = CliRunner().invoke(app, {list(words)!r})\n"
+        "assert done.exit_code == 0, done.output\n"
+        "assert '12 stored maps' in ' '.join(done.output.split()), done.output\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", guard], check=True, cwd=folder)
 
 
 def read(path: Path) -> list[dict[str, str]]:

@@ -104,3 +104,83 @@ def test_a_file_that_is_no_leaderboard_is_not_overwritten(tmp_path: Path) -> Non
     with pytest.raises(DataError, match="no leaderboard"):
         leaderboard.update(tmp_path, SPEC, RECORDS)
     assert (tmp_path / "d.csv").read_text() == "a,b\n1,2\n"
+
+
+# one file a definition
+
+
+STRICT = dataclasses.replace(SPEC, protocol="strict", frame="original")
+VALUES = {"A": [0.2, 0.4, 0.6], "B": [0.9, 0.7]}
+
+
+def valued(**others: float) -> list[SampleRecord]:
+    """Five samples of five patients in two categories: gcnr by hand, and the same other values for each."""
+    return [
+        SampleRecord(f"{name}{k}", f"i{name}{k}", f"p{name}{k}", name, "ok", {"gcnr": value, **others})
+        for name, group in VALUES.items()
+        for k, value in enumerate(group)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({}, "d"),
+        ({"frame": "original"}, "d.gtg+original"),
+        ({"uncovered": "exclude", "mask": "0.5"}, "d.gtg+exclude+0.5"),
+        ({"mask": "best:0.37"}, "d.gtg+best"),
+        ({"protocol": "strict", "frame": "original"}, "d.strict"),
+        ({"protocol": "chexlocalize", "frame": "original", "mask": "otsu"}, "d.chexlocalize"),
+    ],
+)
+def test_every_definition_has_a_file_of_its_own(tmp_path: Path, changes: dict[str, str], name: str) -> None:
+    leaderboard.update(tmp_path, dataclasses.replace(SPEC, **changes), RECORDS)
+    assert {path.name for path in tmp_path.glob("*.csv")} == {f"{name}.csv", f"{name}.by_category.csv"}
+
+
+def test_thresholds_that_were_chosen_for_each_method_stand_beside_each_other(tmp_path: Path) -> None:
+    for mask in ("best:0.3", "best:0.4"):
+        row = leaderboard.update(tmp_path, dataclasses.replace(SPEC, mask=mask, method=f"m{mask[-1]}"), RECORDS)
+    assert [other["mask"] for other in leaderboard.beside(tmp_path, row)] == ["best:0.3", "best:0.4"]
+
+
+def test_the_columns_and_the_headlines_bounds_are_the_protocols(tmp_path: Path) -> None:
+    row = leaderboard.update(tmp_path, STRICT, valued(cnr=1.0))
+    (found,) = rows(tmp_path / "d.strict.csv")
+    assert "miou" not in found
+    assert (found["gcnr"], found["gcnr_macro"], found["gcnr_freq2"]) == ("0.56000", "0.60000", "0.52308")
+    assert float(found["gcnr_macro_low"]) < 0.6 < float(found["gcnr_macro_high"])
+    assert (found["gcnr_macro_low"], found["gcnr_macro_high"]) != (found["gcnr_low"], found["gcnr_high"])
+    assert (found["n_cnr"], found["n_specificity"], found["cnr_macro_low"]) == ("5", "0", "1.00000")
+    assert (found["ap"], found["specificity_macro"]) == ("", "")
+    assert "n_gcnr" not in found
+    assert "gcnr_freq2_low" not in found
+    assert {name: row[name] for name in found if name in row} == {n: v for n, v in found.items() if n in row}
+    parts = rows(tmp_path / "d.strict.by_category.csv")
+    assert [(part["category"], part["gcnr"]) for part in parts] == [("A", "0.40000"), ("B", "0.80000")]
+
+
+def test_a_file_of_an_older_layout_is_upgraded(tmp_path: Path) -> None:
+    """It had no mask, no version, no bounds; rows of another frame stood in the same file."""
+    older = [
+        {"dataset": "d", "dataset_version": "1", "split": "test", "method": method, "protocol": "gtg"}
+        | {"frame": frame, "uncovered": "lowest", "n_ok": "3", "miou": "0.5", "run_key": key, "category": "A"}
+        for method, frame, key in (("old", "crop512", "k1"), ("other", "original", "k2"))
+    ]
+    for name, dropped in (("d", {"category"}), ("d.by_category", set())):
+        with (tmp_path / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, [field for field in older[0] if field not in dropped], extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(older)
+    row = leaderboard.update(tmp_path, SPEC, RECORDS)
+    assert {other["method"] for other in leaderboard.beside(tmp_path, row)} == {"m", "old"}
+    for suffix in ("", ".by_category"):
+        here = rows(tmp_path / f"d{suffix}.csv")
+        assert {found["method"] for found in here} == {"m", "old"}
+        old = next(found for found in here if found["method"] == "old")
+        assert (old["mask"], old["protocol_version"], old["miou"], old["miou_low"]) == ("mixture", "1", "0.5", "")
+        moved = rows(tmp_path / f"d.gtg+original{suffix}.csv")
+        assert [(found["method"], found["miou"]) for found in moved] == [("other", "0.5")]
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.csv")}
+    leaderboard.update(tmp_path, SPEC, RECORDS)
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.csv")} == before

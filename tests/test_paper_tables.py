@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 from gtg_bench.benchmark.api import UsageError
 from gtg_bench.benchmark.cli import app
-from gtg_bench.benchmark.leaderboard import SETTINGS
+from gtg_bench.benchmark.leaderboard import SETTINGS, categories_of, path_of
+from gtg_bench.benchmark.protocols import PROTOCOLS
 from gtg_bench.benchmark.published import AVERAGE, figures
 from gtg_bench.benchmark.report.averages import averages
 from gtg_bench.benchmark.report.drawing import lines
@@ -52,14 +53,20 @@ def board(tmp_path: Path) -> Callable[..., Board]:
     """Writes a leaderboard and its categories, and loads it."""
 
     def make(rows: list[Fields], where: Fields | None = None, dataset: str = "phantom") -> Board:
-        rows = [{**found, "dataset": dataset} for found in rows]
-        parts = [{**found, "category": name} for found in rows for name in ("Edema", "Pleural Effusion", "Nodule")]
-        for name, found in ((dataset, rows), (f"{dataset}.by_category", parts)):
-            columns = list(dict.fromkeys(key for fields in found for key in fields))
-            with (tmp_path / f"{name}.csv").open("w", newline="") as file:
+        files: dict[Path, list[Fields]] = {}
+        for found in ({**found, "dataset": dataset} for found in rows):
+            rules = PROTOCOLS[found.get("protocol", "gtg")]
+            usual = {name: getattr(rules, name) for name in ("frame", "uncovered", "mask")}
+            path = path_of(tmp_path, {"protocol": rules.name, "protocol_version": "1", **usual, **found})
+            files.setdefault(path, []).append({**usual, "protocol": rules.name, **found})
+            for name in ("Edema", "Pleural Effusion", "Nodule"):
+                files.setdefault(categories_of(path), []).append({**files[path][-1], "category": name})
+        for path, written in files.items():
+            columns = list(dict.fromkeys(key for fields in written for key in fields))
+            with path.open("w", newline="") as file:
                 writer = csv.DictWriter(file, columns, restval="")
                 writer.writeheader()
-                writer.writerows(found)
+                writer.writerows(written)
         return load(tmp_path, dataset, where or {})
 
     return make
@@ -211,7 +218,9 @@ def test_the_setup_that_a_method_mostly_ran_with_is_taken_and_the_rest_is_told(b
 
 def test_seeds_give_a_mean_and_its_deviation(board: Callable[..., Board]) -> None:
     rows = [row("clip-ldm", 0.2 + i / 10, **LDM, seed=str(i), miou_low="0.1", miou_high="0.9") for i in range(3)]
-    found = cell(paper_table(1, board(rows)).blocks[1], "Mean over samples", "CLIP-LDM", "mIoU")
+    document = paper_table(1, board(rows))
+    assert any("not bounds: clip-ldm over 3 seeds (0, 1, 2)" in note for _, note in document.notes)
+    found = cell(document.blocks[1], "Mean over samples", "CLIP-LDM", "mIoU")
     assert (found.exact, found.spread, found.n, found.bounds) == ("0.30000", "0.100", "3 runs", "")
     assert len(found.run_key.split()) == 3
     assert found.figure == "0.300±.100"
@@ -495,6 +504,21 @@ def test_the_command_prints_and_writes(tmp_path: Path) -> None:
     written = call("4", "--out", tmp_path / "out", "--leaderboards-dir", tmp_path)
     assert written.count("Written: ") == 3
     assert (tmp_path / "out" / "table4.tex").is_file()
+
+
+def test_a_protocol_has_its_own_rows_metric_and_average(board: Callable[..., Board], tmp_path: Path) -> None:
+    strict = {"protocol": "strict", "frame": "original", "gcnr": "0.1", "gcnr_macro": "0.7"}
+    board([row("uniform", 0.5), row("uniform", 0.25, **strict), row("uniform", 0.125, **strict, mask="best:0.3")])
+    words = ("--rows", "method", "--columns", "metric", "--leaderboards-dir", tmp_path, "--format", "csv")
+
+    def shown(*more: str) -> dict[str, str]:
+        return {line["metric"]: line["value"] for line in csv.DictReader(io.StringIO(call(*words, *more)))}
+
+    assert shown() == {"miou": "0.50000", "cnr": "0.60000"}
+    assert shown("--protocol", "strict", "--average", "overall") == {"gcnr": "0.1", "cnr": "0.35000"}
+    assert shown("--protocol", "strict")["gcnr"] == "0.7"
+    best = shown("--protocol", "strict", "--where", "mask=best", "--average", "overall")
+    assert best == {"gcnr": "0.1", "cnr": "0.22500"}
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from gtg_bench.benchmark.datasets.check import check
 from gtg_bench.benchmark.datasets.siim_pneumothorax import SiimPneumothoraxDataset
 from gtg_bench.benchmark.datasets.tabular import carried_file
 from gtg_bench.benchmark.overlay import Tile, draw_sheet
+from gtg_bench.benchmark.protocols import PROTOCOLS
 from gtg_bench.benchmark.runner import RunRequest
 from gtg_bench.benchmark.scoring import check_sample, evaluation_frame, region_of, score_map
 from gtg_bench.benchmark.spec import FRAMES
@@ -197,7 +198,11 @@ def test_a_mask_that_is_a_filled_box_is_that_box(size: tuple[int, int], box: tup
     values = np.random.default_rng(0).random((8, 8)).astype(np.float32)
     if region.any():
         found = [
-            score_map(GroundingMap(values, Frame.original(size)), Trial(s, "x", "x", s, ()), kind)
+            score_map(
+                GroundingMap(values, Frame.original(size)),
+                Trial(s, "x", "x", s, ()),
+                replace(PROTOCOLS["gtg"], frame=kind),
+            )
             for s in (by_mask, by_box)
         ]
         assert found[0].metrics
@@ -225,11 +230,9 @@ def test_a_sample_needs_a_region_that_can_be_used() -> None:
 def test_a_runs_samples_tell_masks_apart() -> None:
     boxed = replace(masked("0 9"), boxes=((0.0, 0.0, 4.0, 4.0),), mask=None)
     samples = [masked("0 9"), masked("1 9"), masked("0 9", side=512), boxed, replace(boxed, boxes=((0, 0, 4, 5),))]
-    digests = [runner._digest(plan([sample], "none")) for sample in samples]
+    digests = [runner.digest(plan([sample], "none")) for sample in samples]
     assert len(set(digests)) == len(samples)
-    others = [
-        runner._digest([Trial(boxed, "x", "x", boxed, (replace(other, sample_id="o"),))]) for other in samples[:2]
-    ]
+    others = [runner.digest([Trial(boxed, "x", "x", boxed, (replace(other, sample_id="o"),))]) for other in samples[:2]]
     assert others[0] != others[1]
     assert (
         digests[3] == "70609bcd3edcfb31e63d0505c6c4f86b9761167e67e6466510755e0e7396a28a"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gtg_bench.benchmark.spec import RunSpec
+from gtg_bench.benchmark.spec import CONTROLS, MAP_FIELDS, REGION_CONTROLS, RunSpec, map_key
 
 SPEC = RunSpec(
     dataset="phantom",
@@ -75,3 +75,27 @@ def test_a_spec_comes_back_from_json() -> None:
 def test_equal_specs_have_equal_keys() -> None:
     assert replace(SPEC, guidance=16) == SPEC
     assert replace(SPEC, guidance=16).key == SPEC.key
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_the_maps_key_has_what_decides_a_map_and_leaves_the_scoring_out(name: str) -> None:
+    """Split and limit are in the digest of the samples."""
+    scoring = {"frame", "uncovered", "mask", "protocol", "protocol_version", "schema", "split", "limit"}
+    assert (name in MAP_FIELDS) == (name not in scoring)
+    keys = {SPEC.map_key, *(replace(SPEC, **{name: value}).map_key for value in others(name))}
+    assert len(keys) == (1 if name in scoring else 3)
+
+
+def test_a_control_of_the_region_has_the_maps_of_the_plain_run() -> None:
+    keys = {control: replace(SPEC, control=control).map_key for control in CONTROLS}
+    assert {control for control in CONTROLS if keys[control] == keys["none"]} == {"none", *REGION_CONTROLS}
+    assert len(set(keys.values())) == len(CONTROLS) - len(REGION_CONTROLS)
+
+
+def test_the_maps_key_of_an_older_description() -> None:
+    later = ("mask", "protocol_version", "schema")
+    older = {name: value for name, value in SPEC.as_json().items() if name not in later} | {"schema": 2}
+    assert map_key(older) == SPEC.map_key
+    assert re.fullmatch(r"[0-9a-f]{12}", SPEC.map_key)
+    with pytest.raises(KeyError):
+        map_key({name: value for name, value in older.items() if name != "latent"})

@@ -197,6 +197,7 @@ class SampleRecord:
         note: what the method had to say about its map; "" where there was nothing.
         seconds: wall time that the sample took, its share of a batch.
         map_sha256: fingerprint of the map's values; "" where there is none.
+        facts: what strata are made of, see `benchmark.scoring.facts_of`; empty in records of older versions.
     """
 
     sample_id: str
@@ -209,6 +210,7 @@ class SampleRecord:
     note: str = ""
     seconds: float = 0.0
     map_sha256: str = ""
+    facts: dict[str, float | str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """As plain JSON values, in a fixed order."""

@@ -16,6 +16,7 @@ from rich.markup import escape
 from gtg_bench.benchmark.api.choices import BBM, LATENTS, PRECISIONS, PROFILES, SAMPLINGS, TOKENS
 from gtg_bench.benchmark.api.errors import GtgError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
+from gtg_bench.benchmark.protocols import PROTOCOLS
 from gtg_bench.benchmark.spec import CONTROLS, FRAMES, UNCOVERED
 
 P = ParamSpec("P")
@@ -32,6 +33,7 @@ Precision = StrEnum("Precision", {name: name for name in PRECISIONS})  # type: i
 FrameKind = StrEnum("FrameKind", {name: name for name in FRAMES})  # type: ignore[misc]
 Uncovered = StrEnum("Uncovered", {name: name for name in UNCOVERED})  # type: ignore[misc]
 Control = StrEnum("Control", {name: name for name in CONTROLS})  # type: ignore[misc]
+ProtocolName = StrEnum("ProtocolName", {name: name for name in PROTOCOLS})  # type: ignore[misc]
 
 Plugins = Annotated[
     list[Path] | None, typer.Option("--plugin", help="A Python file that registers methods; repeatable.")
@@ -56,6 +58,22 @@ PrecisionChoice = Annotated[
 ]
 Weights = Annotated[
     str | None, typer.Option("--weights", help="phantom, paper, a folder, a YAML file, or a table of priors (.npz).")
+]
+ProtocolOption = Annotated[
+    ProtocolName, typer.Option("--protocol", help="Metrics, frame, mask and averages; see `list protocols`.")
+]
+FrameOption = Annotated[
+    FrameKind | None,
+    typer.Option(
+        "--frame", help="Where maps and regions are compared, if not as the protocol says: crop or own pixels."
+    ),
+]
+UncoveredOption = Annotated[
+    Uncovered | None,
+    typer.Option("--uncovered", help="Pixels that a method does not cover: the map's lowest value, or not counted."),
+]
+MaskOption = Annotated[
+    str | None, typer.Option("--mask", help="mixture, otsu, or a threshold of the min-max normalised map such as 0.5.")
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps ...")]
 

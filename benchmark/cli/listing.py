@@ -14,9 +14,10 @@ from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import METHODS
 from gtg_bench.benchmark.cli.common import Plugins, load_plugins, out, reports_errors
 from gtg_bench.benchmark.datasets import DATASETS
-from gtg_bench.benchmark.metrics import GTG, METRICS
+from gtg_bench.benchmark.metrics import METRICS
+from gtg_bench.benchmark.protocols import PROTOCOLS
 
-HELP = "List methods, data sets, sampling modes and metrics."
+HELP = "List methods, data sets, sampling modes, metrics and protocols."
 Row = dict[str, str]
 _SHOWN = {"methods": ("name", "kind", "summary")}
 """What a table has room for; the rest is in the cards and in the JSON."""
@@ -29,6 +30,7 @@ class Kind(StrEnum):
     datasets = "datasets"
     samplings = "samplings"
     metrics = "metrics"
+    protocols = "protocols"
 
 
 @reports_errors
@@ -47,13 +49,14 @@ def list_(
         typer.echo(json.dumps(found[what.value] if what else found, indent=1))
         return
     for title, rows in found.items():
-        if cards and title == Kind.methods:
-            _print_cards(rows)
+        if title == Kind.protocols or (cards and title == Kind.methods):
+            _print_cards(title, rows)
         else:
             _print(title, [{name: row[name] for name in _SHOWN.get(title, row)} for row in rows])
 
 
-def _print_cards(rows: list[Row]) -> None:
+def _print_cards(title: str, rows: list[Row]) -> None:
+    out.print(title, style="italic")
     for row in rows:
         out.print(f"[bold]{row['name']}[/bold]")
         for name, text in row.items():
@@ -108,7 +111,39 @@ def _samplings() -> list[Row]:
 
 
 def _metrics() -> list[Row]:
-    return [{"name": name, "meaning": METRICS[name].summary} for name in GTG]
+    return [
+        {
+            "name": name,
+            "meaning": metric.summary,
+            "best": "highest" if metric.higher_is_better else "lowest",
+            "protocols": " ".join(protocol.name for protocol in PROTOCOLS.values() if name in protocol.metrics),
+        }
+        for name, metric in METRICS.items()
+    ]
 
 
-_ROWS = {Kind.methods: _methods, Kind.datasets: _datasets, Kind.samplings: _samplings, Kind.metrics: _metrics}
+def _protocols() -> list[Row]:
+    return [
+        {
+            "name": one.name,
+            "summary": one.summary,
+            "columns": " ".join(one.metrics),
+            "average": one.average,
+            "primary": one.primary,
+            "frame": one.frame,
+            "uncovered": one.uncovered,
+            "mask": one.mask,
+            "version": str(one.version),
+            "notes": " ".join(one.notes),
+        }
+        for one in PROTOCOLS.values()
+    ]
+
+
+_ROWS = {
+    Kind.methods: _methods,
+    Kind.datasets: _datasets,
+    Kind.samplings: _samplings,
+    Kind.metrics: _metrics,
+    Kind.protocols: _protocols,
+}

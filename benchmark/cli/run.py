@@ -3,35 +3,47 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.cli.common import (
     Bbm,
     Control,
     Device,
-    FrameKind,
+    FrameOption,
     Guidance,
     LastSteps,
     LatentChoice,
     Layers,
+    MaskOption,
     Plugins,
     PrecisionChoice,
     ProfileChoice,
+    ProtocolName,
+    ProtocolOption,
     Sampling,
     Steps,
     Tokens,
-    Uncovered,
+    UncoveredOption,
     Weights,
-    err,
     key_values,
     load_plugins,
     out,
     reports_errors,
     resolve_device,
 )
+from gtg_bench.benchmark.cli.results import report, show, with_progress
+
+if TYPE_CHECKING:
+    from gtg_bench.benchmark.all_controls import Battery
+    from gtg_bench.benchmark.api.types import MethodSettings
+    from gtg_bench.benchmark.finished import FinishedRun
+    from gtg_bench.benchmark.leaderboard import Row
+    from gtg_bench.benchmark.sources import Source
 
 HELP = "Ground every phrase of a data set with one or more methods, score the maps, and update the leaderboard."
 
@@ -56,14 +68,14 @@ def run(
     bbm: Bbm = None,
     profile: ProfileChoice = None,
     precision: PrecisionChoice = None,
-    frame: Annotated[
-        FrameKind,
-        typer.Option(help="Where maps and regions are compared: the paper's crop, or the image's own pixels."),
-    ] = FrameKind("crop512"),
-    uncovered: Annotated[
-        Uncovered, typer.Option(help="Pixels that a method does not cover: the map's lowest value, or not counted.")
-    ] = Uncovered("lowest"),
+    protocol: ProtocolOption = ProtocolName("gtg"),
+    frame: FrameOption = None,
+    uncovered: UncoveredOption = None,
+    mask: MaskOption = None,
     control: Annotated[Control, typer.Option(help="Change one thing on purpose.")] = Control("none"),
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Plain and under every control: what does the method listen to?")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first sample that fails.")] = False,
     seed: Annotated[int, typer.Option(help="Of all noise.")] = 4200,
     batch_size: Annotated[int, typer.Option(help="Samples at a time; changes no result.")] = 16,
@@ -74,9 +86,12 @@ def run(
     plugin: Plugins = None,
 ) -> None:
     """Run methods over a data set."""
-    from gtg_bench.benchmark import leaderboard
-    from gtg_bench.benchmark.runner import PreparedRun, RunRequest, prepare
+    from gtg_bench.benchmark.all_controls import Battery, listen, prepare_battery
+    from gtg_bench.benchmark.report.comparison import show_listening
+    from gtg_bench.benchmark.runner import RunRequest, prepare
 
+    if controls and control != Control("none"):
+        raise UsageError(f"--controls runs all of them; leave out --control {control}")
     load_plugins(plugin)
     requests = [
         RunRequest(
@@ -99,8 +114,10 @@ def run(
             profile=profile,
             precision=precision,
             weights=weights,
-            frame=frame,
-            uncovered=uncovered,
+            protocol=str(protocol),
+            frame=frame and str(frame),
+            uncovered=uncovered and str(uncovered),
+            mask=mask,
             seed=seed,
             batch_size=batch_size,
             device=device,
@@ -108,63 +125,32 @@ def run(
         )
         for name in dict.fromkeys(method)
     ]
-    prepared: list[PreparedRun] = [prepare(request) for request in requests]
-    rows = []
-    for plan, request in zip(prepared, requests, strict=True):
-        chosen = dataclasses.replace(request, device=resolve_device(device, plan.entry))
-        plan = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, device=chosen.device))
-        result = _with_progress(plan, chosen)
-        rows.append(leaderboard.update(leaderboards_dir, result.spec, result.records))
-        _report(result)
-    _show(leaderboards_dir, rows)
+    batteries = [prepare_battery(one) if controls else Battery(((one, prepare(one)),), {}) for one in requests]
+    done = [pair for battery in batteries for pair in _executed(battery, leaderboards_dir)]
+    rows = [row for row, _ in done]
+    show(leaderboards_dir, rows, runs_dir)
+    for battery, found in zip(batteries, listen([run for _, run in done]) if controls else (), strict=controls):
+        show_listening(found, battery.impossible, out)
     if any(row["n_ok"] == "0" for row in rows):
         raise typer.Exit(1)
 
 
-def _with_progress(plan, request):  # type: ignore[no-untyped-def]
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    from gtg_bench.benchmark.runner import run as execute
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("elapsed"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err, transient=False) as bar:
-        task = bar.add_task(f"{request.method} on {request.dataset}", total=len(plan.trials))
-        return execute(plan, request, lambda done, total: bar.update(task, completed=done, total=total))
-
-
-def _report(result) -> None:  # type: ignore[no-untyped-def]
-    known = len(result.records) - result.computed
-    note = f" ({known} of {len(result.records)} were there already)" if known else ""
-    err.print(f"{result.spec.method}: {result.seconds:.1f} s{note}; records in {result.folder}", soft_wrap=True)
-    bad = [record for record in result.records if record.status == "failed"]
-    if bad:
-        err.print(f"[yellow]warning:[/yellow] {len(bad)} of {len(result.records)} samples failed, the first ones:")
-        for record in bad[:3]:
-            err.print(f"  {record.sample_id}: {record.error}", soft_wrap=True, markup=False)
-
-
-def _show(folder: Path, rows: list[dict[str, str]]) -> None:
+def _executed(battery: Battery, leaderboards_dir: Path) -> Iterator[tuple[Row, FinishedRun]]:
+    """The runs of one method, each put into its leaderboard; the method is built once at most."""
     from gtg_bench.benchmark import leaderboard
-    from gtg_bench.benchmark.api.registry import METHODS
-    from gtg_bench.benchmark.tables import comparison
+    from gtg_bench.benchmark.finished import FinishedRun
+    from gtg_bench.benchmark.runner import missing, processes_for
 
-    priors = [entry.name for entry in METHODS.entries() if entry.card.kind in ("prior", "baseline")]
-    out.print(comparison(leaderboard.beside(folder, rows[0]), rows, priors))
-    if any(row["weights"] == "phantom" for row in rows):
-        out.print("Weights `phantom` were trained on the phantom alone: not a published model, not a diagnostic tool.")
-    out.print(f"Leaderboard: {folder / (rows[0]['dataset'] + '.csv')}", soft_wrap=True)
+    sources: dict[MethodSettings, Source] = {}
+    for request, plan in battery.runs:
+        where = resolve_device(request.device, plan.entry) if missing(plan, request.runs_dir) else "cpu"
+        placed = plan.on(where)
+        placed = dataclasses.replace(placed, source=sources.setdefault(placed.settings, placed.source))
+        result = with_progress(
+            placed, dataclasses.replace(request, device=where), processes_for(plan, request.runs_dir)
+        )
+        report(result)
+        yield (
+            leaderboard.update(leaderboards_dir, result.spec, result.records),
+            FinishedRun(result.spec, result.records),
+        )

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.cli.common import out, reports_errors
+from gtg_bench.benchmark.cli.common import ProtocolName, ProtocolOption, out, reports_errors
 
 if TYPE_CHECKING:
+    from gtg_bench.benchmark.protocols import Protocol
     from gtg_bench.benchmark.report.model import Document
 
 HELP = "Show the paper's tables beside what is measured here, or any two columns of a leaderboard as a table."
@@ -51,11 +52,18 @@ def table(
     ] = None,
     rows: Annotated[str | None, typer.Option(help="A leaderboard column, or category.")] = None,
     columns: Annotated[str | None, typer.Option(help="A leaderboard column, category or metric.")] = None,
-    metric: Annotated[list[str] | None, typer.Option(help="With --rows; repeatable; default: miou, cnr.")] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="With --rows; repeatable; default: miou, cnr, or the protocol's primary."),
+    ] = None,
     average: Annotated[
-        Average | None, typer.Option(help="Over samples, over categories, or a category by its count squared.")
+        Average | None,
+        typer.Option(
+            help="Over samples, over categories, or a category by its count squared; default: the protocol's."
+        ),
     ] = None,
     dataset: Annotated[str, typer.Option(help="Whose leaderboard.")] = "phantom",
+    protocol: ProtocolOption = ProtocolName("gtg"),
     where: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Only rows with this setting; repeatable.")
     ] = None,
@@ -71,7 +79,7 @@ def table(
     from gtg_bench.benchmark.report.formats import WRITERS, write
     from gtg_bench.benchmark.report.terminal import show
 
-    document = _document(what, rows, columns, metric, average, dataset, where, leaderboards_dir)
+    document = _document(what, rows, columns, metric, average, dataset, where, leaderboards_dir, str(protocol))
     if form and to is None:
         for name in form:
             typer.echo(WRITERS[name](document), nl=False)
@@ -90,6 +98,7 @@ def _document(
     dataset: str,
     where: list[str] | None,
     folder: Path,
+    protocol: str,
 ) -> Document:
     from gtg_bench.benchmark.report.averages import averages
     from gtg_bench.benchmark.report.measured import load
@@ -100,14 +109,20 @@ def _document(
         raise UsageError("name a table (1, 2, 3, 4 or averages), or both --rows and --columns")
     if what == What.averages:
         return averages()
-    board = load(folder, dataset, _settings(where))
+    board = load(folder, dataset, _settings(where), protocol)
     if what is not None:
         if metric:
             raise UsageError("--metric belongs to --rows and --columns: the paper's tables have theirs")
         return paper_table(int(what), board, average)
     if rows is None or columns is None:
         raise UsageError("--rows and --columns belong together")
-    return pivot(board, rows, columns, metric or ["miou", "cnr"], average or "overall")
+    return pivot(board, rows, columns, metric or _usual_metrics(board.rules), average or board.rules.average)
+
+
+def _usual_metrics(rules: Protocol) -> list[str]:
+    """What a protocol ranks by, and the paper's two where it has them."""
+    shown: list[str] = [name for name in ("miou", "cnr") if name in rules.metrics]
+    return shown if rules.primary in shown else [rules.primary, *shown]
 
 
 def _settings(pairs: list[str] | None) -> dict[str, str]:

@@ -80,23 +80,29 @@ class Metric:
         summary: one line for `gtg-bench list metrics`.
         compute: the metric of a scene, None where it is undefined.
         higher_is_better: False for a distance.
+        partial: undefined for some scenes whose region is neither empty nor fills the frame, so that its mean needs a
+            count of its own.
     """
 
     summary: str
     compute: Callable[[Scene], float | None]
     higher_is_better: bool = True
+    partial: bool = False
 
 
 METRICS: dict[str, Metric] = {
     "miou": Metric("mean of foreground and background IoU of the mask", lambda scene: miou(scene.mask, scene.region)),
     "iou": Metric("foreground IoU of the mask and the boxes", lambda scene: iou(scene.mask, scene.region)),
-    "cnr": Metric("signed contrast-to-noise ratio of the map", lambda scene: cnr(scene.values, scene.region)),
+    "cnr": Metric(
+        "signed contrast-to-noise ratio of the map", lambda scene: cnr(scene.values, scene.region), partial=True
+    ),
     "top1": Metric("the map's maximum lies in a box", lambda scene: top1(scene.values, scene.region)),
     "auroc": Metric("area under the ROC curve of the map's pixels", lambda scene: ranked_auroc(scene.ranking)),
     "ap": Metric("average precision of the map's pixels", lambda scene: ranked_ap(scene.ranking)),
     "specificity": Metric(
         "the named region is hotter than the image's other findings",
         lambda scene: specificity(scene.values, scene.region, scene.others),
+        partial=True,
     ),
     "dice": Metric("Dice coefficient of the mask and the boxes", lambda scene: dice(scene.mask, scene.region)),
     "miou_thresholds": Metric(
@@ -108,7 +114,9 @@ METRICS: dict[str, Metric] = {
         lambda scene: miou_thresholds_minmax(scene.values, scene.region),
     ),
     "cnr_abs": Metric(
-        "contrast-to-noise ratio of the map, absolute", lambda scene: cnr_abs(scene.values, scene.region)
+        "contrast-to-noise ratio of the map, absolute",
+        lambda scene: cnr_abs(scene.values, scene.region),
+        partial=True,
     ),
     "gcnr": Metric("1 - overlap of the map's histograms inside and outside", lambda scene: ranked_gcnr(scene.ranking)),
     "top1_tolerance": Metric(
@@ -126,7 +134,7 @@ METRICS: dict[str, Metric] = {
         "box_iou with the rectangle's last row and column", lambda scene: box_iou_full(scene.mask, scene.region)
     ),
     "box_precision": Metric(
-        "share of the mask's parts that match a box at IoU 0.5", lambda scene: scene.matching.precision
+        "share of the mask's parts that match a box at IoU 0.5", lambda scene: scene.matching.precision, partial=True
     ),
     "box_recall": Metric(
         "share of the boxes that a part of the mask matches at IoU 0.5", lambda scene: scene.matching.recall
@@ -135,6 +143,7 @@ METRICS: dict[str, Metric] = {
         "pixels between the centres of the mask's rectangle and the box",
         lambda scene: distance(scene.mask, scene.region, scene.boxes),
         higher_is_better=False,
+        partial=True,
     ),
     "coverage": Metric(
         "share of the region that the method's frame saw",
@@ -143,7 +152,7 @@ METRICS: dict[str, Metric] = {
 }
 
 GTG = ("miou", "iou", "cnr", "top1", "auroc", "specificity")
-"""The metrics of protocol `gtg`, in the order of a table's columns; the others are computed where they are named."""
+"""The paper's metrics, in the order of a table's columns: those of protocol `gtg`, see `benchmark.protocols`."""
 
 
 def score(scene: Scene, names: Iterable[str] = GTG) -> dict[str, float]:

@@ -13,6 +13,8 @@ from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import unknown
 from gtg_bench.benchmark.datasets import DATASETS
 from gtg_bench.benchmark.leaderboard import SETTINGS, Row
+from gtg_bench.benchmark.metrics.named_masks import rule_of
+from gtg_bench.benchmark.protocols import Protocol, definition, find_protocol
 from gtg_bench.benchmark.report.model import NOTHING, Cell
 from gtg_bench.benchmark.spec import CONTROLS, FRAMES, PROTOCOL, UNCOVERED
 from gtg_bench.benchmark.statistics import over_runs
@@ -38,7 +40,10 @@ _USUAL = {
     "profile": PROFILES[0],
     "precision": PRECISIONS[0],
 }
-_SETUP = tuple(name for name in SETTINGS if name not in (*SAMPLES, "dataset", "method", "control", "seed"))
+_DEFINITION = ("frame", "uncovered", "mask")
+_OF_THE_PAPER = (PROTOCOL, f"{PROTOCOL}-released")
+_NO_SETUP = (*SAMPLES, "mask", "protocol_version", "dataset", "method", "control", "seed")
+_SETUP = tuple(name for name in SETTINGS if name not in _NO_SETUP)
 _TOLD = ("weights", "layers", "steps", "last_steps", "guidance", "profile", "precision", "seed")
 _WHERE_EMPTY = {"control": CONTROLS[0], "frame": FRAMES[0], "uncovered": UNCOVERED[0], "protocol": PROTOCOL}
 """What older rows, without such a column, were measured with."""
@@ -62,6 +67,7 @@ class Board:
         rows: overall rows, every control and setting.
         parts: rows by category, of the same runs.
         where: what the user asked for.
+        rules: the protocol of all rows.
         notes: what a reader should know of the choice.
     """
 
@@ -71,6 +77,7 @@ class Board:
     rows: tuple[Row, ...]
     parts: tuple[Row, ...]
     where: Mapping[str, str]
+    rules: Protocol
     notes: tuple[str, ...] = ()
 
     def runs(self, wanted: Mapping[str, str]) -> list[Row]:
@@ -126,34 +133,48 @@ class Board:
         return sum(all(row[i] == setup[i] for i in kept) for row in rows)
 
 
-def load(folder: Path, dataset: str, where: Mapping[str, str]) -> Board:
+def load(folder: Path, dataset: str, where: Mapping[str, str], protocol: str = PROTOCOL) -> Board:
     """The rows of a data set's leaderboard that were measured on the same samples in the same way.
 
     Args:
         folder: of the CSV files.
         dataset: a name, as the files are called.
         where: column -> value, what rows must have; the usual values are preferred for the rest.
+        protocol: which numbers, unless `where` says it. Frame, uncovered and mask are the protocol's own but where
+            `where` says otherwise.
 
     Raises:
-        UsageError: a data set or column that there is not.
+        UsageError: a data set, protocol or column that there is not.
         DataError: a file that is no leaderboard.
     """
-    path = folder / f"{dataset}.csv"
-    if not path.exists() and dataset not in DATASETS:
-        raise UsageError(unknown("data set", dataset, DATASETS))
     if strange := [name for name in where if name not in SETTINGS]:
         raise UsageError(unknown("leaderboard column", strange[0], SETTINGS))
-    rows = [row for row in leaderboard.read(path) if all(value(row, k) == v for k, v in where.items())]
+    rules = find_protocol(where.get("protocol", protocol))
+    described = {"dataset": dataset, "protocol": rules.name, "protocol_version": str(rules.version)}
+    described |= {name: where.get(name, getattr(rules, name)) for name in _DEFINITION}
+    path = leaderboard.path_of(folder, described)
+    if not path.exists() and dataset not in DATASETS:
+        raise UsageError(unknown("data set", dataset, DATASETS))
+    rows = [row for row in leaderboard.read(path) if definition(row) == definition(described) and _has(row, where)]
     if not rows:
         asked = " with " + ", ".join(f"{k}={v}" for k, v in where.items()) if where else ""
-        return Board(dataset, dataset, False, (), (), where, (f"Nothing is measured{asked}: no such row in {path}.",))
+        note = f"Nothing is measured{asked}: no such row in {path}."
+        return Board(dataset, dataset, False, (), (), where, rules, (note,))
     samples = min({_samples(row) for row in rows}, key=lambda found: _preference(dataset, found))
     rows = [row for row in rows if _samples(row) == samples]
     keys = {row["run_key"] for row in rows}
-    parts = [row for row in leaderboard.read(folder / f"{dataset}.by_category.csv") if row["run_key"] in keys]
+    parts = [row for row in leaderboard.read(leaderboard.categories_of(path)) if row["run_key"] in keys]
     control = where.get("control", CONTROLS[0])
-    title = _title(dataset, samples) + (f", control {control}" if control != CONTROLS[0] else "")
-    return Board(dataset, title, _whole(samples) and control == CONTROLS[0], tuple(rows), tuple(parts), where)
+    unusual = [f"{name} {described[name]}" for name in _DEFINITION if described[name] != getattr(rules, name)]
+    named = [f"protocol {rules.name}"] if rules.name != PROTOCOL else []
+    title = _title(dataset, samples, [*named, *unusual]) + (f", control {control}" if control != CONTROLS[0] else "")
+    whole = _whole(samples) and control == CONTROLS[0] and not unusual and rules.name in _OF_THE_PAPER
+    return Board(dataset, title, whole, tuple(rows), tuple(parts), where, rules)
+
+
+def _has(row: Row, where: Mapping[str, str]) -> bool:
+    """Whether a row has what the user asked for; thresholds that were chosen on a validation split are "best"."""
+    return all(value(row, k) == v or (k == "mask" and rule_of(value(row, k)) == v) for k, v in where.items())
 
 
 def _one(row: Row, metric: str, suffix: str) -> Cell:
@@ -184,30 +205,24 @@ def _samples(row: Row) -> tuple[str, ...]:
 
 
 def _preference(dataset: str, samples: tuple[str, ...]) -> tuple:
-    """Smallest first: no option, no limit, the usual split, frame, rule and protocol, then the newest version."""
+    """Smallest first: no option, no limit, the usual split, then the newest version."""
     found = dict(zip(SAMPLES, samples, strict=True))
     splits = ["all", "test"] if dataset == "ms-cxr" else ["test", "all"]
     split = splits.index(found["split"]) if found["split"] in splits else len(splits)
-    unusual = [found[name] != _WHERE_EMPTY[name] for name in ("frame", "uncovered", "protocol")]
     version = [-int(part) for part in re.findall(r"\d+", found["dataset_version"])]
-    return found["dataset_options"] != "", found["limit"] != "", split, unusual, version, samples
+    return found["dataset_options"] != "", found["limit"] != "", split, version, samples
 
 
 def _whole(samples: tuple[str, ...]) -> bool:
     found = dict(zip(SAMPLES, samples, strict=True))
-    usual = all(found[name] == _WHERE_EMPTY[name] for name in ("frame", "uncovered"))
-    everything = found["split"] == "all" and not found["limit"] and not found["dataset_options"]
-    return everything and usual and found["protocol"] in (PROTOCOL, f"{PROTOCOL}-released")
+    return found["split"] == "all" and not found["limit"] and not found["dataset_options"]
 
 
-def _title(dataset: str, samples: tuple[str, ...]) -> str:
+def _title(dataset: str, samples: tuple[str, ...], unusual: Sequence[str]) -> str:
     found = dict(zip(SAMPLES, samples, strict=True))
     parts = [f"{dataset} v{found['dataset_version']} {found['dataset_options']}".strip(), f"{found['split']} split"]
     parts += [f"first {found['limit']} samples"] if found["limit"] else []
-    parts += [
-        f"{name} {found[name]}" for name in ("frame", "uncovered", "protocol") if found[name] != _WHERE_EMPTY[name]
-    ]
-    return ", ".join(parts)
+    return ", ".join([*parts, *unusual])
 
 
 def choices(board: Board, wanted: Sequence[Mapping[str, str]]) -> list[str]:
@@ -218,7 +233,15 @@ def choices(board: Board, wanted: Sequence[Mapping[str, str]]) -> list[str]:
     methods = {row["method"]: [other for other in shown if other["method"] == row["method"]] for row in shown}
     told = [f"{name} ({'; '.join(_settings(rows))})" for name, rows in methods.items()]
     phantom = any(value(row, "weights") == "phantom" for row in shown)
-    return [f"Measured runs: {', '.join(told)}."] + [_PHANTOM] * phantom + _others(board, wanted)
+    several = _repeated([board.runs(settings) for settings in wanted])
+    return [f"Measured runs: {', '.join(told)}."] + several + [_PHANTOM] * phantom + _others(board, wanted)
+
+
+def _repeated(cells: Sequence[Sequence[Row]]) -> list[str]:
+    """One sentence on the cells that are means over runs."""
+    seeds = {(runs[0]["method"], tuple(sorted(value(row, "seed") for row in runs))) for runs in cells if len(runs) > 1}
+    found = {f"{method} over {len(each)} seeds ({', '.join(each)})" for method, each in seeds}
+    return [f"Mean and standard deviation over runs, not bounds: {'; '.join(sorted(found))}."] if found else []
 
 
 def _settings(rows: Sequence[Row]) -> list[str]:

@@ -51,7 +51,7 @@ def paper_table(number: int, board: Board, average: str | None = None) -> Docume
         number: 1 to 4.
         board: the comparable rows of one data set.
         average: of Tables 2 and 4, one of `measured.AVERAGES`; Tables 1 and 3 have a row for each. None:
-            frequency2 beside published figures (which are that), else the mean over samples.
+            frequency2 beside published figures (which are that), else the protocol's.
 
     Raises:
         UsageError: an average for Table 1 or 3.
@@ -89,7 +89,7 @@ class _Builder:
 
     @property
     def average(self) -> str:
-        return self.wished or ("frequency2" if self.together else "overall")
+        return self.wished or ("frequency2" if self.together else self.board.rules.average)
 
     def document(self) -> Document:
         blocks = [] if self.together else [self._published()]

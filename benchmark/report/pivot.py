@@ -9,7 +9,7 @@ from typing import Literal
 from gtg_bench.benchmark.api.choices import SAMPLINGS
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import unknown
-from gtg_bench.benchmark.leaderboard import COUNTS, SETTINGS
+from gtg_bench.benchmark.leaderboard import COUNTS, RANK_GROUP, SETTINGS
 from gtg_bench.benchmark.metrics import METRICS
 from gtg_bench.benchmark.report.measured import AVERAGE_NAMES, AVERAGES, SAMPLES, Board, choices, value
 from gtg_bench.benchmark.report.model import Block, Cell, Column, Document, Row, ranked
@@ -112,4 +112,4 @@ def pivot(board: Board, rows: str, columns: str, metrics: Sequence[str], average
 
 
 def _is_metric(name: str) -> bool:
-    return name not in (*SETTINGS, *COUNTS, "run_key", "category") and not name.startswith("n_")
+    return name not in (*SETTINGS, *COUNTS, RANK_GROUP, "run_key", "category") and not name.startswith("n_")
