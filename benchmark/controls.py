@@ -4,6 +4,10 @@
 - phrase-swap: a phrase of another category, from another image. A method that ignores the text keeps its numbers.
 - image-swap: the map is scored on the region of another patient's image whose phrase says as nearly the same
   as there is. A method that ignores the image keeps its numbers.
+- side-swap: left and right change places in the phrase, the region stays; see `benchmark.sides.mirrored`. A fall
+  means that the map follows the side in the words. It does not mean that the finding was found, nor that the image
+  was looked at: a prior that knows nothing but the words falls most. A method that keeps its numbers takes the side
+  from the image, or from nowhere. Phrases without a mirror image are no trials.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from dataclasses import dataclass
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.phrases import read_phrase
 from gtg_bench.benchmark.api.types import PhraseSample, seed_for
+from gtg_bench.benchmark.sides import mirrored
 
 NEUTRAL_PHRASE = "frontal chest radiograph"
 
@@ -38,17 +43,25 @@ class Trial:
     others: tuple[PhraseSample, ...]
 
 
-def plan(samples: Sequence[PhraseSample], control: str) -> list[Trial]:
-    """One trial a sample, a function of the samples alone. Raises UsageError if a swap finds no partner.
+def plan(samples: Sequence[PhraseSample], control: str, limit: int | None = None) -> list[Trial]:
+    """One trial a sample, in their order; only side-swap leaves out those samples to which it does not apply.
 
     A sample without a region, as its data set gives it for a damaged row or image, is nobody's partner.
+
+    Args:
+        samples: of a split; the plan is a function of them alone.
+        control: one of `spec.CONTROLS`.
+        limit: only trials of the first so many samples; partners come from all of them.
+
+    Raises:
+        UsageError: a swap finds no partner for a sample, or applies to none.
     """
     usable = [sample for sample in samples if sample.boxes or sample.mask]
     by_image: dict[str, list[PhraseSample]] = defaultdict(list)
     for sample in usable:
         by_image[sample.image_id].append(sample)
     trials = []
-    for sample in samples:
+    for sample in samples[:limit]:
         phrase, category, scored_on = sample.phrase, sample.category, sample
         if control == "neutral-phrase":
             phrase, category = NEUTRAL_PHRASE, ""
@@ -57,8 +70,15 @@ def plan(samples: Sequence[PhraseSample], control: str) -> list[Trial]:
             phrase, category = other.phrase, other.category
         elif control == "image-swap":
             scored_on = _other_patient(sample, usable)
+        elif control == "side-swap":
+            other_side = mirrored(phrase, category)
+            if other_side is None:
+                continue
+            phrase = other_side
         others = tuple(s for s in by_image[scored_on.image_id] if s.sample_id != scored_on.sample_id)
         trials.append(Trial(sample, phrase, category, scored_on, others))
+    if samples and not trials:
+        raise UsageError(f"--control {control} needs phrases that name one side, left or right; this data has none")
     return trials
 
 

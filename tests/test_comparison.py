@@ -215,6 +215,15 @@ def test_false_alarms_are_as_rare_as_they_should_be(kind: str) -> None:
     assert 0.015 <= np.mean(alarms) <= 0.09
 
 
+@pytest.mark.parametrize("kind", AVERAGES)
+def test_p_values_of_clustered_comparisons_are_uniform_where_nothing_differs(kind: str) -> None:
+    found = [
+        compare(random_pairs(seed, 40), kind, resamples=2, permutations=399, seed=seed).p_value for seed in range(400)
+    ]
+    assert stats.kstest(found, "uniform").pvalue > 0.01
+    assert 0.03 <= np.mean(np.array(found) <= 0.05) <= 0.08
+
+
 # Pairing records
 
 

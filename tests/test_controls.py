@@ -150,3 +150,35 @@ def test_a_sample_without_a_region_is_nobodys_partner(control: str) -> None:
         assert trial.scored_on.boxes or trial.scored_on.sample_id == name
         swapped = next(s for s in SAMPLES if s.phrase == trial.phrase) if control == "phrase-swap" else None
         assert swapped is None or swapped.phrase in {s.phrase for s in damaged if s.boxes}
+
+
+def test_a_swapped_side_changes_the_phrase_alone() -> None:
+    trials = planned("side-swap")
+    assert {name: trial.phrase for name, trial in trials.items()} == {
+        "p1-a-0": "small right effusion",
+        "p1-a-1": "right upper pneumonia",
+        "p1-b-0": "small right effusion",
+        "p2-a-0": "small right effusion",
+        "p2-a-1": "left effusion",
+        "p3-a-0": "right lower pneumonia",
+        "p3-a-1": "large right effusion",
+        "p4-a-0": "left upper pneumonia",
+    }
+    assert all(trial.scored_on is trial.sample for trial in trials.values())
+    assert all(trial.category == trial.sample.category for trial in trials.values())
+
+
+def test_samples_without_a_mirror_image_are_no_trials_of_a_swapped_side() -> None:
+    samples = [sample("p1-a-0", "effusion"), sample("p1-a-1", "left pneumonia"), sample("p2-a-0", "bilateral edema")]
+    (trial,) = plan(samples, "side-swap")
+    assert (trial.sample, trial.others) == (samples[1], (samples[0],))
+    with pytest.raises(UsageError, match="side-swap needs phrases that name one side"):
+        plan([samples[0], samples[2]], "side-swap")
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_a_limit_takes_the_first_samples_and_leaves_them_their_partners(control: str) -> None:
+    assert plan(SAMPLES, control, 3) == plan(SAMPLES, control)[:3]
+    mixed = [sample("p0-a-0", "effusion"), *SAMPLES]
+    limited = {trial.sample.sample_id for trial in plan(mixed, control, 3)}
+    assert limited <= {one.sample_id for one in mixed[:3]}

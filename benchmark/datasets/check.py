@@ -15,6 +15,7 @@ from gtg_bench.benchmark.api.registry import METHODS, load_object
 from gtg_bench.benchmark.api.types import Dataset, PhraseSample
 from gtg_bench.benchmark.datasets import DATASETS, DatasetEntry, open_dataset
 from gtg_bench.benchmark.datasets.annotated import ALL, AnnotatedDataset, Annotation, of_image, other_size
+from gtg_bench.benchmark.datasets.check_phrases import denies
 from gtg_bench.benchmark.datasets.check_report import Check, Report
 from gtg_bench.benchmark.datasets.english import looks_foreign
 from gtg_bench.benchmark.datasets.images import image_size, looks_whole, read_image
@@ -119,7 +120,8 @@ def _of_rows(dataset: AnnotatedDataset) -> list[Problem]:
             what = f"patient {row.patient_id} is in split {row.split} here, but in {first.split} in {_place(first)}"
             found.append(row.problem(what, "keep a patient in one split", kind="split"))
         foreign.setdefault(row.phrase, row)
-    return found + [problem for phrase, row in foreign.items() if (problem := _foreign(phrase, row))]
+    found += [problem for phrase, row in foreign.items() if (problem := _foreign(phrase, row))]
+    return found + _denials([(row.phrase, row.category, row.file, row.row) for row in dataset.annotations])
 
 
 def _foreign(phrase: str, row: Annotation) -> Problem | None:
@@ -127,6 +129,26 @@ def _foreign(phrase: str, row: Annotation) -> Problem | None:
     fix = "translate it, if it is not English: the text encoders know no other language"
     what = f"the phrase {phrase[:60]!r} does not look English: it {reason}"
     return Problem("phrase", row.file, row.row, what, fix, warning=True) if reason else None
+
+
+def _denials(rows: Sequence[tuple[str, str, Path, int | str | None]]) -> list[Problem]:
+    """Phrases that deny what their region should show: a warning for each phrase and category, at its first row.
+
+    Args:
+        rows: phrase, category, file and row of each.
+    """
+    counts = Counter((phrase, category) for phrase, category, *_ in rows)
+    firsts: dict[tuple[str, str], tuple[Path, int | str | None]] = {}
+    for phrase, category, file, row in rows:
+        firsts.setdefault((phrase, category), (file, row))
+    found = []
+    for (phrase, category), place in firsts.items():
+        if reason := denies(phrase, category):
+            rows_of_it = f" ({counts[phrase, category]} rows)" if counts[phrase, category] > 1 else ""
+            what = f"the phrase {phrase[:60]!r} {reason}{rows_of_it}: no map is right or wrong about what is not there"
+            fix = "leave it out, or give it a phrase that names the region"
+            found.append(Problem("phrase", *place, what, fix, warning=True))
+    return found
 
 
 def _place(row: Annotation) -> str:
@@ -194,7 +216,8 @@ def _of_samples(name: str, by_split: Mapping[str, Sequence[PhraseSample]]) -> li
             if splits.setdefault(sample.patient_id, split) != split:
                 what = f"patient {sample.patient_id} is in {splits[sample.patient_id]} and in {split}"
                 found.append(Problem("split", Path(name), None, what, "keep a patient in one split"))
-    return found
+    everything = [sample for samples in by_split.values() for sample in samples]
+    return found + _denials([(sample.phrase, sample.category, Path(name), None) for sample in everything])
 
 
 def _of_pixels(dataset: Dataset, samples: Sequence[PhraseSample], progress: Progress) -> list[Problem]:

@@ -19,7 +19,7 @@ _KINDS: dict[str, tuple[tuple[Kind, ...], str]] = {
     "sizes": (("size",), "images are of the size that the rows give"),
     "regions": (("region",), "boxes and masks have an area and lie in their images"),
     "duplicates": (("duplicate",), "no row is there twice"),
-    "phrases": (("phrase",), "no phrase is empty or looks foreign"),
+    "phrases": (("phrase",), "no phrase is empty, looks foreign or denies a finding"),
     "splits": (("split",), "every row has its split and every patient one alone"),
 }
 """Check -> the kinds of problems that it counts, and what it says where there are none."""

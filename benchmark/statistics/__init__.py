@@ -16,6 +16,7 @@ from gtg_bench.benchmark.statistics.averages import (
 )
 from gtg_bench.benchmark.statistics.bounds import METHODS, Estimate, bootstrap, bootstrap_averages
 from gtg_bench.benchmark.statistics.comparison import Comparison, Pairs, compare, paired
+from gtg_bench.benchmark.statistics.pairwise import pairwise_p_values
 from gtg_bench.benchmark.statistics.permutation import sign_flip
 from gtg_bench.benchmark.statistics.ranks import holm, rank_groups
 
@@ -35,6 +36,7 @@ __all__ = [
     "holm",
     "over_runs",
     "paired",
+    "pairwise_p_values",
     "rank_groups",
     "sign_flip",
 ]

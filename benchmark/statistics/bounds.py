@@ -143,9 +143,40 @@ def _expanded(draws: _Draws, tail: float) -> tuple[float, float]:
     """Quantiles moved outwards, so that means of few patients get the width of a t interval."""
     from scipy.special import stdtrit
 
-    patients = len(draws.sums.counts)
-    share = _NORMAL.cdf(float(stdtrit(patients - 1, tail)) * (patients / (patients - 1)) ** 0.5)
+    share = _NORMAL.cdf(float(stdtrit(len(draws.sums.counts) - 1, tail)) * _narrowness(draws))
     return share, 1 - share
+
+
+def _narrowness(draws: _Draws) -> float:
+    """How much too narrow resamples are, at least 1: the jackknife's standard error over the bootstrap's.
+
+    For a mean of n values it is the square root of n / (n - 1). In a macro average each category has few patients of
+    its own, and it is more. The bootstrap's standard error is taken in the limit of many resamples (infinitesimal
+    jackknife), where it is the average's derivative by the weights of patients.
+    """
+    patients = len(draws.sums.counts)
+    bootstrap_error = float(np.sqrt((_influence(draws) ** 2).sum()))
+    left_out = _left_out(draws)
+    jackknife_error = float(np.sqrt((patients - 1) / patients * ((left_out - left_out.mean()) ** 2).sum()))
+    scale = 1e-9 * float(np.abs(left_out).max())
+    return max(jackknife_error / bootstrap_error, 1.0) if bootstrap_error > scale else 1.0
+
+
+def _influence(draws: _Draws) -> Doubles:
+    """How the average changes with the weight of each patient, [patients]."""
+    totals, counts = draws.sums.totals.sum(axis=0), draws.sums.counts.sum(axis=0)
+    step = 1e-4
+    more, less = (
+        AVERAGES[draws.kind](totals + sign * draws.sums.totals, counts + sign * draws.sums.counts)
+        for sign in (step, -step)
+    )
+    return np.asarray((more - less) / (2 * step), dtype=np.float64)
+
+
+def _left_out(draws: _Draws) -> Doubles:
+    """The averages that leave out one patient each, [patients]."""
+    totals, counts = (part.sum(axis=0) - part for part in (draws.sums.totals, draws.sums.counts))
+    return np.asarray(AVERAGES[draws.kind](totals, counts), dtype=np.float64)
 
 
 def _bca(draws: _Draws, tail: float) -> tuple[float, float]:
@@ -161,8 +192,7 @@ def _bca(draws: _Draws, tail: float) -> tuple[float, float]:
 
 def _acceleration(draws: _Draws) -> float:
     """A sixth of the skewness of the averages that leave out one patient each; 0 where they are all alike."""
-    totals, counts = (part.sum(axis=0) - part for part in (draws.sums.totals, draws.sums.counts))
-    left_out = AVERAGES[draws.kind](totals, counts)
+    left_out = _left_out(draws)
     deviations = left_out.mean() - left_out
     scale = np.abs(deviations).max()
     if not scale > 1e-12 * np.abs(left_out).max():

@@ -117,7 +117,7 @@ def compare(
     found = bootstrap(differences, pairs.categories, pairs.patients, kind, method, resamples, seed, level)
     better = differences if higher_is_better else -differences
     wins, losses = int((better > 0).sum()), int((better < 0).sum())
-    weights = _weights(pairs.categories, kind)
+    weights = sample_weights(pairs.categories, kind)
     return Comparison(
         n=len(differences),
         n_patients=found.n_patients,
@@ -136,7 +136,7 @@ def compare(
     )
 
 
-def _weights(categories: NDArray[np.str_], kind: str) -> Doubles:
+def sample_weights(categories: NDArray[np.str_], kind: str) -> Doubles:
     """What each sample [n] counts in an average; they add up to 1."""
     _, columns, counts = np.unique(categories, return_inverse=True, return_counts=True)
     # The average of a map that is 1 on one category and 0 elsewhere is that category's weight.

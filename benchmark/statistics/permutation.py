@@ -14,7 +14,7 @@ PERMUTATIONS = 9999
 _CELLS = 4_000_000
 """Of permutations x patients, at a time."""
 
-_SLACK = 1e-12
+SLACK = 1e-12
 """Of the sum of all sizes: sums that differ by less are equal, whatever the order of addition."""
 
 
@@ -39,7 +39,7 @@ def sign_flip(contributions: ArrayLike, permutations: int = PERMUTATIONS, seed: 
     found = found[found != 0]
     if not found.size:
         return 1.0
-    bar = abs(found.sum()) - _SLACK * np.abs(found).sum()
+    bar = abs(found.sum()) - SLACK * np.abs(found).sum()
     if 2.0**found.size <= permutations:
         return float(np.mean(np.abs(_all_sums(found)) >= bar))
     extreme = sum(int((np.abs(sums) >= bar).sum()) for sums in _drawn_sums(found, permutations, seed))
