@@ -13,7 +13,6 @@ import pytest
 
 if TYPE_CHECKING:
     from gtg_bench.methods.ldm.components import LdmComponents
-    from gtg_bench.training.recipe import TextRecipe
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
 TEXTS = [
@@ -65,28 +64,33 @@ def torch() -> Any:
 
 
 @pytest.fixture(scope="session")
-def text_recipe() -> TextRecipe:
-    """What the tiny tokenizers are trained with; 24 tokens a text."""
-    from gtg_bench.training.recipe import Schedule, TextRecipe
+def word_pieces() -> Any:
+    """A WordPiece tokenizer that splits most words; 24 tokens a text."""
+    from gtg_bench.training.pretraining.tokenizers import word_piece_tokenizer
 
-    schedule = Schedule(steps=2, batch_size=4, learning_rate=1e-3, warmup_steps=0)
-    return TextRecipe(schedule=schedule, family="cxr-bert", config=BERT, vocab_size=90, max_length=24)
-
-
-@pytest.fixture(scope="session")
-def word_pieces(text_recipe: TextRecipe) -> Any:
-    """A WordPiece tokenizer that splits most words."""
-    from gtg_bench.training.text_encoders import word_piece_tokenizer
-
-    return word_piece_tokenizer(TEXTS, text_recipe)
+    return word_piece_tokenizer(TEXTS, 90, 24)
 
 
 @pytest.fixture(scope="session")
-def byte_pairs(text_recipe: TextRecipe) -> Any:
-    """A byte-level BPE tokenizer whose tokens carry their leading space."""
-    from gtg_bench.training.text_encoders import byte_pair_tokenizer
+def byte_pairs() -> Any:
+    """A byte-level BPE tokenizer whose tokens carry their leading space, as RoBERTa's and GPT-2's do; 24 tokens."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
 
-    return byte_pair_tokenizer(TEXTS, text_recipe.model_copy(update={"vocab_size": 330}))
+    raw, ends = Tokenizer(models.BPE()), ("<|startoftext|>", "<|endoftext|>")
+    raw.normalizer = normalizers.Lowercase()
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=330, special_tokens=list(ends), initial_alphabet=alphabet, show_progress=False
+    )
+    raw.train_from_iterator(TEXTS, trainer)
+    numbers = [(end, raw.token_to_id(end)) for end in ends]
+    raw.post_processor = processors.TemplateProcessing(single=f"{ends[0]} $A {ends[1]}", special_tokens=numbers)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=raw, model_max_length=24, bos_token=ends[0], eos_token=ends[1], pad_token=ends[1]
+    )
 
 
 @pytest.fixture(scope="session")
@@ -113,7 +117,7 @@ def components(torch: Any, make_unet: Callable[..., Any], word_pieces: Any) -> L
 
     from gtg_bench.methods.ldm.components import LdmComponents
     from gtg_bench.methods.text_encoders.cxr_bert import CxrBertTextEncoder
-    from gtg_bench.training.diffusion import SCHEDULER
+    from gtg_bench.training.ldm.parts import SCHEDULER
 
     torch.manual_seed(1)
     vae = AutoencoderKL(**VAE).eval().requires_grad_(False)
@@ -236,3 +240,96 @@ def folder(components: LdmComponents, tmp_path: Path) -> Path:
     write_card(tmp_path / "cxr-bert", family="cxr-bert", max_length=24)
     write_card(ldm, components={"vae": "../autoencoder", "text_encoder": "../cxr-bert"}, defaults={"steps": 6})
     return ldm
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Callable[..., Any]:
+    """Makes a finished run in `tmp_path / "runs"` and returns its description.
+
+    (gain, n, values, facts, **fields of RunSpec): n samples of n / 2 patients in categories A and B in turn; random
+    values of iou, the same in every run, plus 0 to 4 times `gain`, or `values` where they are given.
+    """
+    import numpy as np
+
+    from gtg_bench.benchmark.api.types import SampleRecord
+    from gtg_bench.benchmark.records import RunFolder
+    from gtg_bench.benchmark.spec import RunSpec
+
+    named = {"dataset": "d", "dataset_version": "1", "dataset_options": "", "samples_sha256": "s", "split": "test"}
+    usual: dict[str, Any] = named | {"method": "ours", "code": None, "weights": "phantom", "weights_version": "0"}
+    usual |= {"sampling": "gt-cfg", "latent": "sample", "tokens": "lexical", "lexicon": "rule 1", "bbm": "none"}
+    usual |= {"profile": "paper", "precision": "float32", "steps": 8, "last_steps": None, "guidance": 16.0}
+    usual |= {"layers": "all", "limit": None, "seed": 1}
+
+    def make(gain: float = 0.0, n: int = 40, values: Any = None, facts: Any = None, **changes: Any) -> RunSpec:
+        spec = RunSpec(**(usual | changes))
+        folder = RunFolder(tmp_path / "runs", spec)
+        folder.open("cpu")
+        found = np.random.default_rng(0).random(n) + gain * (np.arange(n) % 5) if values is None else values
+        told = facts or [{}] * len(found)
+        folder.append(
+            SampleRecord(f"s{k}", f"i{k}", f"p{k // 2}", "AB"[k % 2], "ok", {"iou": float(value)}, facts=told[k])
+            for k, value in enumerate(found)
+        )
+        return spec
+
+    return make
+
+
+class ToyRuns:
+    """Runs of the method `toy` on the phantom's first samples, in `folder / "runs"`; counts how often it is built.
+
+    Its maps are 16 x 16 whole 255ths of the image but for a border of 8 pixels, a blob and noise of the sample's seed;
+    some have a note. Set `forbidden` and building it raises.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.built = 0
+        self.forbidden = False
+
+    def build(self, settings: Any) -> ToyRuns:
+        if self.forbidden:
+            raise AssertionError("the method was built")
+        self.built += 1
+        return self
+
+    def ground_batch(self, queries: Any) -> list[Any]:
+        import numpy as np
+
+        from gtg_bench.benchmark.api.geometry import Frame
+        from gtg_bench.benchmark.api.types import GroundingMap
+
+        found = []
+        for query in queries:
+            random = np.random.default_rng(query.seed)
+            (x0, y0), (y, x) = random.uniform(3, 13, 2), np.mgrid[:16, :16] + 0.5
+            values = 200 * np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / 20) + random.uniform(0, 50, (16, 16))
+            frame = Frame((128, 128), (128, 128), (8, 8, 112, 112))
+            found.append(
+                GroundingMap((np.round(values) / 255).astype(np.float32), frame, "odd" if query.seed % 2 else "")
+            )
+        return found
+
+    def request(self, runs: str = "runs", **options: Any) -> Any:
+        from gtg_bench.benchmark.runner import RunRequest
+
+        return RunRequest("toy", **{"limit": 12, "runs_dir": self.folder / runs, **options})
+
+    def run(self, runs: str = "runs", **options: Any) -> Any:
+        from gtg_bench.benchmark import runner
+
+        request = self.request(runs, **options)
+        return runner.run(runner.prepare(request), request)
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ToyRuns:
+    """See ToyRuns."""
+    from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
+    from gtg_bench.benchmark.api.types import MethodCard
+
+    runs = ToyRuns(tmp_path)
+    entry = MethodEntry("toy", runs.build, MethodCard("a test", "plug-in"))  # type: ignore[arg-type]
+    monkeypatch.setattr(METHODS, "_registered", {"toy": entry})
+    return runs
