@@ -160,8 +160,12 @@ def test_table_2_compares_like_with_like(board: Callable[..., Board]) -> None:
 
 def test_all_of_ms_cxr_stands_beside_the_published_figures(board: Callable[..., Board]) -> None:
     own = {"split": "all", **LDM, "miou_freq2": "0.58000"}
-    rows = [row("cxrbert-ldm", 0.5, **own), row("biovil", 0.3, split="all", miou_thresholds="0.25", cnr_abs="1.00")]
-    document = paper_table(1, board(rows, dataset="ms-cxr"))
+    here = board([row("cxrbert-ldm", 0.5, **own), row("biovil", 0.3, split="all")], dataset="ms-cxr")
+    facts = {"protocol": "biovil", "frame": "original", "mask": "none", "miou_thresholds": "0.25", "cnr_abs": "1.00"}
+    twin = board([row("biovil", 0.3, split="all", **facts)], {"protocol": "biovil"}, "ms-cxr")
+    part = board([row("biovil", 0.3, split="test", **facts)], {"protocol": "biovil"}, "ms-cxr")
+    assert "mIoU .1-.5" not in {column.name for column in paper_table(1, here, biovil=part).blocks[0].columns}
+    document = paper_table(1, here, biovil=twin)
     (block,) = document.blocks
     assert block.title == "PUBLISHED (paper) and MEASURED (here) on ms-cxr v1, all split"
     assert cell(block, "Edema", "CXR-BERT-LDM", "mIoU", origin="published").figure == "0.55±.01"

@@ -113,10 +113,15 @@ def _document(
     if what is not None:
         if metric:
             raise UsageError("--metric belongs to --rows and --columns: the paper's tables have theirs")
-        return paper_table(int(what), board, average)
+        twin = load(folder, dataset, {k: v for k, v in board.where.items() if k not in _DEFINED}, "biovil")
+        return paper_table(int(what), board, average, twin)
     if rows is None or columns is None:
         raise UsageError("--rows and --columns belong together")
     return pivot(board, rows, columns, metric or _usual_metrics(board.rules), average or board.rules.average)
+
+
+_DEFINED = ("protocol", "protocol_version", "frame", "uncovered", "mask")
+"""What a protocol says, so that it does not belong to another one's rows."""
 
 
 def _usual_metrics(rules: Protocol) -> list[str]:

@@ -172,6 +172,13 @@ def load(folder: Path, dataset: str, where: Mapping[str, str], protocol: str = P
     return Board(dataset, title, whole, tuple(rows), tuple(parts), where, rules)
 
 
+def same_samples(board: Board, other: Board) -> bool:
+    """Whether two boards, of whatever protocols, were measured on the same samples."""
+    names = [name for name in SAMPLES if name not in ("frame", "uncovered", "protocol")]
+    found = [[value(one.rows[0], name) for name in names] for one in (board, other) if one.rows]
+    return len(found) == 2 and found[0] == found[1]
+
+
 def _has(row: Row, where: Mapping[str, str]) -> bool:
     """Whether a row has what the user asked for; thresholds that were chosen on a validation split are "best"."""
     return all(value(row, k) == v or (k == "mask" and rule_of(value(row, k)) == v) for k, v in where.items())

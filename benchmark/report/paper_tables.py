@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.published import AVERAGE, CATEGORIES, Figure, figures
 from gtg_bench.benchmark.report.layouts import LAYOUTS, METRICS, SHOWN, Layout, Variant
-from gtg_bench.benchmark.report.measured import AVERAGE_NAMES, AVERAGES, Board, choices
+from gtg_bench.benchmark.report.measured import AVERAGE_NAMES, AVERAGES, Board, choices, same_samples
 from gtg_bench.benchmark.report.model import NOTHING, Block, Cell, Column, Document, Row, ranked
 
 _EXTRA_AVERAGES = {"Macro average": "macro", "Mean over samples": "overall"}
@@ -44,7 +44,7 @@ class _Place:
 Filled = tuple[Column, Callable[[_Line], Cell]]
 
 
-def paper_table(number: int, board: Board, average: str | None = None) -> Document:
+def paper_table(number: int, board: Board, average: str | None = None, biovil: Board | None = None) -> Document:
     """Table `number` of the paper and its layout filled from a leaderboard.
 
     Args:
@@ -52,6 +52,8 @@ def paper_table(number: int, board: Board, average: str | None = None) -> Docume
         board: the comparable rows of one data set.
         average: of Tables 2 and 4, one of `measured.AVERAGES`; Tables 1 and 3 have a row for each. None:
             frequency2 beside published figures (which are that), else the protocol's.
+        biovil: rows of the same samples by protocol `biovil`, for the columns that the paper took over from BioViL;
+            rows of other samples are left out.
 
     Raises:
         UsageError: an average for Table 1 or 3.
@@ -60,7 +62,8 @@ def paper_table(number: int, board: Board, average: str | None = None) -> Docume
     by_category = any(figure.row == AVERAGE for figure in printed)
     if average and by_category:
         raise UsageError(f"table {number} has a row for every average: leave --average out")
-    return _Builder(LAYOUTS[number], number, printed, board, by_category, average).document()
+    twin = biovil if biovil is not None and same_samples(board, biovil) else None
+    return _Builder(LAYOUTS[number], number, printed, board, by_category, average, twin).document()
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class _Builder:
         board: what is measured.
         by_category: whether its rows are categories.
         wished: the average that the user asked for.
+        biovil: the same samples by protocol `biovil`, or None.
     """
 
     layout: Layout
@@ -81,6 +85,7 @@ class _Builder:
     board: Board
     by_category: bool
     wished: str | None
+    biovil: Board | None = None
 
     @property
     def together(self) -> bool:
@@ -150,21 +155,20 @@ class _Builder:
 
     def _own_columns(self, place: _Place, variant: Variant) -> Iterator[Filled]:
         """Measured columns for a printed one: the quantity defined like it, and the one that all others have."""
-        if place.column in self.layout.twins:
+        if self.biovil is not None and place.column in self.layout.twins:
             heading, metric = self.layout.twins[place.column][place.printed]
             yield self._own_column(replace(place, heading=heading, metric=metric, twin=True), variant)
         yield self._own_column(place, variant)
 
     def _own_column(self, place: _Place, variant: Variant) -> Filled:
         group, note = SHOWN.get(place.column, place.column), self.layout.column_notes.get(place.column, "")
-        column = Column(
-            group, place.heading, place.metric, place.unit, "measured", self.board.title, not place.twin, note
-        )
+        board = self.biovil if place.twin and self.biovil is not None else self.board
+        column = Column(group, place.heading, place.metric, place.unit, "measured", board.title, not place.twin, note)
 
         def fill(line: _Line) -> Cell:
-            runs = self.board.runs(self._wanted(line, place, variant))
+            runs = board.runs(self._wanted(line, place, variant))
             suffix = AVERAGES["overall" if line.category else line.average]
-            return self.board.cell(runs, place.metric, line.category, suffix)
+            return board.cell(runs, place.metric, line.category, suffix)
 
         return column, fill
 
