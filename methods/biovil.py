@@ -13,8 +13,8 @@ engine gives with interpolation="bilinear" (its own examples' choice). Two thing
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ from torch import Tensor
 from gtg_bench.benchmark.api.errors import DataError, SampleError
 from gtg_bench.benchmark.api.geometry import FloatArray, Frame
 from gtg_bench.benchmark.api.types import GroundingMap, Query, fingerprint
-from gtg_bench.methods.pretrained import fill, read_pickle
+from gtg_bench.methods.biovil_small import SMALL, SmallImageModel
+from gtg_bench.methods.pretrained import fill, read_pickle, read_safetensors
 from gtg_bench.methods.quiet import hush_libraries
 from gtg_bench.methods.text_encoders.base import HuggingFaceTextEncoder
 from gtg_bench.methods.weights import Weights
@@ -44,7 +45,8 @@ _CACHED = 256
 class BiovilMethod:
     """Smoothed cosines of patches and phrase. Nothing is random; images and phrases are encoded once."""
 
-    def __init__(self, image_model: ImageModel, text_encoder: JointTextEncoder, image: ImagePart) -> None:
+    def __init__(self, image_model: Any, text_encoder: JointTextEncoder, image: ImagePart) -> None:
+        """Of an image model, health_multimodal's or `SmallImageModel`, and a text encoder of the same joint space."""
         self.image_model = image_model.eval().requires_grad_(False)
         self.text_encoder = text_encoder
         self.resize, self.crop = image.resize, image.crop
@@ -83,7 +85,7 @@ class BiovilMethod:
     def _encode_text(self, text: str) -> tuple[Tensor, str]:
         """The phrase's unit embedding [D] on the CPU, and what is to be noted about it."""
         model, tokenizer, most = self.text_encoder.model, self.text_encoder.tokenizer, self.text_encoder.max_length
-        prompt = _prompt(text, tokenizer)
+        prompt = prompt_of(text, tokenizer)
         length = len(tokenizer(prompt).input_ids)
         if length <= tokenizer.num_special_tokens_to_add():
             raise SampleError(f"the text encoder's tokenizer finds no token in the phrase {text!r}")
@@ -109,8 +111,12 @@ def eight_bits(image: FloatArray) -> FloatArray:
     return np.floor(stretched + 1e-3).astype(np.float32)  # the levels of an 8-bit image, a float32 error below whole
 
 
-def _prompt(text: str, tokenizer: Any) -> str:
-    """The text as health_multimodal gives it to the tokenizer: no stop at the end, no token of the model's own."""
+def prompt_of(text: str, tokenizer: Any) -> str:
+    """The text as health_multimodal gives it to the tokenizer: no stop at the end, no token of the model's own.
+
+    Raises:
+        SampleError: nothing is left, or the text holds a token of the tokenizer's own.
+    """
     prompt = text.rstrip("!?.")
     if not prompt.strip():
         raise SampleError("the phrase is empty")
@@ -147,21 +153,27 @@ def load(weights: Weights, device: torch.device) -> BiovilMethod:
     return BiovilMethod(image_model, text_encoder, image)
 
 
-def load_image_model(file: Path, part: ImagePart) -> ImageModel:
-    """health_multimodal's image model from its checkpoint, a plain state dict saved by torch.
+_ENCODERS: dict[str, Callable[[int], Any]] = {
+    **{member.value: partial(ImageModel, member.value) for member in ImageEncoderType},
+    SMALL: SmallImageModel,
+}
+"""Name -> width of the joint space -> an image model without its weights."""
+
+
+def load_image_model(file: Path, part: ImagePart) -> Any:
+    """An image model from its checkpoint: a plain state dict saved by torch, or safetensors.
 
     Raises:
         DataError: the encoder has no such name, or the file is no such checkpoint.
     """
-    known = [member.value for member in ImageEncoderType]
-    if part.encoder not in known:
-        raise DataError(f"image_encoder.encoder {part.encoder!r} is none of {', '.join(known)}")
+    if part.encoder not in _ENCODERS:
+        raise DataError(f"image_encoder.encoder {part.encoder!r} is none of {', '.join(_ENCODERS)}")
     if file.is_dir():
         raise DataError(f"{file} is a folder; name the checkpoint file in it under image_encoder.path")
-    state = read_pickle(file)
+    state = read_safetensors(file) if file.suffix == ".safetensors" else read_pickle(file)
     if not isinstance(state, dict):
         raise DataError(f"{file} holds a {type(state).__name__}, not a state dict as model.state_dict() gives it")
-    model = ImageModel(part.encoder, part.size_of_projection)
+    model = _ENCODERS[part.encoder](part.size_of_projection)
     try:
         fill(model, state, file)
     except DataError as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 
 
 def hush_libraries() -> None:
-    """Let transformers and diffusers report errors only, and drop a dependency's import warning."""
+    """Let transformers, diffusers and accelerate report errors only, and drop a dependency's import warning."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="timm")
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
     import diffusers
     import transformers
 

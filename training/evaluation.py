@@ -13,18 +13,18 @@ from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray
 from gtg_bench.benchmark.api.types import Dataset, seed_for
 from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset
 from gtg_bench.benchmark.leaderboard import mean
-from gtg_bench.benchmark.metrics import GTG
 from gtg_bench.benchmark.metrics.cnr import cnr
+from gtg_bench.benchmark.protocols import find_protocol
 from gtg_bench.benchmark.runner import RunRequest, RunResult, prepare, run
 from gtg_bench.benchmark.spec import CONTROLS
 from gtg_bench.training.cards import update_card
-from gtg_bench.training.loop import console
-from gtg_bench.training.recipe import EvaluationRecipe
+from gtg_bench.training.monitor import console
+from gtg_bench.training.recipe import ChoiceRecipe
 
 _BATCH = 32
 
 
-def choose_defaults(folder: Path, name: str, recipe: EvaluationRecipe, world: int, runs_dir: Path) -> None:
+def choose_defaults(folder: Path, name: str, recipe: ChoiceRecipe, world: int, runs_dir: Path) -> None:
     """Choose layers, then the number of steps, on the validation split; write tables and choices into the card.
 
     Of the numbers of steps the smallest whose mean CNR is within `tolerance` of the best is taken: fewer steps are
@@ -114,6 +114,6 @@ def _weights(folder: Path) -> str:
 
 
 def _summary(result: RunResult) -> dict[str, Any]:
-    means = {metric: mean(result.records, metric) for metric in GTG}
+    means = {metric: mean(result.records, metric) for metric in find_protocol(result.spec.protocol).metrics}
     rounded = {metric: round(value, 4) for metric, value in means.items() if value is not None}
     return {"steps": result.spec.steps, "n_ok": sum(r.status == "ok" for r in result.records), **rounded}

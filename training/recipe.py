@@ -100,7 +100,9 @@ class LdmRecipe(Strict):
     )
     unet: Part | None = Field(None, description="the U-Net that training starts from")
     unet_config: dict[str, Any] | None = Field(
-        None, description="or, from scratch: arguments of diffusers.UNet2DConditionModel"
+        None,
+        description="or, from scratch: arguments of diffusers.UNet2DConditionModel; cross_attention_dim is set to the "
+        "width of the text encoder",
     )
     data: str = Field(description="training set, see `gtg-bench train --help`")
     schedule: Schedule
@@ -184,80 +186,3 @@ def validated(model: type[Model], values: dict[str, Any], source: Path) -> Model
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
         raise UsageError(f"{source}: {f'{field}: ' if field else ''}{first['msg']}") from error
-
-
-# -- what follows goes when the zoo has its own recipes --
-
-
-class AutoencoderRecipe(Strict):
-    """A diffusers AutoencoderKL on grey images."""
-
-    schedule: Schedule
-    config: dict[str, Any] = Field(description="arguments of diffusers.AutoencoderKL")
-    kl_weight: float = Field(1e-6, ge=0, description="weight of the KL term beside L1")
-    crop: int | None = Field(None, description="train on random crops of this side; None: whole images")
-
-
-class TextRecipe(Strict):
-    """A text encoder, pretrained in the manner of its original at toy scale."""
-
-    schedule: Schedule
-    family: Literal["cxr-bert", "clip"] = Field(description="which pretraining: see training.text_encoders")
-    config: dict[str, Any] = Field(description="arguments of the transformers configuration")
-    vocab_size: int = Field(gt=0, description="size of the trained vocabulary, at most")
-    max_length: int = Field(gt=0, description="tokens, padded and truncated to this length")
-
-
-class DiffusionRecipe(Strict):
-    """The U-Net of a latent diffusion model (paper, 3.1)."""
-
-    schedule: Schedule
-    config: dict[str, Any] = Field(description="arguments of diffusers.UNet2DConditionModel")
-    caption_dropout: float = Field(0.3, ge=0, le=1, description="share of captions replaced by the empty one")
-    ema_decay: float = Field(0.9999, ge=0, lt=1, description="largest decay of the moving average")
-
-
-class EvaluationRecipe(Strict):
-    """What is chosen on the validation split, and where the result is tested."""
-
-    layer_steps: int = Field(10, gt=0, description="DDIM steps while the layers are chosen on the validation split")
-    steps: tuple[int, ...] = Field(
-        description="numbers of DDIM steps to try on the validation split, with those layers"
-    )
-    tolerance: float = Field(0.01, ge=0, description="a mean CNR this near the best is as good: fewer steps win")
-    guidance: float = Field(16.0, ge=0, description="the card's guidance scale; it changes nothing in GT mode")
-    test_worlds: tuple[int, ...] = Field((0, 1), description="phantom worlds whose test splits are scored")
-
-
-class Recipe(Strict):
-    """All stages of the phantom's training."""
-
-    name: str
-    seed: int = Field(4200, description="of every stage")
-    train_world: int = Field(0, description="seed of the phantom world whose training split is used")
-    autoencoder: AutoencoderRecipe
-    text_encoders: dict[str, TextRecipe]
-    unet: DiffusionRecipe
-    evaluation: EvaluationRecipe
-    variants: dict[str, str] = Field(description="method name -> its text encoder's name in text_encoders")
-
-    @model_validator(mode="after")
-    def _known_text_encoders(self) -> Self:
-        for variant, name in self.variants.items():
-            if name not in self.text_encoders:
-                raise ValueError(f"variants.{variant}: no text encoder {name!r} under text_encoders")
-        return self
-
-
-def load_old_recipe(name_or_path: str) -> Recipe:
-    """A packaged recipe by name, or one from a YAML file. Raises UsageError, naming file and field."""
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = RECIPES / f"{name_or_path}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
-        raise UsageError(f"no recipe {name_or_path!r}; packaged: {known}; or name a YAML file")
-    try:
-        return Recipe.model_validate(yaml.safe_load(path.read_text()))
-    except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: {' '.join(str(error).split())}") from error

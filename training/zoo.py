@@ -1,173 +1,252 @@
-"""Everything that the phantom zoo holds, stage by stage: one call trains a variant and what it stands on."""
+"""Everything that the phantom zoo holds: one call trains a member, and before it whatever that stands on."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from diffusers import AutoencoderKL, DDIMScheduler
-from pydantic import BaseModel
+import accelerate
+from pydantic import ValidationError
 
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset, load_studies
-from gtg_bench.benchmark.datasets.phantom.world import VERSION, Study
+from gtg_bench.benchmark.api.registry import unknown
+from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset
+from gtg_bench.benchmark.revision import git_revision
 from gtg_bench.methods.cards import read_card
-from gtg_bench.methods.text_encoders import load_text_encoder
-from gtg_bench.methods.text_encoders.base import TextEncoder
-from gtg_bench.training import text_encoders
-from gtg_bench.training.autoencoder import psnr, train_autoencoder
+from gtg_bench.methods.quiet import hush_libraries
 from gtg_bench.training.cards import write_card
-from gtg_bench.training.diffusion import SCHEDULER, latent_pairs, train_unet
 from gtg_bench.training.evaluation import choose_defaults, score_test_splits
-from gtg_bench.training.generic_captions import captioned_pictures
-from gtg_bench.training.loop import console
+from gtg_bench.training.ldm.parts import locate_parts
+from gtg_bench.training.ldm.train import TrainRequest, train
+from gtg_bench.training.monitor import console
+from gtg_bench.training.pretraining import autoencoder, biovil
+from gtg_bench.training.pretraining.families import PRETRAINING
+from gtg_bench.training.pretraining.recipe import ZooRecipe
+from gtg_bench.training.pretraining.stage import Stage
+from gtg_bench.training.pretraining.worlds import Worlds
 from gtg_bench.training.priors import fit_table
-from gtg_bench.training.recipe import Recipe
+from gtg_bench.training.recipe import LdmRecipe, Strict, merged, read_recipe, read_yaml, recipe_path, validated
+from gtg_bench.training.stopping import StopRequest
+from gtg_bench.training.variants import variant_of
 
-_GENERIC_PICTURES = 8000
-_PRETRAIN = {"cxr-bert": text_encoders.train_cxr_bert, "clip": text_encoders.train_clip}
+GENERIC = "generic-ldm"
+PRIORS = "priors"
+AUTOENCODER = "autoencoder"
+NOTHING: Mapping[str, str] = {}
+_OF_SHOW = {"log_every", "checkpoint_every", "keep_checkpoints", "device_batch"}
+_OF_ALL = {"name", "note", "seeds", "validation", "choice", "defaults", "text_memory", "gradient_checkpointing"}
+"""Fields of a recipe that do not change what is learned."""
+
+
+def load_zoo_recipe(changes: Path | None = None) -> ZooRecipe:
+    """The packaged recipe with the changes that a YAML file makes. Raises UsageError that names file and field."""
+    values = read_recipe("zoo")
+    if changes is None:
+        return validated(ZooRecipe, values, recipe_path("zoo"))
+    return validated(ZooRecipe, merged(values, read_yaml(changes)), changes)
 
 
 @dataclass
 class Zoo:
-    """Trains into `out`: finished weights in folders by name, unfinished work in `out/work`."""
+    """Trains into `out`: finished members in folders by name, unfinished work in a `work` folder.
 
-    recipe: Recipe
+    Attributes:
+        recipe: of what is pretrained.
+        ldm: of the latent diffusion models.
+        out: the folder.
+        stop: whether somebody asked to end early.
+    """
+
+    recipe: ZooRecipe
+    ldm: LdmRecipe
     out: Path
+    stop: StopRequest = field(default_factory=StopRequest)
+
+    def __post_init__(self) -> None:
+        if self.ldm.weights != "phantom":
+            raise UsageError(f"recipe {self.ldm.name} is not of the phantom: the zoo's parts do not fit it")
+        hush_libraries()
 
     @cached_property
-    def studies(self) -> list[Study]:
-        """The training split."""
-        return load_studies(self.recipe.train_world, "train")
+    def members(self) -> dict[str, Callable[[], Path]]:
+        """Name -> what trains the member, unless it is finished, and returns its folder; in the order of the zoo."""
+        r = self.recipe
+        found: dict[str, Callable[[], Path]] = {AUTOENCODER: self._autoencoder, PRIORS: self._priors}
+        found |= {name: partial(self._text_encoder, name) for name in r.text_encoders}
+        found |= {name: partial(self._image_encoder, name) for name in r.image_encoders}
+        found |= {GENERIC: self._generic} | {name: partial(self._variant, name) for name in r.variants}
+        again = [(name, seed) for name, seeds in r.again.items() for seed in seeds]
+        return found | {f"{name}@{seed}": partial(self._variant, name, seed) for name, seed in again}
 
-    @cached_property
-    def pixels(self) -> torch.Tensor:
-        """The training images, uint8 [N, 128, 128]."""
-        return torch.from_numpy(np.stack([study.pixels for study in self.studies]))
+    def checked(self, names: Sequence[str]) -> list[str]:
+        """The names, all members' if there are none. Raises UsageError with the near names if one is unknown."""
+        for name in names:
+            if name not in self.members:
+                raise UsageError(unknown("member of the zoo", name, self.members))
+        return list(names or self.members)
 
-    def variant(self, name: str) -> Path:
-        """Train a variant's U-Net, and before it whatever it stands on that is not there yet."""
-        if name not in self.recipe.variants:
-            known = ", ".join(self.recipe.variants)
-            raise UsageError(f"recipe {self.recipe.name} has no variant {name!r}; it has: {known}")
-        if not self._done(name, self.recipe.unet):
-            self._train_variant(name)
-        if "defaults" not in read_card(self.out / name):
-            choose_defaults(self.out / name, name, self.recipe.evaluation, self.recipe.train_world, self.out / "work")
-        return self.out / name
+    def folder(self, name: str) -> Path:
+        """Where a member lies, or will."""
+        return self.out / name.replace("@", "-seed")
 
-    def evaluate(self, name: str, runs_dir: Path) -> None:
-        """Score a trained variant on the test split of the recipe's worlds, with every control, into its card."""
-        score_test_splits(self.variant(name), name, self.recipe.evaluation.test_worlds, runs_dir)
+    def member(self, name: str) -> Path:
+        """Train a member, and before it whatever it stands on; what is finished is left alone.
 
-    def _train_variant(self, name: str) -> None:
-        vae, encoder_name = self.autoencoder(), self.recipe.variants[name]
-        encoder = self.text_encoder(encoder_name)
-        cache = self._work("autoencoder") / f"latents-{self._fingerprint('autoencoder')}.safetensors"
-        pairs = latent_pairs(vae, self.pixels, encoder, [study.report for study in self.studies], cache)
-        unet, curve = train_unet(self.recipe.unet, pairs, name, self.recipe.seed, self._work(name))
-        folder = self._fresh(name)
-        unet.half().save_pretrained(folder / "unet")
-        DDIMScheduler(**SCHEDULER).save_pretrained(folder / "scheduler")
-        components = {"vae": "../autoencoder", "text_encoder": f"../{encoder_name}"}
-        self._card(folder, f"{name}, trained on the phantom", self.recipe.unet, curve, components=components)
+        Raises:
+            UsageError: there is no such member, or a folder holds one of another recipe.
+            Stopped: `stop` was asked for; the same call goes on from there.
+        """
+        self.checked([name])
+        self.stop.check()
+        return self.members[name]()
 
-    def autoencoder(self) -> AutoencoderKL:
-        """The autoencoder, trained first if it is not there yet."""
-        name = "autoencoder"
-        if not self._done(name, self.recipe.autoencoder):
-            vae, curve = train_autoencoder(self.recipe.autoencoder, self.pixels, self.recipe.seed, self._work(name))
-            validation = load_studies(self.recipe.train_world, "validate")[:128]
-            quality = psnr(vae, torch.from_numpy(np.stack([study.pixels for study in validation])))
-            vae.save_pretrained(self._fresh(name))
-            results = {"validation_psnr_db": round(quality, 2)}
-            self._card(
-                self.out / name,
-                "AutoencoderKL, trained on the phantom",
-                self.recipe.autoencoder,
-                curve,
-                results=results,
-            )
-        return AutoencoderKL.from_pretrained(self.out / name).eval().requires_grad_(False)
+    def evaluate(self, name: str) -> None:
+        """Score a member on the test splits of the recipe's worlds, with every control, into its card.
 
-    def text_encoder(self, name: str) -> TextEncoder:
-        """A frozen text encoder, pretrained first if it is not there yet."""
+        A member that is no method, such as a text encoder, has nothing to score.
+        """
+        method = name.partition("@")[0]
+        if method in (*self.recipe.variants, *self.recipe.image_encoders) and self.ldm.choice is not None:
+            score_test_splits(self.member(name), method, self.ldm.choice.test_worlds, self._runs)
+
+    # What is pretrained
+
+    def _autoencoder(self) -> Path:
+        recipe = self.recipe.autoencoder
+        return self._pretrained(AUTOENCODER, recipe, "reports", partial(autoencoder.stage, recipe))
+
+    def _text_encoder(self, name: str) -> Path:
         recipe = self.recipe.text_encoders[name]
-        if not self._done(name, recipe):
-            train = _PRETRAIN[recipe.family]
-            model, tokenizer, curve = train(recipe, self._text_pairs(recipe.family), self.recipe.seed, self._work(name))
-            folder = self._fresh(name)
-            model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
-            facts: dict[str, Any] = {"family": recipe.family, "max_length": recipe.max_length}
-            if recipe.family == "clip":
-                facts["data"] = {
-                    "dataset": "generic captioned pictures (training/generic_captions.py)",
-                    "images": _GENERIC_PICTURES,
-                    "world": self.recipe.train_world,
-                    "seed": self.recipe.seed,
-                }
-            self._card(folder, f"{name} text encoder, trained on the phantom", recipe, curve, **facts)
-        card = read_card(folder := self.out / name)
-        return load_text_encoder(card["family"], folder, folder, card["max_length"])
+        return self._pretrained(name, recipe, recipe.data, partial(PRETRAINING[recipe.family], recipe))
 
-    def priors(self) -> Path:
-        """The prior tables of the training split."""
-        dataset = PhantomDataset(options={"seed": str(self.recipe.train_world)})
-        return fit_table(dataset, "train", self.out / "priors")
+    def _image_encoder(self, name: str) -> Path:
+        recipe = self.recipe.image_encoders[name]
+        text = self.member(recipe.text_encoder)
+        stands_on = {"text_encoder": _fingerprint(text)}
+        return self._pretrained(name, recipe, "reports", partial(biovil.stage, recipe, text), stands_on)
 
-    def _text_pairs(self, family: str) -> text_encoders.Pairs:
-        if family == "clip":
-            pictures = captioned_pictures(_GENERIC_PICTURES, self.recipe.seed)
-            return text_encoders.Pairs(torch.from_numpy(pictures.pixels), pictures.captions)
-        return text_encoders.Pairs(self.pixels, [study.report for study in self.studies])
+    def _pretrained(
+        self, name: str, recipe: Any, data: str, make: Callable[..., Stage], stands_on: Mapping[str, str] = NOTHING
+    ) -> Path:
+        folder, seed = self.out / name, self.recipe.seed
+        about = self._worlds.about(data)
+        if self._done(folder, recipe, {"seed": seed, "data": about, "stands_on": dict(stands_on)}):
+            return folder
+        material = self._worlds.material(data)
+        stage, work = make(material, seed), self.out / "work" / name
+        shown = recipe.model_dump(mode="json", exclude={"schedule", "save_precision"}, exclude_defaults=True)
+        deciding = {"recipe": shown}
+        deciding |= {"data": material.about} | ({"stands_on": dict(stands_on)} if stands_on else {})
+        curve = stage.train(name, recipe.schedule, seed, work, deciding, self.stop)
+        facts = {"data": material.about, "stands_on": dict(stands_on), "loss_curve": curve}
+        return self._write(folder, work / "folder", stage, recipe, facts)
 
-    def _done(self, name: str, recipe: BaseModel) -> bool:
-        """Whether finished weights are there. Raises UsageError if they are of another recipe."""
-        if not (self.out / name / "card.json").exists():
-            return False
-        card = read_card(self.out / name)
-        wanted = [json.loads(recipe.model_dump_json()), self.recipe.seed, self.recipe.train_world]
-        if [card["recipe"], card["seed"], card["data"]["world"]] != wanted:
-            raise UsageError(f"{self.out / name} was trained by another recipe; choose another --out or move it away")
-        return True
-
-    def _fingerprint(self, name: str) -> str:
-        return hashlib.sha256((self.out / name / "card.json").read_bytes()).hexdigest()[:12]
-
-    def _work(self, name: str) -> Path:
-        folder = self.out / "work" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    def _fresh(self, name: str) -> Path:
-        shutil.rmtree(self.out / name, ignore_errors=True)
-        return self.out / name
-
-    def _card(self, folder: Path, title: str, recipe: Any, curve: list, **facts: Any) -> None:
-        phantom = {
-            "dataset": "phantom",
-            "dataset_version": VERSION,
-            "world": self.recipe.train_world,
-            "split": "train",
-            "images": len(self.studies),
-        }
+    def _write(self, folder: Path, new: Path, stage: Stage, recipe: Any, facts: Mapping[str, Any]) -> Path:
+        """The folder of what was pretrained; it appears whole or not at all."""
+        shutil.rmtree(new, ignore_errors=True)
+        saved = stage.save(new)
         write_card(
-            folder,
-            title=title,
-            data=facts.pop("data", phantom),
+            new,
+            title=f"{folder.name}, trained for the phantom",
+            **saved,
+            results=stage.results(),
             recipe_name=self.recipe.name,
-            recipe=recipe.model_dump(),
+            recipe=recipe.model_dump(mode="json"),
             seed=self.recipe.seed,
             steps=recipe.schedule.steps,
-            loss_curve=curve,
+            engine=f"Accelerate {accelerate.__version__}",
+            git_revision=git_revision(),
             **facts,
         )
-        console.print(f"{folder}: finished")
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(new, folder)
+        console.print(f"{folder}: finished", soft_wrap=True)
+        return folder
+
+    @cached_property
+    def _worlds(self) -> Worlds:
+        return Worlds(self.recipe.world, self.recipe.seed, self.recipe.pictures)
+
+    def _priors(self) -> Path:
+        folder = self.out / PRIORS
+        if not (folder / "card.json").exists():
+            fit_table(PhantomDataset(options={"seed": str(self.recipe.world)}), "train", folder)
+        return folder
+
+    # Latent diffusion models
+
+    @property
+    def _runs(self) -> Path:
+        return self.out / "work" / "runs"
+
+    def _variant(self, name: str, seed: int | None = None) -> Path:
+        folder = self.folder(name if seed is None else f"{name}@{seed}")
+        options = {"seed": str(self.recipe.world)} if self.recipe.world else {}
+        self._trained(TrainRequest(name, self.ldm, folder, seed, data_options=options), options)
+        if self.ldm.choice is not None and "defaults" not in read_card(folder):
+            choose_defaults(folder, name, self.ldm.choice, self.recipe.world, self._runs)
+        return folder
+
+    def _generic(self) -> Path:
+        """The U-Net of another variant on generic pictures; nothing is grounded while it is trained."""
+        blind = self.ldm.validation.model_copy(update={"dataset": None})
+        recipe = self.ldm.model_copy(update={"name": f"{self.ldm.name}, generic", "validation": blind, "choice": None})
+        request = TrainRequest(self.recipe.generic_like, recipe, self.out / GENERIC, opened=self._worlds.generic)
+        self._trained(request, self._worlds.generic_options)
+        return request.out
+
+    def _trained(self, request: TrainRequest, options: Mapping[str, str]) -> None:
+        """Train a latent diffusion model, and before it its parts, unless it is finished."""
+        variant, recipe = variant_of(request.variant), request.recipe
+        for part in filter(None, (AUTOENCODER, variant.text_encoder, variant.phantom_start)):
+            self.member(part)
+        version = locate_parts(request.variant, variant, recipe, parts=self.out).version
+        seed = recipe.seeds[0] if request.seed is None else request.seed
+        facts = {"seed": seed, "data": {"options": dict(options)}, "started_from": {"version": version}}
+        if not self._done(request.out, recipe, facts):
+            cache = self.out / "work" / "cache"
+            train(replace(request, parts=self.out, shared=self.out, cache=cache, device="cpu"), self.stop)
+            console.print(f"{request.out}: finished", soft_wrap=True)
+
+    def _done(self, folder: Path, recipe: Strict, facts: Mapping[str, Any]) -> bool:
+        """Whether a finished member is there. Raises UsageError if it is of another recipe, seed, data or parts."""
+        if not (folder / "card.json").exists():
+            return False
+        card = read_card(folder)
+        other = [name for name, value in facts.items() if not _holds(card.get(name, {}), value)]
+        if _deciding(card.get("recipe"), type(recipe)) != _deciding(recipe):
+            other.append("recipe")
+        if other:
+            raise UsageError(
+                f"{folder} was trained with another {', another '.join(other)}; choose another --out or move it away"
+            )
+        return True
+
+
+def _holds(known: Any, wanted: Any) -> bool:
+    """Whether what a card says is what is wanted, or more."""
+    if isinstance(wanted, Mapping) and isinstance(known, Mapping):
+        return all(known.get(name) == value for name, value in wanted.items())
+    return bool(known == wanted)
+
+
+def _fingerprint(folder: Path) -> str:
+    """12 hex digits over the files of a finished member, as its card has them."""
+    return hashlib.sha256(json.dumps(read_card(folder)["sha256"], sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _deciding(recipe: Any, kind: type[Strict] | None = None) -> Any:
+    """The fields of a recipe that decide what is learned; None where a card's are none of its kind."""
+    try:
+        known = recipe if kind is None else kind.model_validate(recipe)
+    except ValidationError:
+        return None
+    fields: dict[str, Any] = known.model_dump(mode="json", exclude=_OF_ALL)
+    return fields | {"schedule": {name: value for name, value in fields["schedule"].items() if name not in _OF_SHOW}}

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from gtg_bench.benchmark.cli import bench, compare, data, doctor, ground, listing, run, table, train, weights
+from gtg_bench.benchmark.cli import (
+    bench,
+    compare,
+    data,
+    doctor,
+    ground,
+    listing,
+    run,
+    score,
+    strata,
+    table,
+    train,
+    weights,
+    zoo,
+)
 
 app = typer.Typer(
     name="gtg-bench",
@@ -20,7 +34,10 @@ app.command("list", help=listing.HELP)(listing.list_)
 app.command("bench", help=bench.HELP)(bench.bench)
 app.command("doctor", help=doctor.HELP)(doctor.doctor)
 app.command("compare", help=compare.HELP)(compare.compare)
+app.command("strata", help=strata.HELP)(strata.strata)
+app.command("score", help=score.HELP)(score.score)
 app.command("table", help=table.HELP)(table.table)
 app.command("train", help=train.HELP)(train.train)
+app.command("zoo", help=zoo.HELP)(zoo.zoo)
 app.add_typer(data.app, name="data", help="Work with data sets.")
 app.add_typer(weights.app, name="weights", help="See which weights there are, where they lie, and how to get them.")

@@ -26,6 +26,9 @@ CONFIG = "open_clip_config.json"
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 """Files of a published folder; the first of the weights that is there is read."""
 
+VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
+"""A vocabulary of the folder's own, where it has one; as open_clip_torch's file of this name, with fewer merges."""
+
 _BLOCKS = "transformer.resblocks."
 _SHAPE = ("context_length", "vocab_size", "width", "heads", "layers")
 _OPTIONAL = ("mlp_ratio", "ls_init_value")
@@ -43,13 +46,13 @@ class OpenClipTextEncoder:
 
     @classmethod
     def load(cls, place: Path, tokenizer: Path, max_length: int, device: str | torch.device = "cpu") -> Self:
-        """From a published folder; the vocabulary is OpenCLIP's own, so `tokenizer` is not looked at.
+        """From a published folder; the vocabulary is OpenCLIP's own, unless the folder `tokenizer` holds another.
 
         Raises:
             DataError: a file is missing or of another kind of model.
         """
         settings, activation = _settings(place / CONFIG)
-        pieces = SimpleTokenizer()
+        pieces = _vocabulary(tokenizer / VOCABULARY)
         if pieces.vocab_size > settings["vocab_size"]:
             raise DataError(f"{place}/{CONFIG}: vocab_size {settings['vocab_size']} is less than {pieces.vocab_size}")
         if max_length > settings["context_length"]:
@@ -87,7 +90,15 @@ class OpenClipTextEncoder:
     def states(self, ids: Tensor, mask: Tensor) -> Tensor:
         """States [B, L, D] of tokens int64 [B, L]; the mask is not looked at."""
         _, states = self.tower(ids)
-        return states  # type: ignore[no-any-return]
+        return states
+
+
+def _vocabulary(own: Path) -> SimpleTokenizer:
+    """The tokenizer. Raises DataError where the folder's own vocabulary cannot be read."""
+    try:
+        return SimpleTokenizer(str(own)) if own.is_file() else SimpleTokenizer()
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise DataError(f"{own}: {reason(error)}") from error
 
 
 def _settings(path: Path) -> tuple[dict[str, Any], type[nn.Module]]:

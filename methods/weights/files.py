@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 
-TEXTS = (".json", ".txt", ".model")
+TEXTS = (".json", ".txt", ".txt.gz", ".model")
 WEIGHTS = ((".safetensors",), (".bin",), (".pt", ".pth", ".tar", ".ckpt"))
 """Suffixes of weights; loaders take the first kind that a folder has, so the others are not needed."""
 

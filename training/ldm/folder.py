@@ -23,8 +23,6 @@ from gtg_bench.training.cards import write_card
 from gtg_bench.training.ldm.parts import Models
 from gtg_bench.training.variants import Variant
 
-ADAPTER_FILE = "pytorch_lora_weights.safetensors"
-
 
 @dataclass(frozen=True)
 class Exporter:
@@ -63,8 +61,7 @@ class Exporter:
 
     def _unet(self, folder: Path) -> None:
         if "adapter" in self.variant.trains:
-            (folder / "adapter").mkdir()
-            self.models.unet.save_lora_adapter(folder / "adapter", weight_name=ADAPTER_FILE)
+            _save_adapter(self.models.unet, folder / "adapter")
         if "unet" in self.variant.trains:
             unet = self.models.unet
             saved = unet if unet.dtype == self.dtype else copy.deepcopy(unet).to(self.dtype)
@@ -97,11 +94,11 @@ class Exporter:
         facts = part.model_dump(exclude_defaults=True, mode="json")
         if is_hub_id(part) and not Path(part.place).exists():
             return facts
-        place = self.weights.places[name]
-        if self.shared is None or not place.is_relative_to(self.shared):
+        place, shared = self.weights.places[name].resolve(), (self.shared or folder).resolve()
+        if self.shared is None or not place.is_relative_to(shared):
             return None
-        inner = place.relative_to(self.shared)
-        relative = os.path.relpath(self.shared / inner.parts[0], folder)
+        inner = place.relative_to(shared)
+        relative = os.path.relpath(shared / inner.parts[0], folder.resolve())
         return facts | {"place": relative, "path": str(Path(*inner.parts[1:])) if len(inner.parts) > 1 else ""}
 
     def _copied_text(self, folder: Path) -> str:
@@ -139,6 +136,16 @@ class Exporter:
             os.replace(part, folder / part.name)
         os.replace(partial / "card.json", folder / "card.json")
         partial.rmdir()
+
+
+def _save_adapter(unet: Any, folder: Path) -> None:
+    """The low-rank adapter in the layout of diffusers' training scripts."""
+    from diffusers import StableDiffusionPipeline
+    from diffusers.utils import convert_state_dict_to_diffusers
+    from peft.utils import get_peft_model_state_dict
+
+    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
+    StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers)
 
 
 def _copy(place: Path, part: Part, target: Path) -> None:

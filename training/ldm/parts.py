@@ -15,7 +15,7 @@ from gtg_bench.methods.ldm.components import check_attention, check_latents, che
 from gtg_bench.methods.pretrained import load_pretrained
 from gtg_bench.methods.quiet import hush_libraries
 from gtg_bench.methods.text_encoders import load_text_encoder
-from gtg_bench.methods.text_encoders.base import TrainableTextEncoder
+from gtg_bench.methods.text_encoders.base import TextEncoder, TrainableTextEncoder
 from gtg_bench.methods.weights import Weights, find_weights
 from gtg_bench.methods.weights.find import ZOO, text_parts
 from gtg_bench.methods.weights.locate import locate
@@ -99,11 +99,11 @@ def load_models(weights: Weights, variant: Variant, recipe: LdmRecipe, seed: int
     hush_libraries()
     places, text = weights.places, weights.plan.text_encoder
     assert text is not None
-    torch.manual_seed(seed)  # for weights that are made from scratch
-    unet = _unet(places, recipe)
-    vae = load_pretrained(AutoencoderKL, places["vae"], torch_dtype=torch.float32).eval().requires_grad_(False)
     tokenizer = places.get("tokenizer", places["text_encoder"])
     encoder = load_text_encoder(text.family, places["text_encoder"], tokenizer, text.max_length)
+    torch.manual_seed(seed)  # for weights that are made from scratch
+    unet = _unet(places, recipe, encoder)
+    vae = load_pretrained(AutoencoderKL, places["vae"], torch_dtype=torch.float32).eval().requires_grad_(False)
     if not isinstance(encoder, TrainableTextEncoder):
         raise DataError(
             f"text encoders of family {text.family} cannot be trained with: they lack tokens() and states()"
@@ -116,10 +116,12 @@ def load_models(weights: Weights, variant: Variant, recipe: LdmRecipe, seed: int
     return Models(unet, vae, _scheduler(places), encoder)
 
 
-def _unet(places: Mapping[str, Path], recipe: LdmRecipe) -> Any:
+def _unet(places: Mapping[str, Path], recipe: LdmRecipe, encoder: TextEncoder) -> Any:
+    """The U-Net that training starts from; one from scratch is as wide in its cross-attention as the text's states."""
     if "unet" in places:
         return load_pretrained(UNet2DConditionModel, places["unet"], torch_dtype=torch.float32)
-    return UNet2DConditionModel(**(recipe.unet_config or {}))
+    width = encoder.encode([""]).states.shape[-1]
+    return UNet2DConditionModel(**(recipe.unet_config or {}) | {"cross_attention_dim": width})
 
 
 def _scheduler(places: Mapping[str, Path]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -51,6 +51,7 @@ class TrainRequest:
         out: folder of the result; unfinished work lies in its `work`.
         seed: None takes the recipe's first.
         data: training set; None takes the recipe's.
+        opened: split -> a training set, in the place of `data` where there is one that no name stands for.
         data_root: its folder, where it needs one.
         data_options: its options.
         split: which pairs.
@@ -72,6 +73,7 @@ class TrainRequest:
     out: Path
     seed: int | None = None
     data: str | None = None
+    opened: Callable[[str], TrainingSet] | None = None
     data_root: Path | None = None
     data_options: Mapping[str, str] = field(default_factory=dict)
     split: str = "train"
@@ -161,6 +163,8 @@ class _Training:
 
     def _open(self, split: str) -> TrainingSet:
         r = self.request
+        if r.opened is not None:
+            return r.opened(split)
         return open_training_set(r.data or self.recipe.data, r.data_root, r.data_options, split)
 
     @cached_property

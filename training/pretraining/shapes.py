@@ -5,10 +5,11 @@ CLIP's own training data knows little of radiographs; its toy counterpart knows 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from gtg_bench.training.pretraining.pairs import Pairs
 
 SIZE = 64
 _SHAPES = ("circle", "square", "triangle", "cross", "ring", "bar")
@@ -27,19 +28,11 @@ _TEMPLATES = (
 _GRID = (np.arange(SIZE) + 0.5) / (SIZE / 2) - 1
 
 
-@dataclass(frozen=True)
-class CaptionedPictures:
-    """`pixels` uint8 [N, 64, 64] and one caption each."""
-
-    pixels: NDArray[np.uint8]
-    captions: list[str]
-
-
-def captioned_pictures(count: int, seed: int) -> CaptionedPictures:
-    """`count` pictures of one or two shapes with captions."""
+def captioned_shapes(count: int, seed: int) -> Pairs:
+    """`count` pictures, 64 x 64, of one or two shapes with their captions."""
     random = np.random.default_rng(seed)
     made = [_picture(random) for _ in range(count)]
-    return CaptionedPictures(np.stack([pixels for pixels, _ in made]), [caption for _, caption in made])
+    return Pairs(torch.from_numpy(np.stack([pixels for pixels, _ in made])), [caption for _, caption in made])
 
 
 def _picture(random: np.random.Generator) -> tuple[NDArray[np.uint8], str]:

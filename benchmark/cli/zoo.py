@@ -1,0 +1,59 @@
+"""`gtg-bench zoo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gtg_bench.benchmark.cli.common import err, out, reports_errors
+
+HELP = (
+    "Train the phantom zoo, or members of it, with whatever they stand on; the same command goes on where it stopped."
+)
+
+
+@reports_errors
+def zoo(
+    to: Annotated[Path, typer.Option("--out", help="Folder of the zoo; finished members in it are left alone.")],
+    members: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MEMBER ...]", help="cxrbert-ldm, cxrbert-ldm@1759, biovil, clip ...; default: all."),
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="Of the latent diffusion models: phantom, phantom-quick, or a YAML file.")
+    ] = "phantom",
+    config: Annotated[
+        Path | None, typer.Option(help="A YAML file with fields that replace those of the recipe `zoo`.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--list", help="Only list the members, and which are finished.")] = False,
+    evaluate: Annotated[
+        bool, typer.Option(help="Also score the methods among them on the test splits, with every control.")
+    ] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
+) -> None:
+    """Train members of the phantom zoo."""
+    from gtg_bench.training.recipe import load_recipe
+
+    chosen = load_recipe(recipe)
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+    from gtg_bench.training.stopping import Stopped, StopRequest
+    from gtg_bench.training.zoo import Zoo, load_zoo_recipe
+
+    try:
+        with StopRequest() as stop:
+            whole = Zoo(load_zoo_recipe(config), chosen, to, stop)
+            for name in whole.checked(members or []):
+                if show:
+                    finished = (whole.folder(name) / "card.json").exists()
+                    out.print(f"{name}: {'finished' if finished else 'not yet'}")
+                    continue
+                out.print(f"{name}: {whole.member(name)}", soft_wrap=True)
+                if evaluate:
+                    whole.evaluate(name)
+    except Stopped as stopped:
+        err.print(f"{stopped or 'asked to stop'}; the same command goes on from there", soft_wrap=True)

@@ -1,0 +1,80 @@
+"""The phantom's small image encoder: its interface, what a patch sees, and its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from gtg_bench.benchmark.api.errors import DataError
+from gtg_bench.methods.biovil import load_image_model
+from gtg_bench.methods.biovil_small import SmallImageModel
+from gtg_bench.methods.weights.plan import ImagePart
+
+pytestmark = pytest.mark.usefixtures("torch")
+
+
+@pytest.fixture
+def model() -> SmallImageModel:
+    torch.manual_seed(0)
+    return SmallImageModel(24).eval()
+
+
+@pytest.fixture
+def image() -> torch.Tensor:
+    return torch.rand((1, 1, 128, 128), generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def test_it_has_the_interface_of_health_multimodals_model(model: SmallImageModel, image: torch.Tensor) -> None:
+    from health_multimodal.image.model.model import ImageModel
+
+    theirs = ImageModel("resnet18", 24).eval()
+    grey = image.expand(1, 3, -1, -1)
+    for normalize in (False, True):
+        found = model.get_patchwise_projected_embeddings(grey, normalize=normalize)
+        wanted = theirs.get_patchwise_projected_embeddings(grey, normalize=normalize)
+        assert found.shape == (1, 16, 16, 24)
+        assert wanted.shape == (1, 4, 4, 24)
+        assert torch.allclose(found.norm(dim=-1), torch.ones(16, 16), atol=1e-5) is normalize
+    torch.testing.assert_close(model(grey)[1], model(image)[1])
+
+
+@torch.no_grad()
+def test_whole_image_and_patches_share_a_projection(model: SmallImageModel, image: torch.Tensor) -> None:
+    whole, patches = model(image)
+    features = model.features(image)
+    torch.testing.assert_close(whole, model.projector(features.flatten(1, 2).mean(1)))
+    torch.testing.assert_close(patches[0, 3, 5], model.projector(features[0, 3, 5]))
+
+
+def test_a_patch_lies_where_it_is_and_sees_most_of_the_image(model: SmallImageModel, image: torch.Tensor) -> None:
+    image.requires_grad_(True)
+    for layer in [*model.stem, *model.blocks]:
+        layer[1] = torch.nn.Identity()  # the norm of a group looks at the whole image  # type: ignore[index]
+    model.features(image)[0, 4, 11].abs().sum().backward()
+    assert image.grad is not None
+    seen = (image.grad[0, 0] != 0).nonzero()
+    (top, left), (bottom, right) = seen.min(0).values.tolist(), (seen.max(0).values + 1).tolist()
+    assert (top + left, bottom, right) == (0 + left, pytest.approx(4 * 8 + 4 + 63, abs=8), 128)
+    assert left == pytest.approx(11 * 8 + 4 - 63, abs=8)
+
+
+def test_its_weights_are_read_from_both_kinds_of_files(model: SmallImageModel, tmp_path: Path) -> None:
+    part = ImagePart(place="x", encoder="small", size_of_projection=24, resize=136, crop=128)
+    half = {name: value.half() for name, value in model.state_dict().items()}
+    save_file(half, tmp_path / "small.safetensors")
+    torch.save(half, tmp_path / "small.pt")
+    for name in ("small.safetensors", "small.pt"):
+        loaded = load_image_model(tmp_path / name, part)
+        for found, wanted in zip(loaded.parameters(), model.parameters(), strict=True):
+            torch.testing.assert_close(found, wanted, atol=1e-3, rtol=1e-3)
+    with pytest.raises(DataError, match="is this a small with a projection of 32"):
+        load_image_model(tmp_path / "small.pt", part.model_copy(update={"size_of_projection": 32}))
+    (tmp_path / "torn.safetensors").write_bytes((tmp_path / "small.safetensors").read_bytes()[:-9])
+    with pytest.raises(DataError, match=r"torn\.safetensors"):
+        load_image_model(tmp_path / "torn.safetensors", part)
+    with pytest.raises(DataError, match=r"encoder 'tiny' is none of .*resnet50.*small"):
+        load_image_model(tmp_path / "small.pt", part.model_copy(update={"encoder": "tiny"}))

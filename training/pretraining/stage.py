@@ -1,0 +1,57 @@
+"""One pretraining: what is trained on what, how it is saved, and what is measured when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from gtg_bench.training.engine import Curve, Draws, Trainer
+from gtg_bench.training.recipe import Schedule
+from gtg_bench.training.stopping import StopRequest
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A pretraining that is about to run.
+
+    Attributes:
+        objective: what is trained, see `engine.Trainer`.
+        draws: on what.
+        save: writes the trained model's files into a folder; returns what the card says of them.
+        results: measures on held-out data what was learned.
+    """
+
+    objective: nn.Module
+    draws: Draws
+    save: Callable[[Path], dict[str, Any]]
+    results: Callable[[], dict[str, float]]
+
+    def train(
+        self,
+        name: str,
+        schedule: Schedule,
+        seed: int,
+        work: Path,
+        about: dict[str, Any],
+        stop: StopRequest | None = None,
+    ) -> Curve:
+        """Train to the last step, from the last checkpoint in `work` if there is one; return the loss curve.
+
+        Raises:
+            Stopped: `stop` was asked for; the same call goes on from there.
+            UsageError: the checkpoint is of another recipe or seed.
+        """
+        return Trainer(
+            name=name,
+            objective=self.objective,
+            draws=self.draws,
+            schedule=schedule,
+            seed=seed,
+            work=work,
+            about=about,
+            stop=stop,
+        ).run()
