@@ -329,10 +329,9 @@ def test_bias_merging_is_refused(weights: Callable[..., str]) -> None:
         METHODS.get("biovil-t").completed(MethodSettings("biovil-t", weights=weights(), bbm="mixture"))
 
 
-@pytest.mark.parametrize("name", ["biovil", "biovil-l", "biovil-t"])
-def test_without_weights_the_message_says_what_to_do(name: str) -> None:
-    with pytest.raises(UsageError, match=f"no phantom weights of {name} are packaged"):
-        METHODS.get(name).completed(MethodSettings(name, weights="phantom"))
+def test_without_weights_the_message_says_what_to_do() -> None:
+    with pytest.raises(UsageError, match="no phantom weights of biovil-t are packaged"):
+        METHODS.get("biovil-t").completed(MethodSettings("biovil-t", weights="phantom"))
 
 
 def test_whatever_changes_a_map_changes_the_version(weights: Callable[..., str]) -> None:

@@ -308,8 +308,9 @@ def test_every_method_has_maps_of_its_own(values: Callable[[str], np.ndarray]) -
     assert len({values(method).round(5).tobytes() for method in PLANS}) == len(PLANS)
 
 
-@pytest.mark.parametrize("method", [name for name in PLANS if name not in ("cxrbert-ldm", "clip-ldm")])
-def test_missing_phantom_weights_are_reported(method: str) -> None:
+@pytest.mark.parametrize("method", list(PLANS))
+def test_missing_phantom_weights_are_reported(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gtg_bench.methods.weights.find.ZOO", tmp_path)
     with pytest.raises(UsageError, match=f"no phantom weights of {method} are packaged .*use --weights"):
         load_method(method)
 

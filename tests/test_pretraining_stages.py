@@ -16,7 +16,7 @@ from gtg_bench.methods.text_encoders import load_text_encoder
 from gtg_bench.methods.weights.find import text_parts
 from gtg_bench.training.cards import write_card
 from gtg_bench.training.pretraining import autoencoder
-from gtg_bench.training.pretraining.families import PRETRAINING
+from gtg_bench.training.pretraining.families import pretraining
 from gtg_bench.training.pretraining.pairs import Material, Pairs
 from gtg_bench.training.pretraining.recipe import AutoencoderRecipe, TextRecipe
 from gtg_bench.training.pretraining.stage import Stage
@@ -52,7 +52,7 @@ def stage_of(reports: Material) -> Callable[..., Stage]:
 
     def make(family: str, **changes: Any) -> Stage:
         material = worlds.material(DATA[family]) if family in DATA else reports
-        return PRETRAINING[family](recipe_of(family, **changes), material, 7)
+        return pretraining(family)(recipe_of(family, **changes), material, 7)
 
     return make
 

@@ -567,9 +567,9 @@ def test_a_choice_that_is_none_is_refused(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="neither 'phantom', 'paper', a folder, nor a YAML file"):
             find_weights("cxrbert-ldm", choice)
     with pytest.raises(
-        UsageError, match=r"no phantom weights of biovil are packaged \(there are: clip-ldm, cxrbert-ldm"
+        UsageError, match=r"no phantom weights of biovil-t are packaged \(there are: .*\bclip-ldm, .*cxrbert-ldm"
     ):
-        find_weights("biovil", "phantom")
+        find_weights("biovil-t", "phantom")
     with pytest.raises(UsageError, match="nothing is known of published weights of mine"):
         find_weights("mine", "paper")
     with pytest.raises(DataError, match=r"card\.json is missing"):
@@ -691,7 +691,7 @@ def test_list_has_a_row_for_each_method_and_source() -> None:
     rows = {(row["method"], row["weights"]): row for row in json.loads(call("list", "--json"))}
     assert set(rows) >= {(method, source) for method in paper.names() for source in ("phantom", "paper")}
     assert rows["cxrbert-ldm", "phantom"]["state"] == "packaged"
-    assert rows["biovil", "phantom"]["state"] == "not packaged"
+    assert rows["biovil-t", "phantom"]["state"] == "not packaged"
     assert rows["cxrbert-ldm", "paper"]["state"] == "missing"
     assert rows["cxrbert-ldm", "paper"]["size"] > 4e9
     assert rows["radbert-ldm", "paper"]["state"] == "not published"

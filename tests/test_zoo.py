@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,14 +28,16 @@ from gtg_bench.methods.ldm.components import load_components
 from gtg_bench.methods.ldm.method import LdmMethod
 from gtg_bench.methods.weights import find as find_module
 from gtg_bench.methods.weights import find_weights
+from gtg_bench.methods.weights.find import ZOO
 from gtg_bench.training import zoo as zoo_module
+from gtg_bench.training.ldm.parts import locate_parts
 from gtg_bench.training.pretraining.biovil import ImageDraws, Reports
-from gtg_bench.training.pretraining.recipe import ZooRecipe
+from gtg_bench.training.pretraining.recipe import GENERIC, ZooRecipe, load_zoo_recipe
 from gtg_bench.training.pretraining.worlds import Worlds
 from gtg_bench.training.recipe import LdmRecipe, load_recipe
 from gtg_bench.training.stopping import Stopped, StopRequest
-from gtg_bench.training.variants import variants
-from gtg_bench.training.zoo import Zoo, load_zoo_recipe
+from gtg_bench.training.variants import variant_of, variants
+from gtg_bench.training.zoo import Zoo, fingerprint
 
 pytestmark = pytest.mark.usefixtures("torch")
 STUDIES = [study for number in range(30) for study in patient_studies(0, number)]
@@ -264,7 +268,7 @@ def test_the_packaged_recipe_names_everything_that_the_variants_need() -> None:
     assert recipe.again.keys() <= set(recipe.variants)
     assert {image.text_encoder for image in recipe.image_encoders.values()} <= set(recipe.text_encoders)
     starts = {variant.phantom_start for variant in variants().values()} - {None}
-    assert starts == {zoo_module.GENERIC}
+    assert starts == {GENERIC}
     assert variants()[recipe.generic_like].text_encoder == variants()["clip-ldm-lora"].text_encoder
 
 
@@ -314,3 +318,30 @@ def test_only_methods_are_scored(out: Path, monkeypatch: pytest.MonkeyPatch, for
         (out / "cxrbert-ldm-seed1759", "cxrbert-ldm", (0,), runs),
         (out / "biovil-l", "biovil-l", (0,), runs),
     ]
+
+
+def test_names_are_checked_and_listed_without_torch(tmp_path: Path) -> None:
+    lines = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from gtg_bench.benchmark.cli import app\n"
+        f"line = ['zoo', '--out', {str(tmp_path)!r}]\n"
+        "assert CliRunner().invoke(app, [*line, '--list']).exit_code == 0\n"
+        "assert CliRunner().invoke(app, [*line, 'biovill']).exit_code == 2\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent for path in ZOO.glob("*/card.json")), ids=lambda path: path.name)
+def test_what_is_packaged_is_as_its_card_says_and_stands_on_what_is_packaged(folder: Path) -> None:
+    card = read_card(folder)
+    for name, digest in card["sha256"].items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
+    for part, wanted in card.get("stands_on", {}).items():
+        assert fingerprint(folder / card["components"][part]) == wanted
+    if "started_from" in card:
+        variant = variant_of(card["variant"])
+        recipe = LdmRecipe.model_validate(card["recipe"])
+        assert locate_parts(card["variant"], variant, recipe, parts=ZOO).version == card["started_from"]["version"]

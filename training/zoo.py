@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,7 +16,6 @@ import accelerate
 from pydantic import ValidationError
 
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.api.registry import unknown
 from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset
 from gtg_bench.benchmark.revision import git_revision
 from gtg_bench.methods.cards import read_card
@@ -26,31 +25,20 @@ from gtg_bench.training.evaluation import choose_defaults, score_test_splits
 from gtg_bench.training.ldm.parts import locate_parts
 from gtg_bench.training.ldm.train import TrainRequest, train
 from gtg_bench.training.monitor import console
-from gtg_bench.training.pretraining import autoencoder, biovil
-from gtg_bench.training.pretraining.families import PRETRAINING
-from gtg_bench.training.pretraining.recipe import ZooRecipe
+from gtg_bench.training.pretraining import autoencoder
+from gtg_bench.training.pretraining.families import pretraining
+from gtg_bench.training.pretraining.recipe import AUTOENCODER, Kind, ZooRecipe, folder_name, split_name
 from gtg_bench.training.pretraining.stage import Stage
 from gtg_bench.training.pretraining.worlds import Worlds
 from gtg_bench.training.priors import fit_table
-from gtg_bench.training.recipe import LdmRecipe, Strict, merged, read_recipe, read_yaml, recipe_path, validated
+from gtg_bench.training.recipe import LdmRecipe, Strict
 from gtg_bench.training.stopping import StopRequest
 from gtg_bench.training.variants import variant_of
 
-GENERIC = "generic-ldm"
-PRIORS = "priors"
-AUTOENCODER = "autoencoder"
 NOTHING: Mapping[str, str] = {}
 _OF_SHOW = {"log_every", "checkpoint_every", "keep_checkpoints", "device_batch"}
 _OF_ALL = {"name", "note", "seeds", "validation", "choice", "defaults", "text_memory", "gradient_checkpointing"}
 """Fields of a recipe that do not change what is learned."""
-
-
-def load_zoo_recipe(changes: Path | None = None) -> ZooRecipe:
-    """The packaged recipe with the changes that a YAML file makes. Raises UsageError that names file and field."""
-    values = read_recipe("zoo")
-    if changes is None:
-        return validated(ZooRecipe, values, recipe_path("zoo"))
-    return validated(ZooRecipe, merged(values, read_yaml(changes)), changes)
 
 
 @dataclass
@@ -74,27 +62,9 @@ class Zoo:
             raise UsageError(f"recipe {self.ldm.name} is not of the phantom: the zoo's parts do not fit it")
         hush_libraries()
 
-    @cached_property
-    def members(self) -> dict[str, Callable[[], Path]]:
-        """Name -> what trains the member, unless it is finished, and returns its folder; in the order of the zoo."""
-        r = self.recipe
-        found: dict[str, Callable[[], Path]] = {AUTOENCODER: self._autoencoder, PRIORS: self._priors}
-        found |= {name: partial(self._text_encoder, name) for name in r.text_encoders}
-        found |= {name: partial(self._image_encoder, name) for name in r.image_encoders}
-        found |= {GENERIC: self._generic} | {name: partial(self._variant, name) for name in r.variants}
-        again = [(name, seed) for name, seeds in r.again.items() for seed in seeds]
-        return found | {f"{name}@{seed}": partial(self._variant, name, seed) for name, seed in again}
-
-    def checked(self, names: Sequence[str]) -> list[str]:
-        """The names, all members' if there are none. Raises UsageError with the near names if one is unknown."""
-        for name in names:
-            if name not in self.members:
-                raise UsageError(unknown("member of the zoo", name, self.members))
-        return list(names or self.members)
-
     def folder(self, name: str) -> Path:
         """Where a member lies, or will."""
-        return self.out / name.replace("@", "-seed")
+        return self.out / folder_name(name)
 
     def member(self, name: str) -> Path:
         """Train a member, and before it whatever it stands on; what is finished is left alone.
@@ -103,39 +73,46 @@ class Zoo:
             UsageError: there is no such member, or a folder holds one of another recipe.
             Stopped: `stop` was asked for; the same call goes on from there.
         """
-        self.checked([name])
+        self.recipe.checked([name])
         self.stop.check()
-        return self.members[name]()
+        makers: dict[Kind, Callable[[str], Path]] = {
+            "autoencoder": self._autoencoder,
+            "priors": self._priors,
+            "text encoder": self._text_encoder,
+            "image encoder": self._image_encoder,
+            "generic": self._generic,
+            "variant": self._variant,
+        }
+        return makers[self.recipe.members[name]](name)
 
     def evaluate(self, name: str) -> None:
         """Score a member on the test splits of the recipe's worlds, with every control, into its card.
 
         A member that is no method, such as a text encoder, has nothing to score.
         """
-        method = name.partition("@")[0]
-        if method in (*self.recipe.variants, *self.recipe.image_encoders) and self.ldm.choice is not None:
-            score_test_splits(self.member(name), method, self.ldm.choice.test_worlds, self._runs)
+        if self.recipe.members[name] in ("variant", "image encoder") and self.ldm.choice is not None:
+            score_test_splits(self.member(name), split_name(name)[0], self.ldm.choice.test_worlds, self._runs)
 
     # What is pretrained
 
-    def _autoencoder(self) -> Path:
+    def _autoencoder(self, name: str) -> Path:
         recipe = self.recipe.autoencoder
-        return self._pretrained(AUTOENCODER, recipe, "reports", partial(autoencoder.stage, recipe))
+        return self._pretrained(name, recipe, "reports", partial(autoencoder.stage, recipe))
 
     def _text_encoder(self, name: str) -> Path:
         recipe = self.recipe.text_encoders[name]
-        return self._pretrained(name, recipe, recipe.data, partial(PRETRAINING[recipe.family], recipe))
+        return self._pretrained(name, recipe, recipe.data, partial(pretraining(recipe.family), recipe))
 
     def _image_encoder(self, name: str) -> Path:
         recipe = self.recipe.image_encoders[name]
         text = self.member(recipe.text_encoder)
-        stands_on = {"text_encoder": _fingerprint(text)}
-        return self._pretrained(name, recipe, "reports", partial(biovil.stage, recipe, text), stands_on)
+        stands_on = {"text_encoder": fingerprint(text)}
+        return self._pretrained(name, recipe, "reports", partial(pretraining("biovil"), recipe, text), stands_on)
 
     def _pretrained(
         self, name: str, recipe: Any, data: str, make: Callable[..., Stage], stands_on: Mapping[str, str] = NOTHING
     ) -> Path:
-        folder, seed = self.out / name, self.recipe.seed
+        folder, seed = self.folder(name), self.recipe.seed
         about = self._worlds.about(data)
         if self._done(folder, recipe, {"seed": seed, "data": about, "stands_on": dict(stands_on)}):
             return folder
@@ -174,8 +151,8 @@ class Zoo:
     def _worlds(self) -> Worlds:
         return Worlds(self.recipe.world, self.recipe.seed, self.recipe.pictures)
 
-    def _priors(self) -> Path:
-        folder = self.out / PRIORS
+    def _priors(self, name: str) -> Path:
+        folder = self.folder(name)
         if not (folder / "card.json").exists():
             fit_table(PhantomDataset(options={"seed": str(self.recipe.world)}), "train", folder)
         return folder
@@ -186,19 +163,19 @@ class Zoo:
     def _runs(self) -> Path:
         return self.out / "work" / "runs"
 
-    def _variant(self, name: str, seed: int | None = None) -> Path:
-        folder = self.folder(name if seed is None else f"{name}@{seed}")
+    def _variant(self, name: str) -> Path:
+        folder, (method, seed) = self.folder(name), split_name(name)
         options = {"seed": str(self.recipe.world)} if self.recipe.world else {}
-        self._trained(TrainRequest(name, self.ldm, folder, seed, data_options=options), options)
+        self._trained(TrainRequest(method, self.ldm, folder, seed, data_options=options), options)
         if self.ldm.choice is not None and "defaults" not in read_card(folder):
-            choose_defaults(folder, name, self.ldm.choice, self.recipe.world, self._runs)
+            choose_defaults(folder, method, self.ldm.choice, self.recipe.world, self._runs)
         return folder
 
-    def _generic(self) -> Path:
+    def _generic(self, name: str) -> Path:
         """The U-Net of another variant on generic pictures; nothing is grounded while it is trained."""
         blind = self.ldm.validation.model_copy(update={"dataset": None})
         recipe = self.ldm.model_copy(update={"name": f"{self.ldm.name}, generic", "validation": blind, "choice": None})
-        request = TrainRequest(self.recipe.generic_like, recipe, self.out / GENERIC, opened=self._worlds.generic)
+        request = TrainRequest(self.recipe.generic_like, recipe, self.folder(name), opened=self._worlds.generic)
         self._trained(request, self._worlds.generic_options)
         return request.out
 
@@ -237,7 +214,7 @@ def _holds(known: Any, wanted: Any) -> bool:
     return bool(known == wanted)
 
 
-def _fingerprint(folder: Path) -> str:
+def fingerprint(folder: Path) -> str:
     """12 hex digits over the files of a finished member, as its card has them."""
     return hashlib.sha256(json.dumps(read_card(folder)["sha256"], sort_keys=True).encode()).hexdigest()[:12]
 

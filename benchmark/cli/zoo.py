@@ -34,24 +34,26 @@ def zoo(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
 ) -> None:
     """Train members of the phantom zoo."""
+    from gtg_bench.training.pretraining.recipe import folder_name, load_zoo_recipe
     from gtg_bench.training.recipe import load_recipe
 
-    chosen = load_recipe(recipe)
+    stages, chosen = load_zoo_recipe(config), load_recipe(recipe)
+    names = stages.checked(members or [])
+    if show:
+        for name in names:
+            out.print(f"{name}: {'finished' if (to / folder_name(name) / 'card.json').exists() else 'not yet'}")
+        return
     if threads:
         import torch
 
         torch.set_num_threads(threads)
     from gtg_bench.training.stopping import Stopped, StopRequest
-    from gtg_bench.training.zoo import Zoo, load_zoo_recipe
+    from gtg_bench.training.zoo import Zoo
 
     try:
         with StopRequest() as stop:
-            whole = Zoo(load_zoo_recipe(config), chosen, to, stop)
-            for name in whole.checked(members or []):
-                if show:
-                    finished = (whole.folder(name) / "card.json").exists()
-                    out.print(f"{name}: {'finished' if finished else 'not yet'}")
-                    continue
+            whole = Zoo(stages, chosen, to, stop)
+            for name in names:
                 out.print(f"{name}: {whole.member(name)}", soft_wrap=True)
                 if evaluate:
                     whole.evaluate(name)

@@ -1,12 +1,22 @@
-"""What decides the pretraining of the phantom's autoencoder and encoders, as validated data."""
+"""What decides the phantom zoo, as validated data. Imports no torch."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from gtg_bench.training.recipe import Schedule, Strict
+from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.registry import unknown
+from gtg_bench.training.recipe import Schedule, Strict, merged, read_recipe, read_yaml, recipe_path, validated
+
+AUTOENCODER = "autoencoder"
+PRIORS = "priors"
+GENERIC = "generic-ldm"
+Kind = Literal["autoencoder", "priors", "text encoder", "image encoder", "generic", "variant"]
 
 Precision = Literal["float32", "float16"]
 SAVED: Any = Field("float32", description="of the saved weights")
@@ -64,3 +74,43 @@ class ZooRecipe(Strict):
         {}, description="variants that are trained once more by each of these seeds"
     )
     generic_like: str = Field("clip-ldm", description="variant that generic-ldm is built like, on generic pictures")
+
+    @cached_property
+    def members(self) -> dict[str, Kind]:
+        """Name -> kind of everything that the zoo holds, in the order in which it is trained."""
+        again = [f"{name}@{seed}" for name, seeds in self.again.items() for seed in seeds]
+        groups: list[tuple[Iterable[str], Kind]] = [
+            ([AUTOENCODER], "autoencoder"),
+            ([PRIORS], "priors"),
+            (self.text_encoders, "text encoder"),
+            (self.image_encoders, "image encoder"),
+            ([GENERIC], "generic"),
+            ([*self.variants, *again], "variant"),
+        ]
+        return {name: kind for names, kind in groups for name in names}
+
+    def checked(self, names: Sequence[str]) -> list[str]:
+        """The names, all members' if there are none. Raises UsageError with the near names if one is unknown."""
+        for name in names:
+            if name not in self.members:
+                raise UsageError(unknown("member of the zoo", name, self.members))
+        return list(names or self.members)
+
+
+def split_name(member: str) -> tuple[str, int | None]:
+    """A member's method, and its seed where it is not the recipe's first: "clip-ldm@1759" is ("clip-ldm", 1759)."""
+    name, _, seed = member.partition("@")
+    return name, int(seed) if seed else None
+
+
+def folder_name(member: str) -> str:
+    """The name of a member's folder."""
+    return member.replace("@", "-seed")
+
+
+def load_zoo_recipe(changes: Path | None = None) -> ZooRecipe:
+    """The packaged recipe with the changes that a YAML file makes. Raises UsageError that names file and field."""
+    values = read_recipe("zoo")
+    if changes is None:
+        return validated(ZooRecipe, values, recipe_path("zoo"))
+    return validated(ZooRecipe, merged(values, read_yaml(changes)), changes)
