@@ -207,8 +207,10 @@ def _put(folder: Path, path: Path, rows: list[Row], rules: Protocol) -> None:
     """Put rows into a file; rows of an older layout that are of another definition move to the file of theirs."""
     by_category = path.stem.endswith(BY_CATEGORY)
     kept = {path: list(rows)}
-    keys = {row["run_key"] for row in rows}
+    keys = {row["run_key"]: row for row in rows}
     for row in read(path):
+        if row["run_key"] in keys and not by_category:  # the same run again: its rank stands until all are ranked anew
+            keys[row["run_key"]][RANK_GROUP] = row.get(RANK_GROUP) or ""
         own = categories_of(path_of(folder, row)) if by_category else path_of(folder, row)
         if row["run_key"] in keys:
             continue
