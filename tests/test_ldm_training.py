@@ -146,7 +146,7 @@ def test_the_papers_recipe_is_the_papers() -> None:
 
 def test_a_quick_recipe_is_the_other_with_fewer_steps() -> None:
     quick, full = load_recipe("phantom-quick"), load_recipe("phantom")
-    changes = {"name": quick.name, "note": quick.note, "schedule": quick.schedule}
+    changes = {"name": quick.name, "note": quick.note, "schedule": quick.schedule, "choice": quick.choice}
     assert full.model_copy(update=changes) == quick
     assert (quick.schedule.steps, full.schedule.steps) == (1500, 5000)
 
