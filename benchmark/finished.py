@@ -137,14 +137,16 @@ def _usual(specs: list[RunSpec], named: Mapping[str, str]) -> list[RunSpec]:
         specs = _preferred(specs, lambda spec: "+" not in definition(spec.as_json()))
     if "limit" not in named:
         specs = _preferred(specs, lambda spec: spec.limit is None)
+    if "weights" not in named and len({spec.weights for spec in specs}) > 1:
+        specs = _preferred(specs, lambda spec: _agrees(spec, None, ["weights"]))
     free = [name for name in _OF_THE_WEIGHTS if name not in named]
-    return _preferred(specs, lambda spec: _as_the_weights_say(spec, free)) if len(specs) > 1 else specs
+    return _preferred(specs, lambda spec: _agrees(spec, spec.weights, free)) if len(specs) > 1 else specs
 
 
-def _as_the_weights_say(spec: RunSpec, names: Sequence[str]) -> bool:
-    """Whether a run was made with the weights as they are now, and the steps, guidance and layers of their card."""
+def _agrees(spec: RunSpec, weights: str | None, names: Sequence[str]) -> bool:
+    """Whether a run has in these what a run with these weights, None for those of the method, would have now."""
     try:
-        wanted = MethodSettings(spec.method, weights=spec.weights, sampling=spec.sampling, dataset=spec.dataset)
+        wanted = MethodSettings(spec.method, weights=weights, sampling=spec.sampling, dataset=spec.dataset)
         usual = METHODS.get(spec.method).completed(wanted)
     except GtgError:
         return False  # the method or its weights are gone: nothing can be said

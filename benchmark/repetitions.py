@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.registry import load_object
 from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.finished import FinishedRun, find_run, fitting, read_run, told_apart
 from gtg_bench.benchmark.spec import RunSpec
 from gtg_bench.benchmark.statistics import Spread, average, over_runs
+
+_CARD_OF = "gtg_bench.methods.weights.find:card_of"
+"""Where cards are found; resolved by name, so this room depends on no method."""
 
 _WEIGHTS = ("weights", "weights_version")
 _TUNED = ("steps", "guidance", "layers")
@@ -117,13 +121,9 @@ def _repeats(spec: RunSpec) -> str:
 
 
 def _card(spec: RunSpec) -> dict[str, Any] | None:
-    """The card of a run's folder of weights, if there is one here."""
-    path = Path(spec.weights or "") / "card.json"
-    try:
-        card = json.loads(path.read_text()) if spec.weights else None
-    except (OSError, ValueError):
-        return None
-    return card if isinstance(card, dict) else None
+    """The card of a run's weights, if there is one here."""
+    card: dict[str, Any] | None = load_object(_CARD_OF)(spec.method, spec.weights) if spec.weights else None
+    return card
 
 
 def _unseeded(value: Any) -> Any:

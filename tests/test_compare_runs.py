@@ -223,3 +223,14 @@ def test_a_plain_name_means_the_settings_of_the_weights_card(tmp_path: Path, fin
     finished(method="cxrbert-ldm", **card | {"weights_version": "older"})
     assert find_run(tmp_path / "runs", "cxrbert-ldm").spec == as_usual
     assert find_run(tmp_path / "runs", "cxrbert-ldm:layers=all").spec == every_layer
+
+
+def test_a_plain_name_means_the_weights_that_a_run_takes_where_none_are_named(
+    tmp_path: Path, finished: Callable[..., Any]
+) -> None:
+    usual = METHODS.get("cxrbert-ldm").completed(MethodSettings("cxrbert-ldm"))
+    known = {name: getattr(usual, name) for name in ("weights_version", "steps", "guidance", "layers")}
+    plain = finished(method="cxrbert-ldm", **known)
+    other = finished(method="cxrbert-ldm", **known | {"weights": "phantom-quick", "weights_version": "1"})
+    assert find_run(tmp_path / "runs", "cxrbert-ldm").spec == plain
+    assert find_run(tmp_path / "runs", "cxrbert-ldm:weights=phantom-quick").spec == other

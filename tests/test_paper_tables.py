@@ -220,6 +220,28 @@ def test_the_setup_that_a_method_mostly_ran_with_is_taken_and_the_rest_is_told(b
     assert cell(chosen.blocks[2], "CXR-BERT", "", "mIoU", "CFG").shown == "-"
 
 
+def test_a_table_prefers_the_weights_that_fill_most_of_it(board: Callable[..., Board]) -> None:
+    """So a method that was also trained for longer does not stand beside others that were not."""
+    rows = [
+        row("cxrbert-ldm", 0.9, **LDM),
+        row("cxrbert-ldm", 0.8, **LDM | {"bbm": "mixture"}),
+        row("clip-ldm", 0.7, **LDM),
+        *(row(name, 0.3, **LDM | {"weights": "phantom-quick"}) for name in ("cxrbert-ldm", "radbert-ldm")),
+        row("cxrbert-ldm", 0.2, **LDM | {"weights": "phantom-quick@7"}),
+        row("cxrclip-ldm", 0.1, **LDM | {"weights": "phantom-quick"}),
+    ]
+    second, first = paper_table(2, board(rows)), paper_table(1, board(rows))
+    shown = {
+        name: cell(second.blocks[2], name, "", "mIoU", "GT + CFG").shown for name in ("CXR-BERT", "RadBERT", "CLIP")
+    }
+    assert shown == {"CXR-BERT": "0.300", "RadBERT": "0.300", "CLIP": "0.700"}
+    assert "clip-ldm (weights phantom;" in notes(second)
+    assert "cxrbert-ldm has also been run with weights=phantom" in notes(second)
+    assert cell(first.blocks[1], "Mean over samples", "CXR-BERT-LDM", "mIoU").shown == "0.900"
+    asked = paper_table(2, board(rows, {"weights": "phantom"}))
+    assert cell(asked.blocks[2], "CXR-BERT", "", "mIoU", "GT + CFG").shown == "0.900"
+
+
 def test_seeds_give_a_mean_and_its_deviation(board: Callable[..., Board]) -> None:
     rows = [row("clip-ldm", 0.2 + i / 10, **LDM, seed=str(i), miou_low="0.1", miou_high="0.9") for i in range(3)]
     document = paper_table(1, board(rows))

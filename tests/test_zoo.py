@@ -17,10 +17,13 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
+from gtg_bench.benchmark.api.choices import SAMPLINGS
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.types import MethodSettings
 from gtg_bench.benchmark.cli import app
 from gtg_bench.benchmark.datasets.phantom.world import patient_studies
+from gtg_bench.benchmark.leaderboard import read
+from gtg_bench.benchmark.spec import CONTROLS
 from gtg_bench.methods.biovil import BiovilMethod
 from gtg_bench.methods.biovil import load as load_biovil
 from gtg_bench.methods.cards import read_card
@@ -28,8 +31,9 @@ from gtg_bench.methods.ldm.components import load_components
 from gtg_bench.methods.ldm.method import LdmMethod
 from gtg_bench.methods.weights import find as find_module
 from gtg_bench.methods.weights import find_weights
-from gtg_bench.methods.weights.find import ZOO
+from gtg_bench.methods.weights.find import ZOO, card_of, known_zoo, plan_of, zoo_name
 from gtg_bench.training import zoo as zoo_module
+from gtg_bench.training.evaluation import trials
 from gtg_bench.training.ldm.parts import locate_parts
 from gtg_bench.training.pretraining.biovil import ImageDraws, Reports
 from gtg_bench.training.pretraining.recipe import GENERIC, ZooRecipe, load_zoo_recipe
@@ -41,7 +45,7 @@ from gtg_bench.training.zoo import Zoo, fingerprint
 
 pytestmark = pytest.mark.usefixtures("torch")
 STUDIES = [study for number in range(30) for study in patient_studies(0, number)]
-SLICES = {"train": STUDIES[:24], "validate": STUDIES[24:30]}
+SLICES = {"train": STUDIES[:24], "validate": STUDIES[24:30], "test": STUDIES[:6]}
 CHOICE = {"layer_steps": 1, "steps": [1, 2], "test_worlds": [0]}
 VALIDATION = {"every": 2, "pairs": 2, "dataset": None}
 
@@ -307,17 +311,102 @@ def test_the_command_trains_lists_and_names_near_members(patched: None, tmp_path
     assert "did you mean medkebert" in wrong.output
 
 
-def test_only_methods_are_scored(out: Path, monkeypatch: pytest.MonkeyPatch, forbidden: None) -> None:
+def test_only_methods_are_scored(out: Path, monkeypatch: pytest.MonkeyPatch, forbidden: None, tmp_path: Path) -> None:
     scored: list[tuple[Any, ...]] = []
     monkeypatch.setattr(zoo_module, "score_test_splits", lambda *facts: scored.append(facts))
     zoo = Zoo(micro(), micro_ldm(), out)
     for name in ("medkebert", "generic-ldm", "cxrbert-ldm@1759", "biovil-l"):
-        zoo.evaluate(name)
+        zoo.evaluate(name, tmp_path)
     runs = out / "work" / "runs"
     assert scored == [
-        (out / "cxrbert-ldm-seed1759", "cxrbert-ldm", (0,), runs),
-        (out / "biovil-l", "biovil-l", (0,), runs),
+        (out / "cxrbert-ldm-seed1759", "cxrbert-ldm", (0,), runs, tmp_path),
+        (out / "biovil-l", "biovil-l", (0,), runs, tmp_path),
     ]
+
+
+def test_a_member_is_scored_in_every_way_and_its_rows_bear_its_name(out: Path, forbidden: None, tmp_path: Path) -> None:
+    shutil.copytree(out, tmp_path / "zoo")
+    zoo = Zoo(micro(), micro_ldm(), tmp_path / "zoo")
+    for name in ("cxrbert-ldm@1759", "biovil-l"):
+        zoo.evaluate(name, tmp_path / "boards")
+        zoo.evaluate(name, tmp_path / "boards")
+    rows = read(tmp_path / "boards" / "phantom.csv")
+    ldm, other = ([row for row in rows if row["method"] == name] for name in ("cxrbert-ldm", "biovil-l"))
+    assert {row["weights"] for row in ldm} == {"phantom@1759"}
+    assert {row["weights"] for row in other} == {"phantom"}
+    assert sorted(row["control"] for row in other) == sorted(CONTROLS)
+    plain = [row for row in ldm if row["control"] == "none"]
+    chosen = read_card(tmp_path / "zoo" / "cxrbert-ldm-seed1759")["defaults"]["layers"]
+    wanted = {(mode, tokens, chosen) for mode in SAMPLINGS for tokens in ("lexical", "disease")}
+    assert {(row["sampling"], row["tokens"], row["layers"]) for row in plain} == wanted | {("gt-cfg", "lexical", "all")}
+    assert len(ldm) == len(plain) + len(CONTROLS) - 1
+    test = read_card(tmp_path / "zoo" / "cxrbert-ldm-seed1759")["test"]
+    assert [row["n_ok"] for row in test if row.get("sampling") == "text"] == [int(plain[0]["n_total"])] * 2
+
+
+def test_trials_of_what_does_not_sample_are_controls_and_worlds() -> None:
+    found = trials({}, (), (0, 1))
+    assert found == [*({"world": 0, "control": control} for control in CONTROLS), {"world": 1}]
+
+
+# Names
+
+
+def named(folder: Path, **facts: Any) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "card.json").write_text(json.dumps(facts))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("folder", "recipe", "name"),
+    [
+        ("cxrbert-ldm", "phantom", "phantom"),
+        ("cxrbert-ldm", "phantom-quick", "phantom-quick"),
+        ("cxrbert-ldm-seed1759", "phantom-quick", "phantom-quick@1759"),
+        ("biovil", "zoo", "phantom"),
+        ("mine", None, "phantom"),
+    ],
+)
+def test_a_member_is_called_by_its_recipe_and_seed(tmp_path: Path, folder: str, recipe: str, name: str) -> None:
+    assert zoo_name(named(tmp_path / folder, recipe_name=recipe)) == name
+
+
+def test_members_of_another_zoo_are_found_by_name(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match=r"gtg-bench zoo cxrbert-ldm@1759 --recipe phantom --out DIR"):
+        find_weights("cxrbert-ldm", "phantom@1759")
+    packaged = find_weights("cxrbert-ldm", None)
+    with known_zoo(out):
+        found = find_weights("cxrbert-ldm", "phantom@1759")
+        assert found.name == "phantom@1759"
+        assert found.version == find_weights("cxrbert-ldm", str(out / "cxrbert-ldm-seed1759")).version
+        assert find_weights("cxrbert-ldm", None).version != packaged.version
+        assert card_of("cxrbert-ldm", "phantom@1759") == read_card(out / "cxrbert-ldm-seed1759")
+        with pytest.raises(UsageError, match="no phantom-quick weights of cxrbert-ldm"):
+            find_weights("cxrbert-ldm", "phantom-quick")
+    assert find_weights("cxrbert-ldm", None).version == packaged.version
+    assert card_of("cxrbert-ldm", "phantom@1759") is None
+    assert card_of("cxrbert-ldm", None) is None
+
+
+def test_a_packaged_member_of_another_recipe_counts_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(find_module, "ZOO", tmp_path)
+    vae = str(ZOO / "autoencoder")
+    parts = {"vae": vae, "unet": {"place": "."}, "text_encoder": str(ZOO / "radbert")}
+    named(tmp_path / "radbert-ldm", recipe_name="phantom-quick", variant="radbert-ldm", components=parts)
+    assert plan_of("radbert-ldm", "phantom")[::2] == ("phantom-quick", tmp_path / "radbert-ldm")
+    assert plan_of("radbert-ldm", "phantom-quick")[::2] == ("phantom-quick", tmp_path / "radbert-ldm")
+    with pytest.raises(UsageError, match=r"no phantom-quick@7 weights .* --recipe phantom-quick"):
+        plan_of("radbert-ldm", "phantom-quick@7")
+
+
+def test_a_zoo_may_be_named_from_here(patched: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    zoo = Zoo(micro(), micro_ldm(), Path("zoo"))
+    for part in ("autoencoder", "medkebert"):
+        shutil.copytree(ZOO / part, tmp_path / "zoo" / part)
+    monkeypatch.setattr(Zoo, "_done", lambda self, folder, *facts: (folder / "card.json").exists())
+    assert zoo.member("medkebert-ldm") == tmp_path / "zoo" / "medkebert-ldm"
 
 
 def test_names_are_checked_and_listed_without_torch(tmp_path: Path) -> None:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gtg_bench.benchmark.api import METHODS, Frame, MethodSettings, Query, boxes_to_mask
+from gtg_bench.benchmark.api.choices import DEFAULTS
 from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray
 from gtg_bench.benchmark.api.types import Dataset, seed_for
 from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset
-from gtg_bench.benchmark.leaderboard import mean
+from gtg_bench.benchmark.leaderboard import mean, update
 from gtg_bench.benchmark.metrics.cnr import cnr
 from gtg_bench.benchmark.protocols import find_protocol
 from gtg_bench.benchmark.runner import RunRequest, RunResult, prepare, run
 from gtg_bench.benchmark.spec import CONTROLS
+from gtg_bench.methods.cards import read_card
+from gtg_bench.methods.weights.find import PHANTOM, ZOO, known_zoo, zoo_name
 from gtg_bench.training.cards import update_card
 from gtg_bench.training.monitor import console
 from gtg_bench.training.recipe import ChoiceRecipe
@@ -83,34 +86,59 @@ def _mean_cnr(maps: Sequence[FloatArray], regions: Sequence[BoolArray], layers: 
     return float(np.mean([value for value in values if value is not None]))
 
 
-def score_test_splits(folder: Path, name: str, worlds: Sequence[int], runs_dir: Path) -> None:
-    """Score the test split of some worlds, plain and with every control; write the table into the card."""
+def score_test_splits(
+    folder: Path, name: str, worlds: Sequence[int], runs_dir: Path, leaderboards: Path | None = None
+) -> None:
+    """Score a member of the zoo on the test splits, see `trials`; write the table into its card.
+
+    Args:
+        folder: of the member; its recorded name is `zoo_name(folder)`.
+        name: of the method.
+        worlds: phantom worlds; the first is the one that everything is tried on.
+        runs_dir: where records and maps are kept: what is there is not computed again.
+        leaderboards: folder of the CSV files that get a row a run; None: none do.
+    """
     table = []
-    for world in worlds:
-        for control in CONTROLS:
-            row = _scored(folder, name, world, runs_dir, split="test", control=control)
-            table.append({"world": world, "control": control, **row})
-            console.print(f"{name}, world {world}, control {control}: {row}")
+    with known_zoo(folder.parent):
+        for trial in trials(read_card(folder), METHODS.get(name).samplings, worlds):
+            request = _request(name, weights=zoo_name(folder), split="test", runs_dir=runs_dir, **trial)
+            result = run(prepare(request), request)
+            if leaderboards is not None:
+                update(leaderboards, result.spec, result.records)
+            table.append(trial | _summary(result))
+            console.print(f"{folder.name}: {table[-1]}", soft_wrap=True)
     update_card(folder, test=table)
 
 
+def trials(card: Mapping[str, Any], samplings: Sequence[str], worlds: Sequence[int]) -> list[dict[str, Any]]:
+    """What a member is tried with: settings of `RunRequest` beside `world`.
+
+    Plain and with every control; further worlds; and where the method samples: every sampling mode, the same with the
+    tokens that Table 2's CXR-BERT row was made with, and the paper's average over all layers where others were chosen.
+    """
+    first, *others = worlds
+    found: list[dict[str, Any]] = [{"world": first, "control": control} for control in CONTROLS]
+    found += [{"world": world} for world in others]
+    plain = {"world": first}
+    found += [plain | {"sampling": mode} for mode in samplings if mode != DEFAULTS["sampling"]]
+    found += [plain | {"sampling": mode, "tokens": "disease"} for mode in samplings]
+    if samplings and card.get("defaults", {}).get("layers", "all") != "all":
+        found.append(plain | {"layers": "all"})
+    return found
+
+
 def _scored(folder: Path, name: str, world: int, runs_dir: Path, **options: Any) -> dict[str, Any]:
-    request = RunRequest(
-        method=name,
-        dataset="phantom",
-        dataset_options={"seed": str(world)} if world else {},
-        weights=_weights(folder),
-        batch_size=_BATCH,
-        runs_dir=runs_dir,
-        **options,
-    )
+    request = _request(name, world=world, weights=_weights(folder), runs_dir=runs_dir, **options)
     return _summary(run(prepare(request), request))
 
 
-def _weights(folder: Path) -> str:
-    from gtg_bench.methods.weights.find import ZOO
+def _request(name: str, world: int, **options: Any) -> RunRequest:
+    seed = {"seed": str(world)} if world else {}
+    return RunRequest(method=name, dataset="phantom", dataset_options=seed, batch_size=_BATCH, **options)
 
-    return "phantom" if folder.resolve().parent == ZOO.resolve() else str(folder)
+
+def _weights(folder: Path) -> str:
+    return PHANTOM if folder.resolve().parent == ZOO.resolve() else str(folder)
 
 
 def _summary(result: RunResult) -> dict[str, Any]:

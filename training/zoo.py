@@ -60,6 +60,7 @@ class Zoo:
     def __post_init__(self) -> None:
         if self.ldm.weights != "phantom":
             raise UsageError(f"recipe {self.ldm.name} is not of the phantom: the zoo's parts do not fit it")
+        self.out = self.out.resolve()  # the places of parts are looked up from elsewhere
         hush_libraries()
 
     def folder(self, name: str) -> Path:
@@ -85,13 +86,14 @@ class Zoo:
         }
         return makers[self.recipe.members[name]](name)
 
-    def evaluate(self, name: str) -> None:
-        """Score a member on the test splits of the recipe's worlds, with every control, into its card.
+    def evaluate(self, name: str, leaderboards: Path | None = None) -> None:
+        """Score a member on the test splits of the recipe's worlds, see `evaluation.score_test_splits`.
 
         A member that is no method, such as a text encoder, has nothing to score.
         """
         if self.recipe.members[name] in ("variant", "image encoder") and self.ldm.choice is not None:
-            score_test_splits(self.member(name), split_name(name)[0], self.ldm.choice.test_worlds, self._runs)
+            worlds = self.ldm.choice.test_worlds
+            score_test_splits(self.member(name), split_name(name)[0], worlds, self._runs, leaderboards)
 
     # What is pretrained
 

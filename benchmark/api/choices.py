@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 SAMPLINGS = ("text", "cfg", "gt1-cfg", "gt-cfg")
 """The sampling modes of the paper (Appendix A), in its order; the last is the default."""
 
@@ -32,3 +34,10 @@ CHOICES = {
 
 DEFAULTS = {name: known[0] for name, known in CHOICES.items()} | {"sampling": SAMPLINGS[-1]}
 """What each is where nothing else is said."""
+
+_PHANTOM = re.compile(r"phantom(-[a-z0-9]+)*(@[0-9]+)?")
+
+
+def of_phantom(weights: str | None) -> bool:
+    """Whether weights carry a name of the phantom zoo: "phantom", "phantom-quick", "phantom-quick@1759"."""
+    return _PHANTOM.fullmatch(weights or "") is not None

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gtg_bench.benchmark.api.choices import of_phantom
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.cli.common import (
     Bbm,
@@ -87,5 +88,5 @@ def ground(
         with atomic(save_map) as part, part.open("wb") as file:
             np.save(file, map_on_image(grounding))
         out.print(f"map: {save_map}", soft_wrap=True)
-    if settings.weights == "phantom":
+    if of_phantom(settings.weights):
         out.print("Weights `phantom` were trained on generated pictures alone: not a diagnostic tool.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gtg_bench.benchmark.api.choices import of_phantom
 from gtg_bench.benchmark.cli.common import err, out
 
 if TYPE_CHECKING:
@@ -80,5 +81,5 @@ def show(folder: Path, rows: list[Row], runs_dir: Path) -> None:
             out.print(f"Leaderboard: {leaderboard.path_of(folder, row)}", soft_wrap=True)
             if reason:
                 out.print(f"Ranks were left as they are: {reason}.", soft_wrap=True, highlight=False)
-    if any(row["weights"] == "phantom" for row in rows):
+    if any(of_phantom(row["weights"]) for row in rows):
         out.print("Weights `phantom` were trained on the phantom alone: not a published model, not a diagnostic tool.")

@@ -29,8 +29,12 @@ def zoo(
     ] = None,
     show: Annotated[bool, typer.Option("--list", help="Only list the members, and which are finished.")] = False,
     evaluate: Annotated[
-        bool, typer.Option(help="Also score the methods among them on the test splits, with every control.")
+        bool,
+        typer.Option(help="Also score the methods among them on the test splits: every sampling mode and control."),
     ] = False,
+    leaderboards_dir: Annotated[
+        Path | None, typer.Option(help="Where the CSV files are that get a row for each of these scores.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
 ) -> None:
     """Train members of the phantom zoo."""
@@ -56,6 +60,6 @@ def zoo(
             for name in names:
                 out.print(f"{name}: {whole.member(name)}", soft_wrap=True)
                 if evaluate:
-                    whole.evaluate(name)
+                    whole.evaluate(name, leaderboards_dir)
     except Stopped as stopped:
         err.print(f"{stopped or 'asked to stop'}; the same command goes on from there", soft_wrap=True)

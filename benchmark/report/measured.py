@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gtg_bench.benchmark import leaderboard
-from gtg_bench.benchmark.api.choices import BBM, LATENTS, PRECISIONS, PROFILES, SAMPLINGS, TOKENS
+from gtg_bench.benchmark.api.choices import BBM, LATENTS, PRECISIONS, PROFILES, SAMPLINGS, TOKENS, of_phantom
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import unknown
 from gtg_bench.benchmark.datasets import DATASETS
@@ -69,6 +69,7 @@ class Board:
         where: what the user asked for.
         rules: the protocol of all rows.
         notes: what a reader should know of the choice.
+        weights: taken where a method was run with several, see `with_shared_weights`; "" has no preference.
     """
 
     dataset: str
@@ -79,18 +80,29 @@ class Board:
     where: Mapping[str, str]
     rules: Protocol
     notes: tuple[str, ...] = ()
+    weights: str = ""
+
+    def with_shared_weights(self, cells: Sequence[Mapping[str, str]]) -> Board:
+        """The same, with a preference for the weights that fill most of a table's cells.
+
+        So methods that were trained at one cost stand in one table, if there are such. Of several the first by name.
+        """
+        labels = [{value(row, "weights") for row in self._fitting(wanted)} for wanted in cells]
+        known = sorted(set().union(*labels) - {""})
+        return replace(self, weights=max(known, key=lambda name: sum(name in found for found in labels), default=""))
 
     def runs(self, wanted: Mapping[str, str]) -> list[Row]:
         """The run that has the wanted settings, or its repetitions with other seeds; none where there is none.
 
-        Among several setups the one with the usual choices is taken, then the one that most rows of the method have;
+        Among several setups the one with the usual choices is taken, then the one with the preferred weights, then the
+        one that most rows of the method have;
         among rows alike in all but their key, the last.
         """
         found = self._fitting(wanted)
         if not found:
             return []
         setups = list(dict.fromkeys(map(_setup, found)))
-        chosen = min(setups, key=lambda setup: (_unusual(setup), -self._frequency(found[0], setup)))
+        chosen = min(setups, key=lambda setup: self._rank(found[0], setup))
         return list({value(row, "seed"): row for row in found if _setup(row) == chosen}.values())
 
     def passed_over(self, wanted: Mapping[str, str]) -> list[Row]:
@@ -124,6 +136,10 @@ class Board:
     def _fitting(self, wanted: Mapping[str, str]) -> list[Row]:
         control = {} if "control" in self.where else {"control": CONTROLS[0]}
         return [row for row in self.rows if all(value(row, k) == v for k, v in (control | dict(wanted)).items())]
+
+    def _rank(self, like: Row, setup: tuple[str, ...]) -> tuple[int, bool, int]:
+        other = setup[_SETUP.index("weights")] != self.weights
+        return _unusual(setup), bool(self.weights) and other, -self._frequency(like, setup)
 
     def _frequency(self, like: Row, setup: tuple[str, ...]) -> int:
         """How many rows of the method share the setup, whatever was sampled, averaged or merged."""
@@ -239,7 +255,7 @@ def choices(board: Board, wanted: Sequence[Mapping[str, str]]) -> list[str]:
         return []
     methods = {row["method"]: [other for other in shown if other["method"] == row["method"]] for row in shown}
     told = [f"{name} ({'; '.join(_settings(rows))})" for name, rows in methods.items()]
-    phantom = any(value(row, "weights") == "phantom" for row in shown)
+    phantom = any(of_phantom(value(row, "weights")) for row in shown)
     several = _repeated([board.runs(settings) for settings in wanted])
     return [f"Measured runs: {', '.join(told)}."] + several + [_PHANTOM] * phantom + _others(board, wanted)
 

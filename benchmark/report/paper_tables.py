@@ -63,7 +63,8 @@ def paper_table(number: int, board: Board, average: str | None = None, biovil: B
     if average and by_category:
         raise UsageError(f"table {number} has a row for every average: leave --average out")
     twin = biovil if biovil is not None and same_samples(board, biovil) else None
-    return _Builder(LAYOUTS[number], number, printed, board, by_category, average, twin).document()
+    builder = _Builder(LAYOUTS[number], number, printed, board, by_category, average, twin)
+    return replace(builder, board=board.with_shared_weights(builder.cells())).document()
 
 
 @dataclass(frozen=True)
@@ -199,15 +200,18 @@ class _Builder:
             found |= self.layout.wants.get(label, {})
         return found
 
-    def _notes(self) -> list[str]:
+    def cells(self) -> list[dict[str, str]]:
+        """The settings of the runs that fill the layout, each once."""
         wanted = [
             self._wanted(line, place, variant)
             for variant in self.layout.variants
             for line in self._lines()
             for place in self._places()
         ]
-        unique = list({tuple(sorted(settings.items())): settings for settings in wanted}.values())
-        notes = [*self.board.notes, *choices(self.board, unique)]
+        return list({tuple(sorted(settings.items())): settings for settings in wanted}.values())
+
+    def _notes(self) -> list[str]:
+        notes = [*self.board.notes, *choices(self.board, self.cells())]
         if self.board.rows and not self.together:
             what = f"Published figures are {self.layout.published_on}, measured ones on {self.board.title}"
             notes.insert(0, f"{what}: not the same samples or not the same rules, so no comparison between the two.")
