@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -367,6 +368,20 @@ def test_an_adapter_alone_is_trained_and_saved(request_for: Any, components: Any
     }
     assert changed
     assert all(".attn" in name and name.endswith("weight") for name in changed)
+
+
+@pytest.mark.parametrize("rank", [4, 256])
+def test_an_adapter_has_the_rank_that_was_asked_for(request_for: Any, rank: int) -> None:
+    recipe = {"validation": {"pairs": 0}, "ema": None}
+    out = train(request_for("clip-ldm-lora", recipe=recipe, rank=rank))
+    saved = load_file(out / "adapter" / "pytorch_lora_weights.safetensors")
+    assert {min(tensor.shape) if rank == 4 else max(tensor.shape) for tensor in saved.values()} == {rank}
+    assert json.loads((out / "card.json").read_text())["rank"] == rank
+
+
+def test_a_rank_without_an_adapter_is_refused(request_for: Any) -> None:
+    with pytest.raises(UsageError, match="--rank 8: only variants that train a low-rank adapter"):
+        train(request_for("cxrbert-ldm", rank=8))
 
 
 def test_a_learnable_text_encoder_is_trained_and_saved(request_for: Any, components: Any) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import unknown
@@ -22,10 +22,28 @@ class Variant(Strict):
     trains: tuple[Literal["unet", "text_encoder", "adapter"], ...] = Field(
         ("unet",), min_length=1, description="what is optimised; everything else is frozen"
     )
-    rank: int | None = Field(None, ge=1, description="of the low-rank adapter on the U-Net's attention")
+    rank: int | None = Field(
+        None, ge=1, description="of the low-rank adapter on the U-Net's attention (paper, Fig. 6: 4 to 256)"
+    )
     phantom_start: str | None = Field(
         None, description="the phantom U-Net that training starts from; None: from scratch"
     )
+
+    @model_validator(mode="after")
+    def _adapters_have_a_rank(self) -> Self:
+        if ("adapter" in self.trains) != (self.rank is not None):
+            raise ValueError("a rank belongs to an adapter, and an adapter needs one")
+        return self
+
+    def of_rank(self, rank: int | None) -> Variant:
+        """The same with an adapter of another rank; None: of its own. Raises UsageError where it has no adapter."""
+        if rank is None:
+            return self
+        if self.rank is None:
+            raise UsageError(
+                f"--rank {rank}: only variants that train a low-rank adapter have one, such as clip-ldm-lora"
+            )
+        return self.model_copy(update={"rank": rank})
 
 
 class _Variants(Strict):

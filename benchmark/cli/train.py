@@ -50,6 +50,9 @@ def train(
     resume: Annotated[Resume, typer.Option(help="never: start anew, whatever lies in --out.")] = Resume.auto,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Train no longer than this.")] = None,
     seed: Annotated[int | None, typer.Option(help="Default: the recipe's first.")] = None,
+    rank: Annotated[
+        int | None, typer.Option(min=1, help="Of clip-ldm-lora's adapter; the paper has 4 to 256; default: 64.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, or cpu.")] = "auto",
     precision: Annotated[Precision | None, typer.Option(help="Mixed precision; default: the recipe's.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that load samples.")] = 0,
@@ -62,7 +65,7 @@ def train(
     from gtg_bench.training.recipe import load_recipe
     from gtg_bench.training.variants import variant_of
 
-    variant_of(variant)
+    variant_of(variant).of_rank(rank)
     chosen = load_recipe(recipe, config)
     if threads:
         import torch
@@ -78,6 +81,7 @@ def train(
         recipe=chosen,
         out=to,
         seed=seed,
+        rank=rank,
         data=data,
         data_root=data_root,
         data_options=key_values(data_option),

@@ -137,7 +137,9 @@ def _choose(unet: Any, encoder: TrainableTextEncoder, variant: Variant, recipe: 
     if "adapter" in variant.trains:
         from peft import LoraConfig
 
-        rank = variant.rank or 4
-        unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=_ADAPTED))
+        assert variant.rank is not None
+        unet.add_adapter(
+            LoraConfig(r=variant.rank, lora_alpha=variant.rank, init_lora_weights="gaussian", target_modules=_ADAPTED)
+        )
     if recipe.gradient_checkpointing:
         unet.enable_gradient_checkpointing()

@@ -50,6 +50,7 @@ class TrainRequest:
         recipe: see `recipe`.
         out: folder of the result; unfinished work lies in its `work`.
         seed: None takes the recipe's first.
+        rank: of the low-rank adapter; None takes the variant's.
         data: training set; None takes the recipe's.
         opened: split -> a training set, in the place of `data` where there is one that no name stands for.
         data_root: its folder, where it needs one.
@@ -72,6 +73,7 @@ class TrainRequest:
     recipe: LdmRecipe
     out: Path
     seed: int | None = None
+    rank: int | None = None
     data: str | None = None
     opened: Callable[[str], TrainingSet] | None = None
     data_root: Path | None = None
@@ -112,7 +114,7 @@ class _Training:
             steps = min(request.max_steps, recipe.schedule.steps)
             recipe = recipe.model_copy(update={"schedule": recipe.schedule.model_copy(update={"steps": steps})})
         self.recipe = recipe
-        self.variant: Variant = variant_of(request.variant)
+        self.variant: Variant = variant_of(request.variant).of_rank(request.rank)
         self.seed = recipe.seeds[0] if request.seed is None else request.seed
         self.work = request.out / WORK
 
@@ -282,6 +284,7 @@ class _Training:
             "loss_curve": curve,
             "validation_curve": seen(self.work),
         }
+        facts |= {"rank": self.variant.rank} if self.variant.rank else {}
         return facts | ({"defaults": recipe.defaults} if recipe.defaults else {})
 
     def _names(self, draws: LatentDraws, positions: Any) -> list[str]:

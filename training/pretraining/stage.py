@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accelerate import Accelerator
 from torch import nn
 
 from gtg_bench.training.engine import Curve, Draws, Trainer
@@ -41,6 +42,9 @@ class Stage:
     ) -> Curve:
         """Train to the last step, from the last checkpoint in `work` if there is one; return the loss curve.
 
+        On the CPU, as all of the zoo: what is learned does not depend on the machine, and the models are too small to
+        gain from a GPU.
+
         Raises:
             Stopped: `stop` was asked for; the same call goes on from there.
             UsageError: the checkpoint is of another recipe or seed.
@@ -53,5 +57,6 @@ class Stage:
             seed=seed,
             work=work,
             about=about,
+            accelerator=Accelerator(cpu=True),
             stop=stop,
         ).run()
