@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 from random import Random
@@ -339,7 +340,8 @@ def ended(work: Path, when: Callable[[], bool], number: int) -> int:
     until = time.monotonic() + 60
     while not when() and process.is_alive() and time.monotonic() < until:
         time.sleep(0.002)
-    os.kill(process.pid, number)
+    with suppress(ProcessLookupError):  # it may have ended by itself meanwhile
+        os.kill(process.pid, number)
     process.join(60)
     return int(process.exitcode)
 

@@ -132,7 +132,7 @@ class _Run:
 
     def run(self) -> Curve:
         s = self.schedule
-        optimizer = torch.optim.AdamW(self.trained, s.learning_rate, s.betas, s.epsilon, s.weight_decay)
+        optimizer = torch.optim.AdamW(self.trained, s.learning_rate, s.betas, s.epsilon, s.weight_decay, fused=True)
         self.scheduler = get_scheduler("cosine", optimizer, num_warmup_steps=s.warmup_steps, num_training_steps=s.steps)
         self.model, self.optimizer = self.accelerator.prepare(self.plan.objective, optimizer)
         self._resume()
