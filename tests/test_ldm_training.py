@@ -414,6 +414,19 @@ def test_parts_of_a_shared_folder_are_referred_to(request_for: Any, folder: Path
     assert places["vae"].samefile(folder.parent / "autoencoder")
 
 
+@pytest.mark.parametrize(
+    ("validation", "message"),
+    [({"split": "nowhere"}, "no split 'nowhere'"), ({"dataset": "chestxray14"}, "--data-root DIR")],
+)
+def test_what_cannot_be_grounded_is_seen_before_anything_is_encoded(
+    request_for: Any, monkeypatch: pytest.MonkeyPatch, validation: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setattr(training._Training, "_draws", lambda *facts: pytest.fail("something was encoded"))
+    recipe = {"validation": RECIPE["validation"] | validation}
+    with pytest.raises(UsageError, match=message):
+        train(request_for(recipe=recipe))
+
+
 def test_a_full_disk_is_seen_before_anything_is_encoded(request_for: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr("gtg_bench.training.checkpoints.shutil.disk_usage", lambda folder: usage)

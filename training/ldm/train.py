@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
-from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.errors import GtgError, UsageError
 from gtg_bench.benchmark.api.types import Dataset
 from gtg_bench.benchmark.datasets import open_dataset
 from gtg_bench.benchmark.datasets.training import TrainingSet, open_training_set
@@ -28,7 +28,7 @@ from gtg_bench.training.ldm.encoded import Encoder
 from gtg_bench.training.ldm.folder import Exporter
 from gtg_bench.training.ldm.objective import NoiseObjective
 from gtg_bench.training.ldm.parts import Models, load_models, locate_parts
-from gtg_bench.training.ldm.watch import Validation
+from gtg_bench.training.ldm.watch import Validation, grounded_samples
 from gtg_bench.training.monitor import console, seen
 from gtg_bench.training.recipe import LdmRecipe
 from gtg_bench.training.stopping import StopRequest
@@ -122,7 +122,7 @@ class _Training:
         self.recipe.schedule.split(self.accelerator.num_processes)
         total = self.recipe.schedule.steps * self.recipe.schedule.batch_size
         self._say(f"{self.request.variant}: {len(self.pairs)} pairs of {self.pairs.name}, {total} samples to see")
-        self._check_space(total)
+        self._check(total)
         draws = self._draws(self.pairs, range(total), self.seed, self.recipe.caption_dropout)
         curve = Trainer(
             name=self.request.variant,
@@ -199,8 +199,15 @@ class _Training:
             "precision": self.accelerator.mixed_precision,
         }
 
-    def _check_space(self, total: int) -> None:
-        """Refuse to start where the disk cannot hold what will be written."""
+    def _check(self, total: int) -> None:
+        """Refuse to start where nothing could be grounded, or the disk cannot hold what will be written."""
+        if self._grounded is not None:
+            try:
+                grounded_samples(self._grounded, self.recipe.validation)
+            except GtgError as error:
+                raise UsageError(
+                    f"{error}; change `validation` in the recipe, by --config; `dataset: null` is none"
+                ) from error
         config, vae = self.models.unet.config, self.models.vae.config
         row = vae.latent_channels * int(config.sample_size) ** 2 * 2 * 2
         cache = min(total, len(self.pairs)) * (row + self.models.encoder.max_length * 5)
@@ -225,7 +232,7 @@ class _Training:
             recipe=self.recipe.validation,
             device=self.accelerator.device,
             draws=self._held_out(),
-            dataset=self._grounded(),
+            dataset=self._grounded,
             pictures=self.work / "pictures",
             best=self._keep_best,
             show=self._show,
@@ -243,6 +250,7 @@ class _Training:
             pairs = self.pairs
         return self._draws(pairs, range(count), seed=0, dropout=0.0)
 
+    @cached_property
     def _grounded(self) -> Dataset | None:
         name = self.recipe.validation.dataset
         if name is None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import default_collate
 
+from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.geometry import Frame, region_in
 from gtg_bench.benchmark.api.types import Dataset, GroundingMap, MethodSettings, PhraseSample, Query, seed_for
 from gtg_bench.benchmark.metrics.auroc import auroc
@@ -87,10 +88,9 @@ class Validation:
 
     @cached_property
     def samples(self) -> Sequence[PhraseSample]:
-        """The phrases that are grounded: drawn once, by a seed of their ids."""
+        """The phrases that are grounded."""
         assert self.dataset is not None
-        usable = [s for s in self.dataset.samples(self.recipe.split) if s.boxes or s.mask]
-        return sorted(usable, key=lambda s: seed_for("validation", s.sample_id))[: self.recipe.samples]
+        return grounded_samples(self.dataset, self.recipe)
 
     def ground(self) -> list[GroundingMap]:
         """The maps of the phrases, mode gt-cfg, all layers, lexical words."""
@@ -161,3 +161,15 @@ class Validation:
             profile="paper",
             precision="float32",
         )
+
+
+def grounded_samples(dataset: Dataset, recipe: ValidationRecipe) -> list[PhraseSample]:
+    """The phrases that are grounded while a model is trained: drawn once, by a seed of their ids.
+
+    Raises:
+        UsageError: there are none.
+    """
+    usable = [sample for sample in dataset.samples(recipe.split) if sample.boxes or sample.mask]
+    if not usable:
+        raise UsageError(f"no phrase of {recipe.dataset}, split {recipe.split!r}, has a region to ground")
+    return sorted(usable, key=lambda sample: seed_for("validation", sample.sample_id))[: recipe.samples]
