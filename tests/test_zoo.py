@@ -247,6 +247,25 @@ def test_a_member_that_stands_on_another_part_is_refused(
         Zoo(micro(), micro_ldm(), tmp_path).member(member)
 
 
+def test_packaged_members_are_adopted_where_that_is_wished_and_they_are_the_same(
+    out: Path, tmp_path: Path, forbidden: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zoo_module, "ZOO", out)
+    adopting = Zoo(micro(), micro_ldm(), tmp_path / "zoo", adopt=True)
+    for name in ("openclip-ldm", "biovil-l"):
+        adopting.member(name)
+    assert {path.name for path in (tmp_path / "zoo").iterdir()} - {"work"} == {
+        *("openclip-ldm", "openclip", "autoencoder", "biovil-l", "cxr-bert")
+    }
+    assert find_weights("openclip-ldm", str(tmp_path / "zoo" / "openclip-ldm")).version == (
+        find_weights("openclip-ldm", str(out / "openclip-ldm")).version
+    )
+    for zoo in (Zoo(micro(), micro_ldm(), tmp_path / "a"), Zoo(micro(pictures=17), micro_ldm(), tmp_path / "b")):
+        zoo.adopt = zoo.recipe.pictures == 17
+        with pytest.raises(pytest.fail.Exception, match="openclip was trained again"):
+            zoo.member("openclip")
+
+
 def test_a_stop_is_heard_and_the_same_call_goes_on(patched: None, tmp_path: Path) -> None:
     stop = StopRequest()
     stop.asked = True

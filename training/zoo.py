@@ -20,6 +20,7 @@ from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset
 from gtg_bench.benchmark.revision import git_revision
 from gtg_bench.methods.cards import read_card
 from gtg_bench.methods.quiet import hush_libraries
+from gtg_bench.methods.weights.find import ZOO
 from gtg_bench.training.cards import write_card
 from gtg_bench.training.evaluation import choose_defaults, score_test_splits
 from gtg_bench.training.ldm.parts import locate_parts
@@ -50,12 +51,14 @@ class Zoo:
         ldm: of the latent diffusion models.
         out: the folder.
         stop: whether somebody asked to end early.
+        adopt: whether packaged members of the same recipe, seed, data and parts are copied instead of trained.
     """
 
     recipe: ZooRecipe
     ldm: LdmRecipe
     out: Path
     stop: StopRequest = field(default_factory=StopRequest)
+    adopt: bool = False
 
     def __post_init__(self) -> None:
         if self.ldm.weights != "phantom":
@@ -197,16 +200,28 @@ class Zoo:
     def _done(self, folder: Path, recipe: Strict, facts: Mapping[str, Any]) -> bool:
         """Whether a finished member is there. Raises UsageError if it is of another recipe, seed, data or parts."""
         if not (folder / "card.json").exists():
-            return False
-        card = read_card(folder)
-        other = [name for name, value in facts.items() if not _holds(card.get(name, {}), value)]
-        if _deciding(card.get("recipe"), type(recipe)) != _deciding(recipe):
-            other.append("recipe")
-        if other:
+            return self.adopt and self._adopted(folder, recipe, facts)
+        if other := _differences(read_card(folder), recipe, facts):
             raise UsageError(
                 f"{folder} was trained with another {', another '.join(other)}; choose another --out or move it away"
             )
         return True
+
+    def _adopted(self, folder: Path, recipe: Strict, facts: Mapping[str, Any]) -> bool:
+        """Copy a packaged member, if there is one and it is what would be trained."""
+        packaged = ZOO / folder.name
+        if not (packaged / "card.json").exists() or _differences(read_card(packaged), recipe, facts):
+            return False
+        shutil.copytree(packaged, folder, ignore=shutil.ignore_patterns("card.json"), dirs_exist_ok=True)
+        shutil.copyfile(packaged / "card.json", folder / "card.json")  # last: with a card a member is finished
+        console.print(f"{folder}: adopted from the packaged zoo", soft_wrap=True)
+        return True
+
+
+def _differences(card: Mapping[str, Any], recipe: Strict, facts: Mapping[str, Any]) -> list[str]:
+    """What of a card is not as wanted."""
+    other = [name for name, value in facts.items() if not _holds(card.get(name, {}), value)]
+    return other + ["recipe"] * (_deciding(card.get("recipe"), type(recipe)) != _deciding(recipe))
 
 
 def _holds(known: Any, wanted: Any) -> bool:

@@ -28,6 +28,9 @@ def zoo(
         Path | None, typer.Option(help="A YAML file with fields that replace those of the recipe `zoo`.")
     ] = None,
     show: Annotated[bool, typer.Option("--list", help="Only list the members, and which are finished.")] = False,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Copy packaged members of the same recipe instead of training them.")
+    ] = False,
     evaluate: Annotated[
         bool,
         typer.Option(help="Also score the methods among them on the test splits: every sampling mode and control."),
@@ -56,7 +59,7 @@ def zoo(
 
     try:
         with StopRequest() as stop:
-            whole = Zoo(stages, chosen, to, stop)
+            whole = Zoo(stages, chosen, to, stop, adopt)
             for name in names:
                 out.print(f"{name}: {whole.member(name)}", soft_wrap=True)
                 if evaluate:
