@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from gtg_bench.methods.ldm.method import LdmMethod
 from gtg_bench.methods.weights import find as find_module
 from gtg_bench.methods.weights import find_weights
 from gtg_bench.methods.weights.find import ZOO, card_of, known_zoo, plan_of, zoo_name
+from gtg_bench.training import evaluation
 from gtg_bench.training import zoo as zoo_module
 from gtg_bench.training.evaluation import trials
 from gtg_bench.training.ldm.parts import locate_parts
@@ -338,8 +340,8 @@ def test_only_methods_are_scored(out: Path, monkeypatch: pytest.MonkeyPatch, for
         zoo.evaluate(name, tmp_path)
     runs = out / "work" / "runs"
     assert scored == [
-        (out / "cxrbert-ldm-seed1759", "cxrbert-ldm", (0,), runs, tmp_path),
-        (out / "biovil-l", "biovil-l", (0,), runs, tmp_path),
+        (out / "cxrbert-ldm-seed1759", "cxrbert-ldm", (0,), runs, tmp_path, zoo.stop),
+        (out / "biovil-l", "biovil-l", (0,), runs, tmp_path, zoo.stop),
     ]
 
 
@@ -361,6 +363,20 @@ def test_a_member_is_scored_in_every_way_and_its_rows_bear_its_name(out: Path, f
     assert len(ldm) == len(plain) + len(CONTROLS) - 1
     test = read_card(tmp_path / "zoo" / "cxrbert-ldm-seed1759")["test"]
     assert [row["n_ok"] for row in test if row.get("sampling") == "text"] == [int(plain[0]["n_total"])] * 2
+
+
+def test_scoring_hears_a_stop_between_two_runs(out: Path, forbidden: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    zoo, made = Zoo(micro(), micro_ldm(), out), list[str]()
+
+    def one_run(prepared: Any, request: Any) -> Any:
+        made.append(request.control)
+        zoo.stop.asked = True
+        return SimpleNamespace(spec=SimpleNamespace(protocol="gtg", steps=1), records=[])
+
+    monkeypatch.setattr(evaluation, "run", one_run)
+    with pytest.raises(Stopped):
+        zoo.evaluate("biovil-l")
+    assert made == ["none"]
 
 
 def test_trials_of_what_does_not_sample_are_controls_and_worlds() -> None:

@@ -23,6 +23,7 @@ from gtg_bench.methods.weights.find import PHANTOM, ZOO, known_zoo, zoo_name
 from gtg_bench.training.cards import update_card
 from gtg_bench.training.monitor import console
 from gtg_bench.training.recipe import ChoiceRecipe
+from gtg_bench.training.stopping import StopRequest
 
 _BATCH = 32
 
@@ -87,7 +88,12 @@ def _mean_cnr(maps: Sequence[FloatArray], regions: Sequence[BoolArray], layers: 
 
 
 def score_test_splits(
-    folder: Path, name: str, worlds: Sequence[int], runs_dir: Path, leaderboards: Path | None = None
+    folder: Path,
+    name: str,
+    worlds: Sequence[int],
+    runs_dir: Path,
+    leaderboards: Path | None = None,
+    stop: StopRequest | None = None,
 ) -> None:
     """Score a member of the zoo on the test splits, see `trials`; write the table into its card.
 
@@ -97,10 +103,16 @@ def score_test_splits(
         worlds: phantom worlds; the first is the one that everything is tried on.
         runs_dir: where records and maps are kept: what is there is not computed again.
         leaderboards: folder of the CSV files that get a row a run; None: none do.
+        stop: whether somebody asked to end early.
+
+    Raises:
+        Stopped: `stop` was asked for; the same call goes on from there.
     """
     table = []
     with known_zoo(folder.parent):
         for trial in trials(read_card(folder), METHODS.get(name).samplings, worlds):
+            if stop is not None:
+                stop.check()
             request = _request(name, weights=zoo_name(folder), split="test", runs_dir=runs_dir, **trial)
             result = run(prepare(request), request)
             if leaderboards is not None:

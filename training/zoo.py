@@ -93,10 +93,13 @@ class Zoo:
         """Score a member on the test splits of the recipe's worlds, see `evaluation.score_test_splits`.
 
         A member that is no method, such as a text encoder, has nothing to score.
+
+        Raises:
+            Stopped: `stop` was asked for; the same call goes on from there.
         """
         if self.recipe.members[name] in ("variant", "image encoder") and self.ldm.choice is not None:
             worlds = self.ldm.choice.test_worlds
-            score_test_splits(self.member(name), split_name(name)[0], worlds, self._runs, leaderboards)
+            score_test_splits(self.member(name), split_name(name)[0], worlds, self._runs, leaderboards, self.stop)
 
     # What is pretrained
 
