@@ -348,21 +348,28 @@ def test_only_methods_are_scored(out: Path, monkeypatch: pytest.MonkeyPatch, for
 def test_a_member_is_scored_in_every_way_and_its_rows_bear_its_name(out: Path, forbidden: None, tmp_path: Path) -> None:
     shutil.copytree(out, tmp_path / "zoo")
     zoo = Zoo(micro(), micro_ldm(), tmp_path / "zoo")
-    for name in ("cxrbert-ldm@1759", "biovil-l"):
+    for name in ("cxrbert-ldm", "cxrbert-ldm@1759", "biovil-l"):
         zoo.evaluate(name, tmp_path / "boards")
-        zoo.evaluate(name, tmp_path / "boards")
+    before = (tmp_path / "boards" / "phantom.csv").read_bytes()
+    zoo.evaluate("cxrbert-ldm", tmp_path / "boards")
+    assert (tmp_path / "boards" / "phantom.csv").read_bytes() == before
     rows = read(tmp_path / "boards" / "phantom.csv")
-    ldm, other = ([row for row in rows if row["method"] == name] for name in ("cxrbert-ldm", "biovil-l"))
-    assert {row["weights"] for row in ldm} == {"phantom@1759"}
-    assert {row["weights"] for row in other} == {"phantom"}
+    assert {(row["method"], row["weights"]) for row in rows} == {
+        *(("cxrbert-ldm", "phantom"), ("cxrbert-ldm", "phantom@1759"), ("biovil-l", "phantom"))
+    }
+    for weights, token_choices in (("phantom", ("lexical", "disease")), ("phantom@1759", ("lexical",))):
+        mine = [row for row in rows if (row["method"], row["weights"]) == ("cxrbert-ldm", weights)]
+        plain = [row for row in mine if row["control"] == "none"]
+        folder = tmp_path / "zoo" / ("cxrbert-ldm" if weights == "phantom" else "cxrbert-ldm-seed1759")
+        card = read_card(folder)
+        wanted = {(mode, tokens, card["defaults"]["layers"]) for mode in SAMPLINGS for tokens in token_choices}
+        wanted |= {("gt-cfg", "lexical", "all")} if weights == "phantom" else set()
+        assert {(row["sampling"], row["tokens"], row["layers"]) for row in plain} == wanted
+        assert {row["control"] for row in mine} == set(CONTROLS)
+        assert len(mine) == len(card["test"]) == len(plain) + len(CONTROLS) - 1
+        assert {row["n_ok"] for row in card["test"] if row.get("sampling")} == {int(plain[0]["n_total"])}
+    other = [row for row in rows if row["method"] == "biovil-l"]
     assert sorted(row["control"] for row in other) == sorted(CONTROLS)
-    plain = [row for row in ldm if row["control"] == "none"]
-    chosen = read_card(tmp_path / "zoo" / "cxrbert-ldm-seed1759")["defaults"]["layers"]
-    wanted = {(mode, tokens, chosen) for mode in SAMPLINGS for tokens in ("lexical", "disease")}
-    assert {(row["sampling"], row["tokens"], row["layers"]) for row in plain} == wanted | {("gt-cfg", "lexical", "all")}
-    assert len(ldm) == len(plain) + len(CONTROLS) - 1
-    test = read_card(tmp_path / "zoo" / "cxrbert-ldm-seed1759")["test"]
-    assert [row["n_ok"] for row in test if row.get("sampling") == "text"] == [int(plain[0]["n_total"])] * 2
 
 
 def test_scoring_hears_a_stop_between_two_runs(out: Path, forbidden: None, monkeypatch: pytest.MonkeyPatch) -> None:

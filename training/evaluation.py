@@ -110,7 +110,7 @@ def score_test_splits(
     """
     table = []
     with known_zoo(folder.parent):
-        for trial in trials(read_card(folder), METHODS.get(name).samplings, worlds):
+        for trial in trials(read_card(folder), METHODS.get(name).samplings, worlds, "@" in zoo_name(folder)):
             if stop is not None:
                 stop.check()
             request = _request(name, weights=zoo_name(folder), split="test", runs_dir=runs_dir, **trial)
@@ -122,17 +122,22 @@ def score_test_splits(
     update_card(folder, test=table)
 
 
-def trials(card: Mapping[str, Any], samplings: Sequence[str], worlds: Sequence[int]) -> list[dict[str, Any]]:
+def trials(
+    card: Mapping[str, Any], samplings: Sequence[str], worlds: Sequence[int], repeats: bool = False
+) -> list[dict[str, Any]]:
     """What a member is tried with: settings of `RunRequest` beside `world`.
 
-    Plain and with every control; further worlds; and where the method samples: every sampling mode, the same with the
-    tokens that Table 2's CXR-BERT row was made with, and the paper's average over all layers where others were chosen.
+    Plain and with every control, and in every sampling mode where the method samples. Beside that, of a member that
+    repeats no other one by another seed: further worlds; where the method samples, the tokens that Table 2's CXR-BERT
+    row was made with, and the paper's average over all layers where others were chosen.
     """
     first, *others = worlds
-    found: list[dict[str, Any]] = [{"world": first, "control": control} for control in CONTROLS]
-    found += [{"world": world} for world in others]
     plain = {"world": first}
+    found = [plain | {"control": control} for control in CONTROLS]
     found += [plain | {"sampling": mode} for mode in samplings if mode != DEFAULTS["sampling"]]
+    if repeats:
+        return found
+    found += [{"world": world} for world in others]
     found += [plain | {"sampling": mode, "tokens": "disease"} for mode in samplings]
     if samplings and card.get("defaults", {}).get("layers", "all") != "all":
         found.append(plain | {"layers": "all"})
