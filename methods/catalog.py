@@ -28,6 +28,15 @@ def _ldm(name: str, what: str, paper: str, **card: str) -> MethodEntry:
     return ldm_entry(name, f"latent diffusion with {what}", paper=f"{_GTG}; {paper}", **card)
 
 
+def _packaged(name: str, what: str, paper: str, **card: str) -> MethodEntry:
+    """One of the ablations whose phantom weights, of the quick recipe, are packaged too."""
+    card["weights"] = f"phantom of the quick recipe, 1,500 steps (packaged); {card['weights']}"
+    card["revision"] = f"phantom: see its card.json; {card['revision']}"
+    card["licence"] = f"phantom: MIT; {card['licence']}"
+    card["training_data"] = f"{_PHANTOM}; {card['training_data']}"
+    return _ldm(name, what, paper, **card)
+
+
 def _discriminative(name: str, summary: str, **card: str) -> MethodEntry:
     """BioViL and its relatives: what differs between them is data, a checkpoint and its crop."""
     found = MethodCard(summary=summary, kind="discriminative", **card)
@@ -54,7 +63,7 @@ CATALOG: tuple[MethodEntry, ...] = (
         licence="phantom: MIT; SD 1.5: CreativeML OpenRAIL-M",
         training_data=f"{_PHANTOM}; the paper's: {_MIMIC}; CLIP: image-text pairs from the web",
     ),
-    _ldm(
+    _packaged(
         "openclip-ldm",
         "a frozen OpenCLIP text encoder (penultimate layer)",
         paper="Ilharco et al.: OpenCLIP (2021)",
@@ -64,7 +73,7 @@ CATALOG: tuple[MethodEntry, ...] = (
         training_data="the paper's: MIMIC-CXR training split, 162,651 pairs, on an unknown Stable Diffusion (version 2 "
         "has OpenCLIP's width of 1024); OpenCLIP: LAION-2B, image-text pairs from the web",
     ),
-    _ldm(
+    _packaged(
         "radbert-ldm",
         "a frozen RadBERT text encoder",
         paper="Chambon et al.: RadBERT (2022)",
@@ -73,7 +82,7 @@ CATALOG: tuple[MethodEntry, ...] = (
         licence="text encoder: MIT (model card)",
         training_data=f"the paper's: {_MIMIC}; RadBERT: radiology reports, from BioBERT (model card); which: unknown",
     ),
-    _ldm(
+    _packaged(
         "cxrclip-ldm",
         "a frozen CXR-CLIP text encoder",
         paper="You et al.: CXR-CLIP: Toward Large Scale Chest X-ray Language-Image Pre-training (2023)",
@@ -82,7 +91,7 @@ CATALOG: tuple[MethodEntry, ...] = (
         licence="text encoder: CC BY-NC 4.0",
         training_data=f"the paper's: {_MIMIC}; CXR-CLIP (mcc): MIMIC-CXR, CheXpert, ChestX-ray14",
     ),
-    _ldm(
+    _packaged(
         "medkebert-ldm",
         "a frozen Med-KEBERT text encoder, which reads entities instead of sentences",
         paper="Zhang et al.: Knowledge-enhanced visual-language pre-training on chest radiology images (2023)",

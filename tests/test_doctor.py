@@ -86,7 +86,7 @@ def test_torch_is_left_alone() -> None:
         (Plan(options={"sede": "1"}), "data", "no option 'sede'"),
         (Plan(methods=("cxrbert-lmd",)), "method", "did you mean cxrbert-ldm"),
         (Plan(weights="nowhere"), "weights", "cxrbert-ldm: --weights nowhere: neither 'phantom', 'paper', a folder"),
-        (Plan(methods=("radbert-ldm",)), "weights", "no phantom weights of radbert-ldm are packaged"),
+        (Plan(methods=("clip-ldm-lora",)), "weights", "no phantom weights of clip-ldm-lora are packaged"),
         (Plan(methods=("clip-ldm",), weights="paper"), "weights", "unet is not published"),
     ],
 )

@@ -869,7 +869,7 @@ def test_damaged_packaged_weights_are_seen(tmp_path: Path, monkeypatch: pytest.M
     ("words", "message"),
     [
         (["cxrbert-lmd"], "unknown method 'cxrbert-lmd'; did you mean cxrbert-ldm"),
-        (["radbert-ldm"], "no phantom weights of radbert-ldm are packaged"),
+        (["clip-ldm-lora"], "no phantom weights of clip-ldm-lora are packaged"),
         (["cxrbert-ldm", "--weights", "nowhere"], "neither 'phantom', 'paper', a folder, nor a YAML file"),
         (["class-prior", "--weights", "paper"], "class-prior has no weights to choose"),
         (["--weights", "paper"], "--weights belongs to one method"),

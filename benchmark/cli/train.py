@@ -103,4 +103,7 @@ def train(
     except Stopped as stopped:
         err.print(f"{stopped or 'asked to stop'}; the same command goes on from there", soft_wrap=True)
         return
-    out.print(f"{variant}: {folder}; try: gtg-bench run -m {variant} --weights {folder}", soft_wrap=True)
+    from accelerate import PartialState
+
+    if PartialState().is_main_process:
+        out.print(f"{variant}: {folder}; try: gtg-bench run -m {variant} --weights {folder}", soft_wrap=True)

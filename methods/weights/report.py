@@ -33,7 +33,7 @@ class Source:
 
     Attributes:
         method: name.
-        weights: "phantom" or "paper", as --weights takes it.
+        weights: "phantom" or another name of the zoo, or "paper", as --weights takes it.
         state: packaged, not packaged; here, partly here, missing, not published.
         size: bytes of the parts whose size is known; None where that is none of them.
         more: whether there are parts of unknown size.
@@ -196,10 +196,10 @@ def _without_model(method: str, choice: str | None) -> Report:
 def _phantom(method: str) -> Source:
     if method not in packaged():
         return Source(method, "phantom", "not packaged", None, "")
-    _, plan, root = plan_of(method, "phantom")
+    name, plan, root = plan_of(method, "phantom")
     parts = plan.parts()
     files = {file for part in parts.values() for file in files_of(root / part.place / part.path, part)}
-    return Source(method, "phantom", "packaged", sum(file.stat().st_size for file in files), "MIT")
+    return Source(method, name, "packaged", sum(file.stat().st_size for file in files), "MIT")
 
 
 def _paper(method: str) -> Source:
