@@ -22,7 +22,10 @@ _WEIGHTS = ("weights", "weights_version")
 _TUNED = ("steps", "guidance", "layers")
 """Settings that a card gives where the user does not."""
 
-_MADE_BY = ("variant", "recipe_name", "recipe", "data", "steps", "components")
+_MADE_BY = (
+    *("variant", "recipe_name", "recipe", "data", "steps", "components"),
+    *("rank", "started_from", "stands_on", "precision"),
+)
 """What of a card says how its weights were made; two checkpoints may differ in `seed` beside these."""
 
 

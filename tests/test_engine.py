@@ -6,7 +6,6 @@ import json
 import math
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -144,6 +143,47 @@ def test_resume_can_be_refused(tmp_path: Path) -> None:
     again = trainer(tmp_path, resume=False)
     again.run()
     assert again.objective.calls == 7  # type: ignore[operator]
+
+
+def test_a_run_that_is_started_anew_loses_nothing_to_the_older_one(tmp_path: Path) -> None:
+    trainer(tmp_path).run()
+    with pytest.raises(Killed):
+        trainer(tmp_path, resume=False, fails=5).run()
+    assert [found.step for found in checkpoints.checkpoints(tmp_path / "checkpoints")] == [3]
+    again = trainer(tmp_path)
+    again.run()
+    assert again.objective.calls == 4  # type: ignore[operator]
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
+    with checkpoints.alone(tmp_path), pytest.raises(UsageError, match="in use: another training runs there"):
+        trainer(tmp_path).run()
+    trainer(tmp_path).run()
+
+
+def test_what_a_kill_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / ".step-00000003").mkdir(parents=True)
+    trainer(tmp_path).run()
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"step-00000006", "step-00000007"}
+
+
+class Overflowing(Line):
+    """A line whose second gradient is infinite, as half precision's are where the scale of the loss is too large."""
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        loss = super().forward(batch)
+        if self.calls == 2:
+            loss.register_hook(lambda gradient: gradient * math.inf)
+        return loss
+
+
+def test_a_step_that_half_precision_skips_is_no_failure(tmp_path: Path) -> None:
+    accelerator = Accelerator(cpu=True)
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    run = trainer(tmp_path, objective=Overflowing(), accelerator=accelerator)
+    run.run()
+    assert torch.isfinite(parameters(run)).all()
+    assert accelerator.scaler.get_scale() == 2.0
 
 
 @pytest.mark.parametrize(
@@ -284,8 +324,11 @@ class Slow(Line):
         return F.mse_loss(self.line(batch["x"]), batch["y"])
 
 
-def train_slowly(work: Path, seconds: float, rank: int = 0, processes: int = 1, port: int = 0) -> None:
-    """In a process of its own: train, and write what came out beside the checkpoints."""
+def train_slowly(
+    work: Path, seconds: float, rank: int = 0, processes: int = 1, port: int = 0, workers: int = 0
+) -> None:
+    """In a process of its own, with a group of its own: train, and write what came out beside the checkpoints."""
+    os.setpgrp()
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_PORT": port}
     os.environ |= {name: str(value) for name, value in place.items()} | {"MASTER_ADDR": "127.0.0.1"}
     if processes == 1:
@@ -295,7 +338,7 @@ def train_slowly(work: Path, seconds: float, rank: int = 0, processes: int = 1, 
     slow = Slow()
     slow.seconds = seconds
     with StopRequest() as stop:
-        run = trainer(work, LONG, objective=slow, accelerator=Accelerator(cpu=True), stop=stop)
+        run = trainer(work, LONG, objective=slow, accelerator=Accelerator(cpu=True), stop=stop, workers=workers)
         try:
             curve = run.run()
         except Stopped:
@@ -308,6 +351,8 @@ def train_slowly(work: Path, seconds: float, rank: int = 0, processes: int = 1, 
 def started(work: Path, *arguments: Any) -> Any:
     process = get_context("fork").Process(target=train_slowly, args=(work, *arguments))
     process.start()
+    with suppress(OSError):
+        os.setpgid(process.pid, process.pid)  # as the process itself does: whoever comes first
     return process
 
 
@@ -319,11 +364,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory, torch: Any) -> dict[str, Any
     return json.loads((work / "result-0.json").read_text())
 
 
-def test_two_processes_equal_one(tmp_path: Path, alone: dict[str, Any]) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    both = [started(tmp_path, 0.0, rank, 2, port) for rank in range(2)]
+def test_two_processes_equal_one(tmp_path: Path, alone: dict[str, Any], free_port: int) -> None:
+    both = [started(tmp_path, 0.0, rank, 2, free_port) for rank in range(2)]
     for process in both:
         process.join(120)
     assert [process.exitcode for process in both] == [0, 0]
@@ -334,14 +376,14 @@ def test_two_processes_equal_one(tmp_path: Path, alone: dict[str, Any]) -> None:
         assert [loss for _, loss in found["curve"]] == pytest.approx([loss for _, loss in alone["curve"]], abs=2e-6)
 
 
-def ended(work: Path, when: Callable[[], bool], number: int) -> int:
-    """Train slowly, send a signal as soon as `when` holds, and return the exit code."""
-    process = started(work, 0.03)
+def ended(work: Path, when: Callable[[], bool], number: int, workers: int = 0) -> int:
+    """Train slowly, send a signal to all its processes as soon as `when` holds, and return the exit code."""
+    process = started(work, 0.03, 0, 1, 0, workers)
     until = time.monotonic() + 60
     while not when() and process.is_alive() and time.monotonic() < until:
         time.sleep(0.002)
     with suppress(ProcessLookupError):  # it may have ended by itself meanwhile
-        os.kill(process.pid, number)
+        os.killpg(process.pid, number)
     process.join(60)
     return int(process.exitcode)
 
@@ -363,8 +405,9 @@ def test_kill_9_at_twenty_random_moments_loses_nothing_but_steps(tmp_path: Path,
     assert found["curve"] == alone["curve"]
 
 
-def test_sigterm_saves_and_ends_well(tmp_path: Path, alone: dict[str, Any]) -> None:
-    assert ended(tmp_path, (tmp_path / CURVE).exists, signal.SIGTERM) == 0
+@pytest.mark.parametrize("workers", [0, 1])
+def test_sigterm_to_all_processes_saves_and_ends_well(tmp_path: Path, alone: dict[str, Any], workers: int) -> None:
+    assert ended(tmp_path, (tmp_path / CURVE).exists, signal.SIGTERM, workers) == 0
     assert checkpoints.checkpoints(tmp_path / "checkpoints")
     assert not (tmp_path / "result-0.json").exists()
     started(tmp_path, 0.0).join(60)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
@@ -31,6 +34,7 @@ from gtg_bench.training.ldm.train import TrainRequest, train
 from gtg_bench.training.monitor import seen
 from gtg_bench.training.order import EpochOrder
 from gtg_bench.training.recipe import LdmRecipe, load_recipe
+from gtg_bench.training.stopping import StopRequest
 from gtg_bench.training.variants import variants
 
 pytestmark = pytest.mark.usefixtures("torch")
@@ -414,6 +418,84 @@ def test_parts_of_a_shared_folder_are_referred_to(request_for: Any, folder: Path
     assert places["vae"].samefile(folder.parent / "autoencoder")
 
 
+def test_training_cannot_start_from_an_adapter(request_for: Any) -> None:
+    recipe = {"validation": {"pairs": 0}, "ema": None}
+    out = train(request_for("clip-ldm-lora", recipe=recipe))
+    with pytest.raises(
+        UsageError, match=r"cannot start from a low-rank adapter; start from the weights that it adapts"
+    ):
+        train(request_for("clip-ldm-lora", "other", recipe=recipe, start=str(out)))
+
+
+def test_a_start_that_is_not_packaged_is_named() -> None:
+    with pytest.raises(UsageError, match=r"starts from generic-ldm, .* --start DIR/generic-ldm of such a zoo"):
+        locate_parts("clip-ldm-lora", variants()["clip-ldm-lora"], load_recipe("phantom"))
+
+
+def test_a_run_that_is_started_anew_forgets_what_the_older_one_saw(request_for: Any, few: None) -> None:
+    train(request_for())
+    train(request_for(recipe={"schedule": RECIPE["schedule"] | {"steps": 3}}, resume=False))
+    out = request_for().out
+    assert [row["step"] for row in seen(out / "work")] == [3]
+    assert json.loads((out / "best" / "card.json").read_text())["steps"] == 3
+
+
+@pytest.mark.parametrize(
+    ("trackers", "message"), [(("tensorbord",), "--tracker tensorbord: "), (("wandb",), "package is not installed")]
+)
+def test_a_tracker_that_cannot_be_had_is_refused(request_for: Any, trackers: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        train(request_for(trackers=trackers))
+
+
+@pytest.mark.parametrize(
+    ("asked", "launched", "used"), [(None, "bf16", "bf16"), ("no", "fp16", "no"), (None, "no", "fp16")]
+)
+def test_precision_is_the_users_then_the_launchers_then_the_recipes(
+    request_for: Any, monkeypatch: pytest.MonkeyPatch, asked: str | None, launched: str, used: str
+) -> None:
+    made: list[str] = []
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
+    monkeypatch.setattr(training.torch.cuda, "is_available", lambda: True)
+
+    def note(**options: Any) -> None:
+        made.append(options["mixed_precision"])
+        raise Noted
+
+    monkeypatch.setattr(training, "Accelerator", note)
+    run = training._Training(request_for(recipe={"precision": "fp16"}, precision=asked, device="auto"), StopRequest())
+    with pytest.raises(Noted):
+        assert run.accelerator
+    assert made == [used]
+
+
+class Noted(Exception):
+    """What was looked for was seen."""
+
+
+def in_a_process(request: TrainRequest, rank: int, port: int) -> None:
+    """One of two processes that train together."""
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port, "MASTER_ADDR": "127.0.0.1"}
+    os.environ |= {name: str(value) for name, value in place.items()}
+    AcceleratorState._reset_state(reset_partial_state=True)
+    train(request)
+
+
+def test_two_processes_with_a_tracker_train_what_one_does(request_for: Any, few: None, free_port: int) -> None:
+    one, both = request_for(), request_for(out="both", trackers=("tensorboard",))
+    train(one)
+    processes = [get_context("fork").Process(target=in_a_process, args=(both, rank, free_port)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    cards = [json.loads((folder / "card.json").read_text()) for folder in (one.out, both.out)]
+    assert [card["processes"] for card in cards] == [1, 2]
+    for first, second in zip(*(card["loss_curve"] for card in cards), strict=True):
+        assert first == pytest.approx(second, abs=2e-6)
+
+
 @pytest.mark.parametrize(
     ("validation", "message"),
     [({"split": "nowhere"}, "no split 'nowhere'"), ({"dataset": "chestxray14"}, "--data-root DIR")],
@@ -431,7 +513,7 @@ def test_a_full_disk_is_seen_before_anything_is_encoded(request_for: Any, monkey
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr("gtg_bench.training.checkpoints.shutil.disk_usage", lambda folder: usage)
     monkeypatch.setattr(training.Encoder, "encode", lambda *a: pytest.fail("something was encoded"))
-    with pytest.raises(UsageError, match=r"encoded images and texts need .* GB"):
+    with pytest.raises(UsageError, match=r"checkpoints, the trained model, encoded images and texts need .* GB"):
         train(request_for())
 
 

@@ -278,6 +278,12 @@ def test_a_stop_is_heard_and_the_same_call_goes_on(patched: None, tmp_path: Path
     assert (zoo.member("medkebert") / "card.json").exists()
 
 
+def test_a_recipe_that_could_not_be_told_from_the_packaged_one_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"recipe 'smoke': .* call it phantom-NAME"):
+        Zoo(micro(), micro_ldm().model_copy(update={"name": "smoke"}), tmp_path)
+    Zoo(micro(), micro_ldm().model_copy(update={"name": "phantom-smoke"}), tmp_path)
+
+
 def test_a_recipe_of_published_parts_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="recipe paper is not of the phantom"):
         Zoo(micro(), load_recipe("paper"), tmp_path)
@@ -327,6 +333,8 @@ def test_the_command_trains_lists_and_names_near_members(patched: None, tmp_path
     listed = CliRunner().invoke(app, [*line, "--list"])
     assert "medkebert: finished" in listed.output
     assert "cxrbert-ldm@6357: not yet" in listed.output
+    for words in (["--leaderboards-dir", str(tmp_path)], ["--evaluate", "--recipe", "paper"]):
+        assert CliRunner().invoke(app, [*line, *words, "medkebert"]).exit_code == 2
     wrong = CliRunner().invoke(app, [*line, "medkebrt"])
     assert wrong.exit_code == 2
     assert "did you mean medkebert" in wrong.output

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from filelock import FileLock, Timeout
 from torch import nn
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
@@ -68,6 +70,33 @@ def prune(folder: Path, keep: int) -> None:
         shutil.rmtree(going, ignore_errors=True)
         os.replace(old.path, going)
         shutil.rmtree(going)
+
+
+def tidy(folder: Path, keep: bool = True) -> None:
+    """Remove what a kill left half written or half removed, and whole checkpoints too unless they are to be kept."""
+    for path in folder.glob(f".{_PREFIX}*" if keep else "*"):
+        shutil.rmtree(path)
+
+
+@contextmanager
+def alone(work: Path, main: bool = True) -> Iterator[None]:
+    """Hold the folder of a run inside the block. Raises UsageError where another run has it.
+
+    Args:
+        work: the folder.
+        main: whether this is the main process of its run; the others rely on it.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(work / ".lock", blocking=False)
+    try:
+        with lock if main else nullcontext():
+            yield
+    except Timeout as error:
+        if error.lock_file != lock.lock_file:
+            raise
+        raise UsageError(
+            f"{work} is in use: another training runs there; wait for it, or choose another --out"
+        ) from error
 
 
 def load(accelerator: Accelerator, found: Checkpoint, identity: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ from gtg_bench.benchmark.api.types import seed_for
 from gtg_bench.training import checkpoints
 from gtg_bench.training.monitor import Monitor
 from gtg_bench.training.recipe import EmaRecipe, Schedule
-from gtg_bench.training.stopping import Stopped, StopRequest
+from gtg_bench.training.stopping import SIGNALS, Stopped, StopRequest
 
 Batch = dict[str, Tensor]
 Curve = list[tuple[int, float]]
@@ -71,10 +72,10 @@ class Trainer:
         work: folder of checkpoints, curve and logs.
         about: whatever else decides the result; a checkpoint of something else is refused.
         ema: moving average of the trained parameters; None: there is none.
-        accelerator: devices, processes, precision and trackers; None: as the environment says.
+        accelerator: devices, processes, precision and trackers, which the caller ends; None: as the environment says.
         watch: what is looked at in between.
         workers: processes that make the draws; 0: none beside this one.
-        resume: whether to go on from the last checkpoint.
+        resume: whether to go on from the last checkpoint; if not, those that are there are removed.
         stop: whether somebody asked to end early.
         explain: positions -> what lies there, for a diagnosis.
     """
@@ -99,7 +100,8 @@ class Trainer:
 
         Raises:
             Stopped: `stop` was asked for; the state is saved.
-            UsageError: a checkpoint is of another run, the disk is too full, or the batch cannot be shared out.
+            UsageError: a checkpoint is of another run, the disk is too full, the batch cannot be shared out, or another
+                run has the same `work`.
             GtgError: the loss or the gradient is no number; says where, and what to try.
         """
         return _Run(self).run()
@@ -131,8 +133,16 @@ class _Run:
         checkpoints.check_space(plan.work, needed, "checkpoints")
 
     def run(self) -> Curve:
+        with checkpoints.alone(self.plan.work, self.accelerator.is_main_process):
+            if self.accelerator.is_main_process:
+                checkpoints.tidy(self.folder, keep=self.plan.resume)
+            self.accelerator.wait_for_everyone()
+            return self._train()
+
+    def _train(self) -> Curve:
         s = self.schedule
-        optimizer = torch.optim.AdamW(self.trained, s.learning_rate, s.betas, s.epsilon, s.weight_decay, fused=True)
+        fused = self.accelerator.scaler is None  # Accelerate cannot see that a fused step was skipped for an overflow
+        optimizer = torch.optim.AdamW(self.trained, s.learning_rate, s.betas, s.epsilon, s.weight_decay, fused=fused)
         self.scheduler = get_scheduler("cosine", optimizer, num_warmup_steps=s.warmup_steps, num_training_steps=s.steps)
         self.model, self.optimizer = self.accelerator.prepare(self.plan.objective, optimizer)
         self._resume()
@@ -163,6 +173,7 @@ class _Run:
             sampler=_Positions(positions),
             num_workers=workers,
             persistent_workers=workers > 0,
+            worker_init_fn=_let_the_main_process_hear,
             pin_memory=self.accelerator.device.type == "cuda",
         )
         return iter(self.accelerator.prepare(loader)) if len(positions) else iter(())
@@ -249,7 +260,7 @@ class _Run:
 
     def _resume(self) -> None:
         found = checkpoints.checkpoints(self.folder)
-        if not self.plan.resume or not found:
+        if not found:
             return
         extra = checkpoints.load(self.accelerator, found[-1], self.plan.identity)
         self.scheduler.load_state_dict(extra["scheduler"])
@@ -270,6 +281,12 @@ class _Run:
             f"{self.accelerator.mixed_precision}; {samples}); "
             f"{last}. Lower the learning rate ({self.schedule.learning_rate:g}) or look at those samples"
         )
+
+
+def _let_the_main_process_hear(worker: int) -> None:
+    """A signal to all processes must not end those that make the draws before a checkpoint is saved."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Positions(Sampler[int]):

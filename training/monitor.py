@@ -56,8 +56,6 @@ class Monitor:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.bar.stop()
-        if self.accelerator.log_with:
-            self.accelerator.end_training()
 
     def tell(self, text: str) -> None:
         """Print a line above the bar."""
@@ -99,9 +97,10 @@ class Monitor:
 
 
 def seen(work: Path) -> list[dict[str, Any]]:
-    """The validations of a run so far, each with its step; none where there is no file."""
+    """The validations of a run so far, each with its step; none where there is no file, torn lines left out."""
     path = work / SEEN
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines if _step_of(line) < float("inf")]
 
 
 def _forget(path: Path, step: int) -> None:

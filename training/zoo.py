@@ -15,6 +15,7 @@ from typing import Any
 import accelerate
 from pydantic import ValidationError
 
+from gtg_bench.benchmark.api.choices import of_phantom
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset
 from gtg_bench.benchmark.revision import git_revision
@@ -63,6 +64,11 @@ class Zoo:
     def __post_init__(self) -> None:
         if self.ldm.weights != "phantom":
             raise UsageError(f"recipe {self.ldm.name} is not of the phantom: the zoo's parts do not fit it")
+        if not of_phantom(self.ldm.name):
+            raise UsageError(
+                f"recipe {self.ldm.name!r}: members of a zoo go by the name of their recipe; call it phantom-NAME, in "
+                "small letters"
+            )
         self.out = self.out.resolve()  # the places of parts are looked up from elsewhere
         hush_libraries()
 
@@ -174,7 +180,8 @@ class Zoo:
     def _variant(self, name: str) -> Path:
         folder, (method, seed) = self.folder(name), split_name(name)
         options = {"seed": str(self.recipe.world)} if self.recipe.world else {}
-        self._trained(TrainRequest(method, self.ldm, folder, seed, data_options=options), options)
+        request = TrainRequest(method, self.ldm, folder, seed, data_options=options, validate_options=options)
+        self._trained(request, options)
         if self.ldm.choice is not None and "defaults" not in read_card(folder):
             choose_defaults(folder, method, self.ldm.choice, self.recipe.world, self._runs)
         return folder

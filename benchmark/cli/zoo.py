@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.cli.common import err, out, reports_errors
 
 HELP = (
@@ -44,7 +45,11 @@ def zoo(
     from gtg_bench.training.pretraining.recipe import folder_name, load_zoo_recipe
     from gtg_bench.training.recipe import load_recipe
 
+    if leaderboards_dir is not None and not evaluate:
+        raise UsageError("--leaderboards-dir belongs to --evaluate: nothing is scored without it")
     stages, chosen = load_zoo_recipe(config), load_recipe(recipe)
+    if evaluate and chosen.choice is None:
+        raise UsageError(f"--evaluate: recipe {chosen.name} says nothing under `choice` of the worlds to score")
     names = stages.checked(members or [])
     if show:
         for name in names:

@@ -284,7 +284,7 @@ def _index(path: Path, split: str) -> pa.Table:
 
     fix = f"make it: gtg-bench data prepare mimic-cxr --data-root DIR --out {path}"
     if not os.path.isfile(path):
-        raise fault(path, "there is no such file", f"{fix}, or name yours with --dataset-option index=FILE")
+        raise fault(path, "there is no such file", f"{fix}, or name yours with --data-option index=FILE")
     try:
         columns = pq.read_schema(path).names
         if missing := [name for name in COLUMNS if name not in columns]:
@@ -318,7 +318,7 @@ class ChestXray14Training(_Pairs):
             self._take(row, chosen, folders)
         if not self._pairs:
             reasons = ", ".join(f"{reason}: {count}" for reason, count in self.dropped.items()) or "no row is in it"
-            fix = "point --data-root, or --dataset-option images=DIR, at the images"
+            fix = "point --data-root, or --data-option images=DIR, at the images"
             raise fault(data_root, f"holds no pair of split {split!r} ({reasons})", fix)
         self._names = list(self._pairs)
 

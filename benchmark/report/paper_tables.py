@@ -64,7 +64,9 @@ def paper_table(number: int, board: Board, average: str | None = None, biovil: B
         raise UsageError(f"table {number} has a row for every average: leave --average out")
     twin = biovil if biovil is not None and same_samples(board, biovil) else None
     builder = _Builder(LAYOUTS[number], number, printed, board, by_category, average, twin)
-    return replace(builder, board=board.with_shared_weights(builder.cells())).document()
+    board = board.with_shared_weights(builder.cells())
+    twin = None if twin is None else replace(twin, weights=board.weights)
+    return replace(builder, board=board, biovil=twin).document()
 
 
 @dataclass(frozen=True)

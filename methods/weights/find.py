@@ -100,7 +100,7 @@ def packaged() -> list[str]:
 def zoo_name(folder: Path) -> str:
     """The name of a member of the zoo: its recipe's, and its training's seed where the folder is called by it.
 
-    "phantom" is the full recipe, and what has but one recipe.
+    "phantom" is the full recipe, and what has no recipe of the latent diffusion models.
     """
     recipe, (_, _, seed) = str(read_card(folder).get("recipe_name")), folder.name.partition("-seed")
     return (recipe if of_phantom(recipe) else PHANTOM) + (f"@{seed}" if seed else "")

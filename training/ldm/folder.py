@@ -49,8 +49,9 @@ class Exporter:
         Raises:
             UsageError: a trained text encoder cannot be saved.
         """
-        partial = folder.with_name(f".{folder.name}.{os.getpid()}")
-        shutil.rmtree(partial, ignore_errors=True)
+        for left in folder.parent.glob(f".{folder.name}.*.partial"):  # by a kill
+            shutil.rmtree(left)
+        partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
         partial.mkdir(parents=True)
         self._unet(partial)
         self.models.scheduler.save_pretrained(partial / "scheduler")

@@ -71,7 +71,13 @@ def locate_parts(
         UsageError, DataError: something is missing; says what, and how to get it.
     """
     if start is not None:
-        return find_weights(name, start)
+        found = find_weights(name, start)
+        if "adapter" in found.places:
+            raise UsageError(
+                f"--start {start}: training cannot start from a low-rank adapter; start from the weights that it "
+                "adapts, or merge it into their U-Net and save that"
+            )
+        return found
     plan, root = _published(name, recipe) if recipe.weights == "paper" else _phantom(variant, parts or ZOO)
     if "unet" not in plan.parts() and recipe.unet is None and recipe.unet_config is None:
         raise UsageError(f"recipe {recipe.name} names no U-Net to start {name} from")
@@ -86,6 +92,11 @@ def _published(name: str, recipe: LdmRecipe) -> tuple[WeightsPlan, Path]:
 def _phantom(variant: Variant, parts: Path) -> tuple[WeightsPlan, Path]:
     plan: dict[str, Any] = {"vae": str(parts / "autoencoder"), **text_parts(parts / variant.text_encoder)}
     if variant.phantom_start is not None:
+        if not (parts / variant.phantom_start / "unet").is_dir():
+            raise UsageError(
+                f"this variant starts from {variant.phantom_start}, which is not in {parts}; train both by `gtg-bench "
+                f"zoo`, or name another start: --start DIR/{variant.phantom_start} of such a zoo"
+            )
         plan["unet"] = {"place": str(parts / variant.phantom_start), "path": "unet"}
     return parse_plan(plan, parts), parts
 

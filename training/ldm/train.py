@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +16,7 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
-from gtg_bench.benchmark.api.errors import GtgError, UsageError
+from gtg_bench.benchmark.api.errors import DataError, GtgError, UsageError
 from gtg_bench.benchmark.api.types import Dataset
 from gtg_bench.benchmark.datasets import open_dataset
 from gtg_bench.benchmark.datasets.training import TrainingSet, open_training_set
@@ -29,7 +31,7 @@ from gtg_bench.training.ldm.folder import Exporter
 from gtg_bench.training.ldm.objective import NoiseObjective
 from gtg_bench.training.ldm.parts import Models, load_models, locate_parts
 from gtg_bench.training.ldm.watch import Validation, grounded_samples
-from gtg_bench.training.monitor import console, seen
+from gtg_bench.training.monitor import SEEN, console, seen
 from gtg_bench.training.recipe import LdmRecipe
 from gtg_bench.training.stopping import StopRequest
 from gtg_bench.training.variants import Variant, variant_of
@@ -116,13 +118,24 @@ class _Training:
         self.recipe = recipe
         self.variant: Variant = variant_of(request.variant).of_rank(request.rank)
         self.seed = recipe.seeds[0] if request.seed is None else request.seed
-        self.work = request.out / WORK
+        self.out = request.out.resolve()
+        self.work = self.out / WORK
 
     def run(self) -> Path:
+        try:
+            return self._run()
+        finally:
+            if self.accelerator.log_with or self.accelerator.num_processes > 1:
+                self.accelerator.end_training()
+
+    def _run(self) -> Path:
         self.recipe.schedule.split(self.accelerator.num_processes)
         total = self.recipe.schedule.steps * self.recipe.schedule.batch_size
         self._say(f"{self.request.variant}: {len(self.pairs)} pairs of {self.pairs.name}, {total} samples to see")
         self._check(total)
+        if not self.request.resume and self.accelerator.is_main_process:
+            self._forget()
+        self.accelerator.wait_for_everyone()
         draws = self._draws(self.pairs, range(total), self.seed, self.recipe.caption_dropout)
         curve = Trainer(
             name=self.request.variant,
@@ -138,22 +151,30 @@ class _Training:
             workers=self.request.workers,
             resume=self.request.resume,
             stop=self.stop,
-            explain=lambda positions: "images " + ", ".join(self._names(draws, positions)),
+            explain=lambda positions: self._told(draws, positions),
         ).run()
         if self.accelerator.is_main_process:
-            self.exporter.write(self.request.out, self._facts(self.recipe.schedule.steps, curve, draws))
+            self.exporter.write(self.out, self._facts(self.recipe.schedule.steps, curve, draws))
         self.accelerator.wait_for_everyone()
         return self.request.out
 
     @cached_property
     def accelerator(self) -> Accelerator:
         cpu = self.request.device == "cpu" or not torch.cuda.is_available()
-        precision = self.request.precision or self.recipe.precision
+        launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # of `accelerate launch`, "no" unless it is said
+        precision = self.request.precision or (launched if launched != "no" else self.recipe.precision)
         if cpu and precision != "no":
             console.print(f"precision {precision} needs a GPU: on this CPU everything is float32")
             precision = "no"
         trackers: Any = list(self.request.trackers) or None
-        return Accelerator(cpu=cpu, mixed_precision=precision, log_with=trackers, project_dir=str(self.work / "logs"))
+        logs = str(self.work / "logs")
+        try:
+            made = Accelerator(cpu=cpu, mixed_precision=precision, log_with=trackers, project_dir=logs)
+        except ValueError as error:
+            raise UsageError(f"--tracker {', '.join(trackers or ())}: {error}") from error
+        if lost := set(trackers or ()) - {str(getattr(tracker, "value", tracker)) for tracker in made.log_with}:
+            raise UsageError(f"--tracker {', '.join(sorted(lost))}: its package is not installed; pip install it")
+        return made
 
     @cached_property
     def weights(self) -> Weights:
@@ -199,6 +220,11 @@ class _Training:
             "precision": self.accelerator.mixed_precision,
         }
 
+    def _forget(self) -> None:
+        """Remove what an earlier run of the same folder has seen and kept; the engine removes its checkpoints."""
+        (self.work / SEEN).unlink(missing_ok=True)
+        shutil.rmtree(self.out / BEST, ignore_errors=True)
+
     def _check(self, total: int) -> None:
         """Refuse to start where nothing could be grounded, or the disk cannot hold what will be written."""
         if self._grounded is not None:
@@ -208,10 +234,21 @@ class _Training:
                 raise UsageError(
                     f"{error}; change `validation` in the recipe, by --config; `dataset: null` is none"
                 ) from error
+        if self.recipe.validation.pairs:
+            len(self._validation_pairs)
+        keep, written = self.recipe.schedule.keep_checkpoints, self._encoded_bytes(total)
+        if self.request.cache is not None:
+            checkpoints.check_space(self.request.cache, written, "encoded images and texts")
+            written = 0
+        written += checkpoints.bytes_needed(self.objective, self.recipe.ema is not None, keep)
+        written += 2 * sum(p.numel() * 4 for p in self.models.unet.parameters())  # the best state and the result
+        checkpoints.check_space(self.work, written, "checkpoints, the trained model, encoded images and texts")
+
+    def _encoded_bytes(self, total: int) -> int:
+        """Of the images and texts that so many samples need."""
         config, vae = self.models.unet.config, self.models.vae.config
         row = vae.latent_channels * int(config.sample_size) ** 2 * 2 * 2
-        cache = min(total, len(self.pairs)) * (row + self.models.encoder.max_length * 5)
-        checkpoints.check_space(self.request.cache or self.work, cache, "encoded images and texts")
+        return min(total, len(self.pairs)) * (row + self.models.encoder.max_length * 5)
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -241,14 +278,18 @@ class _Training:
 
     def _held_out(self) -> LatentDraws | None:
         count = self.recipe.validation.pairs
-        if not count:
-            return None
+        return self._draws(self._validation_pairs, range(count), seed=0, dropout=0.0) if count else None
+
+    @cached_property
+    def _validation_pairs(self) -> TrainingSet:
         try:
-            pairs = self._open("validate")
-        except UsageError:
-            self._say(f"{self.pairs.name} has no validation split here: the loss on fixed noise is of training pairs")
-            pairs = self.pairs
-        return self._draws(pairs, range(count), seed=0, dropout=0.0)
+            found = self._open("validate")
+            if len(found):
+                return found
+        except (UsageError, DataError):
+            pass
+        self._say(f"{self.pairs.name} has no validation split here: the loss on fixed noise is of training pairs")
+        return self.pairs
 
     @cached_property
     def _grounded(self) -> Dataset | None:
@@ -258,7 +299,7 @@ class _Training:
         return open_dataset(name, self.request.validate_root, dict(self.request.validate_options))
 
     def _keep_best(self, step: int, numbers: Mapping[str, float]) -> None:
-        self.exporter.write(self.request.out / BEST, self._facts(step, [], None) | {"validated": dict(numbers)})
+        self.exporter.write(self.out / BEST, self._facts(step, [], None) | {"validated": dict(numbers)})
 
     def _show(self, step: int, path: Path) -> None:
         """Hand a sheet of pictures to TensorBoard."""
@@ -295,13 +336,18 @@ class _Training:
         facts |= {"rank": self.variant.rank} if self.variant.rank else {}
         return facts | ({"defaults": recipe.defaults} if recipe.defaults else {})
 
-    def _names(self, draws: LatentDraws, positions: Any) -> list[str]:
-        return [self.pairs[draws.item(position)].image_id for position in positions]
+    def _told(self, draws: LatentDraws, positions: Sequence[int]) -> str:
+        """The first images of some positions, and how many there are."""
+        names = [self.pairs[draws.item(position)].image_id for position in positions[:_TOLD]]
+        return f"images {', '.join(names)}" + (f" ... ({len(positions)})" if len(positions) > _TOLD else "")
 
     def _say(self, text: str) -> None:
         if self.accelerator.is_main_process:
             console.print(text, soft_wrap=True, markup=False)
 
+
+_TOLD = 5
+"""Images that a diagnosis names."""
 
 _DECIDING = {"caption_dropout", "min_snr", "unet", "unet_config", "weights"}
 """The fields of a recipe, beside schedule and moving average, that decide the result."""
