@@ -138,7 +138,7 @@ def trials(
     if repeats:
         return found
     found += [{"world": world} for world in others]
-    found += [plain | {"sampling": mode, "tokens": "disease"} for mode in samplings]
+    found += [plain | {"tokens": "disease"}] if samplings else []
     if samplings and card.get("defaults", {}).get("layers", "all") != "all":
         found.append(plain | {"layers": "all"})
     return found
