@@ -133,19 +133,22 @@ CATALOG: tuple[MethodEntry, ...] = (
         "biovil",
         "cosine of BioViL's patch embeddings with CXR-BERT's phrase embedding; centre 480 of 512 pixels",
         paper=_BOECKING,
-        weights="biovil_image_resnet50_proj_size_128.pt of microsoft/BiomedVLP-CXR-BERT-specialized, not packaged",
-        revision="v1.1",
-        licence="MIT (model card)",
-        training_data="images: MIMIC-CXR; texts: PubMed, MIMIC-III, MIMIC-CXR (model card); which split: unknown",
+        weights="phantom: a small image encoder (packaged); published: biovil_image_resnet50_proj_size_128.pt of "
+        "microsoft/BiomedVLP-CXR-BERT-specialized",
+        revision="phantom: see its card.json; published: v1.1",
+        licence="phantom: MIT; published: MIT (model card)",
+        training_data=f"{_PHANTOM}; published: images of MIMIC-CXR, texts of PubMed, MIMIC-III and MIMIC-CXR (model "
+        "card); which split: unknown",
     ),
     _discriminative(
         "biovil-l",
         "BioViL trained with a local contrastive loss in addition; the same map of another checkpoint",
         paper=_BOECKING,
-        weights="no published checkpoint is known: bring one of BioViL's layout in a YAML file",
-        revision="unknown",
-        licence="unknown",
-        training_data="as BioViL's (paper); of a checkpoint that you bring, unknown",
+        weights="phantom: a small image encoder (packaged); no published checkpoint is known: bring one of BioViL's "
+        "layout in a YAML file",
+        revision="phantom: see its card.json; published: unknown",
+        licence="phantom: MIT; published: unknown",
+        training_data=f"{_PHANTOM}; as BioViL's (paper); of a checkpoint that you bring, unknown",
     ),
     _discriminative(
         "biovil-t",
