@@ -440,6 +440,7 @@ def test_a_run_that_is_started_anew_forgets_what_the_older_one_saw(request_for: 
     assert json.loads((out / "best" / "card.json").read_text())["steps"] == 3
 
 
+@pytest.mark.filterwarnings("ignore:.*no supported trackers")
 @pytest.mark.parametrize(
     ("trackers", "message"), [(("tensorbord",), "--tracker tensorbord: "), (("wandb",), "package is not installed")]
 )

@@ -24,6 +24,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from gtg_bench.benchmark.api.choices import of_phantom
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.cli import app
 from gtg_bench.methods.catalog import CATALOG
@@ -689,7 +690,9 @@ def call(*words: object, code: int = 0) -> str:
 
 def test_list_has_a_row_for_each_method_and_source() -> None:
     rows = {(row["method"], row["weights"]): row for row in json.loads(call("list", "--json"))}
-    assert set(rows) >= {(method, source) for method in paper.names() for source in ("phantom", "paper")}
+    named = {(method, "phantom" if of_phantom(weights) else weights) for method, weights in rows}
+    assert named >= {(method, source) for method in paper.names() for source in ("phantom", "paper")}
+    assert rows["radbert-ldm", "phantom-quick"]["state"] == "packaged"
     assert rows["cxrbert-ldm", "phantom"]["state"] == "packaged"
     assert rows["biovil-t", "phantom"]["state"] == "not packaged"
     assert rows["cxrbert-ldm", "paper"]["state"] == "missing"
