@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from random import Random
@@ -376,9 +377,9 @@ def test_two_processes_equal_one(tmp_path: Path, alone: dict[str, Any], free_por
         assert [loss for _, loss in found["curve"]] == pytest.approx([loss for _, loss in alone["curve"]], abs=2e-6)
 
 
-def ended(work: Path, when: Callable[[], bool], number: int, workers: int = 0) -> int:
+def ended(work: Path, when: Callable[[], bool], number: int, workers: int = 0, seconds: float = 0.03) -> int:
     """Train slowly, send a signal to all its processes as soon as `when` holds, and return the exit code."""
-    process = started(work, 0.03, 0, 1, 0, workers)
+    process = started(work, seconds, 0, 1, 0, workers)
     until = time.monotonic() + 60
     while not when() and process.is_alive() and time.monotonic() < until:
         time.sleep(0.002)
@@ -388,11 +389,17 @@ def ended(work: Path, when: Callable[[], bool], number: int, workers: int = 0) -
     return int(process.exitcode)
 
 
+def _is_over(moment: float) -> bool:
+    return time.monotonic() > moment
+
+
 def test_kill_9_at_twenty_random_moments_loses_nothing_but_steps(tmp_path: Path, alone: dict[str, Any]) -> None:
+    """A step takes a tenth of a second and a life 0.4 at most, so 14 steps need three kills at least."""
     random, kills, reached = Random(0), 0, 0
     while kills < 20 and not (tmp_path / "result-0.json").exists():
         moment = time.monotonic() + random.uniform(0.02, 0.4)
-        code = ended(tmp_path, lambda moment=moment: time.monotonic() > moment, signal.SIGKILL)  # type: ignore[misc]
+        over = partial(_is_over, moment)
+        code = ended(tmp_path, over, signal.SIGKILL, seconds=0.1)
         assert code in (0, -signal.SIGKILL)
         kills += code != 0
         steps = [found.step for found in checkpoints.checkpoints(tmp_path / "checkpoints")]
