@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from gtg_bench.benchmark.api.choices import DEFAULTS
+from gtg_bench.benchmark.api.choices import DEFAULTS, PHANTOM, of_phantom
 from gtg_bench.benchmark.leaderboard import RANK_GROUP, SUFFIXES, Row
 from gtg_bench.benchmark.protocols import PROTOCOLS, Protocol, definition
 from gtg_bench.benchmark.spec import CONTROLS, PROTOCOL
@@ -51,6 +51,30 @@ _TOLD_APART_BY = (
     ),
     *("precision", "seed"),
 )
+
+
+def nearest(rows: Sequence[Row], now: Sequence[Row], priors: Sequence[str]) -> list[Row]:
+    """Those rows that a person wants to see beside the ones just computed; a leaderboard may hold hundreds.
+
+    They are the baselines, everything that was run with the same methods and weights, and of every other method one row
+    with the usual choices: that of the weights `phantom` where there is one.
+
+    Args:
+        rows: rows of the same samples and definition, those of this call among them.
+        now: rows of this call.
+        priors: names of the baselines.
+    """
+    models = {(row["method"], row.get("weights_version")) for row in now}
+    kept = [row for row in rows if row["method"] in priors or (row["method"], row.get("weights_version")) in models]
+    known, others = {row["method"] for row in kept}, dict[str, list[Row]]()
+    for row in rows:
+        if row["method"] not in known and row["control"] == CONTROLS[0] and _plain(row):
+            others.setdefault(row["method"], []).append(row)
+    return kept + [min(found, key=lambda row: (row["weights"], row["layers"] == "all")) for found in others.values()]
+
+
+def _plain(row: Row) -> bool:
+    return all(row.get(name) in ("", None, usual) for name, usual in DEFAULTS.items())
 
 
 def comparison(rows: Sequence[Row], now: Sequence[Row], priors: Sequence[str]) -> Table:
@@ -113,6 +137,8 @@ def _name(row: Row, rows: Sequence[Row]) -> str:
 def _usual(name: str, rows: Sequence[Row]) -> str:
     """A setting's default; where each model has its own, what most rows have."""
     values = [row[name] for row in rows if row.get(name)]
+    if name == "weights" and all(map(of_phantom, values)):
+        return PHANTOM
     return DEFAULTS.get(name) or Counter(values).most_common(1)[0][0]
 
 

@@ -11,6 +11,7 @@ import pytest
 from gtg_bench.benchmark import leaderboard
 from gtg_bench.benchmark.api import DataError, SampleRecord
 from gtg_bench.benchmark.spec import RunSpec
+from gtg_bench.benchmark.tables import nearest
 
 SPEC = RunSpec(
     dataset="d",
@@ -184,3 +185,23 @@ def test_a_file_of_an_older_layout_is_upgraded(tmp_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in tmp_path.glob("*.csv")}
     leaderboard.update(tmp_path, SPEC, RECORDS)
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.csv")} == before
+
+
+def test_beside_a_run_stand_its_own_settings_the_priors_and_one_row_of_every_other_method() -> None:
+    def row(method: str, **fields: str) -> dict[str, str]:
+        usual = {"sampling": "gt-cfg", "tokens": "lexical", "bbm": "none", "weights": "phantom", "layers": "3"}
+        found = {"method": method, "control": "none", "weights_version": "1", "latent": "", **usual, **fields}
+        return {**found, "run_key": "-".join(found.values())}
+
+    ours, mode, control = row("ours"), row("ours", sampling="cfg"), row("ours", control="phrase-swap")
+    prior, swapped = row("prior", sampling="", tokens="", bbm=""), row("prior", sampling="", control="phrase-swap")
+    chosen = row("other")
+    rest = [
+        *(row("ours", weights="phantom-quick", weights_version="2"), row("other", layers="all")),
+        *(row("other", weights="phantom-quick", weights_version="2"), row("other", sampling="cfg")),
+        *(row("other", control="image-swap"), row("other", tokens="disease")),
+    ]
+    found = nearest([ours, *rest, mode, control, prior, swapped, chosen], [ours], ["prior"])
+    assert {one["run_key"] for one in found} == {
+        one["run_key"] for one in (ours, mode, control, prior, swapped, chosen)
+    }

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gtg_bench.benchmark.api import METHODS, Frame, MethodSettings, Query, boxes_to_mask
-from gtg_bench.benchmark.api.choices import DEFAULTS
+from gtg_bench.benchmark.api.choices import DEFAULTS, PHANTOM
 from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray
 from gtg_bench.benchmark.api.types import Dataset, seed_for
 from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset
@@ -19,7 +19,7 @@ from gtg_bench.benchmark.protocols import find_protocol
 from gtg_bench.benchmark.runner import RunRequest, RunResult, prepare, run
 from gtg_bench.benchmark.spec import CONTROLS
 from gtg_bench.methods.cards import read_card
-from gtg_bench.methods.weights.find import PHANTOM, ZOO, known_zoo, zoo_name
+from gtg_bench.methods.weights.find import ZOO, known_zoo, zoo_name
 from gtg_bench.training.cards import update_card
 from gtg_bench.training.monitor import console
 from gtg_bench.training.recipe import ChoiceRecipe

@@ -35,7 +35,10 @@ CHOICES = {
 DEFAULTS = {name: known[0] for name, known in CHOICES.items()} | {"sampling": SAMPLINGS[-1]}
 """What each is where nothing else is said."""
 
-_PHANTOM = re.compile(r"phantom(-[a-z0-9]+)*(@[0-9]+)?")
+PHANTOM = "phantom"
+"""What the packaged weights of the full recipe are called, and how the names of all others of the zoo begin."""
+
+_PHANTOM = re.compile(rf"{PHANTOM}(-[a-z0-9]+)*(@[0-9]+)?")
 
 
 def of_phantom(weights: str | None) -> bool:

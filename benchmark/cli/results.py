@@ -67,7 +67,7 @@ def show(folder: Path, rows: list[Row], runs_dir: Path) -> None:
     from gtg_bench.benchmark import leaderboard
     from gtg_bench.benchmark.api.registry import METHODS
     from gtg_bench.benchmark.rank_groups import regroup
-    from gtg_bench.benchmark.tables import comparison
+    from gtg_bench.benchmark.tables import comparison, nearest
 
     priors = [entry.name for entry in METHODS.entries() if entry.card.kind in ("prior", "baseline")]
     shown: set[str] = set()
@@ -77,8 +77,13 @@ def show(folder: Path, rows: list[Row], runs_dir: Path) -> None:
             near = leaderboard.beside(folder, row)
             shown |= {other["run_key"] for other in near}
             now = {one["run_key"] for one in rows}
-            out.print(comparison(near, [one for one in near if one["run_key"] in now], priors))
-            out.print(f"Leaderboard: {leaderboard.path_of(folder, row)}", soft_wrap=True)
+            here = [one for one in near if one["run_key"] in now]
+            seen = nearest(near, here, priors)
+            out.print(comparison(seen, here, priors))
+            more = (
+                f" ({len(near) - len(seen)} more rows, of other settings and weights)" if len(near) > len(seen) else ""
+            )
+            out.print(f"Leaderboard: {leaderboard.path_of(folder, row)}{more}", soft_wrap=True, highlight=False)
             if reason:
                 out.print(f"Ranks were left as they are: {reason}.", soft_wrap=True, highlight=False)
     if any(of_phantom(row["weights"]) for row in rows):

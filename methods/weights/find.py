@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gtg_bench.benchmark.api.choices import of_phantom
+from gtg_bench.benchmark.api.choices import PHANTOM, of_phantom
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.methods.cards import part_of, read_card
 from gtg_bench.methods.text_encoders.registry import TEXT_ENCODERS
@@ -26,8 +26,6 @@ ZOO = Path(__file__).parents[1] / "zoo"
 
 OTHER_ZOOS = "GTG_BENCH_ZOO"
 """Environment variable: folders of `gtg-bench zoo`, looked in before the packaged weights."""
-
-PHANTOM = "phantom"
 
 
 @dataclass(frozen=True)
