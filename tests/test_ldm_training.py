@@ -24,7 +24,7 @@ from gtg_bench.methods.catalog import CATALOG
 from gtg_bench.methods.ldm.components import load_components
 from gtg_bench.methods.ldm.method import LdmMethod
 from gtg_bench.methods.weights import find_weights
-from gtg_bench.training import bench_steps
+from gtg_bench.training import bench_steps, checkpoints
 from gtg_bench.training.ldm import train as training
 from gtg_bench.training.ldm.draws import LatentDraws, Usable
 from gtg_bench.training.ldm.objective import NoiseObjective
@@ -433,9 +433,12 @@ def test_a_start_that_is_not_packaged_is_named() -> None:
 
 
 def test_a_run_that_is_started_anew_forgets_what_the_older_one_saw(request_for: Any, few: None) -> None:
-    train(request_for())
+    out = train(request_for())
+    with checkpoints.alone(out / "work"), pytest.raises(UsageError, match="another training runs there"):
+        train(request_for(resume=False))
+    assert [row["step"] for row in seen(out / "work")] == [3, 6]
+    assert (out / "best" / "card.json").exists()
     train(request_for(recipe={"schedule": RECIPE["schedule"] | {"steps": 3}}, resume=False))
-    out = request_for().out
     assert [row["step"] for row in seen(out / "work")] == [3]
     assert json.loads((out / "best" / "card.json").read_text())["steps"] == 3
 

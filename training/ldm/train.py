@@ -134,7 +134,8 @@ class _Training:
         self._say(f"{self.request.variant}: {len(self.pairs)} pairs of {self.pairs.name}, {total} samples to see")
         self._check(total)
         if not self.request.resume and self.accelerator.is_main_process:
-            self._forget()
+            with checkpoints.alone(self.work):  # never what another training that runs there has kept
+                self._forget()
         self.accelerator.wait_for_everyone()
         draws = self._draws(self.pairs, range(total), self.seed, self.recipe.caption_dropout)
         curve = Trainer(
