@@ -15,7 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from gtg_bench.methods.ldm.components import LdmComponents
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
+GOLDEN = Path(__file__).parent / "golden"
 TEXTS = [
     "Small left pleural effusion.",
     "Right-sided pneumonia / edema",
@@ -126,7 +126,7 @@ def components(torch: Any, make_unet: Callable[..., Any], word_pieces: Any) -> L
 
     from gtg_bench.methods.ldm.components import LdmComponents
     from gtg_bench.methods.text_encoders.cxr_bert import CxrBertTextEncoder
-    from gtg_bench.training.ldm.parts import SCHEDULER
+    from gtg_bench.training.ldm.models import SCHEDULER
 
     torch.manual_seed(1)
     vae = AutoencoderKL(**VAE).eval().requires_grad_(False)
@@ -261,8 +261,8 @@ def finished(tmp_path: Path) -> Callable[..., Any]:
     import numpy as np
 
     from gtg_bench.benchmark.api.types import SampleRecord
-    from gtg_bench.benchmark.records import RunFolder
-    from gtg_bench.benchmark.spec import RunSpec
+    from gtg_bench.benchmark.runs.records import RunFolder
+    from gtg_bench.benchmark.runs.spec import RunSpec
 
     named = {"dataset": "d", "dataset_version": "1", "dataset_options": "", "samples_sha256": "s", "split": "test"}
     usual: dict[str, Any] = named | {"method": "ours", "code": None, "weights": "phantom", "weights_version": "0"}
@@ -321,12 +321,12 @@ class ToyRuns:
         return found
 
     def request(self, runs: str = "runs", **options: Any) -> Any:
-        from gtg_bench.benchmark.runner import RunRequest
+        from gtg_bench.benchmark.runs.runner import RunRequest
 
         return RunRequest("toy", **{"limit": 12, "runs_dir": self.folder / runs, **options})
 
     def run(self, runs: str = "runs", **options: Any) -> Any:
-        from gtg_bench.benchmark import runner
+        from gtg_bench.benchmark.runs import runner
 
         request = self.request(runs, **options)
         return runner.run(runner.prepare(request), request)

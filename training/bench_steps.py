@@ -36,13 +36,13 @@ from torchvision import transforms
 
 from gtg_bench.benchmark.datasets.training import TrainingSet, open_training_set
 from gtg_bench.methods.weights import Weights
-from gtg_bench.training.engine import Batch, Trainer
-from gtg_bench.training.ldm.draws import LatentDraws
 from gtg_bench.training.ldm.encoded import Encoder
+from gtg_bench.training.ldm.examples import LatentDraws
+from gtg_bench.training.ldm.models import Models, load_models, locate_parts
 from gtg_bench.training.ldm.objective import NoiseObjective
-from gtg_bench.training.ldm.parts import Models, load_models, locate_parts
+from gtg_bench.training.loop.signals import StopRequest
+from gtg_bench.training.loop.trainer import Batch, Trainer
 from gtg_bench.training.recipe import LdmRecipe, load_recipe
-from gtg_bench.training.stopping import StopRequest
 from gtg_bench.training.variants import Variant, variant_of
 
 WARM_UP = 3

@@ -13,17 +13,17 @@ from gtg_bench.benchmark.api.choices import DEFAULTS, PHANTOM
 from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray
 from gtg_bench.benchmark.api.types import Dataset, seed_for
 from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset
-from gtg_bench.benchmark.leaderboard import mean, update
 from gtg_bench.benchmark.metrics.cnr import cnr
-from gtg_bench.benchmark.protocols import find_protocol
-from gtg_bench.benchmark.runner import RunRequest, RunResult, prepare, run
-from gtg_bench.benchmark.spec import CONTROLS
+from gtg_bench.benchmark.report.leaderboard import mean, update
+from gtg_bench.benchmark.runs.runner import RunRequest, RunResult, prepare, run
+from gtg_bench.benchmark.scoring.controls import CONTROLS
+from gtg_bench.benchmark.scoring.protocols import find_protocol
 from gtg_bench.methods.cards import read_card
 from gtg_bench.methods.weights.find import ZOO, known_zoo, zoo_name
 from gtg_bench.training.cards import update_card
-from gtg_bench.training.monitor import console
+from gtg_bench.training.loop.progress import console
+from gtg_bench.training.loop.signals import StopRequest
 from gtg_bench.training.recipe import ChoiceRecipe
-from gtg_bench.training.stopping import StopRequest
 
 _BATCH = 32
 

@@ -18,15 +18,16 @@ from pydantic import ValidationError
 from gtg_bench.benchmark.api.choices import of_phantom
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset
-from gtg_bench.benchmark.revision import git_revision
+from gtg_bench.benchmark.runs.revision import git_revision
 from gtg_bench.methods.cards import read_card
 from gtg_bench.methods.quiet import hush_libraries
 from gtg_bench.methods.weights.find import ZOO
 from gtg_bench.training.cards import write_card
 from gtg_bench.training.evaluation import choose_defaults, score_test_splits
-from gtg_bench.training.ldm.parts import locate_parts
+from gtg_bench.training.ldm.models import locate_parts
 from gtg_bench.training.ldm.train import TrainRequest, train
-from gtg_bench.training.monitor import console
+from gtg_bench.training.loop.progress import console
+from gtg_bench.training.loop.signals import StopRequest
 from gtg_bench.training.pretraining import autoencoder
 from gtg_bench.training.pretraining.families import pretraining
 from gtg_bench.training.pretraining.recipe import AUTOENCODER, Kind, ZooRecipe, folder_name, split_name
@@ -34,7 +35,6 @@ from gtg_bench.training.pretraining.stage import Stage
 from gtg_bench.training.pretraining.worlds import Worlds
 from gtg_bench.training.priors import fit_table
 from gtg_bench.training.recipe import LdmRecipe, Strict
-from gtg_bench.training.stopping import StopRequest
 from gtg_bench.training.variants import variant_of
 
 NOTHING: Mapping[str, str] = {}

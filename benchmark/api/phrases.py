@@ -1,6 +1,6 @@
 """What a phrase says about category, side, zone and size, read with a few words of radiology English.
 
-For the priors, the controls and the strata: a deliberately plain reader, not a report parser. Words follow
+For the priors, the controls and the subgroups: a deliberately plain reader, not a report parser. Words follow
 the query words of Dombrowski et al. (2024) where they name a finding.
 """
 

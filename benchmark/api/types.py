@@ -197,7 +197,7 @@ class SampleRecord:
         note: what the method had to say about its map; "" where there was nothing.
         seconds: wall time that the sample took, its share of a batch.
         map_sha256: fingerprint of the map's values; "" where there is none.
-        facts: what strata are made of, see `benchmark.scoring.facts_of`; empty in records of older versions.
+        facts: what subgroups are made of, see `benchmark.scoring.facts_of`; empty in records of older versions.
     """
 
     sample_id: str

@@ -13,7 +13,7 @@ from gtg_bench.benchmark.cli import (
     listing,
     run,
     score,
-    strata,
+    subgroups,
     table,
     train,
     weights,
@@ -34,7 +34,8 @@ app.command("list", help=listing.HELP)(listing.list_)
 app.command("bench", help=bench.HELP)(bench.bench)
 app.command("doctor", help=doctor.HELP)(doctor.doctor)
 app.command("compare", help=compare.HELP)(compare.compare)
-app.command("strata", help=strata.HELP)(strata.strata)
+app.command("subgroups", help=subgroups.HELP)(subgroups.subgroups)
+app.command("strata", hidden=True)(subgroups.subgroups)
 app.command("score", help=score.HELP)(score.score)
 app.command("table", help=table.HELP)(table.table)
 app.command("train", help=train.HELP)(train.train)

@@ -59,7 +59,7 @@ def bench(
     """Measure methods."""
     from gtg_bench.benchmark.api.registry import METHODS
     from gtg_bench.benchmark.api.types import MethodSettings
-    from gtg_bench.benchmark.bench import bench as measured
+    from gtg_bench.benchmark.runs.bench import bench as measured
 
     load_plugins(plugin)
     batch = batch_size or (1 if architecture else 8)

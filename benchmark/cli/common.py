@@ -16,8 +16,8 @@ from rich.markup import escape
 from gtg_bench.benchmark.api.choices import BBM, LATENTS, PRECISIONS, PROFILES, SAMPLINGS, TOKENS
 from gtg_bench.benchmark.api.errors import GtgError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
-from gtg_bench.benchmark.protocols import PROTOCOLS
-from gtg_bench.benchmark.spec import CONTROLS, FRAMES, UNCOVERED
+from gtg_bench.benchmark.scoring.controls import CONTROLS
+from gtg_bench.benchmark.scoring.protocols import FRAMES, PROTOCOLS, UNCOVERED
 
 P = ParamSpec("P")
 R = TypeVar("R")

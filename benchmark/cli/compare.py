@@ -44,8 +44,8 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Compare runs."""
-    from gtg_bench.benchmark.compare_report import make
-    from gtg_bench.benchmark.report.comparison import show
+    from gtg_bench.benchmark.analysis.comparison import make
+    from gtg_bench.benchmark.report.comparison_tables import show
 
     report = make(runs_dir, [ours, *theirs], metric, average and str(average), dataset, beside)
     if as_json:

@@ -132,8 +132,8 @@ def show(
 ) -> None:
     """Draw a sheet of images with phrases and boxes, and with the maps of a run."""
     from gtg_bench.benchmark.datasets import open_dataset
-    from gtg_bench.benchmark.mapstore import MapStore
-    from gtg_bench.benchmark.overlay import Tile, draw_sheet
+    from gtg_bench.benchmark.report.overlay import Tile, draw_sheet
+    from gtg_bench.benchmark.runs.map_store import MapStore
 
     dataset = open_dataset(name, data_root, key_values(dataset_option))
     samples = dataset.samples(split)[:limit]
@@ -179,7 +179,7 @@ def prepare(
     dataset_option: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="reports=DIR or ZIP, images=DIR; repeatable.")
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first damaged row or file.")] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first damaged row or file.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the index of a training set: frontal images with the text of their report; say why others are left out."""
@@ -195,7 +195,7 @@ def prepare(
     with Progress(console=err, transient=True, disable=as_json) as bar:
         task = bar.add_task("reading reports", total=None)
         options = key_values(dataset_option)
-        made = prepare(data_root, options, to, lambda k, n: bar.update(task, completed=k, total=n), strict)
+        made = prepare(data_root, options, to, lambda k, n: bar.update(task, completed=k, total=n), fail_fast)
     if as_json:
         typer.echo(json.dumps(made.as_json(), indent=1))
     else:

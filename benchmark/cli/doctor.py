@@ -46,7 +46,7 @@ def doctor(
     from rich.progress import Progress
     from rich.table import Table
 
-    from gtg_bench.benchmark.doctor import Plan, examine
+    from gtg_bench.benchmark.runs.doctor import Plan, examine
 
     load_plugins(plugin)
     plan = Plan(

@@ -55,9 +55,9 @@ def ground(
     from gtg_bench.benchmark.api.registry import METHODS
     from gtg_bench.benchmark.api.types import MethodSettings, Query, seed_for
     from gtg_bench.benchmark.datasets.images import read_image
-    from gtg_bench.benchmark.overlay import draw_overlay, map_on_image
     from gtg_bench.benchmark.paths import atomic
-    from gtg_bench.benchmark.sources import ground_all
+    from gtg_bench.benchmark.report.overlay import draw_overlay, map_on_image
+    from gtg_bench.benchmark.runs.sources import ground_all
 
     if not phrase.strip():
         raise UsageError('the phrase is empty; name a finding, for instance "left pleural effusion"')

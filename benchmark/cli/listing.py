@@ -15,7 +15,7 @@ from gtg_bench.benchmark.api.registry import METHODS
 from gtg_bench.benchmark.cli.common import Plugins, load_plugins, out, reports_errors
 from gtg_bench.benchmark.datasets import DATASETS
 from gtg_bench.benchmark.metrics import METRICS
-from gtg_bench.benchmark.protocols import PROTOCOLS
+from gtg_bench.benchmark.scoring.protocols import PROTOCOLS
 
 HELP = "List methods, data sets, sampling modes, metrics and protocols."
 Row = dict[str, str]

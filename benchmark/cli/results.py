@@ -9,8 +9,8 @@ from gtg_bench.benchmark.api.choices import of_phantom
 from gtg_bench.benchmark.cli.common import err, out
 
 if TYPE_CHECKING:
-    from gtg_bench.benchmark.leaderboard import Row
-    from gtg_bench.benchmark.runner import PreparedRun, RunRequest, RunResult
+    from gtg_bench.benchmark.report.leaderboard import Row
+    from gtg_bench.benchmark.runs.runner import PreparedRun, RunRequest, RunResult
 
 
 def with_progress(prepared: PreparedRun, request: RunRequest, processes: int = 1) -> RunResult:
@@ -24,7 +24,7 @@ def with_progress(prepared: PreparedRun, request: RunRequest, processes: int = 1
         TimeRemainingColumn,
     )
 
-    from gtg_bench.benchmark.runner import run
+    from gtg_bench.benchmark.runs.runner import run
 
     columns = (
         TextColumn("{task.description}"),
@@ -64,10 +64,10 @@ def show(folder: Path, rows: list[Row], runs_dir: Path) -> None:
         rows: of this call.
         runs_dir: where the records are by which methods are ranked.
     """
-    from gtg_bench.benchmark import leaderboard
+    from gtg_bench.benchmark.analysis.rank_groups import regroup
     from gtg_bench.benchmark.api.registry import METHODS
-    from gtg_bench.benchmark.rank_groups import regroup
-    from gtg_bench.benchmark.tables import comparison, nearest
+    from gtg_bench.benchmark.report import leaderboard
+    from gtg_bench.benchmark.report.run_table import comparison, nearest
 
     priors = [entry.name for entry in METHODS.entries() if entry.card.kind in ("prior", "baseline")]
     shown: set[str] = set()

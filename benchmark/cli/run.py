@@ -39,11 +39,11 @@ from gtg_bench.benchmark.cli.common import (
 from gtg_bench.benchmark.cli.results import report, show, with_progress
 
 if TYPE_CHECKING:
-    from gtg_bench.benchmark.all_controls import Battery
+    from gtg_bench.benchmark.analysis.control_battery import Battery
     from gtg_bench.benchmark.api.types import MethodSettings
-    from gtg_bench.benchmark.finished import FinishedRun
-    from gtg_bench.benchmark.leaderboard import Row
-    from gtg_bench.benchmark.sources import Source
+    from gtg_bench.benchmark.report.leaderboard import Row
+    from gtg_bench.benchmark.runs.lookup import FinishedRun
+    from gtg_bench.benchmark.runs.sources import Source
 
 HELP = "Ground every phrase of a data set with one or more methods, score the maps, and update the leaderboard."
 
@@ -74,9 +74,9 @@ def run(
     mask: MaskOption = None,
     control: Annotated[Control, typer.Option(help="Change one thing on purpose.")] = Control("none"),
     controls: Annotated[
-        bool, typer.Option("--controls", help="Plain and under every control: what does the method listen to?")
+        bool, typer.Option("--all-controls", help="Plain and under every control: what does the method listen to?")
     ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first sample that fails.")] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first sample that fails.")] = False,
     seed: Annotated[int, typer.Option(help="Of all noise.")] = 4200,
     batch_size: Annotated[int, typer.Option(help="Samples at a time; changes no result.")] = 16,
     device: Device = "auto",
@@ -86,12 +86,12 @@ def run(
     plugin: Plugins = None,
 ) -> None:
     """Run methods over a data set."""
-    from gtg_bench.benchmark.all_controls import Battery, listen, prepare_battery
-    from gtg_bench.benchmark.report.comparison import show_listening
-    from gtg_bench.benchmark.runner import RunRequest, prepare
+    from gtg_bench.benchmark.analysis.control_battery import Battery, listen, prepare_battery
+    from gtg_bench.benchmark.report.comparison_tables import show_listening
+    from gtg_bench.benchmark.runs.runner import RunRequest, prepare
 
     if controls and control != Control("none"):
-        raise UsageError(f"--controls runs all of them; leave out --control {control}")
+        raise UsageError(f"--all-controls runs all of them; leave out --control {control}")
     load_plugins(plugin)
     requests = [
         RunRequest(
@@ -102,7 +102,7 @@ def run(
             split=split,
             limit=limit,
             control=str(control),
-            strict=strict,
+            fail_fast=fail_fast,
             sampling=str(sampling),
             steps=steps,
             last_steps=last_steps,
@@ -137,9 +137,9 @@ def run(
 
 def _executed(battery: Battery, leaderboards_dir: Path) -> Iterator[tuple[Row, FinishedRun]]:
     """The runs of one method, each put into its leaderboard; the method is built once at most."""
-    from gtg_bench.benchmark import leaderboard
-    from gtg_bench.benchmark.finished import FinishedRun
-    from gtg_bench.benchmark.runner import missing, processes_for
+    from gtg_bench.benchmark.report import leaderboard
+    from gtg_bench.benchmark.runs.lookup import FinishedRun
+    from gtg_bench.benchmark.runs.runner import missing, processes_for
 
     sources: dict[MethodSettings, Source] = {}
     for request, plan in battery.runs:

@@ -20,9 +20,9 @@ from gtg_bench.benchmark.cli.common import (
 from gtg_bench.benchmark.cli.results import report, show, with_progress
 
 if TYPE_CHECKING:
-    from gtg_bench.benchmark.foreign_maps import MapsRequest
-    from gtg_bench.benchmark.rescoring import Place, Rules
-    from gtg_bench.benchmark.runner import PreparedRun, RunResult
+    from gtg_bench.benchmark.runs.external_maps import MapsRequest
+    from gtg_bench.benchmark.runs.rescore import Place, Rules
+    from gtg_bench.benchmark.runs.runner import PreparedRun, RunResult
 
 HELP = "Score stored maps again, by another protocol or mask, or anybody's maps from a folder: no model is run."
 
@@ -58,15 +58,15 @@ def score(
     ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Where the data lie, if not where the run had them.")] = None,
     dataset_option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Repeatable.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first sample that fails.")] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first sample that fails.")] = False,
     runs_dir: Annotated[Path, typer.Option(help="Where records and maps are kept.")] = Path("runs"),
     leaderboards_dir: Annotated[Path, typer.Option(help="Where the CSV files are.")] = Path("leaderboards"),
 ) -> None:
     """Score maps."""
-    from gtg_bench.benchmark import leaderboard
-    from gtg_bench.benchmark.foreign_maps import MapsRequest
     from gtg_bench.benchmark.metrics.named_masks import BEST
-    from gtg_bench.benchmark.rescoring import Place, Rules, tuned
+    from gtg_bench.benchmark.report import leaderboard
+    from gtg_bench.benchmark.runs.external_maps import MapsRequest
+    from gtg_bench.benchmark.runs.rescore import Place, Rules, tuned
 
     if bool(run) == (maps is not None):
         raise UsageError("name runs, or a folder of maps with --maps DIR --name METHOD --dataset NAME")
@@ -92,7 +92,7 @@ def score(
         prepared = [_foreign(asked, rules)]
     rows = []
     for plan in tuned(prepared, tune_on, dataset, runs_dir, place) if tune_on else prepared:
-        result = _scored(plan, runs_dir, strict)
+        result = _scored(plan, runs_dir, fail_fast)
         rows.append(leaderboard.update(leaderboards_dir, result.spec, result.records))
         report(result)
     show(leaderboards_dir, rows, runs_dir)
@@ -101,15 +101,15 @@ def score(
 
 
 def _stored(names: list[str], dataset: str | None, runs_dir: Path, rules: Rules, place: Place) -> list[PreparedRun]:
-    from gtg_bench.benchmark.rescoring import find_stored, prepare_stored
+    from gtg_bench.benchmark.runs.rescore import find_stored, prepare_stored
 
     found = [find_stored(runs_dir, one, dataset) for one in dict.fromkeys(names)]
     return [prepare_stored(one, rules, place) for one in found]
 
 
 def _foreign(asked: MapsRequest, rules: Rules) -> PreparedRun:
-    from gtg_bench.benchmark.foreign_maps import prepare_maps
-    from gtg_bench.benchmark.spec import PROTOCOL
+    from gtg_bench.benchmark.runs.external_maps import prepare_maps
+    from gtg_bench.benchmark.scoring.protocols import PROTOCOL
 
     prepared, index = prepare_maps(asked, rules.of(rules.protocol or PROTOCOL))
     if index.elsewhere:
@@ -117,8 +117,8 @@ def _foreign(asked: MapsRequest, rules: Rules) -> PreparedRun:
     return prepared
 
 
-def _scored(plan: PreparedRun, runs_dir: Path, strict: bool) -> RunResult:
-    from gtg_bench.benchmark.runner import RunRequest, processes_for
+def _scored(plan: PreparedRun, runs_dir: Path, fail_fast: bool) -> RunResult:
+    from gtg_bench.benchmark.runs.runner import RunRequest, processes_for
 
-    request = RunRequest(plan.spec.method, plan.spec.dataset, strict=strict, runs_dir=runs_dir)
+    request = RunRequest(plan.spec.method, plan.spec.dataset, fail_fast=fail_fast, runs_dir=runs_dir)
     return with_progress(plan, request, processes_for(plan, runs_dir))

@@ -12,8 +12,8 @@ from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.cli.common import ProtocolName, ProtocolOption, out, reports_errors
 
 if TYPE_CHECKING:
-    from gtg_bench.benchmark.protocols import Protocol
     from gtg_bench.benchmark.report.model import Document
+    from gtg_bench.benchmark.scoring.protocols import Protocol
 
 HELP = "Show the paper's tables beside what is measured here, or any two columns of a leaderboard as a table."
 

@@ -73,7 +73,7 @@ def train(
         torch.set_num_threads(threads)
     from gtg_bench.training.ldm.train import TrainRequest
     from gtg_bench.training.ldm.train import train as run
-    from gtg_bench.training.stopping import Stopped, StopRequest
+    from gtg_bench.training.loop.signals import Stopped, StopRequest
 
     names = tracker or ["tensorboard"]
     request = TrainRequest(

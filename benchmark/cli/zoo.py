@@ -59,7 +59,7 @@ def zoo(
         import torch
 
         torch.set_num_threads(threads)
-    from gtg_bench.training.stopping import Stopped, StopRequest
+    from gtg_bench.training.loop.signals import Stopped, StopRequest
     from gtg_bench.training.zoo import Zoo
 
     try:

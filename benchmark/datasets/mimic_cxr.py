@@ -77,7 +77,7 @@ class Prepared:
         dropped: one of REASONS -> images that were left out.
         other_views: view -> images that were left out because of it.
         problems: what is wrong with rows and files, at most MOST_PROBLEMS of a reason.
-        strict: whether the first problem ends it.
+        fail_fast: whether the first problem ends it.
     """
 
     index: Path
@@ -88,23 +88,23 @@ class Prepared:
     dropped: Counter[str] = field(default_factory=Counter)
     other_views: Counter[str] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
-    strict: bool = False
+    fail_fast: bool = False
 
     def leave_out(self, reason: str, problem: Problem | None = None) -> None:
-        """Count an image that is left out. Raises Fault where `strict` and something is wrong."""
+        """Count an image that is left out. Raises Fault where `fail_fast` and something is wrong."""
         self.dropped[reason] += 1
         if problem is not None:
             self.note(problem, self.dropped[reason])
 
     def note(self, problem: Problem, number: int) -> None:
-        """Keep a problem, the `number`-th of its kind. Raises Fault where `strict`."""
-        if self.strict:
+        """Keep a problem, the `number`-th of its kind. Raises Fault where `fail_fast`."""
+        if self.fail_fast:
             raise Fault(problem)
         if number <= MOST_PROBLEMS:
             self.problems.append(problem)
 
     def sorted_out(self, outcomes: Iterable[Kept | Left]) -> list[Kept]:
-        """The rows of the index among what was found; everything is counted. Raises Fault where `strict`."""
+        """The rows of the index among what was found; everything is counted. Raises Fault where `fail_fast`."""
         rows = []
         for outcome in outcomes:
             if isinstance(outcome, tuple):
@@ -149,7 +149,7 @@ def prepare(
     options: Mapping[str, str],
     to: Path,
     progress: Progress = lambda done, total: None,
-    strict: bool = False,
+    fail_fast: bool = False,
 ) -> Prepared:
     """Write the index of frontal images whose report has a text.
 
@@ -159,11 +159,11 @@ def prepare(
             `files/` lies if not in the root).
         to: the Parquet file to write.
         progress: called now and then.
-        strict: end at the first row or file that is wrong, and write nothing.
+        fail_fast: end at the first row or file that is wrong, and write nothing.
 
     Raises:
         UsageError: there is no such folder or option.
-        DataError: a table cannot be used, or no image can; with `strict`, anything that is wrong.
+        DataError: a table cannot be used, or no image can; with `fail_fast`, anything that is wrong.
     """
     if unknown := sorted(set(options) - {"reports", "images"}):
         raise UsageError(f"{NAME} has no option {unknown[0]!r}; it has: reports, images")
@@ -172,7 +172,7 @@ def prepare(
     tables = _tables(root)
     bases = _bases(root, options.get("images"))
     reports = Reports.open(root, options.get("reports"))
-    made = Prepared(to, strict=strict)
+    made = Prepared(to, fail_fast=fail_fast)
     views = _views(tables[1], made)
     images = _images(tables[0], views, made)
     with _writer(to, made) as write, ThreadPoolExecutor(_READERS) as pool:

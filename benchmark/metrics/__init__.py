@@ -27,8 +27,8 @@ from gtg_bench.benchmark.metrics.gcnr import ranked_gcnr
 from gtg_bench.benchmark.metrics.iou import iou
 from gtg_bench.benchmark.metrics.miou import miou
 from gtg_bench.benchmark.metrics.miou_thresholds import miou_thresholds, miou_thresholds_minmax
+from gtg_bench.benchmark.metrics.phrase_discrimination import phrase_discrimination
 from gtg_bench.benchmark.metrics.ranking import Ranking, ranked
-from gtg_bench.benchmark.metrics.specificity import specificity
 from gtg_bench.benchmark.metrics.top1 import top1
 from gtg_bench.benchmark.metrics.top1_tolerance import top1_tolerance
 
@@ -99,9 +99,9 @@ METRICS: dict[str, Metric] = {
     "top1": Metric("the map's maximum lies in a box", lambda scene: top1(scene.values, scene.region)),
     "auroc": Metric("area under the ROC curve of the map's pixels", lambda scene: ranked_auroc(scene.ranking)),
     "ap": Metric("average precision of the map's pixels", lambda scene: ranked_ap(scene.ranking)),
-    "specificity": Metric(
+    "phrase_discrimination": Metric(
         "the named region is hotter than the image's other findings",
-        lambda scene: specificity(scene.values, scene.region, scene.others),
+        lambda scene: phrase_discrimination(scene.values, scene.region, scene.others),
         partial=True,
     ),
     "dice": Metric("Dice coefficient of the mask and the boxes", lambda scene: dice(scene.mask, scene.region)),
@@ -151,7 +151,7 @@ METRICS: dict[str, Metric] = {
     ),
 }
 
-GTG = ("miou", "iou", "cnr", "top1", "auroc", "specificity")
+GTG = ("miou", "iou", "cnr", "top1", "auroc", "phrase_discrimination")
 """The paper's metrics, in the order of a table's columns: those of protocol `gtg`, see `benchmark.protocols`."""
 
 

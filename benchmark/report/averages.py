@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gtg_bench.benchmark.published import TABLES, WEIGHTINGS, Figure, Recomputed, pairs, recomputed
 from gtg_bench.benchmark.report.layouts import SHOWN
 from gtg_bench.benchmark.report.model import Block, Cell, Column, Document, Row
+from gtg_bench.benchmark.report.published import TABLES, WEIGHTINGS, Figure, Recomputed, pairs, recomputed
 
 _DATA = "on MS-CXR"
 

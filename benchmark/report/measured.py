@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gtg_bench.benchmark import leaderboard
 from gtg_bench.benchmark.api.choices import BBM, LATENTS, PRECISIONS, PROFILES, SAMPLINGS, TOKENS, of_phantom
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import unknown
 from gtg_bench.benchmark.datasets import DATASETS
-from gtg_bench.benchmark.leaderboard import SETTINGS, Row
 from gtg_bench.benchmark.metrics.named_masks import rule_of
-from gtg_bench.benchmark.protocols import Protocol, definition, find_protocol
+from gtg_bench.benchmark.report import leaderboard
+from gtg_bench.benchmark.report.leaderboard import SETTINGS, Row
 from gtg_bench.benchmark.report.model import NOTHING, Cell
-from gtg_bench.benchmark.spec import CONTROLS, FRAMES, PROTOCOL, UNCOVERED
+from gtg_bench.benchmark.scoring.controls import CONTROLS
+from gtg_bench.benchmark.scoring.protocols import FRAMES, PROTOCOL, UNCOVERED, Protocol, definition, find_protocol
 from gtg_bench.benchmark.statistics import over_runs
 
 AVERAGES = {"overall": "", "macro": "_macro", "frequency2": "_freq2"}

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.published import AVERAGE, CATEGORIES, Figure, figures
 from gtg_bench.benchmark.report.layouts import LAYOUTS, METRICS, SHOWN, Layout, Variant
 from gtg_bench.benchmark.report.measured import AVERAGE_NAMES, AVERAGES, Board, choices, same_samples
 from gtg_bench.benchmark.report.model import NOTHING, Block, Cell, Column, Document, Row, ranked
+from gtg_bench.benchmark.report.published import AVERAGE, CATEGORIES, Figure, figures
 
 _EXTRA_AVERAGES = {"Macro average": "macro", "Mean over samples": "overall"}
 

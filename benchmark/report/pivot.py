@@ -9,8 +9,8 @@ from typing import Literal
 from gtg_bench.benchmark.api.choices import SAMPLINGS
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import unknown
-from gtg_bench.benchmark.leaderboard import COUNTS, RANK_GROUP, SETTINGS
 from gtg_bench.benchmark.metrics import METRICS
+from gtg_bench.benchmark.report.leaderboard import COUNTS, RANK_GROUP, SETTINGS
 from gtg_bench.benchmark.report.measured import AVERAGE_NAMES, AVERAGES, SAMPLES, Board, choices, value
 from gtg_bench.benchmark.report.model import Block, Cell, Column, Document, Row, ranked
 

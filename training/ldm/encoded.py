@@ -14,12 +14,12 @@ from gtg_bench.methods.weights import Weights
 from gtg_bench.training.encode import LatentMaker, TokenMaker
 from gtg_bench.training.filling import FillReport, Make, fill
 from gtg_bench.training.identities import latent_facts, open_cache, token_facts
-from gtg_bench.training.ldm.draws import Usable
-from gtg_bench.training.ldm.parts import Models
-from gtg_bench.training.monitor import console
-from gtg_bench.training.order import EpochOrder
+from gtg_bench.training.ldm.examples import Usable
+from gtg_bench.training.ldm.models import Models
+from gtg_bench.training.loop.order import EpochOrder
+from gtg_bench.training.loop.progress import console
+from gtg_bench.training.loop.signals import StopRequest
 from gtg_bench.training.shards import ShardCache
-from gtg_bench.training.stopping import StopRequest
 
 
 @dataclass(frozen=True)

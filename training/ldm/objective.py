@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gtg_bench.methods.text_encoders.base import TrainableTextEncoder
-from gtg_bench.training.ldm.states import FrozenStates
+from gtg_bench.training.ldm.text_states import FrozenStates
 
 
 class NoiseObjective(nn.Module):

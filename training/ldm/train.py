@@ -20,20 +20,20 @@ from gtg_bench.benchmark.api.errors import DataError, GtgError, UsageError
 from gtg_bench.benchmark.api.types import Dataset
 from gtg_bench.benchmark.datasets import open_dataset
 from gtg_bench.benchmark.datasets.training import TrainingSet, open_training_set
-from gtg_bench.benchmark.revision import git_revision
+from gtg_bench.benchmark.runs.revision import git_revision
 from gtg_bench.methods.weights import Weights
-from gtg_bench.training import checkpoints
 from gtg_bench.training.cards import NOTICE
-from gtg_bench.training.engine import Curve, Trainer, Watch
-from gtg_bench.training.ldm.draws import LatentDraws
 from gtg_bench.training.ldm.encoded import Encoder
-from gtg_bench.training.ldm.folder import Exporter
+from gtg_bench.training.ldm.examples import LatentDraws
+from gtg_bench.training.ldm.export import Exporter
+from gtg_bench.training.ldm.models import Models, load_models, locate_parts
 from gtg_bench.training.ldm.objective import NoiseObjective
-from gtg_bench.training.ldm.parts import Models, load_models, locate_parts
-from gtg_bench.training.ldm.watch import Validation, grounded_samples
-from gtg_bench.training.monitor import SEEN, console, seen
+from gtg_bench.training.ldm.validation import Validation, grounded_samples
+from gtg_bench.training.loop import checkpoints
+from gtg_bench.training.loop.progress import SEEN, console, seen
+from gtg_bench.training.loop.signals import StopRequest
+from gtg_bench.training.loop.trainer import Curve, Trainer, Watch
 from gtg_bench.training.recipe import LdmRecipe
-from gtg_bench.training.stopping import StopRequest
 from gtg_bench.training.variants import Variant, variant_of
 
 OTHER_NOTICE = (

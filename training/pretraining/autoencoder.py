@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from gtg_bench.benchmark.api.types import seed_for
-from gtg_bench.training.order import EpochOrder
+from gtg_bench.training.loop.order import EpochOrder
 from gtg_bench.training.pretraining.pairs import Material
 from gtg_bench.training.pretraining.recipe import AutoencoderRecipe
 from gtg_bench.training.pretraining.stage import Stage

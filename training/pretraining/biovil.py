@@ -17,7 +17,7 @@ from gtg_bench.benchmark.api.types import seed_for
 from gtg_bench.methods.biovil import JointTextEncoder, eight_bits, prompt_of
 from gtg_bench.methods.biovil_small import SMALL, SmallImageModel
 from gtg_bench.methods.cards import read_card
-from gtg_bench.training.order import EpochOrder
+from gtg_bench.training.loop.order import EpochOrder
 from gtg_bench.training.pretraining.contrast import START, contrast, local_contrast
 from gtg_bench.training.pretraining.measures import retrieval
 from gtg_bench.training.pretraining.pairs import Material, Pairs, in_turn

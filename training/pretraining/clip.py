@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
-from gtg_bench.training.order import EpochOrder
+from gtg_bench.training.loop.order import EpochOrder
 from gtg_bench.training.pretraining.contrast import START, ImageTower, contrast
 from gtg_bench.training.pretraining.measures import retrieval
 from gtg_bench.training.pretraining.pairs import Material, PairDraws, Tokens, in_turn, pictures, trimmed

@@ -14,8 +14,8 @@ import torch
 from health_multimodal.text.model import CXRBertConfig, CXRBertModel
 from torch import Tensor, nn
 
-from gtg_bench.training.engine import Draws
-from gtg_bench.training.order import EpochOrder
+from gtg_bench.training.loop.order import EpochOrder
+from gtg_bench.training.loop.trainer import Draws
 from gtg_bench.training.pretraining.contrast import START, ImageTower, contrast, local_contrast
 from gtg_bench.training.pretraining.masking import MaskedDraws, Vocabulary, language_loss
 from gtg_bench.training.pretraining.measures import masked_accuracy, retrieval

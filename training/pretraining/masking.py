@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gtg_bench.benchmark.api.types import seed_for
-from gtg_bench.training.engine import Draws
+from gtg_bench.training.loop.trainer import Draws
 
 SHARE = 0.15
 IGNORED = -100

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import default_collate
 
-from gtg_bench.training.engine import Draws
+from gtg_bench.training.loop.trainer import Draws
 from gtg_bench.training.pretraining.masking import IGNORED
 
 _BATCH = 64

@@ -18,7 +18,7 @@ from transformers import BertConfig, BertModel
 
 from gtg_bench.benchmark.api.types import seed_for
 from gtg_bench.methods.text_encoders.entity_text import entity_text
-from gtg_bench.training.order import EpochOrder
+from gtg_bench.training.loop.order import EpochOrder
 from gtg_bench.training.pretraining.contrast import START, group_contrast
 from gtg_bench.training.pretraining.pairs import Material, Tokens
 from gtg_bench.training.pretraining.recipe import TextRecipe

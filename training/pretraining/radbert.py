@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertForMaskedLM
 
-from gtg_bench.training.order import EpochOrder
+from gtg_bench.training.loop.order import EpochOrder
 from gtg_bench.training.pretraining.masking import MaskedDraws, Vocabulary, language_loss
 from gtg_bench.training.pretraining.measures import masked_accuracy
 from gtg_bench.training.pretraining.pairs import Material, TextDraws, Tokens, in_turn, trimmed

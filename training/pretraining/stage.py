@@ -10,9 +10,9 @@ from typing import Any
 from accelerate import Accelerator
 from torch import nn
 
-from gtg_bench.training.engine import Curve, Draws, Trainer
+from gtg_bench.training.loop.signals import StopRequest
+from gtg_bench.training.loop.trainer import Curve, Draws, Trainer
 from gtg_bench.training.recipe import Schedule
-from gtg_bench.training.stopping import StopRequest
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Runs compared with runs: differences, controls, subgroups and seeds."""

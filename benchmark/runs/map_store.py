@@ -1,0 +1,115 @@
+"""The maps of a run, one npz a sample: values as the method gave them, the frame they span, and the method's note.
+
+Runs whose maps are decided by the same things (`spec.map_key`) share them: what a run folder does not hold is read from
+the folders beside it, so a change of protocol or region copies nothing and runs no model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gtg_bench.benchmark.api.errors import DataError
+from gtg_bench.benchmark.api.geometry import Frame
+from gtg_bench.benchmark.api.types import GroundingMap, SampleRecord, fingerprint
+from gtg_bench.benchmark.paths import atomic
+from gtg_bench.benchmark.runs.records import MANIFEST, read_records
+from gtg_bench.benchmark.runs.spec import map_key
+
+
+class MapStore:
+    """Maps in `<run>/maps/`, by sample id, and in the folders beside it that have the same maps.
+
+    Args:
+        folder: of the run.
+        key: what decides its maps, see `spec.RunSpec.map_key`; None reads it from the manifest.
+    """
+
+    def __init__(self, folder: Path, key: str | None = None) -> None:
+        self.folder = folder
+        self._key = key
+        self._records: dict[Path, dict[str, SampleRecord]] = {}
+
+    @cached_property
+    def siblings(self) -> list[Path]:
+        """Other run folders of the same method whose maps are the same, whatever their protocol; sorted."""
+        own = self._key or _map_key(self.folder)
+        beside = sorted(path.parent for path in self.folder.parent.glob(f"*/{MANIFEST}"))
+        return [folder for folder in beside if own and folder != self.folder and _map_key(folder) == own]
+
+    def save(self, sample_id: str, grounding: GroundingMap) -> None:
+        """Keep a map in the run's own folder."""
+        frame = grounding.frame
+        numbers = np.array([*frame.image_size, *frame.resized, *frame.window], dtype=np.int64)
+        with atomic(_path(self.folder, sample_id)) as part:
+            np.savez(part, values=grounding.values, frame=numbers, note=np.array(grounding.note))
+
+    def holds(self, sample_id: str) -> bool:
+        """Whether there is a map, here or beside it; it may turn out to be damaged."""
+        return any(_path(folder, sample_id).exists() for folder in (self.folder, *self.siblings))
+
+    def source(self, sample_ids: Iterable[str]) -> Path | None:
+        """The folder beside this one that holds most of the samples' maps; None where none of them does."""
+        wanted = list(sample_ids)
+        counts = {folder: sum(_path(folder, name).exists() for name in wanted) for folder in self.siblings}
+        best = max(counts, key=lambda folder: counts[folder], default=None)
+        return best if best is not None and counts[best] else None
+
+    def load(self, sample_id: str) -> GroundingMap:
+        """A kept map, checked against its record's fingerprint where there is one.
+
+        Raises:
+            DataError: there is none, or each file that there is is damaged.
+        """
+        damage = None
+        for folder in (self.folder, *self.siblings):
+            if _path(folder, sample_id).exists():
+                try:
+                    return self._read(folder, sample_id)
+                except DataError as error:
+                    damage = damage or error
+        if damage is not None:
+            raise damage
+        raise DataError(f"{self.folder} holds no map of sample {sample_id}; is it a run of the same samples?")
+
+    def _read(self, folder: Path, sample_id: str) -> GroundingMap:
+        path = _path(folder, sample_id)
+        grounding = _unpacked(path)
+        if folder not in self._records:
+            self._records[folder] = read_records(folder)
+        record = self._records[folder].get(sample_id)
+        if record is None:
+            return grounding
+        if record.map_sha256 and record.map_sha256 != fingerprint(grounding.values):
+            raise DataError(f"{path} is not the map that its record is of; delete the file and run again")
+        return GroundingMap(grounding.values, grounding.frame, grounding.note or record.note)
+
+
+def _unpacked(path: Path) -> GroundingMap:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            values, n = archive["values"], [int(number) for number in archive["frame"]]
+            note = str(archive["note"]) if "note" in archive else ""
+        return GroundingMap(values, Frame((n[0], n[1]), (n[2], n[3]), (n[4], n[5], n[6], n[7])), note)
+    except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is damaged ({type(error).__name__}); delete the file and run again") from error
+
+
+def _path(folder: Path, sample_id: str) -> Path:
+    return folder / "maps" / f"{hashlib.sha256(sample_id.encode()).hexdigest()[:24]}.npz"
+
+
+def _map_key(folder: Path) -> str | None:
+    """What decides the maps of a run folder; None where its manifest does not say."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        return manifest.get("map_key") or map_key(manifest["spec"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,107 @@
+"""What a run leaves on disk: a manifest and one record line a sample, written as it is computed.
+
+`samples.jsonl` may have siblings `samples-<writer>.jsonl`: one file a writer, merged by sample id; of several
+lines for one sample the last "ok" or "unscorable" one counts, else the last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from gtg_bench.benchmark.api.errors import DataError
+from gtg_bench.benchmark.api.types import SampleRecord
+from gtg_bench.benchmark.paths import atomic
+from gtg_bench.benchmark.runs.spec import RunSpec
+
+_PACKAGES = ("gtg-bench", "torch", "diffusers", "transformers", "numpy", "scikit-learn")
+FINAL = ("ok", "unscorable")
+MANIFEST = "manifest.json"
+
+
+class RunFolder:
+    """`runs/<dataset>/<method>/<key>/` of one run."""
+
+    def __init__(self, runs_dir: Path, spec: RunSpec) -> None:
+        self.spec = spec
+        self.path = runs_dir / spec.dataset / spec.method / spec.key
+
+    def open(self, device: str, **facts: Any) -> None:
+        """Make the folder and its manifest, or check that the manifest there is of the same run.
+
+        Args:
+            device: where maps are computed.
+            facts: what else the manifest says, as JSON values; those that are None are left out.
+        """
+        path = self.path / MANIFEST
+        if path.exists():
+            found = json.loads(path.read_text())["spec"]
+            if found != self.spec.as_json():
+                raise DataError(f"{path} belongs to another run; move the folder away or choose another --runs-dir")
+            return
+        manifest = {"spec": self.spec.as_json(), "key": self.spec.key, "started": _now(), "device": device}
+        manifest |= {name: value for name, value in facts.items() if value is not None}
+        manifest |= {"versions": _versions(), "python": platform.python_version(), "machine": platform.platform()}
+        with atomic(path) as part:
+            part.write_text(json.dumps(manifest, indent=1) + "\n")
+
+    def read(self) -> dict[str, SampleRecord]:
+        """The records so far, by sample id."""
+        return read_records(self.path)
+
+    def append(self, records: Iterable[SampleRecord]) -> None:
+        """Write records, flushed before this returns."""
+        path = self.path / "samples.jsonl"
+        with path.open("ab+") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(end - 1, 0))
+            if file.read(1) not in (b"", b"\n"):
+                file.write(b"\n")
+            for record in records:
+                file.write(json.dumps(record.as_json(), separators=(",", ":")).encode() + b"\n")
+
+    def log(self, text: str) -> None:
+        """Append to errors.log."""
+        with (self.path / "errors.log").open("a") as file:
+            file.write(f"{_now()} {text}\n")
+
+
+def read_records(folder: Path) -> dict[str, SampleRecord]:
+    """The records in a run's folder so far, by sample id."""
+    records: dict[str, SampleRecord] = {}
+    for path in sorted(folder.glob("samples*.jsonl")):
+        for record in _lines(path):
+            known = records.get(record.sample_id)
+            if known is None or known.status not in FINAL or record.status in FINAL:
+                records[record.sample_id] = record
+    return records
+
+
+def _lines(path: Path) -> Iterable[SampleRecord]:
+    """The records of a file; a line that a kill tore is passed over."""
+    for line in path.read_text().splitlines():
+        try:
+            fields: dict[str, Any] = json.loads(line)
+            yield SampleRecord(**fields)
+        except (json.JSONDecodeError, TypeError):
+            continue
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,86 @@
+"""The mask "best": a threshold that is chosen on the maps of another split, then applied unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import tee
+from pathlib import Path
+
+from gtg_bench.benchmark.api.errors import DataError, UsageError
+from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray
+from gtg_bench.benchmark.scoring.trial import Trial
+from gtg_bench.benchmark.runs.map_store import MapStore
+from gtg_bench.benchmark.metrics.best_threshold import best_threshold
+from gtg_bench.benchmark.metrics.named_masks import BEST, NONE, best_name
+from gtg_bench.benchmark.scoring.protocols import Protocol
+from gtg_bench.benchmark.runs.records import RunFolder
+from gtg_bench.benchmark.runs.runner import PreparedRun, with_rules
+from gtg_bench.benchmark.scoring.score_map import view
+from gtg_bench.benchmark.scoring.controls import CONTROLS
+from gtg_bench.benchmark.runs.spec import MAP_FIELDS, RunSpec
+
+_OF_DATA = ("dataset", "dataset_version", "dataset_options", "samples_sha256", "control")
+
+
+def with_best_mask(prepared: PreparedRun, tuned_on: PreparedRun, runs_dir: Path) -> PreparedRun:
+    """The same run, its mask the threshold that segments another split's maps best.
+
+    The threshold is that of the highest mean foreground IoU in the frame of `prepared`'s rules, see
+    `metrics.best_threshold`.
+
+    Args:
+        prepared: the run to score.
+        tuned_on: a run of the same method with the same settings, on samples of other patients, without a control.
+        runs_dir: where the maps of `tuned_on` are.
+
+    Raises:
+        UsageError: the protocol asks for no mask, or `tuned_on` is no such run.
+        DataError: it has no map of a sample that has a region.
+    """
+    if prepared.rules.mask == NONE:
+        raise UsageError(f"--mask {BEST}: no metric of protocol {prepared.rules.name} asks for a mask")
+    _check(prepared, tuned_on)
+    maps = MapStore(RunFolder(runs_dir, tuned_on.spec).path, tuned_on.map_key)
+    pairs, again = tee(_scenes(maps, tuned_on.trials, replace(prepared.rules, mask=NONE)))
+    try:
+        threshold = best_threshold((values for values, _ in pairs), (region for _, region in again))
+    except ValueError as error:
+        raise DataError(f"run {tuned_on.spec.key}: {error}") from error
+    rules = replace(prepared.rules, mask=best_name(threshold))
+    return replace(prepared, rules=rules, spec=with_rules(prepared.spec, rules))
+
+
+def _check(prepared: PreparedRun, tuned_on: PreparedRun) -> None:
+    """Raise UsageError unless the one is the other on data that it has not seen."""
+    ours, theirs = prepared.spec, tuned_on.spec
+    if other := [name for name in _settings(ours) if getattr(ours, name) != getattr(theirs, name)]:
+        told = "; ".join(f"{name} {getattr(ours, name)} and {getattr(theirs, name)}" for name in other)
+        raise UsageError(f"--tune-on {theirs.key} is a run with other settings than {ours.key}: {told}")
+    if theirs.control != CONTROLS[0]:
+        raise UsageError(f"--tune-on {theirs.key} is a run under control {theirs.control}; give the plain one")
+    if (ours.dataset, ours.dataset_options, ours.split) == (theirs.dataset, theirs.dataset_options, theirs.split):
+        raise UsageError(
+            f"--tune-on {theirs.key} is of the split that is scored, {ours.split}: a threshold that has seen its "
+            "regions flatters the method; run it on the validation split"
+        )
+    shared = {trial.sample.patient_id for trial in prepared.trials} & {t.sample.patient_id for t in tuned_on.trials}
+    if shared and ours.dataset == theirs.dataset and ours.dataset_options == theirs.dataset_options:
+        raise UsageError(
+            f"--tune-on {theirs.key}: {len(shared)} patients of split {theirs.split} are in {ours.split} too; choose "
+            "a split without them"
+        )
+
+
+def _settings(spec: RunSpec) -> Sequence[str]:
+    """What the two runs must share: all that decides a map but the data; maps that were handed in are their data."""
+    return [name for name in MAP_FIELDS if name not in _OF_DATA and not (spec.weights == "maps" and "version" in name)]
+
+
+def _scenes(maps: MapStore, trials: Sequence[Trial], rules: Protocol) -> Iterator[tuple[FloatArray, BoolArray]]:
+    """Values and region of each trial whose map is stored, in the pixels that count."""
+    for trial in trials:
+        if maps.holds(trial.sample.sample_id):
+            scene = view(maps.load(trial.sample.sample_id), trial, rules).scene
+            if scene.values.size:
+                yield scene.values, scene.region

@@ -1,0 +1,1 @@
+"""One map against one region: protocols, masks, controls and the scores."""

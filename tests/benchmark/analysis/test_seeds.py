@@ -1,0 +1,111 @@
+"""Several seeds or checkpoints of one method: when they are one, their mean, and their spread."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from gtg_bench.benchmark.analysis.seeds import find_method, mean_of, spread, told
+from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.types import SampleRecord
+from gtg_bench.benchmark.cli import app
+from gtg_bench.benchmark.runs.lookup import FinishedRun
+from gtg_bench.benchmark.runs.spec import RunSpec
+from gtg_bench.benchmark.statistics import Spread
+
+Make = Callable[..., RunSpec]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """Where `finished` puts its runs."""
+    return tmp_path / "runs"
+
+
+def test_seeds_are_one_method(runs: Path, finished: Make) -> None:
+    specs = [finished(values=np.full(6, 0.1 * seed), seed=seed) for seed in (1, 2, 6)]
+    found = find_method(runs, "ours")
+    assert set(found.keys) == {spec.key for spec in specs}
+    assert [record.metrics["iou"] for record in found.records] == pytest.approx([0.3] * 6)
+    assert spread(found, "iou", "overall") == Spread(pytest.approx(0.3), pytest.approx(0.07**0.5), 3, 0)
+    assert "mean over 3 runs (seed" in told(found)
+    alone = find_method(runs, "ours:seed=2")
+    assert (alone.keys, alone.parts, spread(alone, "iou", "overall"), told(alone)) == ((specs[1].key,), (), None, "")
+
+
+def test_a_sample_or_metric_that_one_run_lacks_does_not_count(finished: Make) -> None:
+    def record(name: str, status: Any = "ok", **metrics: float) -> SampleRecord:
+        return SampleRecord(name, "i", "p", "A", status, metrics, error="" if status == "ok" else "why")
+
+    one = FinishedRun(finished(n=0), [record("a", iou=1, cnr=2), record("b", iou=1), record("c", iou=1)])
+    other = FinishedRun(finished(n=0, seed=2), [record("b", "failed"), record("a", iou=0.5), record("d", iou=1)])
+    found = mean_of([one, other]).records
+    assert [(r.sample_id, r.status, r.metrics, r.error) for r in found] == [
+        ("a", "ok", {"iou": 0.75}, ""),
+        ("b", "failed", {}, "why"),
+    ]
+
+
+def card(folder: Path, seed: int, **changes: Any) -> str:
+    """A folder of weights with a card."""
+    folder.mkdir()
+    facts = {"recipe": {"schedule": {"steps": 9}, "seed": seed}, "seed": seed, "data": {"world": 0}}
+    facts |= {"defaults": {"steps": 8 + seed, "layers": "3"}, "sha256": {"unet": str(seed)}}
+    (folder / "card.json").write_text(json.dumps(facts | changes))
+    return str(folder)
+
+
+def test_checkpoints_made_alike_but_for_the_seed_are_one_method(tmp_path: Path, runs: Path, finished: Make) -> None:
+    for seed in (1, 2):
+        weights = card(tmp_path / f"w{seed}", seed)
+        finished(weights=weights, weights_version=str(seed), steps=8 + seed, layers="3")
+    found = find_method(runs, "ours")
+    assert len(found.parts) == 2
+    assert f"weights {tmp_path / 'w1'}" in told(found) or f"weights {tmp_path / 'w2'}" in told(found)
+
+
+@pytest.mark.parametrize(
+    ("made", "steps"),
+    [({"recipe": {"schedule": {"steps": 7}, "seed": 2}}, 10), ({"data": {"world": 1}}, 10), ({}, 5)],
+)
+def test_checkpoints_made_or_used_otherwise_are_not(
+    tmp_path: Path, runs: Path, finished: Make, made: dict[str, Any], steps: int
+) -> None:
+    """Steps as the card says are part of how a checkpoint was made; other steps are a choice of the user's."""
+    finished(weights=card(tmp_path / "w1", 1), weights_version="1", steps=9, layers="3")
+    finished(weights=card(tmp_path / "w2", 2, **made), weights_version="2", steps=steps, layers="3")
+    with pytest.raises(UsageError, match="ours has 2 runs"):
+        find_method(runs, "ours")
+
+
+def test_weights_without_a_card_are_never_one_method(runs: Path, finished: Make) -> None:
+    one, other = finished(weights="a"), finished(weights="b")
+    with pytest.raises(UsageError, match="ours has 2 runs"):
+        find_method(runs, "ours")
+    assert set(find_method(runs, f"{one.key}+{other.key}").keys) == {one.key, other.key}
+
+
+def test_names_that_are_no_repetitions_are_refused(runs: Path, finished: Make) -> None:
+    one, other = finished(), finished(tokens="all")
+    with pytest.raises(UsageError, match="are no repetitions of one method: tokens 'lexical' and 'all'"):
+        find_method(runs, f"{one.key}+{other.key}")
+
+
+def test_compare_says_what_it_took_the_mean_of(runs: Path, finished: Make) -> None:
+    for seed in (1, 2):
+        finished(gain=seed / 100, seed=seed)
+    finished(method="other")
+    words = ["compare", "ours", "other", "--metric", "iou", "--runs-dir", str(runs)]
+    said = CliRunner().invoke(app, words).stdout
+    assert "ours gt-cfg (mean of 2 runs) is better than other gt-cfg by 0.030 iou" in said
+    assert "mean +- sd over the runs: iou" in said
+    assert "Bounds are over patients, not over runs." in said
+    found = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)["runs"][0]
+    assert (len(found["keys"]), found["over_runs"]["iou"]["n"]) == (2, 2)
+    assert found["over_runs"]["iou"]["deviation"] == pytest.approx(0.02 / 2**0.5)

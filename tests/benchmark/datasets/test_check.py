@@ -1,0 +1,275 @@
+"""`data check` and `data list`: counts, overlaps, damage behind the header, exit codes, and what machines get."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from gtg_bench.benchmark.api.errors import DataError
+from gtg_bench.benchmark.api.registry import METHODS
+from gtg_bench.benchmark.api.types import PhraseSample
+from gtg_bench.benchmark.cli import app
+from gtg_bench.benchmark.datasets import DATASETS, DatasetEntry
+from gtg_bench.benchmark.datasets.check import check
+from gtg_bench.benchmark.datasets.english import looks_foreign
+from gtg_bench.benchmark.datasets.images import looks_whole
+from gtg_bench.benchmark.datasets.mimic_split import USUAL_NAME
+
+NIH64 = Path(__file__).parents[4] / "shared" / "data" / "nih64"
+SAMPLES = NIH64.parent / "cxr_samples"
+TABLE = "MS_CXR_Local_Alignment_v1.1.0.csv"
+COLUMNS = "dicom_id,path,category_name,label_text,image_width,image_height,x,y,w,h,split"
+PAIRS = (
+    ("a1", "p10000001", "Edema", "mild edema", "test"),
+    ("a2", "p10000001", "Pneumonia", "left lower pneumonia", "test"),
+    ("b1", "p10000002", "Edema", "edema", "train"),
+    ("c1", "p10000003", "Edema", "edema", "validate"),
+)
+CHECKS = ["files", "rows", "images", "readable", "sizes", "regions", "duplicates", "phrases", "splits"]
+
+
+def tree(root: Path, pairs: Sequence[tuple[str, ...]] = PAIRS) -> Path:
+    """MS-CXR 1.1.0 with a box a pair and images of 20 x 30 pixels."""
+    noise = np.random.default_rng(0)
+    rows = []
+    for dicom, patient, category, phrase, split in pairs:
+        path = f"files/{patient[:3]}/{patient}/s1/{dicom}.png"
+        rows.append(f"{dicom},{path},{category},{phrase},20,30,1,2,10,8,{split}")
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise.integers(0, 255, (30, 20), np.uint8)).save(root / path)
+    (root / TABLE).write_text("\n".join([COLUMNS, *rows]))
+    return root
+
+
+def called(*words: object) -> tuple[int, str]:
+    """Exit code and output, on one line."""
+    done = CliRunner().invoke(app, ["data", *map(str, words)])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.output
+    return done.exit_code, " ".join(done.output.split())
+
+
+def as_json(*words: object) -> Any:
+    done = CliRunner().invoke(app, ["data", *map(str, words), "--json"])
+    return json.loads(done.output)
+
+
+def test_counts_by_hand(tmp_path: Path) -> None:
+    report = as_json("check", "ms-cxr", "--data-root", tree(tmp_path))
+    assert (report["ok"], report["problems"], report["data_root"]) == (True, [], str(tmp_path))
+    every = {"pairs": 4, "boxes": 4, "masks": 0, "images": 4, "patients": 3, "usable": 4}
+    assert report["counts"] == every
+    assert report["splits"]["test"] == {"pairs": 2, "boxes": 2, "masks": 0, "images": 2, "patients": 1}
+    assert report["categories"] == {"Edema": 3, "Pneumonia": 1}
+    assert report["by_category"]["test"] == {"Edema": 1, "Pneumonia": 1}
+    assert [each["name"] for each in report["checks"]] == [*CHECKS, "counts", "overlap", "training"]
+    assert {each["state"] for each in report["checks"][:9]} == {"ok"}
+
+
+def test_other_counts_than_published_are_a_note(tmp_path: Path) -> None:
+    code, said = called("check", "ms-cxr", "--data-root", tree(tmp_path), "--strict")
+    assert code == 0
+    checks = {each["name"]: each for each in as_json("check", "ms-cxr", "--data-root", tmp_path)["checks"]}
+    assert checks["counts"]["state"] == "note"
+    for text in ("4 pairs instead of 1162", "3 patients instead of 851", "8 of 8 categories of test differ"):
+        assert text in checks["counts"]["text"]
+    assert "4 of 4 pairs can be used; 0 problems, 0 warnings" in said
+
+
+def test_published_counts_add_up() -> None:
+    """FACTS of the releases: 1,162 pairs of MS-CXR, 176 of them in the test split; 984 boxes of ChestX-ray14."""
+    listed = {row["name"]: row["published"] for row in as_json("list")}
+    ms_cxr, nih = listed["ms-cxr"], listed["chestxray14"]
+    assert [ms_cxr[name] for name in ("pairs", "boxes", "images", "patients")] == [1162, 1448, 1047, 851]
+    assert sum(ms_cxr["splits"]["test"].values()) == 176
+    assert (nih["pairs"], nih["boxes"], nih["images"]) == (984, 984, 880)
+    assert (listed["phantom"], listed["coco"]) == (None, None)
+
+
+def test_list_shows_every_tree() -> None:
+    code, said = called("list")
+    assert code == 0
+    for text in (*DATASETS, "DATA_ROOT/files/p10/p10000032/s50414267/*.jpg", "1,162 pairs", "BBox_List_2017.csv"):
+        assert text in said
+    for row in as_json("list"):
+        assert row["tree"] or not row["needs_data_root"]
+
+
+@pytest.mark.parametrize("place", ["", "mimic"])
+@pytest.mark.parametrize("packed", [True, False])
+def test_overlap_with_mimic_training(place: str, packed: bool, tmp_path: Path) -> None:
+    """a1 and b1 are in MIMIC's training split, a2 is not; c1 is an image of no split, of a patient who is."""
+    tree(tmp_path)
+    table = "dicom_id,study_id,subject_id,split\na1,1,10000001,train\na2,1,10000001,test\nb1,1,10000002,train\n"
+    table += "zz,1,10000003,train\n"
+    (tmp_path / "mimic").mkdir()
+    name = USUAL_NAME if packed else USUAL_NAME.removesuffix(".gz")
+    (tmp_path / place / name).write_bytes(gzip.compress(table.encode()) if packed else table.encode())
+    (tmp_path / "files").rename(tmp_path / "mimic" / "files")
+    overlap = as_json("check", "ms-cxr", "--data-root", tmp_path, "--dataset-option", "images=mimic")["overlap"]
+    assert overlap["table"] == str(tmp_path / place / name)
+    assert overlap["splits"]["test"] == {"pairs": 2, "images": 1, "patients": 2}
+    assert overlap["splits"]["all"] == {"pairs": 4, "images": 2, "patients": 4}
+    assert "test 1 of 2, train 1 of 1, validate 0 of 1, all 2 of 4 (of its patients: 4)" in overlap["text"]
+
+
+def test_overlap_without_or_with_a_broken_table(tmp_path: Path) -> None:
+    report = as_json("check", "ms-cxr", "--data-root", tree(tmp_path))
+    assert report["ok"]
+    assert f"not known: {USUAL_NAME} (from MIMIC-CXR-JPG) is in none of {tmp_path}" in report["overlap"]["text"]
+    (tmp_path / USUAL_NAME).write_text("dicom_id,split\n")
+    report = as_json("check", "ms-cxr", "--data-root", tmp_path)
+    assert not report["ok"]
+    assert report["problems"][0]["file"] == str(tmp_path / USUAL_NAME)
+
+
+def test_methods_that_saw_the_images(tmp_path: Path) -> None:
+    training = as_json("check", "ms-cxr", "--data-root", tree(tmp_path))["training"]
+    wanted = {e.name for e in METHODS.entries() if "MIMIC-CXR" in e.card.training_data}
+    assert set(training) == wanted >= {"cxrbert-ldm"}
+    assert all("MIMIC-CXR" in clause for clause in training.values())
+
+
+def test_fast_check_sees_a_file_that_was_cut_off(tmp_path: Path) -> None:
+    (cut,) = tree(tmp_path).rglob("b1.png")
+    cut.write_bytes(cut.read_bytes()[:-50])
+    code, said = called("check", "ms-cxr", "--data-root", tmp_path)
+    assert code == 1
+    assert "readable │ error │ 1 problem" in said
+    assert f"error: {tmp_path / TABLE}, row 4: its image {cut}: cannot be read as an image" in said
+
+
+def test_deep_check_decodes(tmp_path: Path) -> None:
+    """Damage between a whole header and a whole end."""
+    (path,) = tree(tmp_path).rglob("b1.png")
+    data = bytearray(path.read_bytes())
+    data[120:200] = bytes(80)
+    path.write_bytes(data)
+    assert called("check", "ms-cxr", "--data-root", tmp_path)[0] == 0
+    code, said = called("check", "ms-cxr", "--data-root", tmp_path, "--deep")
+    assert code == 1
+    assert f"row 4: its image {path}" in said
+
+
+def test_bytes_after_the_end_are_no_damage(tmp_path: Path) -> None:
+    (path,) = tree(tmp_path).rglob("b1.png")
+    path.write_bytes(path.read_bytes() + bytes(9000))
+    assert not looks_whole(path)
+    assert called("check", "ms-cxr", "--data-root", tmp_path)[0] == 0
+
+
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason=f"the sample radiographs are not at {SAMPLES}")
+def test_real_files_look_whole() -> None:
+    assert all(looks_whole(path) for path in SAMPLES.iterdir() if path.suffix != ".json")
+
+
+def test_foreign_phrases_only_warn(tmp_path: Path) -> None:
+    tree(tmp_path, [*PAIRS, ("d1", "p10000004", "Edema", "Ödem links", "test")])
+    code, said = called("check", "ms-cxr", "--data-root", tmp_path)
+    assert code == 0
+    assert f"warning: {tmp_path / TABLE}, row 6: the phrase 'Ödem links' does not look English" in said
+    assert "5 of 5 pairs can be used; 0 problems, 1 warning" in said
+    assert called("check", "ms-cxr", "--data-root", tmp_path, "--strict")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("phrase", "foreign"),
+    [
+        *dict.fromkeys(
+            ["small left apical pneumothorax", "Infiltrate", "edema ~ 2 µm", "le fort fracture in the left"], False
+        ).items(),
+        *dict.fromkeys(
+            ["kleiner Erguss rechts", "Épanchement gauche", "derrame pleural izquierdo", "左侧胸腔积液", "12 / 7"], True
+        ).items(),
+    ],
+)
+def test_looks_foreign(phrase: str, foreign: bool) -> None:
+    assert bool(looks_foreign(phrase)) == foreign
+
+
+def test_image_of_another_shape_than_its_boxes_warns(tmp_path: Path) -> None:
+    header = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
+    (tmp_path / "BBox_List_2017.csv").write_text(f"{header}\n00000001_000.png,Mass,0,0,512,256\n")
+    Image.new("L", (64, 48)).save(tmp_path / "00000001_000.png")
+    report = check("chestxray14", tmp_path, {})
+    assert [(p.kind, p.row, p.warning) for p in report.problems] == [("size", 2, True)]
+    assert "64 x 48 pixels, another shape than the (1024, 1024)" in report.problems[0].what
+
+
+@pytest.mark.skipif(not NIH64.is_dir(), reason=f"the reduced ChestX-ray14 images are not at {NIH64}")
+def test_real_chestxray14() -> None:
+    report = as_json("check", "chestxray14", "--data-root", NIH64, "--deep")
+    assert (report["ok"], report["problems"], report["counts"]["usable"]) == (True, [], 9)
+    assert "ChestX-ray14" in report["training"]["cxrclip-ldm"]
+
+
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason=f"the sample radiographs are not at {SAMPLES}")
+def test_real_tbx11k() -> None:
+    report = as_json("check", "coco", "--data-root", SAMPLES, "--deep")
+    assert (report["ok"], report["counts"]["pairs"], report["counts"]["boxes"]) == (True, 2, 3)
+
+
+def test_many_problems_are_cut_short_but_not_for_machines(tmp_path: Path) -> None:
+    tree(tmp_path, [(f"a{n}", f"p1000{n:04}", "Edema", "edema", "tset") for n in range(30)])
+    code, said = called("check", "ms-cxr", "--data-root", tmp_path)
+    assert code == 1
+    assert "... and 10 more; --json has all of them" in said
+    assert "0 of 30 pairs can be used; 30 problems" in said
+    assert len(as_json("check", "ms-cxr", "--data-root", tmp_path)["problems"]) == 30
+
+
+def test_usage_errors(tmp_path: Path) -> None:
+    for words, said in (
+        (["fantom"], "unknown data set 'fantom'; did you mean phantom"),
+        (["ms-cxr"], "ms-cxr needs --data-root DIR"),
+        (["ms-cxr", "--data-root", tmp_path, "--dataset-option", "image=x"], "has no option 'image'"),
+    ):
+        code, output = called("check", *words)
+        assert (code, said in output) == (2, True)
+
+
+class Pictures:
+    """A data set without rows: a sample twice, a patient in two splits, an image that cannot be read."""
+
+    name, version = "pictures", "1"
+
+    def __init__(self, data_root: Path | None, options: Mapping[str, str]) -> None:
+        self.options = options
+
+    def samples(self, split: str) -> list[PhraseSample]:
+        name = "a" if split == "train" else "b"
+        made = PhraseSample(f"{name}-1", name, "p1", None, "edema", "Edema", ((0, 0, 2, 2),), (4, 4))
+        return [made, made] if split == "train" else [made]
+
+    def image(self, sample: PhraseSample) -> np.ndarray:
+        if sample.image_id == "b":
+            raise DataError("b.png: cannot be read; fetch it again")
+        return np.zeros((4, 4), np.float32)
+
+
+def test_data_set_without_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = DatasetEntry("pictures", Pictures, ("train", "test"), "", False, "none")  # type: ignore[arg-type]
+    monkeypatch.setitem(DATASETS, "pictures", entry)
+    report = check("pictures", None, {})
+    assert [problem.kind for problem in report.problems] == ["duplicate", "split"]
+    deep = check("pictures", None, {}, deep=True)
+    assert [problem.kind for problem in deep.problems] == ["duplicate", "split", "file"]
+    assert "b.png: cannot be read" in deep.problems[-1].what
+
+
+def test_listing_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom gtg_bench.benchmark.cli import app\n"
+        "assert CliRunner().invoke(app, ['data', 'list', '--json']).exit_code == 0\n"
+        "assert not {'torch', 'pandas', 'matplotlib', 'pydicom'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

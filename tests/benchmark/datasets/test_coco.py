@@ -1,0 +1,273 @@
+"""COCO-style files: boxes, polygons and run lengths, phrases from texts or categories, and how masks are written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.measure import grid_points_in_poly
+
+from gtg_bench.benchmark.api.errors import DataError, UsageError
+from gtg_bench.benchmark.api.geometry import Frame, Mask, boxes_to_mask, region_in
+from gtg_bench.benchmark.api.mask_codes import Coding
+from gtg_bench.benchmark.api.types import sample_id
+from gtg_bench.benchmark.datasets.coco import CocoDataset
+from gtg_bench.benchmark.datasets.tabular import carried_file, read_rows
+
+SAMPLES = Path(__file__).parents[4] / "shared" / "data" / "cxr_samples"
+CATEGORIES = [{"id": 1, "name": "Nodule"}, {"id": 2, "name": "Mass"}]
+SQUARE = [2.0, 1.0, 6.0, 1.0, 6.0, 4.0, 2.0, 4.0]
+BOX = [2.0, 1.0, 4.0, 3.0]
+
+
+def annotation(image: int, category: int = 1, **more: Any) -> dict[str, Any]:
+    return {"image_id": image, "category_id": category, "bbox": BOX} | more
+
+
+def tree(root: Path, annotations: Sequence[Any], images: Sequence[dict[str, Any]] | None = None, **more: Any) -> Path:
+    """A COCO file for two images of 10 x 8 pixels, and the images."""
+    images = images or [{"id": n, "file_name": f"{n}.png", "width": 10, "height": 8} for n in (1, 2)]
+    whole = {"images": images, "annotations": list(annotations), "categories": CATEGORIES} | more
+    (root / "mine.json").write_text(json.dumps(whole))
+    for n in (1, 2):
+        Image.new("L", (10, 8), 40 * n).save(root / f"{n}.png")
+    return root
+
+
+def test_samples_by_hand(tmp_path: Path) -> None:
+    rows = [
+        annotation(1, label_text="a left nodule"),
+        annotation(2, 2),
+        annotation(1, caption="a left nodule", bbox=[0, 0, 1.5, 2]),
+        annotation(1, 2, phrase="a left nodule"),
+    ]
+    data = CocoDataset(tree(tmp_path, rows))
+    first, second, third = data.samples("test")
+    assert first.sample_id == sample_id("1", "Nodule", "a left nodule")
+    assert (first.boxes, first.image_size, first.mask) == (((2, 1, 6, 4), (0, 0, 1.5, 2)), (10, 8), None)
+    assert (second.phrase, second.category, second.image_id, second.patient_id) == ("Mass", "Mass", "2", "2")
+    assert (third.category, third.phrase) == ("Mass", "a left nodule")
+    assert (data.problems, data.splits, list(data.samples("all"))) == ([], ("test", "all"), [first, second, third])
+    assert data.image(second).max() == pytest.approx(80 / 255)
+
+
+def test_regions_are_masks_where_every_part_has_one(tmp_path: Path) -> None:
+    run_lengths = {"size": [8, 10], "counts": [0, 4, 76]}
+    rows = [
+        annotation(1, segmentation=[SQUARE, [7, 5, 9, 5, 9, 7, 7, 7]]),
+        annotation(1, segmentation=run_lengths),
+        annotation(2, segmentation=[SQUARE]),
+        annotation(2, segmentation=[]),
+    ]
+    data = CocoDataset(tree(tmp_path, rows))
+    masked, boxed = data.samples("test")
+    wanted = boxes_to_mask([(2, 1, 6, 4), (7, 5, 9, 7), (0, 0, 1, 4)], (10, 8))
+    assert (masked.boxes, boxed.mask, len(boxed.boxes)) == ((), None, 2)
+    assert masked.mask is not None
+    np.testing.assert_array_equal(masked.mask.decode(), wanted)
+    np.testing.assert_array_equal(region_in(masked, Frame.original((10, 8))), wanted)
+    assert len({masked, boxed}) == 2  # hashable
+    only_boxes = CocoDataset(tmp_path, {"region": "box"}).samples("test")[0]
+    assert (only_boxes.mask, len(only_boxes.boxes)) == (None, 2)
+    assert CocoDataset(tmp_path, {"region": "box"}).version != data.version
+
+
+def test_mask_without_a_box(tmp_path: Path) -> None:
+    row = {"image_id": 1, "category_id": 1, "segmentation": [SQUARE]}
+    (sample,) = CocoDataset(tree(tmp_path, [row])).samples("test")
+    assert sample.mask is not None
+    assert sample.mask.decode().sum() == 12
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"image_id": 9}, "there is no image 9; correct its image_id"),
+        ({"category_id": 9}, "there is no category 9; correct its category_id"),
+        ({"bbox": [1, 2, 3]}, "bbox is [1, 2, 3], not [x, y, width, height]"),
+        ({"bbox": [1, 2, "3", 4]}, "bbox is '3', not a number"),
+        ({"bbox": [1, 2, float("nan"), 4]}, "bbox is nan, not a number"),
+        ({"bbox": [1, 2, -3, 4]}, "has no area"),
+        ({"bbox": [8, 2, 4, 4]}, "sticks out of its 10 x 8 image"),
+        ({"bbox": None}, "bbox is None"),
+        ({"label_text": ["a"]}, "label_text is ['a'], not a text"),
+        ({"label_text": "a \ud800"}, "characters that are none"),
+        ({"segmentation": [[1, 2, 3]]}, "it needs x and y of three corners"),
+        ({"segmentation": [[1, 1, 2, 2, 3, 3]]}, "no area"),
+        ({"segmentation": [[1, 1, 2, 2, 99, 3]]}, "sticks out"),
+        ({"segmentation": "polygon"}, "is no mask"),
+        ({"segmentation": {"size": [8, 10], "counts": [1, 999]}}, "more than there are"),
+        ({"segmentation": {"size": [8, 10], "counts": [80]}}, "it has no pixel"),
+        ({"segmentation": {"size": [8, 10], "counts": "\u00e9"}}, "no compressed RLE"),
+        ({"segmentation": {"counts": [1, 2]}}, "is no mask of its image ('size')"),
+        ({"segmentation": {"size": [9, 10], "counts": [1, 2]}}, "the mask is for an image of (10, 9)"),
+    ],
+)
+def test_damaged_annotation_fails_alone(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    rows = [annotation(1, label_text="good"), annotation(1, label_text="bad") | changes, annotation(2)]
+    data = CocoDataset(tree(tmp_path, rows))
+    assert len(data.samples("test")) == 3
+    (reason,) = data.bad.values()
+    assert f"{tmp_path / 'mine.json'}, annotations[1]: " in reason
+    assert said in reason
+    assert "\n" not in reason
+
+
+def test_entries_that_are_none(tmp_path: Path) -> None:
+    """An annotation that is a number, an image twice, an image without a size or a name."""
+    images = [
+        {"id": 1, "file_name": "1.png", "width": 10, "height": 8},
+        {"id": 2, "file_name": "2.png"},
+        {"id": 3, "file_name": "1.png"},
+        {"id": 3, "file_name": "2.png"},
+        {"id": 4},
+        {"id": 5, "file_name": "../1.png", "width": 10, "height": 8},
+    ]
+    data = CocoDataset(tree(tmp_path, [annotation(1), 7, annotation(2), *map(annotation, (3, 4, 5))], images))
+    good = [s for s in data.samples("all") if s.sample_id not in data.bad]
+    assert [(s.image_id, s.image_size) for s in good] == [("1", (10, 8)), ("2", (10, 8))]
+    said = " ".join(map(str, data.problems))
+    for text in ("annotations[1]: is a int, not an object", "images[3] has the id 3 of images[2] again"):
+        assert text in said
+    assert "'../1.png' is not the name of an image" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is empty"),
+        ("[1, 2]", "it holds a list"),
+        ("{}", "has no list 'images'"),
+        ('{"images": [], "annotations": {}}', "has no list 'annotations'"),
+        ('{"images": [], "annotations": []}', "has no annotations"),
+        ('{"images": [\n1,', "row 2: is no valid JSON"),
+        ("[" * 100_000, "no usable JSON"),
+        ("<!DOCTYPE html>", "holds a web page"),
+    ],
+)
+def test_damaged_file(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text(text)
+    with pytest.raises(DataError) as caught:
+        CocoDataset(tmp_path)
+    assert str(tmp_path / "mine.json") in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_options_and_files(tmp_path: Path) -> None:
+    tree(tmp_path, [annotation(1)])
+    with pytest.raises(UsageError, match="region is auto or box, not 'mask'"):
+        CocoDataset(tmp_path, {"region": "mask"})
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(DataError, match=r"holds 2 JSON files \(mine\.json, other\.json\).*annotations=FILE"):
+        CocoDataset(tmp_path)
+    assert len(CocoDataset(tmp_path, {"annotations": "mine.json"}).samples("test")) == 1
+
+
+def test_splits_and_patients(tmp_path: Path) -> None:
+    images = [
+        {"id": n, "file_name": f"{n}.png", "width": 10, "height": 8, "patient_id": 77, "split": "val"} for n in (1, 2)
+    ]
+    data = CocoDataset(tree(tmp_path, [annotation(1), annotation(2, split="train")], images))
+    assert data.splits == ("val", "train", "all")
+    assert [s.patient_id for s in data.samples("all")] == ["77", "77"]
+    assert [s.image_id for s in data.samples("train")] == ["2"]
+    with pytest.raises(UsageError, match="no split 'test'; it has: val, train, all"):
+        data.samples("test")
+
+
+def test_images_of_one_name_in_two_folders(tmp_path: Path) -> None:
+    tree(tmp_path, [annotation(1), annotation(2)], [{"id": n, "file_name": f"{'ab'[n - 1]}/x.png"} for n in (1, 2)])
+    for n, folder in enumerate("ab", start=1):
+        (tmp_path / folder).mkdir()
+        (tmp_path / f"{n}.png").rename(tmp_path / folder / "x.png")
+    assert [s.image_id for s in CocoDataset(tmp_path).samples("test")] == ["a_x.png", "b_x.png"]
+
+
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason=f"the sample radiographs are not at {SAMPLES}")
+def test_tbx11k() -> None:
+    data = CocoDataset(SAMPLES)
+    active, obsolete = data.samples("test")
+    assert (active.image_id, active.phrase, active.image_size) == ("tb0005", "ActiveTuberculosis", (512, 512))
+    np.testing.assert_allclose(active.boxes, [(381.83371, 126.87339, 422.07062, 171.43916)], atol=1e-4)
+    assert len(obsolete.boxes) == 2
+    assert data.problems == []
+    assert all(data.image(sample).shape == (512, 512) for sample in (active, obsolete))
+
+
+def compressed(counts: Sequence[int]) -> str:
+    """COCO's text for counts, one number after the other as its definition says."""
+    text = ""
+    for place, count in enumerate(counts):
+        value = count - counts[place - 2] if place > 2 else count
+        while True:
+            bits, value = value & 31, value >> 5
+            more = not (value == -1 if bits & 16 else value == 0)
+            text += chr(48 + (bits | 32 if more else bits))
+            if not more:
+                break
+    return text
+
+
+def counted(mask: np.ndarray) -> list[int]:
+    """Pixels outside and inside by turns, column by column."""
+    counts, inside = [0], False
+    for pixel in mask.T.ravel():
+        if pixel != inside:
+            counts, inside = [*counts, 0], not inside
+        counts[-1] += 1
+    return counts
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_run_lengths_both_ways(seed: int) -> None:
+    mask = np.random.default_rng(seed).random((37, 53)) < (0.5, 0.02, 0.98, 0.2)[seed]
+    counts = counted(mask)
+    codes: tuple[tuple[Coding, str], ...] = (("counts", " ".join(map(str, counts))), ("coco", compressed(counts)))
+    for coding, code in codes:
+        np.testing.assert_array_equal(Mask.of((53, 37), coding, code).decode(), mask)
+
+
+def test_polygon_is_the_pixels_whose_centre_lies_in_it() -> None:
+    corners = np.array([(3.2, 1.1), (30.7, 8.4), (22.3, 25.9), (14.6, 12.2), (5.1, 28.8)])  # (x, y), not convex
+    found = Mask.of((33, 31), "polygon", " ".join(map(str, corners.ravel()))).decode()
+    wanted = grid_points_in_poly((31, 33), corners[:, ::-1] - 0.5)
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("size", [(64, 48), (40, 90), (512, 512), (1000, 700)])
+def test_a_mask_that_is_a_box_is_that_box_in_every_frame(size: tuple[int, int]) -> None:
+    width, height = size
+    box = (width // 5, height // 3, width // 2, height - 3)
+    mask = boxes_to_mask([box], size)
+    whole = Mask.of(size, "counts", " ".join(map(str, counted(mask))))
+    frames = (Frame.original(size), Frame.center_crop(size, 512), Frame.center_crop(size, 60, 90))
+    for frame in frames:
+        np.testing.assert_array_equal(whole.in_frame(frame), boxes_to_mask(frame.boxes_from_image([box]), frame.size))
+
+
+def test_mask_of_a_larger_grid_spans_the_same_image() -> None:
+    """As of a reduced copy of an image: the mask keeps its own grid."""
+    mask = Mask.of((100, 80), "polygon", "20 10 60 10 60 40 20 40")
+    np.testing.assert_array_equal(mask.in_frame(Frame.original((10, 8))), boxes_to_mask([(2, 1, 6, 4)], (10, 8)))
+    assert mask.digest != Mask.of((100, 80), "polygon", "20 10 60 10 60 40 20 41").digest
+
+
+def test_siim_codes_are_counts() -> None:
+    """The official masks of SIIM-ACR as torchxrayvision carries them; -1 is no pneumothorax."""
+    path = carried_file("siim-pneumothorax-train-rle.csv.gz")
+    assert path is not None
+    rows = [row.text("EncodedPixels") for row in read_rows(path, ["ImageId", "EncodedPixels"])[:40]]
+    codes = [code for code in rows if code != "-1"]
+    assert codes
+    for code in codes:
+        mask = Mask.of((1024, 1024), "counts", code).decode()
+        numbers = [int(number) for number in code.split()]
+        assert mask.sum() == sum(numbers[1::2])
+        start = numbers[0]
+        assert mask[start % 1024, start // 1024]
+        assert not mask[(start - 1) % 1024, (start - 1) // 1024]

@@ -1,0 +1,262 @@
+"""SIIM-ACR's masks: run lengths against a plain loop, unions, damaged codes; masks in scoring, runs and pictures."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gtg_bench.benchmark.api.errors import DataError, SampleError
+from gtg_bench.benchmark.api.geometry import BoolArray, Frame, Mask
+from gtg_bench.benchmark.api.types import Box, GroundingMap, PhraseSample, sample_id
+from gtg_bench.benchmark.datasets.check import check
+from gtg_bench.benchmark.datasets.siim_pneumothorax import SiimPneumothoraxDataset
+from gtg_bench.benchmark.datasets.tabular import carried_file
+from gtg_bench.benchmark.report.overlay import Tile, draw_sheet
+from gtg_bench.benchmark.runs import runner
+from gtg_bench.benchmark.runs.runner import RunRequest
+from gtg_bench.benchmark.scoring.controls import plan
+from gtg_bench.benchmark.scoring.protocols import FRAMES, PROTOCOLS
+from gtg_bench.benchmark.scoring.score_map import check_sample, evaluation_frame, region_of, score_map
+from gtg_bench.benchmark.scoring.trial import Trial
+
+UID = "1.2.276.0.7230010.3.1.4.8323329."
+SMALL = f"{UID}31952.1517875157.662284"
+TWO = f"{UID}4588.1517875183.632318"
+NEGATIVE = f"{UID}6904.1517875201.850819"
+CARRIED = "siim-pneumothorax-train-rle.csv.gz"
+SIDE = 1024
+SAMPLES = Path(__file__).parents[4] / "shared" / "data" / "cxr_samples"
+
+
+def folder(root: Path, *rows: str, images: str = ".", header: str = "ImageId, EncodedPixels") -> Path:
+    """A data root with images of 128 x 128 and 1024 x 1024, and with a table where there are rows."""
+    (root / images).mkdir(parents=True, exist_ok=True)
+    if rows:
+        (root / "train-rle.csv").write_text("\n".join((header, *rows)) + "\n")
+    for name, side in ((SMALL, 128), (TWO, SIDE)):
+        Image.new("L", (side, side), 51).save(root / images / f"{name}.png")
+    return root
+
+
+def drawn(code: str) -> BoolArray:
+    """A mask of 1024 x 1024 pixels, drawn one pixel after the other."""
+    mask = np.zeros((SIDE, SIDE), dtype=bool)
+    numbers, place = [int(word) for word in code.split()], 0
+    for gap, length in zip(numbers[::2], numbers[1::2], strict=True):
+        place += gap
+        for _ in range(length):
+            column, row = place // SIDE, place % SIDE
+            mask[row, column] = True
+            place += 1
+    return mask
+
+
+def carried() -> dict[str, list[str]]:
+    """Image -> its codes in torchxrayvision's copy of the table."""
+    path = carried_file(CARRIED)
+    assert path is not None
+    codes: dict[str, list[str]] = {}
+    with gzip.open(path, "rt", newline="") as file:
+        for name, code in list(csv.reader(file))[1:]:
+            codes.setdefault(name, []).append(code.strip())
+    return codes
+
+
+def block(x0: int, y0: int, x1: int, y1: int, side: int = SIDE) -> str:
+    """The code of a filled box."""
+    height, gap = y1 - y0, side - (y1 - y0)
+    return " ".join([f"{x0 * side + y0} {height}", *[f"{gap} {height}"] * (x1 - x0 - 1)])
+
+
+# The reader
+
+
+def test_samples_by_hand(tmp_path: Path) -> None:
+    rows = (f"{NEGATIVE},-1", f"{TWO},{block(0, 512, 128, 1024)}", f"{SMALL},0 1 1023 2", f"{TWO}, 3 2")
+    data = SiimPneumothoraxDataset(folder(tmp_path, *rows))
+    two, small = data.samples("test")
+    assert (small.image_id, small.patient_id, small.phrase, small.category) == (SMALL, SMALL, *["Pneumothorax"] * 2)
+    assert (small.sample_id, small.boxes) == (sample_id(SMALL, "Pneumothorax", "Pneumothorax"), ())
+    assert (small.image_size, two.image_size) == ((128, 128), (SIDE, SIDE))
+    assert small.mask is not None
+    assert two.mask is not None
+    assert np.argwhere(small.mask.decode()).tolist() == [[0, 0], [0, 1], [1, 1]]  # row, column
+    wanted = np.zeros((SIDE, SIDE), dtype=bool)
+    wanted[512:, :128] = True
+    wanted[3:5, 0] = True
+    np.testing.assert_array_equal(two.mask.decode(), wanted)
+    assert (data.problems, data.bad, data.negatives) == ([], {}, 1)
+    np.testing.assert_allclose(data.image(small), np.full((128, 128), 0.2), atol=1e-6)
+
+
+def test_the_carried_table_is_the_published_one(tmp_path: Path) -> None:
+    """Counts of the challenge's stage 2: 3,576 masks on 2,669 of 12,047 images; and codes against a plain loop."""
+    report = check("siim-pneumothorax", folder(tmp_path), {})
+    said = {line.name: (line.state, line.text) for line in report.checks()}
+    assert said["counts"][0] == "ok"
+    assert said["images"] == ("error", "2667 problems")
+    assert said["negatives"] == ("note", "9378 images without a finding have no region and are left out")
+    assert (report.counts["pairs"], report.counts["masks"], report.counts["usable"]) == (2669, 2, 2)
+    codes = carried()
+    assert (codes[NEGATIVE], len(codes[SMALL]), len(codes[TWO])) == (["-1"], 1, 2)
+    for sample in SiimPneumothoraxDataset(tmp_path, {"present-only": "true"}).samples("test"):
+        assert sample.mask is not None
+        wanted = np.any([drawn(code) for code in codes[sample.image_id]], axis=0)
+        np.testing.assert_array_equal(sample.mask.decode(), wanted)
+        assert wanted.any()
+
+
+@pytest.mark.parametrize("images", ["images", "dicom-images-train"])
+def test_layouts(images: str, tmp_path: Path) -> None:
+    rows = (f"{SMALL},0 9", f"{TWO},0 9")
+    assert not SiimPneumothoraxDataset(folder(tmp_path, *rows, images=images, header="ImageId,EncodedPixels")).problems
+
+
+@pytest.mark.parametrize("above", ["dicom-images-train", "."])
+def test_the_publishers_tree(above: str, tmp_path: Path) -> None:
+    """Folders of studies and of series, which the table does not name."""
+    paths = [
+        tmp_path / above / name.replace(".1.4.", ".1.2.") / name.replace(".1.4.", ".1.3.") / f"{name}.dcm"
+        for name in (SMALL, TWO)
+    ]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"")
+    (tmp_path / "train-rle.csv").write_text(f"ImageId,EncodedPixels\n{SMALL},0 9\n{TWO},0 9\n")
+    data = SiimPneumothoraxDataset(tmp_path)
+    assert [sample.image_path for sample in data.everything] == paths
+
+
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason=f"SIIM-ACR's DICOM file is not at {SAMPLES}")
+def test_a_real_dicom_file(tmp_path: Path) -> None:
+    """One of the set's own images; it has no pneumothorax, so the code is made up."""
+    (tmp_path / "train-rle.csv").write_text(f"ImageId,EncodedPixels\n{NEGATIVE},{block(100, 200, 300, 400)}\n")
+    data = SiimPneumothoraxDataset(tmp_path, {"images": str(SAMPLES)})
+    (sample,) = data.samples("test")
+    assert (data.problems, sample.image_size, data.image(sample).shape) == ([], (SIDE, SIDE), (SIDE, SIDE))
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("", "holds 0 numbers, not pairs of a gap and a length"),
+        ("12", "holds 1 numbers"),
+        ("1 2 3", "holds 3 numbers"),
+        ("1 two", "is not made of numbers"),
+        ("1 2.5", "is not made of numbers"),
+        ("1 -2", "counts a negative number of pixels"),
+        ("5 0", "it has no pixel"),
+        ("1048570 7", "covers 1048577 pixels, but 1024 x 1024 has 1048576"),
+        ("1 99999999999999999999", "is not made of numbers"),
+        ('"1,2"', "holds 1 numbers"),
+    ],
+)
+def test_a_bad_code_fails_its_own_sample_alone(code: str, said: str, tmp_path: Path) -> None:
+    root = folder(tmp_path, f"{NEGATIVE},-1", f"{SMALL},{code}", f"{TWO},0 9")
+    data = SiimPneumothoraxDataset(root)
+    bad, good = data.samples("test")
+    assert (list(data.bad), bad.mask, good.mask is None) == ([bad.sample_id], None, False)
+    assert [(problem.file, problem.row) for problem in data.problems] == [(root / "train-rle.csv", 3)]
+    assert said in data.bad[bad.sample_id]
+    with pytest.raises(DataError, match="row 3"):
+        data.image(bad)
+
+
+def test_rows_that_contradict_one_another(tmp_path: Path) -> None:
+    data = SiimPneumothoraxDataset(folder(tmp_path, f"{SMALL},0 9", f"{SMALL},-1", f"{TWO},0 9"))
+    assert (len(data.bad), data.negatives) == (1, 0)
+    assert "row 2: image" in str(data.problems[0])
+    assert "has a finding here, but row 3 says that it has none" in str(data.problems[0])
+
+
+# A mask through scoring, runs and pictures
+
+
+def masked(code: str, size: tuple[int, int] = (SIDE, SIDE), side: int = SIDE) -> PhraseSample:
+    mask = Mask.of((side, side), "counts", code)
+    return PhraseSample("s", "i", "p", None, "Pneumothorax", "Pneumothorax", (), size, mask)
+
+
+@pytest.mark.parametrize("kind", FRAMES)
+@pytest.mark.parametrize("box", [(0, 0, 1, 1), (3, 5, 40, 61), (1, 2, 63, 64), (10, 20, 11, 21)])
+@pytest.mark.parametrize("size", [(64, 64), (128, 128), (300, 200), (51, 77)])
+def test_a_mask_that_is_a_filled_box_is_that_box(size: tuple[int, int], box: tuple[int, ...], kind: str) -> None:
+    x0, y0, x1, y1 = box
+    by_mask = masked(block(x0, y0, x1, y1, side=64), size, side=64)
+    scale = size[0] / 64, size[1] / 64
+    same: Box = (x0 * scale[0], y0 * scale[1], x1 * scale[0], y1 * scale[1])
+    by_box = replace(by_mask, boxes=(same,), mask=None)
+    frame = evaluation_frame(size, kind)
+    region = region_of(by_mask, kind, frame.size)
+    np.testing.assert_array_equal(region, region_of(by_box, kind, frame.size))
+    values = np.random.default_rng(0).random((8, 8)).astype(np.float32)
+    if region.any():
+        found = [
+            score_map(
+                GroundingMap(values, Frame.original(size)),
+                Trial(s, "x", "x", s, ()),
+                replace(PROTOCOLS["gtg"], frame=kind),
+            )
+            for s in (by_mask, by_box)
+        ]
+        assert found[0].metrics
+        assert found[0] == found[1]
+
+
+def test_a_mask_of_another_image_is_stretched_to_the_original_frame() -> None:
+    region = region_of(masked(block(0, 0, 32, 64, side=64), (300, 200), side=64), "original", (10, 6))
+    assert region.shape == (6, 10)
+    assert region.sum() == 30
+    assert region[:, :5].all()
+
+
+def test_a_sample_needs_a_region_that_can_be_used() -> None:
+    good = masked("0 9")
+    check_sample(good)
+    with pytest.raises(SampleError, match="no box and no mask"):
+        check_sample(replace(good, mask=None))
+    with pytest.raises(SampleError, match="the mask cannot be used: it has no pixel; correct it"):
+        check_sample(replace(good, mask=Mask((8, 8), (("counts", "5 0"),))))
+    with pytest.raises(SampleError, match="the phrase is empty"):
+        check_sample(replace(good, phrase=" "))
+
+
+def test_a_runs_samples_tell_masks_apart() -> None:
+    boxed = replace(masked("0 9"), boxes=((0.0, 0.0, 4.0, 4.0),), mask=None)
+    samples = [masked("0 9"), masked("1 9"), masked("0 9", side=512), boxed, replace(boxed, boxes=((0, 0, 4, 5),))]
+    digests = [runner.digest(plan([sample], "none")) for sample in samples]
+    assert len(set(digests)) == len(samples)
+    others = [runner.digest([Trial(boxed, "x", "x", boxed, (replace(other, sample_id="o"),))]) for other in samples[:2]]
+    assert others[0] != others[1]
+    assert (
+        digests[3] == "70609bcd3edcfb31e63d0505c6c4f86b9761167e67e6466510755e0e7396a28a"
+    )  # as it was before there were masks
+
+
+def test_a_run_and_a_picture(tmp_path: Path) -> None:
+    """The middle of the image is the region of one, a corner the region of the other."""
+    rows = (f"{SMALL},{block(256, 256, 768, 768)}", f"{TWO},{block(0, 0, 200, 200)}")
+    data = folder(tmp_path / "data", *rows)
+    request = RunRequest(
+        method="center-prior", dataset="siim-pneumothorax", data_root=data, runs_dir=tmp_path / "runs", sampling=None
+    )
+    records = runner.run(runner.prepare(request), request).records
+    assert [record.status for record in records] == ["ok", "ok"]
+    assert [record.metrics["top1"] for record in records] == [1, 0]
+    opened = SiimPneumothoraxDataset(data)
+    small, two = opened.samples("test")
+    paths = [tmp_path / name for name in ("plain.png", "outlined.png")]
+    for path, with_mask in zip(paths, (False, True), strict=True):
+        tiles = [Tile(opened.image(s), s.phrase, s.boxes, None, s.mask if with_mask else None) for s in (small, two)]
+        draw_sheet(tiles, path, columns=2)
+    plain, outlined = (np.asarray(Image.open(path).convert("L"), dtype=float) for path in paths)
+    assert plain.shape == outlined.shape
+    white = np.argwhere((outlined > 200) & (plain < 100))  # the outline, on pictures of 0.2
+    assert 300 < len(white) < 3000
+    assert not (outlined < plain - 1).any()

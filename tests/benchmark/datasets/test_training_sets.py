@@ -1,0 +1,247 @@
+"""Training sets: pairs counted by hand, handed out lazily, with fingerprints that change when a pair does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from gtg_bench.benchmark.api.errors import DataError, UsageError
+from gtg_bench.benchmark.datasets.mimic_cxr import COLUMNS
+from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset, load_studies
+from gtg_bench.benchmark.datasets.training import TRAINING_SETS, TrainingSet, open_training_set, sentence
+
+NIH64 = Path(__file__).parents[4] / "shared" / "data" / "nih64"
+HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,OriginalImage[Width,Height]"
+LABELS = (
+    "00000001_000.png,Cardiomegaly|Effusion,0,1,2682,2749",
+    "00000001_001.png,No Finding,1,1,2682,2749",
+    "00000002_000.png,Pleural_Thickening,0,2,2682,2749",
+    "00000003_000.png,Hernia,0,3,2682,2749",
+)
+
+
+def pairs(data: TrainingSet) -> list[tuple[str, str, str]]:
+    return [(pair.image_id, pair.patient_id, pair.text) for pair in data]
+
+
+# MIMIC-CXR
+
+
+def index(root: Path, *texts: str, name: str = "mimic-cxr.parquet") -> Path:
+    """An index of one image a text, patient by patient; every third one is of another split."""
+    rows = []
+    for number, text in enumerate(texts):
+        image = f"files/p10/p1000000{number}/s5/{number}.png"
+        split = "validate" if number % 3 == 2 else "train"
+        rows.append((str(number), f"1000000{number}", "5", split, "PA", image, text, "impression"))
+        (root / image).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 3), 51 * number).save(root / image)
+    table = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+    pq.write_table(pa.Table.from_pylist(table), root / name)
+    return root
+
+
+def test_mimic_cxr_by_hand(tmp_path: Path) -> None:
+    root = index(tmp_path, "Edema.", "No edema.", "Effusion.", "Clear.")
+    data = open_training_set("mimic-cxr", root)
+    assert (data.name, data.split, len(data)) == ("mimic-cxr", "train", 3)
+    wanted = [("0", "p10000000", "Edema."), ("1", "p10000001", "No edema."), ("3", "p10000003", "Clear.")]
+    assert pairs(data) == wanted
+    assert data[1].image == root / "files/p10/p10000001/s5/1.png"
+    np.testing.assert_allclose(data[1].pixels(), np.full((3, 4), 0.2), atol=1e-6)
+    assert [pair.text for pair in open_training_set("mimic-cxr", root, {}, "validate")] == ["Effusion."]
+    assert len(open_training_set("mimic-cxr", root, {}, "all")) == 4
+    with pytest.raises(IndexError):
+        data[3]
+
+
+def test_images_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
+    root = index(tmp_path, "Edema.", "Effusion.")
+    (root / "files/p10/p10000000/s5/0.png").unlink()
+    data = open_training_set("mimic-cxr", root)
+    assert len(list(data)) == 2
+    with pytest.raises(DataError, match=r"s5/0\.png: there is no such file"):
+        data[0].pixels()
+    assert data[1].pixels().shape == (3, 4)
+
+
+def test_index_and_images_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    root = index(tmp_path / "a", "Edema.", name="other.parquet")
+    options = {"index": str(root / "other.parquet"), "images": str(root)}
+    data = open_training_set("mimic-cxr", tmp_path / "b", options)
+    assert data[0].pixels().shape == (3, 4)
+    assert data.fingerprint == open_training_set("mimic-cxr", root, {"index": "other.parquet"}).fingerprint
+
+
+def test_an_index_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"mimic-cxr\.parquet: there is no such file; make it: gtg-bench data prepare"):
+        open_training_set("mimic-cxr", tmp_path)
+    path = index(tmp_path, "Edema.") / "mimic-cxr.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"mimic-cxr\.parquet: cannot be read as Parquet"):
+        open_training_set("mimic-cxr", tmp_path)
+    pq.write_table(pa.table({"text": ["Edema."]}), path)
+    with pytest.raises(DataError, match="it has no column 'dicom_id'"):
+        open_training_set("mimic-cxr", tmp_path)
+    with pytest.raises(DataError, match="has no image of split 'test'"):
+        open_training_set("mimic-cxr", index(tmp_path, "Edema."), {}, "test")
+
+
+# ChestX-ray14
+
+
+def folder(root: Path, *rows: str, lists: bool = True) -> Path:
+    """A data root with images of the first three rows; patient 3 is in the test list, as is an image of no row."""
+    (root / "Data_Entry_2017_v2020.csv").write_text("\n".join((HEADER, *(rows or LABELS))) + "\n")
+    (root / "images").mkdir(exist_ok=True)
+    for row in LABELS[:3]:
+        Image.new("L", (4, 3), 51).save(root / "images" / row.partition(",")[0])
+    if lists:
+        (root / "train_val_list.txt").write_text("00000001_000.png\r\n00000001_001.png\r\n00000002_000.png")
+        (root / "test_list.txt").write_text("00000003_000.png\n00000009_000.png\n")
+    return root
+
+
+def test_labels_become_sentences(tmp_path: Path) -> None:
+    data = open_training_set("chestxray14", folder(tmp_path))
+    assert pairs(data) == [
+        ("00000001_000", "00000001", "Cardiomegaly. Effusion."),
+        ("00000001_001", "00000001", "No finding."),
+        ("00000002_000", "00000002", "Pleural thickening."),
+    ]
+    assert data[2].image == tmp_path / "images" / "00000002_000.png"
+    np.testing.assert_allclose(data[2].pixels(), np.full((3, 4), 0.2), atol=1e-6)
+    assert (dict(data.dropped), data.problems) == ({}, [])
+    assert sentence("No Finding") == "No finding."
+
+
+def test_images_that_are_not_there_are_left_out(tmp_path: Path) -> None:
+    data = open_training_set("chestxray14", folder(tmp_path), {}, "all")
+    assert (len(data), dict(data.dropped)) == (3, {"image is not there": 1})
+    assert "csv, row 5: its image 00000003_000.png is not there" in str(data.problems[0])
+    with pytest.raises(DataError, match=r"holds no pair of split 'test' \(image is not there: 1\)"):
+        open_training_set("chestxray14", tmp_path, {}, "test")
+
+
+def test_without_the_official_lists_there_is_no_training_split(tmp_path: Path) -> None:
+    root = folder(tmp_path, lists=False)
+    with pytest.raises(UsageError, match=r"no split 'train'; it has: all \(there is no train_val_list\.txt or test_"):
+        open_training_set("chestxray14", root)
+    assert len(open_training_set("chestxray14", root, {}, "all")) == 3
+
+
+def test_bad_rows_are_named_and_harm_no_other(tmp_path: Path) -> None:
+    rows = (
+        *LABELS[:2],
+        "00000002_000.png,Pleural Thickening,0,2,1,1",
+        "00000001_000.png,Mass,0,1,1,1",
+        "../00000002_000.png,Mass,0,1,1,1",
+        "00000002_000.png,Mass|No Finding,0,2,1,1",
+        "00000002_000.png,Mass,0,2,1,1,9,9",
+        "00000002_000.png,Mass,0,2,1,1",
+    )
+    data = open_training_set("chestxray14", folder(tmp_path, *rows), {}, "all")
+    assert [text for _, _, text in pairs(data)] == ["Cardiomegaly. Effusion.", "No finding.", "Mass."]
+    assert dict(data.dropped) == {"row cannot be used": 4, "row repeats another": 1}
+    said = [str(problem).partition(", ")[2] for problem in data.problems]
+    assert said[0].startswith("row 4: there is no finding 'Pleural Thickening' here; use one of Atelectasis, ")
+    assert said[1].startswith("row 5: image 00000001_000.png is there twice")
+    assert said[2].startswith("row 6: '../00000002_000.png' is not the name of an image")
+    assert said[3].startswith("row 7: there is no finding 'No Finding' here")
+    assert said[4].startswith("row 8: has 8 values for 6 columns")
+
+
+def test_the_official_table_in_torchxrayvision(tmp_path: Path) -> None:
+    root = folder(tmp_path)
+    (root / "Data_Entry_2017_v2020.csv").unlink()
+    data = open_training_set("chestxray14", root, {}, "all")
+    assert (len(data), data.dropped["image is not there"]) == (3, 112117)
+    assert data[0].text == "Cardiomegaly."
+
+
+@pytest.mark.skipif(not NIH64.is_dir(), reason=f"the reduced ChestX-ray14 images are not at {NIH64}")
+def test_real_files() -> None:
+    data = open_training_set("chestxray14", NIH64, {}, "all")
+    assert (len(data), data.problems) == (1000, [])
+    assert data[0].text == "Cardiomegaly."
+    assert data[999].pixels().shape == (64, 64)
+
+
+# Phantom
+
+
+def test_the_phantom() -> None:
+    data = open_training_set("phantom", None, {}, "validate")
+    studies = load_studies(0, "validate")
+    assert len(data) == len(studies) == 220
+    first = PhantomDataset().samples("validate")[0]
+    pair = next(pair for pair in data if pair.image_id == first.image_id)
+    dataset = PhantomDataset()
+    dataset.samples("validate")
+    np.testing.assert_array_equal(pair.pixels(), dataset.image(first))
+    assert pair.pixels().dtype == np.float32
+    assert pair.text == next(study.report for study in studies if study.image_id == first.image_id)
+    assert any(not study.statements for study in studies), "images without a finding belong to it, too"
+
+
+# All of them
+
+
+def test_fingerprints(tmp_path: Path) -> None:
+    def of(name: str, root: Path | None = None, split: str = "all", **options: str) -> str:
+        return open_training_set(name, root, options, split).fingerprint
+
+    first = of("mimic-cxr", index(tmp_path, "Edema.", "Clear.", "Mass."))
+    assert len(first) == 64
+    assert of("mimic-cxr", index(tmp_path, "Edema.", "Clear.", "Mass.")) == first
+    assert of("mimic-cxr", index(tmp_path, "Edema.", "Mass.", "Clear.")) != first
+    assert of("mimic-cxr", index(tmp_path, "Edema.Clear.", "", "Mass.")) != first
+    assert of("mimic-cxr", tmp_path, "train") != first
+    labels = of("chestxray14", folder(tmp_path))
+    assert of("chestxray14", folder(tmp_path), "train") == labels
+    assert of("chestxray14", folder(tmp_path, *LABELS[:2])) != labels
+    assert of("phantom", split="validate") != of("phantom", split="test")
+    assert of("phantom", split="test", seed="1") != of("phantom", split="test")
+    assert of("phantom", split="test") == "349ddf9cc142408b2d1bf62ec5ffbeeff28677932543444845ccdeec310a40ae"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("fantom", None, {}, "train"), "unknown training set 'fantom'; did you mean phantom"),
+        (("mimic-cxr", None, {}, "train"), "mimic-cxr needs --data-root DIR"),
+        (("mimic-cxr", Path("nowhere"), {}, "train"), "there is no folder nowhere"),
+        (("phantom", None, {"sede": "1"}, "train"), "no option 'sede'; it has: seed"),
+        (("phantom", None, {"seed": "x"}, "train"), "seed must be a whole number"),
+        (("phantom", None, {}, "tset"), "no split 'tset'; it has: train, validate, test"),
+    ],
+)
+def test_wrong_words(words: tuple, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        open_training_set(*words)
+
+
+def test_every_set_says_what_it_needs() -> None:
+    assert set(TRAINING_SETS) == {"phantom", "mimic-cxr", "chestxray14"}
+    assert all(entry.summary and entry.splits and entry.terms for entry in TRAINING_SETS.values())
+    assert all(entry.tree for entry in TRAINING_SETS.values() if entry.needs_data_root)
+
+
+def test_a_training_set_imports_no_torch() -> None:
+    code = (
+        "import sys\n"
+        "from gtg_bench.benchmark.datasets.training import open_training_set\n"
+        "open_training_set('phantom', None, {}, 'test')[0].pixels()\n"
+        "assert not {'torch', 'pandas', 'pydicom'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

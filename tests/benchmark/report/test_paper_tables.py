@@ -1,0 +1,578 @@
+"""Tables: the paper's layouts filled from a leaderboard, and any two columns of one, in four forms."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from gtg_bench.benchmark.api import UsageError
+from gtg_bench.benchmark.cli import app
+from gtg_bench.benchmark.report.averages import averages
+from gtg_bench.benchmark.report.drawing import lines
+from gtg_bench.benchmark.report.formats import WRITERS, write
+from gtg_bench.benchmark.report.latex import escaped, latex
+from gtg_bench.benchmark.report.layouts import LAYOUTS
+from gtg_bench.benchmark.report.leaderboard import SETTINGS, categories_of, path_of
+from gtg_bench.benchmark.report.markdown import markdown
+from gtg_bench.benchmark.report.measured import Board, load
+from gtg_bench.benchmark.report.model import Block, Cell, Column, Document, Row, ranked
+from gtg_bench.benchmark.report.paper_tables import paper_table
+from gtg_bench.benchmark.report.pivot import pivot
+from gtg_bench.benchmark.report.published import AVERAGE, figures
+from gtg_bench.benchmark.report.terminal import show
+from gtg_bench.benchmark.report.tidy import tidy
+from gtg_bench.benchmark.scoring.protocols import PROTOCOLS
+
+Fields = dict[str, str]
+LDM = {"sampling": "gt-cfg", "tokens": "lexical", "bbm": "none", "layers": "3,4", "steps": "8", "weights": "phantom"}
+METRICS = ("miou", "cnr", "top1", "auroc")
+
+
+def row(method: str, number: float, **fields: str) -> Fields:
+    """A leaderboard row whose metrics are `number`, `number` + 0.1 and so on."""
+    values = {name: f"{number + i / 10:.5f}" for i, name in enumerate(METRICS)}
+    usual = {"dataset": "phantom", "dataset_version": "1", "split": "test", "control": "none", "seed": "4200"}
+    counts = {"n_total": "9", "n_ok": "9", "n_unscorable": "0", "n_failed": "0"}
+    found = {**usual, **counts, **values, "method": method, **fields}
+    key = "-".join(found[name] for name in SETTINGS if found.get(name))
+    return {**found, "run_key": found.get("run_key", key)}
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Callable[..., Board]:
+    """Writes a leaderboard and its categories, and loads it."""
+
+    def make(rows: list[Fields], where: Fields | None = None, dataset: str = "phantom") -> Board:
+        files: dict[Path, list[Fields]] = {}
+        for found in ({**found, "dataset": dataset} for found in rows):
+            rules = PROTOCOLS[found.get("protocol", "gtg")]
+            usual = {name: getattr(rules, name) for name in ("frame", "uncovered", "mask")}
+            path = path_of(tmp_path, {"protocol": rules.name, "protocol_version": "1", **usual, **found})
+            files.setdefault(path, []).append({**usual, "protocol": rules.name, **found})
+            for name in ("Edema", "Pleural Effusion", "Nodule"):
+                files.setdefault(categories_of(path), []).append({**files[path][-1], "category": name})
+        for path, written in files.items():
+            columns = list(dict.fromkeys(key for fields in written for key in fields))
+            with path.open("w", newline="") as file:
+                writer = csv.DictWriter(file, columns, restval="")
+                writer.writeheader()
+                writer.writerows(written)
+        return load(tmp_path, dataset, where or {})
+
+    return make
+
+
+def cell(block: Block, label: str, group: str, name: str, section: str = "", origin: str = "") -> Cell:
+    """The cell at a row's label and a column's headings."""
+    line = next(found for found in block.rows if (found.section, found.label) == (section, label))
+    places = [
+        i
+        for i, column in enumerate(block.columns)
+        if (column.group, column.name) == (group, name) and origin in ("", column.origin)
+    ]
+    assert len(places) == 1
+    return line.cells[places[0]]
+
+
+def terminal(document: Document, width: int = 80) -> str:
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
+    show(document, console)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def notes(document: Document) -> str:
+    return "\n".join(text for _, text in document.notes)
+
+
+# what stands where
+
+
+def test_the_phantom_and_ms_cxr_never_share_a_table(board: Callable[..., Board]) -> None:
+    here = board([row("cxrbert-ldm", 0.5, **LDM)])
+    for number in LAYOUTS:
+        document = paper_table(number, here)
+        for block in document.blocks:
+            assert len({column.origin for column in block.columns}) == 1
+            published = block.columns[0].origin == "published"
+            assert block.title.startswith("PUBLISHED: the paper" if published else "MEASURED here on phantom v1, test")
+            assert ("phantom" in block.title) != published
+        assert "no comparison between the two" in notes(document)
+        for text in (terminal(document), *(writer(document) for writer in WRITERS.values())):
+            assert "phantom v1, test split" in text
+
+
+def test_published_cells_are_the_files_cells(board: Callable[..., Board]) -> None:
+    here = board([row("uniform", 0.5)])
+    for number in LAYOUTS:
+        block = paper_table(number, here).blocks[0]
+        shown = [found.figure for line in block.rows for found in line.cells]
+        spreads = [f"±{figure.spread.removeprefix('0')}" if figure.spread else "" for figure in figures(number)]
+        assert shown == [figure.value + spread for figure, spread in zip(figures(number), spreads, strict=True)]
+
+
+def test_table_1_takes_categories_and_averages_from_the_leaderboard(board: Callable[..., Board]) -> None:
+    document = paper_table(1, board([row("cxrbert-ldm", 0.5, **LDM, miou_freq2="0.61000", miou_macro="0.62000")]))
+    measured = document.blocks[1]
+    assert cell(measured, "Edema", "CXR-BERT-LDM", "mIoU").shown == "0.500"
+    assert cell(measured, "Pl. Effusion", "CXR-BERT-LDM", "CNR").exact == "0.60000"
+    assert cell(measured, AVERAGE, "CXR-BERT-LDM", "mIoU").shown == "0.610"
+    assert cell(measured, "Macro average", "CXR-BERT-LDM", "mIoU").shown == "0.620"
+    assert cell(measured, "Mean over samples", "CXR-BERT-LDM", "mIoU").shown == "0.500"
+    assert cell(measured, "Nodule", "CXR-BERT-LDM", "mIoU").n == "9"
+    assert "Nodule" not in {line.label for line in document.blocks[0].rows}
+
+
+def test_what_is_not_measured_is_a_dash_and_never_a_number(board: Callable[..., Board]) -> None:
+    for number in LAYOUTS:
+        document = paper_table(number, board([row("center-prior", 0.5)]))
+        for block in document.blocks[1:]:
+            assert {found.shown for line in block.rows for found in line.cells} == {"-"}
+        read = list(csv.DictReader(io.StringIO(tidy(document))))
+        assert {line["value"] for line in read if line["origin"] == "measured"} == {""}
+        assert "is in this leaderboard" in notes(document)
+
+
+def test_without_a_leaderboard_the_published_figures_still_show(tmp_path: Path) -> None:
+    document = paper_table(2, load(tmp_path, "phantom", {}))
+    assert "0.5242" in terminal(document)
+    assert f"Nothing is measured: no such row in {tmp_path / 'phantom.csv'}" in notes(document)
+
+
+def test_table_2_compares_like_with_like(board: Callable[..., Board]) -> None:
+    rows = [row("cxrbert-ldm", 0.3, **LDM | {"tokens": "disease"}), row("cxrbert-ldm", 0.5, **LDM)]
+    _, disease, lexical = paper_table(2, board(rows)).blocks
+    assert cell(disease, "CXR-BERT", "", "mIoU", "GT + CFG").shown == "0.300"
+    assert cell(lexical, "CXR-BERT", "", "mIoU", "GT + CFG").shown == "0.500"
+    assert "disease tokens: like the published" in disease.title
+    assert "lexical tokens: NOT like the published" in lexical.title
+    assert "Table 3's disease filtering (0.524, 1.23), not lexical" in notes(paper_table(2, board(rows)))
+
+
+def test_all_of_ms_cxr_stands_beside_the_published_figures(board: Callable[..., Board]) -> None:
+    own = {"split": "all", **LDM, "miou_freq2": "0.58000"}
+    here = board([row("cxrbert-ldm", 0.5, **own), row("biovil", 0.3, split="all")], dataset="ms-cxr")
+    facts = {"protocol": "biovil", "frame": "original", "mask": "none", "miou_thresholds": "0.25", "cnr_abs": "1.00"}
+    twin = board([row("biovil", 0.3, split="all", **facts)], {"protocol": "biovil"}, "ms-cxr")
+    part = board([row("biovil", 0.3, split="test", **facts)], {"protocol": "biovil"}, "ms-cxr")
+    assert "mIoU .1-.5" not in {column.name for column in paper_table(1, here, biovil=part).blocks[0].columns}
+    document = paper_table(1, here, biovil=twin)
+    (block,) = document.blocks
+    assert block.title == "PUBLISHED (paper) and MEASURED (here) on ms-cxr v1, all split"
+    assert cell(block, "Edema", "CXR-BERT-LDM", "mIoU", origin="published").figure == "0.55±.01"
+    assert cell(block, "Edema", "CXR-BERT-LDM", "mIoU", origin="measured").shown == "0.500"
+    assert cell(block, AVERAGE, "CXR-BERT-LDM", "mIoU", origin="measured").shown == "0.580"
+    assert cell(block, "Edema", "BioVil", "mIoU .1-.5").shown == "0.250"
+    assert cell(block, "Edema", "BioVil", "CNR abs.").shown == "1.000"
+    assert "no comparison" not in notes(document)
+
+
+def test_a_split_of_ms_cxr_is_not_the_published_data(board: Callable[..., Board]) -> None:
+    here = board([row("cxrbert-ldm", 0.5, **LDM)], dataset="ms-cxr")
+    assert [len({column.origin for column in block.columns}) for block in paper_table(1, here).blocks] == [1, 1]
+    limited = board([row("cxrbert-ldm", 0.5, **LDM, split="all", limit="5")], dataset="ms-cxr")
+    assert len(paper_table(1, limited).blocks) == 2
+
+
+@pytest.mark.parametrize("field", ["control=phrase-swap", "frame=original", "uncovered=exclude", "protocol=strict"])
+def test_nor_are_other_rules_or_a_control(field: str, board: Callable[..., Board]) -> None:
+    name, _, text = field.partition("=")
+    here = board([row("cxrbert-ldm", 0.5, **LDM, **{"split": "all", name: text})], {name: text}, "ms-cxr")
+    document = paper_table(1, here)
+    assert len(document.blocks) == 2
+    assert f"{name} {text}" in document.blocks[1].title
+    assert cell(document.blocks[1], "Edema", "CXR-BERT-LDM", "mIoU").shown == "0.500"
+
+
+def test_averages_that_no_row_shows_can_be_chosen(board: Callable[..., Board]) -> None:
+    here = board([row("cxrbert-ldm", 0.5, **LDM, cnr_macro="1.25000")])
+    found = paper_table(4, here, "macro").blocks[1]
+    assert cell(found, "Frozen CXR-BERT", "", "CNR").shown == "1.250"
+    assert found.title.endswith("macro means over categories")
+    with pytest.raises(UsageError, match="table 1 has a row for every average"):
+        paper_table(1, here, "macro")
+
+
+# which run fills a cell
+
+
+def test_the_setup_that_a_method_mostly_ran_with_is_taken_and_the_rest_is_told(board: Callable[..., Board]) -> None:
+    rows = [
+        row("cxrbert-ldm", 0.9, **LDM | {"layers": "all"}),
+        row("cxrbert-ldm", 0.5, **LDM),
+        row("cxrbert-ldm", 0.4, **LDM | {"sampling": "cfg"}),
+        row("cxrbert-ldm", 0.1, **LDM, control="phrase-swap"),
+    ]
+    document = paper_table(2, board(rows))
+    assert cell(document.blocks[2], "CXR-BERT", "", "mIoU", "GT + CFG").shown == "0.500"
+    assert "cxrbert-ldm has also been run with layers=all: choose by `--where NAME=VALUE`." in notes(document)
+    chosen = paper_table(2, board(rows, {"layers": "all"}))
+    assert cell(chosen.blocks[2], "CXR-BERT", "", "mIoU", "GT + CFG").shown == "0.900"
+    assert cell(chosen.blocks[2], "CXR-BERT", "", "mIoU", "CFG").shown == "-"
+
+
+def test_a_table_prefers_the_weights_that_fill_most_of_it(board: Callable[..., Board]) -> None:
+    """So a method that was also trained for longer does not stand beside others that were not."""
+    rows = [
+        row("cxrbert-ldm", 0.9, **LDM),
+        row("cxrbert-ldm", 0.8, **LDM | {"bbm": "mixture"}),
+        row("clip-ldm", 0.7, **LDM),
+        *(row(name, 0.3, **LDM | {"weights": "phantom-quick"}) for name in ("cxrbert-ldm", "radbert-ldm")),
+        row("cxrbert-ldm", 0.2, **LDM | {"weights": "phantom-quick@7"}),
+        row("cxrclip-ldm", 0.1, **LDM | {"weights": "phantom-quick"}),
+    ]
+    second, first = paper_table(2, board(rows)), paper_table(1, board(rows))
+    shown = {
+        name: cell(second.blocks[2], name, "", "mIoU", "GT + CFG").shown for name in ("CXR-BERT", "RadBERT", "CLIP")
+    }
+    assert shown == {"CXR-BERT": "0.300", "RadBERT": "0.300", "CLIP": "0.700"}
+    assert "clip-ldm (weights phantom;" in notes(second)
+    assert "cxrbert-ldm has also been run with weights=phantom" in notes(second)
+    assert cell(first.blocks[1], "Mean over samples", "CXR-BERT-LDM", "mIoU").shown == "0.900"
+    asked = paper_table(2, board(rows, {"weights": "phantom"}))
+    assert cell(asked.blocks[2], "CXR-BERT", "", "mIoU", "GT + CFG").shown == "0.900"
+
+
+def test_seeds_give_a_mean_and_its_deviation(board: Callable[..., Board]) -> None:
+    rows = [row("clip-ldm", 0.2 + i / 10, **LDM, seed=str(i), miou_low="0.1", miou_high="0.9") for i in range(3)]
+    document = paper_table(1, board(rows))
+    assert any("not bounds: clip-ldm over 3 seeds (0, 1, 2)" in note for _, note in document.notes)
+    found = cell(document.blocks[1], "Mean over samples", "CLIP-LDM", "mIoU")
+    assert (found.exact, found.spread, found.n, found.bounds) == ("0.30000", "0.100", "3 runs", "")
+    assert len(found.run_key.split()) == 3
+    assert found.figure == "0.300±.100"
+
+
+def test_rows_of_other_samples_or_rules_are_left_out(board: Callable[..., Board]) -> None:
+    rows = [
+        row("cxrbert-ldm", 0.9, **LDM, limit="5"),
+        row("cxrbert-ldm", 0.8, **LDM, dataset_options="seed=1"),
+        row("cxrbert-ldm", 0.7, **LDM, frame="original"),
+        row("cxrbert-ldm", 0.6, **LDM, dataset_version="1"),
+        row("cxrbert-ldm", 0.5, **LDM, dataset_version="10"),
+        row("cxrbert-ldm", 0.4, **LDM, dataset_version="9"),
+    ]
+    here = board(rows)
+    assert [found["miou"] for found in here.rows] == ["0.50000"]
+    assert here.title == "phantom v10, test split"
+    assert board(rows, {"dataset_options": "seed=1"}).title == "phantom v1 seed=1, test split"
+    assert board(rows, {"frame": "original"}).title == "phantom v1, test split, frame original"
+
+
+# marks, bounds and forms
+
+
+def pool(*numbers: str, metric: str = "miou", ranked_too: bool = True) -> list[str]:
+    columns = tuple(Column("", str(i), metric, "", "measured", "d", ranked_too) for i in range(len(numbers)))
+    block = ranked(Block("t", columns, (Row("r", tuple(Cell(text or "-", text) for text in numbers)),)))
+    return [found.mark for found in block.rows[0].cells]
+
+
+def test_best_and_second() -> None:
+    assert pool("0.3", "0.5", "", "0.4") == ["", "best", "", "second"]
+    assert pool("0.5", "0.5", "0.4") == ["best", "best", "second"]
+    assert pool("0.3", "0.5", "0.4", metric="fid") == ["best", "", "second"]
+    assert pool("-0.5", "-1.5", metric="cnr") == ["best", "second"]
+    assert pool("0.5", "", "") == ["", "", ""], "nothing to compare with"
+    assert pool("0.5", "0.5") == ["", ""]
+    assert pool("0.3", "0.5", ranked_too=False) == ["", ""]
+
+
+def test_another_definition_is_not_ranked(board: Callable[..., Board]) -> None:
+    published = paper_table(1, board([row("uniform", 0.5)])).blocks[0]
+    pairs = [pair for line in published.rows for pair in zip(published.columns, line.cells, strict=True)]
+    marked = {column.group for column, found in pairs if found.mark}
+    assert marked == {"CLIP-LDM", "CXR-BERT-LDM", "+BBM"}
+    assert cell(published, "Edema", "CXR-BERT-LDM", "mIoU").mark == "best"
+    assert cell(published, "Edema", "CLIP-LDM", "mIoU").mark == "second"
+
+
+def test_table_2_ranks_within_a_sampling_mode_and_table_4_takes_the_lowest_fid(board: Callable[..., Board]) -> None:
+    here = board([row("uniform", 0.5)])
+    modes = paper_table(2, here).blocks[0]
+    assert cell(modes, "CXR-CLIP", "", "mIoU", "Text-Conditioning").mark == "best"
+    assert cell(modes, "CXR-BERT", "", "mIoU", "CFG").mark == "best"
+    fid = paper_table(4, here).blocks[0]
+    assert [found.cells[0].mark for found in fid.rows] == ["", "second", "best"]
+    assert [found.cells[2].mark for found in fid.rows] == ["best", "second", ""]
+
+
+@pytest.fixture
+def bounded(board: Callable[..., Board]) -> Document:
+    low = {"cnr_low": "-0.12345", "cnr_high": "0.98765"}
+    return paper_table(2, board([row("cxrbert-ldm", -0.2, **LDM, **low), row("clip-ldm", 0.2, **LDM)]))
+
+
+def test_bounds_stand_in_every_form(bounded: Document) -> None:
+    assert r"& $-$0.100$_{[-0.123, 0.988]}$ \\" in latex(bounded).replace(r"\underline{$-$0.100}", "$-$0.100")
+    assert "-0.100</ins><sub>\\[-0.123, 0.988\\]</sub>" in markdown(bounded)
+    read = next(line for line in csv.DictReader(io.StringIO(tidy(bounded))) if line["low"])
+    assert (read["row"], read["metric"], read["value"], read["low"], read["high"]) == (
+        *("CXR-BERT", "CNR", "-0.10000", "-0.123", "0.988"),
+    )
+    assert "[-0.123,0.988]" in terminal(bounded)
+
+
+def test_the_terminal_keeps_80_columns_and_cuts_nothing(board: Callable[..., Board]) -> None:
+    wide = {f"{name}_{side}": "0.55555" for name in METRICS for side in ("low", "high")}
+    rows = [row(name, 0.5, **LDM, **wide) for name in ("cxrbert-ldm", "clip-ldm", "medkebert-ldm")]
+    documents = [paper_table(number, board(rows)) for number in LAYOUTS] + [averages()]
+    documents.append(pivot(board(rows), "method", "sampling", METRICS))
+    for document in documents:
+        text = terminal(document)
+        assert max(map(len, text.splitlines())) <= 80
+        assert "…" not in text
+        shown = [found.shown for block in document.blocks for line in block.rows for found in line.cells]
+        assert all(text.count(figure) >= shown.count(figure) for figure in set(shown))
+
+
+def test_headings_span_their_columns() -> None:
+    columns = tuple(Column("Group", name, name, "", "measured", "d", note="a") for name in ("m", "n"))
+    cells = (Cell("1", "1"), Cell("22", "22", note="b"))
+    block = Block("t", columns, (Row("label", cells), Row("x", (Cell("123", "123"), Cell("4", "4")))))
+    assert [line.plain for line in lines(block)] == [
+        "        Group (a)",
+        "         m   n",
+        "─" * 18,
+        "label    1  22 (b)",
+        "x      123   4",
+    ]
+
+
+@pytest.mark.parametrize("number", LAYOUTS)
+def test_markdown_tables_are_whole(number: int, board: Callable[..., Board]) -> None:
+    text = markdown(paper_table(number, board([row("cxrbert-ldm", 0.5, **LDM)])))
+    tables = re.findall(r"(?:^\|.*\|\n)+", text, flags=re.M)
+    assert len(tables) == len(paper_table(number, board([row("cxrbert-ldm", 0.5, **LDM)])).blocks)
+    for table in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
+        assert re.fullmatch(r"\| :--( \| --:)+ \|", table.splitlines()[1])
+
+
+@pytest.mark.parametrize("number", [*LAYOUTS, 0])
+def test_latex_is_balanced_and_escaped(number: int, board: Callable[..., Board]) -> None:
+    here = board([row("cxrbert-ldm", 0.5, **LDM, cnr_low="-1", cnr_high="1")])
+    text = latex(paper_table(number, here) if number else averages())
+    bare = re.sub(r"\\[\\%&$#_{}]", "", re.sub(r"(?m)^%.*$|(?<=\{)%$", "", text))
+    assert bare.count("{") == bare.count("}")
+    assert bare.count("$") % 2 == 0
+    assert re.findall(r"\\begin\{(\w+)\}", text).count("tabular") == re.findall(r"\\end\{(\w+)\}", text).count(
+        "tabular"
+    )
+    assert not set("%#~^") & set(bare.replace("[htbp]", ""))
+    assert "_" not in re.sub(r"\$[^$]*\$", "", bare)
+    for tabular in re.findall(r"\\begin\{tabular\}\{(l)(r*)\}(.*?)\\end\{tabular\}", text, flags=re.S):
+        for line in tabular[2].splitlines():
+            if line.endswith(r"\\"):
+                spans = [int(width) - 1 for width in re.findall(r"\\multicolumn\{(\d+)\}", line)]
+                assert len(re.findall(r"(?<!\\)&", line)) + sum(spans) == len(tabular[1])
+
+
+def test_signs_that_mean_something_to_latex() -> None:
+    assert escaped("50 % & a_b #1 {x} ~ ^ \\ `--out x_y`") == (
+        r"50 \% \& a\_b \#1 \{x\} \textasciitilde{} \textasciicircum{} \textbackslash{} \texttt{-{}-out x\_y}"
+    )
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="LaTeX is not installed")
+def test_every_table_compiles(tmp_path: Path, board: Callable[..., Board]) -> None:
+    own = {**LDM, "split": "all", "cnr_low": "-1", "cnr_high": "1"}
+    documents = [paper_table(number, board([row("cxrbert-ldm", 0.5, **LDM)])) for number in LAYOUTS] + [averages()]
+    documents += [paper_table(number, board([row("cxrbert-ldm", 0.5, **own)], dataset="ms-cxr")) for number in LAYOUTS]
+    for i, document in enumerate(documents):
+        (tmp_path / f"{i}.tex").write_text(latex(document), encoding="utf-8")
+    inputs = "\n".join(f"\\input{{{i}.tex}}\\clearpage" for i in range(len(documents)))
+    head = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs}\usepackage{graphicx}"
+    (tmp_path / "all.tex").write_text(f"{head}\\begin{{document}}\n{inputs}\n\\end{{document}}\n")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-draftmode", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "Missing character" not in (tmp_path / "all.log").read_text(errors="ignore")
+
+
+def test_files_are_written_by_form_or_ending(tmp_path: Path) -> None:
+    document = averages()
+    assert [path.name for path in write(document, tmp_path / "new")] == ["averages.csv", "averages.md", "averages.tex"]
+    assert write(document, tmp_path / "one", ["latex"]) == [tmp_path / "one" / "averages.tex"]
+    (path,) = write(document, tmp_path / "table.md")
+    assert path.read_text(encoding="utf-8") == markdown(document)
+    with pytest.raises(UsageError, match="holds markdown, not csv"):
+        write(document, path, ["csv"])
+    with pytest.raises(UsageError, match="cannot be written"):
+        write(document, path / "folder")
+
+
+# any two columns
+
+
+def test_rows_by_columns(board: Callable[..., Board]) -> None:
+    rows = [row("cxrbert-ldm", 0.5, **LDM), row("cxrbert-ldm", 0.4, **LDM | {"sampling": "text"}), row("prior", 0.6)]
+    (block,) = pivot(board(rows), "method", "sampling", ["miou"]).blocks
+    assert [column.group for column in block.columns] == ["no sampling", "text", "gt-cfg"]
+    assert [found.shown for found in block.rows[0].cells] == ["-", "0.400", "0.500"]
+    assert [found.shown for found in block.rows[1].cells] == ["0.600", "-", "-"]
+    assert block.title == "MEASURED on phantom v1, test split; means over samples"
+
+
+def test_categories_and_metrics_are_rows_and_columns_too(board: Callable[..., Board]) -> None:
+    here = board([row("cxrbert-ldm", 0.5, **LDM), row("prior", 0.6)])
+    (block,) = pivot(here, "category", "method", ["miou"]).blocks
+    assert [line.label for line in block.rows] == ["Edema", "Nodule", "Pleural Effusion", "all samples"]
+    assert cell(block, "Nodule", "prior", "miou").mark == "best"
+    (block,) = pivot(here, "method", "metric", ["cnr", "auroc"]).blocks
+    assert [column.name for column in block.columns] == ["cnr", "auroc"]
+    assert cell(block, "prior", "", "auroc").shown == "0.900"
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "metrics", "message"),
+    [
+        ("method", "sampler", ["miou"], "unknown row or column 'sampler'"),
+        ("method", "split", ["miou"], "unknown row or column 'split'"),
+        ("method", "method", ["miou"], "take two different names"),
+        ("metric", "method", ["miou"], "metrics are columns"),
+        ("method", "sampling", ["mious"], "unknown metric 'mious'; did you mean miou"),
+        ("sampling", "layers", ["miou"], "add --where method=NAME"),
+    ],
+)
+def test_what_makes_no_table(rows: str, columns: str, metrics: list[str], message: str, board: Callable) -> None:
+    here = board([row("cxrbert-ldm", 0.5, **LDM), row("prior", 0.6)])
+    with pytest.raises(UsageError, match=message):
+        pivot(here, rows, columns, metrics)
+
+
+# what the notes say is what the figures say
+
+
+def figure_of(table: int, label: str, column: str, metric: str, section: str = "") -> float:
+    places = {(f.section, f.row, f.column, f.metric): float(f.value) for f in figures(table)}
+    return places[section, label, column, metric]
+
+
+def test_table_1s_notes() -> None:
+    categories = [f.row for f in figures(1) if f.column == "BioVil" and f.metric == "CNR" and f.row != AVERAGE]
+    below = [
+        (name, metric)
+        for name in categories
+        for metric in ("mIoU", "CNR")
+        if figure_of(1, name, "CXR-BERTLDM", metric) <= figure_of(1, name, "BioVil", metric)
+    ]
+    assert below == [("Pneumothorax", "CNR")]
+    falls = [
+        name for name in categories if figure_of(1, name, "+BBM", "mIoU") < figure_of(1, name, "CXR-BERTLDM", "mIoU")
+    ]
+    assert (len(falls), len(categories)) == (7, 8)
+    assert figure_of(1, AVERAGE, "+BBM", "mIoU") < figure_of(1, AVERAGE, "CXR-BERTLDM", "mIoU")
+    assert figure_of(3, AVERAGE, "Mixture Bézier", "mIoU") > figure_of(3, AVERAGE, "Lexical Filtering", "mIoU")
+    for metric, digits in (("mIoU", 3), ("CNR", 2)):
+        assert round(figure_of(2, "CLIP", "", metric, "GT + CFG"), digits) == figure_of(1, AVERAGE, "CLIPLDM", metric)
+
+
+def test_table_2s_notes() -> None:
+    for metric, digits in (("mIoU", 3), ("CNR", 2)):
+        found = round(figure_of(2, "CXR-BERT", "", metric, "GT + CFG"), digits)
+        assert found == figure_of(3, AVERAGE, "Disease Filtering", metric)
+        assert found != figure_of(3, AVERAGE, "Lexical Filtering", metric)
+    metrics = ("mIoU", "Top-1", "AUC-ROC", "CNR")
+    for metric in metrics:
+        assert figure_of(2, "CXR-CLIP", "", metric, "CFG") == figure_of(2, "CXR-CLIP", "", metric, "Text-Conditioning")
+    models = list(dict.fromkeys(f.row for f in figures(2)))
+    for mode in ("CFG", "GT-1 + CFG", "GT + CFG"):
+        assert all(max(models, key=lambda name: figure_of(2, name, "", m, mode)) == "CXR-BERT" for m in metrics)
+    lowest = [
+        m for m in metrics if min(models, key=lambda name: figure_of(2, name, "", m, "Text-Conditioning")) == "CXR-BERT"
+    ]
+    assert lowest == ["mIoU", "Top-1"]
+
+
+def test_table_4s_notes() -> None:
+    models = [(f.value, figure_of(4, f.row, "", "CNR")) for f in figures(4) if f.metric == "FID"]
+    assert sorted(models, key=lambda pair: float(pair[0])) == sorted(models, key=lambda pair: pair[1])
+    assert (
+        round(figure_of(2, "RadBERT", "", "CNR", "GT + CFG"), 2) == figure_of(4, "Frozen CXR-BERT", "", "CNR") == 0.84
+    )
+    assert figure_of(1, AVERAGE, "CXR-BERTLDM", "CNR") == 1.21
+    assert figure_of(3, AVERAGE, "Lexical Filtering", "CNR") == 1.24
+
+
+@pytest.mark.parametrize("number", LAYOUTS)
+def test_every_letter_has_its_note_and_every_note_its_letter(number: int, board: Callable[..., Board]) -> None:
+    document = paper_table(number, board([row("uniform", 0.5)]))
+    block = document.blocks[0]
+    used = {column.note for column in block.columns} | {line.note for line in block.rows}
+    used |= {found.note for line in block.rows for found in line.cells}
+    assert used - {""} == {letter for letter, _ in document.notes if letter}
+
+
+# the command
+
+
+def call(*arguments: object, code: int = 0) -> str:
+    done = CliRunner().invoke(app, ["table", *map(str, arguments)], env={"COLUMNS": "80"})
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def test_the_command_prints_and_writes(tmp_path: Path) -> None:
+    assert "frequency2 for CLIP-LDM" in " ".join(call("averages").split())
+    printed = call("1", "--format", "csv", "--leaderboards-dir", tmp_path)
+    read = list(csv.DictReader(io.StringIO(printed)))
+    assert sum(line["origin"] == "published" for line in read) == 90
+    written = call("4", "--out", tmp_path / "out", "--leaderboards-dir", tmp_path)
+    assert written.count("Written: ") == 3
+    assert (tmp_path / "out" / "table4.tex").is_file()
+
+
+def test_a_protocol_has_its_own_rows_metric_and_average(board: Callable[..., Board], tmp_path: Path) -> None:
+    strict = {"protocol": "strict", "frame": "original", "gcnr": "0.1", "gcnr_macro": "0.7"}
+    board([row("uniform", 0.5), row("uniform", 0.25, **strict), row("uniform", 0.125, **strict, mask="best:0.3")])
+    words = ("--rows", "method", "--columns", "metric", "--leaderboards-dir", tmp_path, "--format", "csv")
+
+    def shown(*more: str) -> dict[str, str]:
+        return {line["metric"]: line["value"] for line in csv.DictReader(io.StringIO(call(*words, *more)))}
+
+    assert shown() == {"miou": "0.50000", "cnr": "0.60000"}
+    assert shown("--protocol", "strict", "--average", "overall") == {"gcnr": "0.1", "cnr": "0.35000"}
+    assert shown("--protocol", "strict")["gcnr"] == "0.7"
+    best = shown("--protocol", "strict", "--where", "mask=best", "--average", "overall")
+    assert best == {"gcnr": "0.1", "cnr": "0.22500"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "name a table"),
+        (["1", "--rows", "method"], "name a table"),
+        (["--rows", "method"], "--rows and --columns belong together"),
+        (["1", "--metric", "cnr"], "--metric belongs to --rows"),
+        (["1", "--dataset", "fantom"], "unknown data set 'fantom'; did you mean phantom"),
+        (["1", "--where", "method"], "--where 'method' is not NAME=VALUE"),
+        (["1", "--where", "methd=x"], "unknown leaderboard column 'methd'; did you mean method"),
+        (["--rows", "method", "--columns", "sampling"], "Nothing is measured"),
+        (["averages", "--dataset", "x"], ""),
+    ],
+)
+def test_wrong_words_are_one_line_and_code_2(arguments: list[str], message: str, tmp_path: Path) -> None:
+    text = call(*arguments, "--leaderboards-dir", tmp_path, code=2 if message else 0)
+    assert message in text
+    assert "Traceback" not in text
+
+
+def test_the_command_loads_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom gtg_bench.benchmark.cli import app\n"
+        "assert CliRunner().invoke(app, ['table', '2']).exit_code == 0\n"
+        "heavy = {'torch', 'pandas', 'sklearn', 'matplotlib', 'skimage', 'scipy', 'transformers', 'diffusers'}\n"
+        "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

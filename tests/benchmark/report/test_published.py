@@ -1,0 +1,163 @@
+"""The published figures: cell by cell as the paper prints them, and which average they are."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+
+from gtg_bench.benchmark.api import DataError
+from gtg_bench.benchmark.report import published
+from gtg_bench.benchmark.report.published import AVERAGE, Figure, figures, pairs, recomputed
+
+PAPER = Path(__file__).parents[4] / "shared" / "paper.txt"
+HEADS = {1: "Table 1: Comparison", 2: "Table 2: Comparison", 3: "Table 3: Comparison", 4: "Table 4: Comparison"}
+COMPARED = {
+    "table1.csv": "6290ac02b902",
+    "table2.csv": "b9e434758686",
+    "table3.csv": "a7811f765997",
+    "table4.csv": "45ce42b181b2",
+}
+"""The start of each file's sha256 as it was compared with the paper, cell by cell."""
+
+METRICS = {1: ["mIoU", "CNR"], 2: ["mIoU", "Top-1", "AUC-ROC", "CNR"], 3: ["mIoU", "CNR"], 4: ["FID", "FIDXRV", "CNR"]}
+COLUMNS = {
+    1: ["BioVil", "BioVil-L", "CLIPLDM", "CXR-BERTLDM", "+BBM"],
+    2: [""],
+    3: ["Disease Filtering", "Lexical Filtering", "Linear Bézier", "Quadratic Bézier", "Mixture Bézier"],
+    4: [""],
+}
+
+
+def printed(figure: Figure) -> str:
+    """A cell as it stands in the paper's text: a spread has no leading zero."""
+    return figure.value + (f"±{figure.spread.removeprefix('0')}" if figure.spread else "")
+
+
+def table_text(number: int) -> list[str]:
+    """The lines from a table's caption to far behind its last row."""
+    if not PAPER.exists():
+        pytest.skip("the paper's text is not beside this checkout")
+    lines = unicodedata.normalize("NFC", PAPER.read_text(encoding="utf-8")).splitlines()
+    start = next(i for i, line in enumerate(lines) if HEADS[number] in line)
+    return lines[start : start + 70]
+
+
+@pytest.mark.parametrize("number", published.TABLES)
+def test_every_row_is_a_line_of_the_paper_in_its_place(number: int) -> None:
+    text = table_text(number)
+    place = 0
+    for (section, row), cells in groupby(figures(number), key=lambda figure: (figure.section, figure.row)):
+        wanted = " ".join(map(printed, cells))
+        start = text.index(section) if section else place
+        found = [i for i, line in enumerate(text[start:], start) if line.startswith(f"{row} ")]
+        place = next(i for i in found if i > place)
+        assert text[place].removeprefix(f"{row} ").rpartition(") ")[2] == wanted
+    assert not any(character.isdigit() for character in text[place + 1].replace("Table", "")), "a row is missing"
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_columns_and_metrics_are_in_the_order_of_the_paper(number: int) -> None:
+    text = table_text(number)
+    assert " ".join(COLUMNS[number]) in text
+    assert " ".join(METRICS[number] * 5) in text
+
+
+@pytest.mark.parametrize(("number", "line"), [(2, "Model mIoU Top-1 AUC-ROC CNR"), (4, "Model FID FIDXRV CNR")])
+def test_metrics_are_in_the_order_of_the_paper(number: int, line: str) -> None:
+    assert any(found.endswith(line) for found in table_text(number))
+
+
+@pytest.mark.parametrize("number", published.TABLES)
+def test_the_tables_are_complete(number: int) -> None:
+    cells = figures(number)
+    rows = list(dict.fromkeys((figure.section, figure.row) for figure in cells))
+    places = [(figure.section, figure.row, figure.column, figure.metric) for figure in cells]
+    expected = [(*row, column, metric) for row in rows for column in COLUMNS[number] for metric in METRICS[number]]
+    assert places == expected
+    assert len(rows) == {1: 9, 2: 24, 3: 9, 4: 3}[number]
+    for figure in cells:
+        assert figure.table == number
+        assert float(figure.value) >= 0
+        assert figure.unit == {"CNR": "ratio", "FID": "distance", "FIDXRV": "distance"}.get(figure.metric, "fraction")
+        assert bool(figure.spread) == bool(figure.spread_of)
+        assert figure.source
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_the_files_are_those_that_were_compared(name: str) -> None:
+    assert hashlib.sha256((published.FOLDER / name).read_bytes()).hexdigest().startswith(COMPARED[name])
+
+
+def test_whose_results_they_are() -> None:
+    sources = {figure.column: figure.source for figure in figures(1)}
+    assert sources["BioVil"] == sources["BioVil-L"] == "adopted from Boecking et al. (2022)"
+    assert sources["CLIPLDM"] == "reproduced from Dombrowski et al. (2024)"
+    assert sources["+BBM"] == "this paper"
+    spreads = {figure.column: figure.spread_of for figure in figures(1) if figure.spread}
+    assert spreads["BioVil"] == "not stated"
+    assert spreads["CXR-BERTLDM"] == "standard deviation of three training runs"
+
+
+def test_ms_cxr_has_1162_pairs_in_eight_categories() -> None:
+    assert (sum(pairs().values()), len(pairs()), pairs()["Pneumothorax"]) == (1162, 8, 245)
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "metric", "weighting", "value"),
+    [
+        (1, "CXR-BERTLDM", "mIoU", "frequency2", 0.537),
+        (1, "CXR-BERTLDM", "CNR", "frequency2", 1.207),
+        (1, "CXR-BERTLDM", "mIoU", "overall", 0.5235),
+        (1, "CXR-BERTLDM", "CNR", "overall", 1.290),
+        (1, "CLIPLDM", "mIoU", "frequency2", 0.409),
+        (1, "BioVil-L", "mIoU", "macro", 0.284),
+        (3, "Linear Bézier", "mIoU", "frequency2", 0.5295),
+    ],
+)
+def test_averages_of_the_published_categories(
+    table: int, column: str, metric: str, weighting: str, value: float
+) -> None:
+    found = next(row for row in recomputed(table) if (row.figure.column, row.figure.metric) == (column, metric))
+    assert found.values[weighting] == pytest.approx(value, abs=0.0005)
+
+
+def test_which_weighting_explains_which_average() -> None:
+    fits = {(row.figure.table, row.figure.column, row.figure.metric): row.fits for t in (1, 3) for row in recomputed(t)}
+    assert len(fits) == 20
+    assert {fits[1, column, metric] for column in ("BioVil", "BioVil-L") for metric in ("mIoU", "CNR")} == {("macro",)}
+    assert fits.pop((1, "CLIPLDM", "mIoU")) == ("overall", "frequency2"), "it cannot tell the two apart"
+    assert fits.pop((3, "Linear Bézier", "mIoU")) == (), "no weighting explains it"
+    others = {found for (_, column, _), found in fits.items() if not column.startswith("BioVil")}
+    assert others == {("frequency2",)}
+
+
+def test_rounding_is_allowed_for_and_nothing_more() -> None:
+    found = next(row for row in recomputed(1) if (row.figure.column, row.figure.metric) == ("CXR-BERTLDM", "mIoU"))
+    assert found.tolerance == pytest.approx(0.01)
+    mixed = next(row for row in recomputed(1) if (row.figure.column, row.figure.metric) == ("+BBM", "CNR"))
+    assert mixed.tolerance == pytest.approx(0.01)
+    fine = next(row for row in recomputed(3) if row.figure.metric == "mIoU")
+    assert fine.tolerance == pytest.approx(0.001)
+    assert fine.figure.row == AVERAGE
+
+
+def test_tables_without_categories_have_no_average() -> None:
+    assert recomputed(2) == recomputed(4) == []
+
+
+def test_a_broken_installation_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(published, "FOLDER", tmp_path)
+    figures.cache_clear()
+    with pytest.raises(DataError, match=r"table4\.csv cannot be read .*reinstall gtg-bench"):
+        figures(4)
+
+
+def test_the_room_of_leaderboards_is_data_and_never_code() -> None:
+    room = Path(__file__).parents[3] / "leaderboards"
+    files = [path for path in room.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    assert {path.suffix for path in files} == {".csv"}
+    assert published.FOLDER.resolve() == (room / "published").resolve()

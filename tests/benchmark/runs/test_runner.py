@@ -1,0 +1,283 @@
+"""The runner: records, failures, resume, and what may not change a number."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gtg_bench.benchmark.report import leaderboard
+from gtg_bench.benchmark.runs import runner
+from gtg_bench.benchmark.api import METHODS, DataError, Frame, GroundingMap, MethodSettings, Query, UsageError
+from gtg_bench.benchmark.api.registry import MethodEntry
+from gtg_bench.benchmark.api.types import MethodCard, PhraseSample, sample_id
+from gtg_bench.benchmark.datasets import DATASETS, DatasetEntry
+from gtg_bench.benchmark.runs.runner import RunRequest, RunResult
+
+SIZE = (40, 30)
+
+
+def make_sample(image: str, phrase: str, box: tuple[float, float, float, float], category: str = "A") -> PhraseSample:
+    """A sample on an image of 40 x 30 pixels; the patient is the first letter of the image's name."""
+    return PhraseSample(sample_id(image, category, phrase), image, image[0], None, phrase, category, (box,), SIZE)
+
+
+class Pictures:
+    """A data set of random pictures; those named bad* cannot be read."""
+
+    name = "pictures"
+    version = "1"
+
+    def __init__(self, data_root: Path | None, options: dict[str, str]) -> None:
+        self.options = options
+        self.rows: Sequence[PhraseSample] = [
+            make_sample(f"{'abcd'[i % 4]}{i}", f"left thing {i}", (3, 4, 20, 21), "AB"[i % 2]) for i in range(8)
+        ]
+
+    def samples(self, split: str) -> Sequence[PhraseSample]:
+        return self.rows
+
+    def image(self, sample: PhraseSample) -> np.ndarray:
+        if sample.image_id.startswith("bad"):
+            raise DataError(f"{sample.image_id}.png: cannot be read; fetch it again")
+        seed = int.from_bytes(sample.image_id.encode(), "big") % 2**32
+        return np.random.default_rng(seed).random((30, 40), dtype=np.float32)
+
+
+class Noisy:
+    """Image plus noise of the query's own seed, in batches; remembers what it was asked."""
+
+    def __init__(self, settings: MethodSettings) -> None:
+        self.seen: list[str] = []
+
+    def ground_batch(self, queries: Sequence[Query]) -> list[GroundingMap]:
+        self.seen += [query.text for query in queries]
+        return [self._one(query) for query in queries]
+
+    def _one(self, query: Query) -> GroundingMap:
+        noise = np.random.default_rng(query.seed).random(query.image.shape, dtype=np.float32)
+        return GroundingMap(query.image + noise, Frame.original(SIZE))
+
+
+@pytest.fixture
+def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data set `pictures`, and a clean registry afterwards."""
+    entry = DatasetEntry("random", "unused", ("test",), "", False, "none")
+    monkeypatch.setitem(DATASETS, "pictures", dataclasses.replace(entry, target=Pictures))  # type: ignore[arg-type]
+    monkeypatch.setattr(METHODS, "_registered", {})
+
+
+def register(build: Callable[[MethodSettings], Any], name: str = "noisy") -> None:
+    METHODS._registered.pop(name, None)
+    METHODS.register(MethodEntry(name, build, MethodCard("a test", "plug-in")))
+
+
+def execute(tmp_path: Path, **options: Any) -> RunResult:
+    request = RunRequest("noisy", "pictures", runs_dir=tmp_path / "runs", **options)
+    return runner.run(runner.prepare(request), request)
+
+
+@pytest.mark.usefixtures("pictures")
+def test_one_record_a_sample_with_all_metrics(tmp_path: Path) -> None:
+    register(Noisy)
+    result = execute(tmp_path)
+    assert [r.status for r in result.records] == ["ok"] * 8
+    assert set(result.records[0].metrics) == {"miou", "iou", "cnr", "top1", "auroc"}
+    lines = (result.folder / "samples.jsonl").read_text().splitlines()
+    assert [json.loads(line)["sample_id"] for line in lines] == [r.sample_id for r in result.records]
+    assert json.loads((result.folder / "manifest.json").read_text())["key"] == result.spec.key
+
+
+@pytest.mark.usefixtures("pictures")
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_batch_size_changes_nothing(tmp_path: Path, batch_size: int) -> None:
+    register(Noisy)
+    usual, other = execute(tmp_path / "a"), execute(tmp_path / "b", batch_size=batch_size)
+    assert usual.spec.key == other.spec.key
+    assert [r.metrics for r in usual.records] == [r.metrics for r in other.records]
+    assert [r.map_sha256 for r in usual.records] == [r.map_sha256 for r in other.records]
+
+
+@pytest.mark.usefixtures("pictures")
+def test_order_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    register(Noisy)
+    usual = {r.sample_id: r.metrics for r in execute(tmp_path / "a").records}
+    monkeypatch.setattr(Pictures, "samples", lambda self, split: self.rows[::-1])
+    assert {r.sample_id: r.metrics for r in execute(tmp_path / "b").records} == usual
+
+
+@pytest.mark.usefixtures("pictures")
+def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
+    register(Noisy)
+    whole = execute(tmp_path / "whole")
+    made: list[Noisy] = []
+
+    class Stopped(Noisy):
+        def ground_batch(self, queries: Sequence[Query]) -> list[GroundingMap]:
+            if len(self.seen) >= 4:
+                raise KeyboardInterrupt
+            return super().ground_batch(queries)
+
+    register(Stopped)
+    with pytest.raises(KeyboardInterrupt):
+        execute(tmp_path / "parts", batch_size=2)
+    register(lambda settings: made.append(Noisy(settings)) or made[-1])  # type: ignore[func-returns-value]
+    result = execute(tmp_path / "parts", batch_size=2)
+    assert made[0].seen == [f"left thing {i}" for i in range(4, 8)]
+    assert result.computed == 4
+    assert leaderboard.update(tmp_path / "a", whole.spec, whole.records) == leaderboard.update(
+        tmp_path / "b", result.spec, result.records
+    )
+    assert (tmp_path / "a" / "pictures.csv").read_bytes() == (tmp_path / "b" / "pictures.csv").read_bytes()
+    assert execute(tmp_path / "parts").computed == 0
+
+
+@pytest.mark.usefixtures("pictures")
+def test_a_torn_line_is_forgiven_and_done_again(tmp_path: Path) -> None:
+    register(Noisy)
+    before = execute(tmp_path)
+    path = before.folder / "samples.jsonl"
+    path.write_bytes(path.read_bytes()[:-30])
+    after = execute(tmp_path)
+    assert after.computed == 1
+    assert [r.metrics for r in after.records] == [r.metrics for r in before.records]
+    assert execute(tmp_path).computed == 0
+
+
+@pytest.mark.usefixtures("pictures")
+def test_records_of_several_writers_are_merged(tmp_path: Path) -> None:
+    register(Noisy)
+    before = execute(tmp_path)
+    path = before.folder / "samples.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:3]))
+    (before.folder / "samples-node2.jsonl").write_text("".join(lines[2:]))
+    assert execute(tmp_path).computed == 0
+
+
+@pytest.mark.usefixtures("pictures")
+def test_failures_stay_with_their_sample_and_are_tried_again(tmp_path: Path) -> None:
+    class Moody(Noisy):
+        def ground_batch(self, queries: Sequence[Query]) -> list[GroundingMap]:
+            if any(query.text.endswith("3") for query in queries):
+                raise RuntimeError("out of\nmemory")
+            return super().ground_batch(queries)
+
+    register(Moody)
+    result = execute(tmp_path)
+    assert [r.status for r in result.records] == ["ok"] * 3 + ["failed"] + ["ok"] * 4
+    assert result.records[3].error == "RuntimeError: out of memory"
+    assert "Traceback" in (result.folder / "errors.log").read_text()
+    row = leaderboard.update(tmp_path, result.spec, result.records)
+    assert (row["n_total"], row["n_ok"], row["n_failed"]) == ("8", "7", "1")
+    register(Noisy)
+    again = execute(tmp_path)
+    assert again.computed == 1
+    assert [r.status for r in again.records] == ["ok"] * 8
+
+
+@pytest.mark.usefixtures("pictures")
+def test_strict_stops_at_the_first_failure_and_keeps_what_was_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(Noisy)
+    rows = [make_sample(name, f"left {name}", (1, 1, 9, 9)) for name in ("a1", "bad1", "b1", "c1")]
+    monkeypatch.setattr(Pictures, "samples", lambda self, split: rows)
+    with pytest.raises(DataError, match=r"--strict: bad1.* failed: bad1\.png: cannot be read"):
+        execute(tmp_path, batch_size=1, fail_fast=True)
+    again = execute(tmp_path, batch_size=1)
+    assert [record.status for record in again.records] == ["ok", "failed", "ok", "ok"]
+    assert again.computed < 4
+
+
+@pytest.mark.usefixtures("pictures")
+@pytest.mark.parametrize(
+    ("sample", "reason"),
+    [
+        (make_sample("bad1", "x", (0, 0, 4, 4)), "bad1.png: cannot be read; fetch it again"),
+        (make_sample("a1", "  ", (0, 0, 4, 4)), "phrase is empty"),
+        (make_sample("a1", "x", (30, 0, 44, 4)), "does not lie in its image of 40 x 30"),
+        (make_sample("a1", "x", (9, 0, 9, 4)), "does not lie in its image"),
+        (dataclasses.replace(make_sample("a1", "x", (0, 0, 1, 1)), boxes=()), "no box"),
+    ],
+)
+def test_a_bad_sample_fails_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample: PhraseSample, reason: str
+) -> None:
+    register(Noisy)
+    good = make_sample("b1", "y", (1, 1, 9, 9))
+    monkeypatch.setattr(Pictures, "samples", lambda self, split: [sample, good])
+    first, second = execute(tmp_path).records
+    assert (first.status, second.status) == ("failed", "ok")
+    assert reason in first.error
+
+
+@pytest.mark.usefixtures("pictures")
+@pytest.mark.parametrize("box", [(0, 0, 40, 30), (0, 0, 2, 2)])
+def test_a_region_that_fills_or_leaves_the_frame_is_unscorable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, box: tuple[float, float, float, float]
+) -> None:
+    """The evaluation frame is the central 30 x 30 of 40 x 30 pixels: columns 5 to 35."""
+    register(Noisy)
+    monkeypatch.setattr(Pictures, "samples", lambda self, split: [make_sample("a1", "x", box)])
+    record = execute(tmp_path).records[0]
+    assert (record.status, record.metrics) == ("unscorable", {})
+    assert record.error
+
+
+@pytest.mark.usefixtures("pictures")
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (lambda query: query.image, "not a GroundingMap"),
+        (lambda query: GroundingMap(query.image, Frame.original((3, 3))), "image of (3, 3)"),
+        (lambda query: GroundingMap(query.image * np.float32("nan"), Frame.original(SIZE)), "must be finite"),
+    ],
+)
+def test_what_is_no_map_fails(tmp_path: Path, answer: Callable[[Query], Any], reason: str) -> None:
+    class Odd:
+        def ground_batch(self, queries: Sequence[Query]) -> list[Any]:
+            return [answer(query) for query in queries]
+
+    register(lambda settings: Odd())
+    record = execute(tmp_path, limit=1).records[0]
+    assert record.status == "failed"
+    assert reason in record.error
+
+
+@pytest.mark.usefixtures("pictures")
+def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
+    register(Noisy)
+    folder = execute(tmp_path).folder
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["spec"]["seed"] = 1
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match="another run"):
+        execute(tmp_path)
+
+
+@pytest.mark.usefixtures("pictures")
+def test_options_are_checked_before_anything_is_built(tmp_path: Path) -> None:
+    register(lambda settings: pytest.fail("built too early"))  # type: ignore[arg-type,return-value]
+    with pytest.raises(UsageError, match="--limit"):
+        execute(tmp_path, limit=0)
+    with pytest.raises(UsageError, match="--batch-size"):
+        execute(tmp_path, batch_size=0)
+
+
+@pytest.mark.usefixtures("pictures")
+def test_maps_are_kept_as_the_method_gave_them(tmp_path: Path) -> None:
+    from gtg_bench.benchmark.api.types import fingerprint
+    from gtg_bench.benchmark.runs.map_store import MapStore
+
+    register(Noisy)
+    result = execute(tmp_path)
+    for record in result.records:
+        kept = MapStore(result.folder).load(record.sample_id)
+        assert fingerprint(kept.values) == record.map_sha256
+        assert kept.frame == Frame.original(SIZE)

@@ -1,0 +1,229 @@
+"""Protocols: what each selects, and its numbers on a stored run against a literal recomputation."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
+from skimage.filters import threshold_otsu
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.datasets import open_dataset
+from gtg_bench.benchmark.metrics import METRICS, Scene, score
+from gtg_bench.benchmark.metrics.gcnr import gcnr
+from gtg_bench.benchmark.metrics.masks import mixture_mask
+from gtg_bench.benchmark.runs import runner
+from gtg_bench.benchmark.runs.map_store import MapStore
+from gtg_bench.benchmark.scoring.controls import plan
+from gtg_bench.benchmark.scoring.protocols import FRAMES, PROTOCOLS, UNCOVERED, definition, find_protocol
+from gtg_bench.benchmark.scoring.trial import Trial
+from gtg_bench.benchmark.statistics import AVERAGES
+
+Array = NDArray[Any]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=lambda protocol: protocol.name)
+def test_a_protocol_names_what_there_is(protocol: Any) -> None:
+    assert PROTOCOLS[protocol.name] is protocol
+    assert set(protocol.metrics) <= set(METRICS)
+    assert len(set(protocol.metrics)) == len(protocol.metrics)
+    assert protocol.primary in protocol.metrics
+    assert protocol.average in AVERAGES
+    assert protocol.frame in FRAMES
+    assert protocol.uncovered in UNCOVERED
+    assert protocol.notes
+    assert protocol.changed() == protocol
+
+
+def test_the_papers_protocol_is_what_it_was() -> None:
+    gtg = PROTOCOLS["gtg"]
+    assert gtg.metrics == ("miou", "iou", "cnr", "top1", "auroc", "phrase_discrimination")
+    assert (gtg.version, gtg.frame, gtg.uncovered, gtg.mask, gtg.average) == (
+        *(1, "crop512", "lowest", "mixture"),
+        "overall",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("strickt", {}, "unknown protocol 'strickt'; did you mean strict"),
+        ("gtg", {"mask": "otzu"}, "'otzu' is neither mixture, otsu, nor a threshold"),
+        ("gtg", {"mask": "1"}, "threshold from 0 to below 1"),
+        ("gtg", {"mask": "nan"}, "threshold from 0 to below 1"),
+        ("gtg", {"mask": "best"}, "score RUN --mask best --tune-on"),
+        ("gtg", {"mask": "best:0.3"}, "score RUN --mask best --tune-on"),
+        ("biovil", {"mask": "otsu"}, "no metric of protocol biovil asks for a mask"),
+    ],
+)
+def test_what_there_is_not_is_refused(name: str, changes: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        find_protocol(name).changed(**changes)
+
+
+def described(protocol: str, version: int, frame: str, uncovered: str, mask: str) -> dict[str, Any]:
+    return {"protocol": protocol, "protocol_version": version, "frame": frame, "uncovered": uncovered, "mask": mask}
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        (("gtg", 1, "crop512", "lowest", "mixture"), "gtg"),
+        (("gtg", 1, "original", "lowest", "mixture"), "gtg+original"),
+        (("gtg", 2, "crop512", "exclude", "0.5"), "gtg@2+exclude+0.5"),
+        (("strict", 1, "original", "lowest", "mixture"), "strict"),
+        (("strict", 1, "crop512", "lowest", "best:0.37"), "strict+crop512+best"),
+        (("chexlocalize", 1, "original", "lowest", "otsu"), "chexlocalize"),
+    ],
+)
+def test_definitions_by_hand(fields: Any, name: str) -> None:
+    assert definition(described(*fields)) == name
+    assert definition({key: str(value) for key, value in described(*fields).items()}) == name
+
+
+def test_two_definitions_never_share_a_name() -> None:
+    masks = ("mixture", "otsu", "0.3", "0.35", "best:0.2")
+    choices = list(itertools.product([*PROTOCOLS, "later"], (1, 2), FRAMES, UNCOVERED, masks))
+    assert len({definition(described(*choice)) for choice in choices}) == len(choices)
+    assert definition(described("gtg", 1, "crop512", "lowest", "best:0.4")) == definition(
+        described("gtg", 1, "crop512", "lowest", "best:0.2")
+    )
+
+
+# which metrics have counts of their own
+
+
+def degenerate() -> list[Scene]:
+    """Maps and masks that separate nothing, on regions that are neither empty nor all."""
+    size = (6, 6)
+    flat, ramp = np.zeros(size, np.float32), np.arange(36, dtype=np.float32).reshape(size)
+    empty, full, one = np.zeros(size, bool), np.ones(size, bool), np.zeros(size, bool)
+    one[2, 3] = True
+    two = one.copy()
+    two[5, 0] = True
+    boxes = {one.tobytes(): [[3, 2, 4, 3]], two.tobytes(): [[3, 2, 4, 3], [0, 5, 1, 6]]}
+    return [
+        Scene(values, mask, region, (), np.array(boxes.get(region.tobytes(), [[0, 0, 6, 6]]), float), full)
+        for values in (flat, ramp)
+        for mask in (empty, full, one)
+        for region in (one, two, ~one)
+    ]
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_that_can_be_undefined_has_a_count_of_its_own(name: str) -> None:
+    found = [name in score(scene, [name]) for scene in degenerate()]
+    assert all(found) != METRICS[name].partial
+
+
+# numbers
+
+
+def carried(native: Array, size: int) -> tuple[Array, Array]:
+    """A map that spans pixels 8 to 120 of 128, on size x size pixels of the whole; and which of these it spans."""
+    centres = (np.arange(size) + 0.5) * 128 / size
+    inside = (centres >= 8) & (centres < 120)
+    at = np.clip((centres - 8) * native.shape[0] / 112 - 0.5, 0, native.shape[0] - 1)
+    values = map_coordinates(native.astype(float), np.meshgrid(at, at, indexing="ij"), order=1)
+    return values, inside[:, None] & inside[None, :]
+
+
+def drawn(boxes: Any, size: int) -> Array:
+    centres, found = (np.arange(size) + 0.5) * 128 / size, np.zeros((size, size), bool)
+    for x0, y0, x1, y1 in boxes:
+        rows, columns = (centres >= y0) & (centres < y1), (centres >= x0) & (centres < x1)
+        found |= rows[:, None] & columns[None, :]
+    return found
+
+
+def literal(native: Array, trial: Trial, name: str) -> dict[str, float]:
+    """Every metric of a protocol word for word, on arrays made here."""
+    size = 512 if name.startswith("gtg") else 128
+    values, covered = carried(native, size)
+    values[~covered] = native.min()
+    if name == "chexlocalize":
+        spread = (values - values.min()) / np.ptp(values)
+        mask = spread > threshold_otsu(spread, nbins=256)
+    else:
+        mask = (carried(mixture_mask(native), size)[0] > 0.5) & covered
+    region = drawn(trial.sample.boxes, size)
+    inside, outside, spread = values[region], values[~region], (values - values.min()) / np.ptp(values)
+
+    def iou(one: Array, other: Array) -> float:
+        return float((one & other).sum() / (one | other).sum())
+
+    def thresholds(found: Array) -> float:
+        return float(np.mean([iou(found > level / 10, region) for level in range(1, 6)]))
+
+    rows, columns = (mask.any(axis).nonzero()[0] for axis in (1, 0))
+    short, whole = np.zeros_like(mask), np.zeros_like(mask)
+    short[rows[0] : rows[-1], columns[0] : columns[-1]] = True
+    whole[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
+    contrast = (inside.mean() - outside.mean()) / math.sqrt(inside.var(ddof=1) + outside.var(ddof=1))
+    found = {
+        "miou": (iou(mask, region) + iou(~mask, ~region)) / 2,
+        "iou": iou(mask, region),
+        "cnr": contrast,
+        "cnr_abs": abs(contrast),
+        "gcnr": gcnr(values.astype(np.float32), region),
+        "top1": float(region.ravel()[values.argmax()]),
+        "auroc": roc_auc_score(region.ravel(), values.ravel()),
+        "ap": average_precision_score(region.ravel(), values.ravel()),
+        "box_iou": iou(short, region),
+        "box_miou": (iou(short, region) + iou(~short, ~region)) / 2,
+        "box_iou_full": iou(whole, region),
+        "miou_thresholds": thresholds(values),
+        "miou_thresholds_minmax": thresholds(spread),
+        "coverage": (covered & region).sum() / region.sum(),
+    }
+    if len(trial.sample.boxes) == 1:
+        (y, x), (v, u) = (
+            [(where[0] + where[-1] + 1) / 2 for where in axes] for axes in ((rows, columns), ends(region))
+        )
+        found["distance"] = math.hypot(y - v, x - u)
+    ranks = []
+    for other in trial.others:
+        theirs = drawn(other.boxes, size)
+        own, theirs = region & ~theirs, theirs & ~region
+        if own.any() and theirs.any():
+            ranks.append(float(values[own].mean() > values[theirs].mean()))
+    return {name: float(value) for name, value in found.items()} | (
+        {"phrase_discrimination": np.mean(ranks)} if ranks else {}
+    )
+
+
+def ends(region: Array) -> tuple[Array, Array]:
+    return region.any(1).nonzero()[0], region.any(0).nonzero()[0]
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_the_numbers_of_a_stored_run_word_for_word(name: str, toy: Any) -> None:
+    """Values are up to 4e-7 apart: a pixel at a threshold, or equal ones at the edge of a bin, may change sides."""
+    toy.run(limit=24, control="image-swap")
+    toy.forbidden = True
+    result = toy.run(limit=24, protocol=name)
+    trials = plan(open_dataset("phantom", None, {}).samples("test"), "none", 24)
+    assert result.reused == 24
+    assert any(len(trial.sample.boxes) > 1 for trial in trials)
+    for record, trial in zip(result.records, trials, strict=True):
+        expected = literal(MapStore(result.folder).load(record.sample_id).values, trial, name)
+        assert record.metrics == pytest.approx({m: expected[m] for m in record.metrics}, abs=4e-3)
+        assert set(PROTOCOLS[name].metrics) - set(record.metrics) <= {"phrase_discrimination", "distance"}
+        assert {"phrase_discrimination", "distance"} & set(PROTOCOLS[name].metrics) & set(expected) <= set(
+            record.metrics
+        )
+        assert list(record.metrics) == [m for m in PROTOCOLS[name].metrics if m in record.metrics]
+
+
+def test_a_protocol_is_part_of_the_runs_key(toy: Any) -> None:
+    keys = {runner.prepare(toy.request(protocol=name)).spec.key for name in PROTOCOLS}
+    keys |= {runner.prepare(toy.request(mask=mask)).spec.key for mask in ("otsu", "0.3")}
+    assert len(keys) == len(PROTOCOLS) + 2
+    assert runner.prepare(toy.request(mask="0.30")).spec == runner.prepare(toy.request(mask="0.3")).spec
+    assert runner.prepare(toy.request(mask="mixture", frame="crop512")).spec == runner.prepare(toy.request()).spec

@@ -1,0 +1,215 @@
+"""Maps and regions carried to the evaluation frame, and what becomes of pixels that a method does not cover."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from skimage.filters import threshold_otsu
+from sklearn.metrics import roc_auc_score
+
+from gtg_bench.benchmark.api.geometry import Frame, Mask, boxes_to_mask
+from gtg_bench.benchmark.api.types import Box, GroundingMap, PhraseSample
+from gtg_bench.benchmark.metrics import METRICS
+from gtg_bench.benchmark.scoring.protocols import FRAMES, PROTOCOLS
+from gtg_bench.benchmark.scoring.score_map import evaluation_frame, facts_of, region_of, score_map, view
+from gtg_bench.benchmark.scoring.trial import Trial
+
+ORIGINAL = PROTOCOLS["gtg"].changed(frame="original")
+EXCLUDE = ORIGINAL.changed(uncovered="exclude")
+SIZES = [(300, 200), (200, 300), (256, 256), (641, 480)]
+
+
+def sample(size: tuple[int, int], *boxes: Box) -> PhraseSample:
+    return PhraseSample(f"s{size}", "i", "p", None, "edema", "Edema", boxes, size)
+
+
+def trial(own: PhraseSample, *others: PhraseSample, scored_on: PhraseSample | None = None) -> Trial:
+    return Trial(own, own.phrase, own.category, scored_on or own, others)
+
+
+def blob(size: tuple[int, int]) -> np.ndarray:
+    x, y = np.meshgrid(np.linspace(0, 1, size[0]), np.linspace(0, 1, size[1]))
+    return np.exp(-((x - 0.4) ** 2 + (y - 0.5) ** 2) * 20).astype(np.float32)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_in_the_original_frame_a_full_map_is_scored_as_it_is(size: tuple[int, int]) -> None:
+    box = (size[0] * 0.25, size[1] * 0.3, size[0] * 0.5, size[1] * 0.7)
+    values = blob(size)
+    found = score_map(GroundingMap(values, Frame.original(size)), trial(sample(size, box)), ORIGINAL).metrics
+    region = boxes_to_mask([box], size)
+    assert found["auroc"] == pytest.approx(roc_auc_score(region.ravel(), values.ravel()), abs=1e-9)
+    assert found["top1"] == float(region[np.unravel_index(values.argmax(), values.shape)])
+
+
+@pytest.mark.parametrize("kind", FRAMES)
+@pytest.mark.parametrize("size", SIZES)
+def test_a_box_comes_back_from_its_frame(size: tuple[int, int], kind: str) -> None:
+    box = (size[0] * 0.41, size[1] * 0.37, size[0] * 0.58, size[1] * 0.66)
+    frame = evaluation_frame(size, kind)
+    there = frame.boxes_from_image([box])
+    np.testing.assert_allclose(frame.boxes_to_image(there)[0], box, atol=1e-9)
+    area = region_of(sample(size, box), kind, frame.size).sum()
+    width, height = there[0, 2] - there[0, 0], there[0, 3] - there[0, 1]
+    assert area == pytest.approx(width * height, rel=0.03)
+
+
+def test_what_a_method_does_not_cover_is_its_lowest_value_or_does_not_count() -> None:
+    """The method sees the left half alone and is right there; a second box lies in the right half."""
+    size = (200, 100)
+    frame = Frame(size, size, (0, 0, 100, 100))
+    values = np.zeros((100, 100), dtype=np.float32)
+    values[20:40, 20:40] = 1
+    both = trial(sample(size, (20, 20, 40, 40), (150, 50, 170, 70)))
+    lowest = score_map(GroundingMap(values, frame), both, ORIGINAL).metrics
+    exclude = score_map(GroundingMap(values, frame), both, EXCLUDE).metrics
+    whole = np.zeros((100, 200), dtype=np.float32)
+    whole[:, :100] = values
+    region = boxes_to_mask([(20, 20, 40, 40), (150, 50, 170, 70)], size)
+    assert lowest["auroc"] == pytest.approx(roc_auc_score(region.ravel(), whole.ravel()))
+    assert lowest["auroc"] < 0.9
+    assert exclude["auroc"] == pytest.approx(1.0)
+    assert lowest["iou"] == pytest.approx(0.5, abs=0.02)
+    assert exclude["iou"] == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_region_that_the_method_does_not_cover_at_all() -> None:
+    size = (200, 100)
+    grounding = GroundingMap(np.eye(10, dtype=np.float32), Frame(size, size, (0, 0, 100, 100)))
+    unseen = trial(sample(size, (150, 50, 170, 70)))
+    assert score_map(grounding, unseen, EXCLUDE).unscorable == ("the region lies outside what the method covers")
+    assert score_map(grounding, unseen, ORIGINAL).metrics["auroc"] < 0.5
+
+
+def test_another_images_region_is_stretched_to_this_image() -> None:
+    ours, theirs = sample((200, 100), (0, 0, 10, 10)), sample((400, 400), (100, 200, 300, 400))
+    values = np.zeros((100, 200), dtype=np.float32)
+    values[50:, 50:150] = 1
+    swapped = trial(ours, scored_on=theirs)
+    found = score_map(GroundingMap(values, Frame.original((200, 100))), swapped, ORIGINAL).metrics
+    assert found["iou"] == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize(("box", "why"), [((0, 0, 300, 200), "fills"), ((0, 0, 20, 20), "lies outside")])
+def test_a_region_that_fills_or_leaves_the_frame_is_unscorable(box: Box, why: str) -> None:
+    grounding = GroundingMap(blob((300, 200)), Frame.original((300, 200)))
+    assert score_map(grounding, trial(sample((300, 200), box))).unscorable == f"the region {why} the evaluation frame"
+
+
+ALL = replace(ORIGINAL, metrics=tuple(METRICS))
+HALF = Frame((200, 100), (200, 100), (100, 0, 100, 100))
+"""The right half of an image of 200 x 100 pixels."""
+
+
+def spots(*boxes: Box) -> np.ndarray:
+    """A map that is hot in boxes of an image of 200 x 100 pixels."""
+    return boxes_to_mask(boxes, (200, 100)).astype(np.float32)
+
+
+def test_boxes_that_overlap_are_told_from_one() -> None:
+    one, other = (20.0, 20.0, 60.0, 60.0), (50.0, 50.0, 90.0, 90.0)
+    whole = Frame.original((200, 100))
+    both = score_map(GroundingMap(spots(one, other), whole), trial(sample((200, 100), one, other)), ALL).metrics
+    assert "distance" not in both
+    assert both["box_recall"] == 0.0, "the part's box covers both"
+    single = score_map(GroundingMap(spots(one), whole), trial(sample((200, 100), one)), ALL).metrics
+    assert single["distance"] == pytest.approx(0, abs=1)
+    assert single["box_recall"] == 1.0
+
+
+def test_boxes_move_with_what_is_cut_off() -> None:
+    """The method sees the right half alone; the window's origin is (100, 0)."""
+    box = (150.0, 20.0, 170.0, 40.0)
+    found = score_map(
+        GroundingMap(spots(box)[:, 100:], HALF), trial(sample((200, 100), box)), replace(ALL, uncovered="exclude")
+    )
+    assert found.metrics["box_recall"] == 1.0
+    assert found.metrics["distance"] == pytest.approx(0, abs=1)
+    seen = view(GroundingMap(spots(box)[:, 100:], HALF), trial(sample((200, 100), box)), EXCLUDE).scene
+    np.testing.assert_array_equal(seen.boxes, [[50, 20, 70, 40]])
+    assert seen.values.shape == (100, 100)
+
+
+@pytest.mark.parametrize("rules", [ALL, replace(ALL, uncovered="exclude")])
+def test_coverage_is_of_the_whole_region(rules: object) -> None:
+    both = trial(sample((200, 100), (40, 20, 60, 40), (150, 20, 170, 40), (150, 60, 170, 80)))
+    values = np.random.default_rng(0).random((10, 10), dtype=np.float32)
+    assert score_map(GroundingMap(values, HALF), both, rules).metrics["coverage"] == pytest.approx(2 / 3)  # type: ignore[arg-type]
+
+
+def test_a_mask_as_region_has_no_boxes() -> None:
+    """Parts of the mask are counted in its place: two of them have no one centre."""
+    two = Mask((200, 100), (("polygon", "20 20 60 20 60 60 20 60"), ("polygon", "80 20 90 20 90 30 80 30")))
+    by_mask = replace(sample((200, 100)), mask=two)
+    grounding = GroundingMap(spots((20, 20, 60, 60)), Frame.original((200, 100)))
+    assert view(grounding, trial(by_mask), ALL).scene.boxes is None
+    found = score_map(grounding, trial(by_mask), ALL).metrics
+    assert "distance" not in found
+    assert found["box_recall"] == 0.5
+    facts = facts_of(by_mask, "original")
+    assert facts.keys() == {"side", "n_words", "region_share"}
+    assert facts["region_share"] == pytest.approx(1700 / 20000)
+
+
+@pytest.mark.parametrize("uncovered", ["lowest", "exclude"])
+def test_otsu_and_thresholds_are_of_the_frames_pixels(uncovered: str) -> None:
+    """The map's highest value lies where the crop does not reach, so the native map has another range and threshold."""
+    size, native = (200, 100), np.random.default_rng(1).random((10, 20), dtype=np.float32)
+    native[0, 0] = 5
+    both = trial(sample(size, (80, 20, 120, 60)))
+    crop = PROTOCOLS["gtg"].changed(uncovered=uncovered)
+    frame = evaluation_frame(size, "crop512")
+    values = Frame.original(size).carry(native, frame)[0].astype(float)
+    spread = (values - values.min()) / np.ptp(values)
+    for mask, threshold in (("otsu", threshold_otsu(spread, nbins=256)), ("0.4", 0.4)):
+        found = view(GroundingMap(native, Frame.original(size)), both, crop.changed(mask=mask)).scene.mask
+        np.testing.assert_array_equal(found, spread > threshold)
+    assert spread.max() == 1.0
+
+
+def test_uncovered_pixels_are_in_no_mask_but_in_otsus_histogram() -> None:
+    box, random = (150.0, 20.0, 170.0, 40.0), np.random.default_rng(2)
+    values = random.random((100, 100), dtype=np.float32) + 1
+    whole = np.full((100, 200), values.min(), dtype=np.float32)
+    whole[:, 100:] = values
+    grounding, both = GroundingMap(values, HALF), trial(sample((200, 100), box))
+    lowest = view(grounding, both, ORIGINAL.changed(mask="otsu")).scene.mask
+    exclude = view(grounding, both, EXCLUDE.changed(mask="otsu")).scene.mask
+    np.testing.assert_array_equal(lowest[:, 100:], values > _otsu(whole))
+    np.testing.assert_array_equal(exclude, values > _otsu(values))
+    assert not lowest[:, :100].any()
+
+
+def _otsu(values: np.ndarray) -> float:
+    low, span = float(values.min()), float(np.ptp(values))
+    return float(threshold_otsu((values.astype(float) - low) / span, nbins=256)) * span + low
+
+
+@pytest.mark.parametrize("mask", ["mixture", "otsu", "0", "0.5"])
+def test_a_method_that_sees_nothing_of_the_frame(mask: str) -> None:
+    """A strip at the left edge, which the crop cuts off."""
+    grounding = GroundingMap(np.eye(10, dtype=np.float32), Frame((200, 100), (200, 100), (0, 0, 20, 100)))
+    rules = PROTOCOLS["gtg"].changed(uncovered="exclude", mask=mask)
+    found = score_map(grounding, trial(sample((200, 100), (80, 20, 120, 60))), rules)
+    assert found.unscorable == "the region lies outside what the method covers"
+
+
+# facts
+
+
+def test_facts_by_hand() -> None:
+    found = replace(sample((200, 100), (20, 20, 60, 60), (30, 30, 70, 70)), phrase="small left  basal edema")
+    assert facts_of(found, "original") == {
+        "side": "left",
+        "n_words": 4,
+        "n_boxes": 2,
+        "region_share": (1600 + 1600 - 900) / 20000,
+    }
+    assert facts_of(found, "crop512")["region_share"] == pytest.approx((400 + 800 - 300) / 10000, abs=1e-3)
+
+
+def test_facts_that_cannot_be_known_are_absent() -> None:
+    assert facts_of(sample((200, 100)), "original") == {"side": "none", "n_words": 1}
+    assert facts_of(sample((200, 100), (500, 0, 600, 9)), "original") == {"side": "none", "n_words": 1, "n_boxes": 1}

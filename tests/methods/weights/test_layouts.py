@@ -1,0 +1,802 @@
+"""Published layouts at tiny size: each is rebuilt file by file, named in YAML, and loaded as a user's would be."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from gtg_bench.benchmark.api import METHODS, DataError, UsageError, load_method
+from gtg_bench.methods.catalog import CATALOG
+from gtg_bench.methods.text_encoders import TEXT_ENCODERS
+
+pytestmark = pytest.mark.usefixtures("torch")
+
+PLUGIN = Path(__file__).parents[2] / "example_text_encoder.py"
+PHRASE = "Small left pleural effusion."
+BERT = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+PIECES = [
+    *"[PAD] [UNK] [CLS] [SEP] [MASK]".split(),
+    *"abcdefghijklmnopqrstuvwxyz",
+    *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz"),
+    ".",
+]
+REMOTE = {"AutoModel": "modeling_cxrbert.CXRBertModel", "AutoConfig": "configuration_cxrbert.CXRBertConfig"}
+LORA = ["to_k", "to_q", "to_v", "to_out.0"]
+VAE = {
+    "down_block_types": ("DownEncoderBlock2D",) * 2,
+    "up_block_types": ("UpDecoderBlock2D",) * 2,
+    "block_out_channels": (4, 8),
+    "norm_num_groups": 4,
+    "sample_size": 16,
+}
+SD15 = {
+    "sample_size": 64,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+    "layers_per_block": 2,
+    "cross_attention_dim": 768,
+    "attention_head_dim": 8,
+    "norm_num_groups": 32,
+}
+"""What stands in unet/config.json of Stable Diffusion 1.5, where it is not the library's default."""
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps((json.loads(path.read_text()) if path.exists() else {}) | changes))
+
+
+def pickled(folder: Path, weights: dict[str, Any], name: str = "pytorch_model.bin") -> None:
+    """Replace a folder's safetensors by a pickle, as older repositories ship it."""
+    import torch
+
+    for file in folder.glob("*.safetensors"):
+        file.unlink()
+    torch.save(weights, folder / name)
+
+
+# Folders as they are published
+
+
+@pytest.fixture(scope="module")
+def hub(torch: Any, make_unet: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything that a user of the paper's methods would download, in one folder; tests do not change it."""
+    root = tmp_path_factory.mktemp("hub")
+    stable_diffusion(root / "sd", make_unet())
+    make_unet(7).save_pretrained(root / "cxr_bert_ldm" / "unet_ema")
+    make_unet(9, cross_attention_dim=48).save_pretrained(root / "wide")
+    cxr_bert(root / "cxr-bert")
+    bert(root / "radbert", "BertForMaskedLM")
+    bert(root / "med-kebert", "BertModel")
+    bert(root / "clinical-bert", "BertModel")
+    cxr_clip(root / "r50_mcc.tar", root / "clinical-bert")
+    open_clip(root / "open-clip")
+    clip_text(root / "learned" / "text_encoder", seed=5)
+    peft_adapter(root / "peft", make_unet())
+    diffusers_adapter(root / "lora", make_unet())
+    return root
+
+
+def stable_diffusion(folder: Path, unet: Any) -> None:
+    """Stable Diffusion 1.5: vae, unet, scheduler (of another sampler than ours), text_encoder, tokenizer."""
+    import torch
+    from diffusers import AutoencoderKL, PNDMScheduler
+
+    torch.manual_seed(1)
+    unet.save_pretrained(folder / "unet")
+    AutoencoderKL(**VAE).save_pretrained(folder / "vae")
+    schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+    PNDMScheduler(**schedule, set_alpha_to_one=False, skip_prk_steps=True).save_pretrained(folder / "scheduler")
+    edit(folder / "scheduler" / "scheduler_config.json", clip_sample=False)
+    clip_text(folder / "text_encoder", seed=2)
+    clip_tokenizer(folder / "tokenizer")
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
+
+
+def clip_vocabulary() -> list[str]:
+    from open_clip.tokenizer import bytes_to_unicode
+
+    symbols = list(bytes_to_unicode().values())
+    return [
+        *symbols,
+        *(f"{symbol}</w>" for symbol in symbols),
+        "le",
+        "lef",
+        "left</w>",
+        "<|startoftext|>",
+        "<|endoftext|>",
+    ]
+
+
+def clip_tokenizer(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "vocab.json").write_text(json.dumps({piece: number for number, piece in enumerate(clip_vocabulary())}))
+    (folder / "merges.txt").write_text("#version: 0.2\nl e\nle f\nlef t</w>\n")
+    edit(folder / "tokenizer_config.json", tokenizer_class="CLIPTokenizer", model_max_length=77)
+
+
+def clip_text(folder: Path, seed: int) -> None:
+    """A CLIPTextModel under the names that Stable Diffusion's repositories have, `text_model.` before each."""
+    import torch
+    from safetensors.torch import load_file, save_file
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    size = len(clip_vocabulary())
+    torch.manual_seed(seed)
+    ends = {"bos_token_id": size - 2, "eos_token_id": size - 1, "pad_token_id": size - 1}
+    config = CLIPTextConfig(vocab_size=size, max_position_embeddings=77, **ends, **BERT)
+    CLIPTextModel(config).save_pretrained(folder)
+    weights = {
+        f"text_model.{name.removeprefix('text_model.')}": w
+        for name, w in load_file(folder / "model.safetensors").items()
+    }
+    save_file(
+        weights | {"text_model.embeddings.position_ids": torch.arange(77)[None]},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
+
+
+def bert(folder: Path, kind: str) -> None:
+    """config.json, vocab.txt and a pickle; no tokenizer.json and no tokenizer_config.json."""
+    import torch
+    import transformers
+
+    torch.manual_seed(3)
+    config = transformers.BertConfig(vocab_size=len(PIECES), max_position_embeddings=128, **BERT)
+    model = getattr(transformers, kind)(config)
+    model.save_pretrained(folder)
+    pickled(folder, model.state_dict())
+    (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n")
+
+
+def cxr_bert(folder: Path) -> None:
+    """CXR-BERT: a pickle, and configurations that ask for code of the repository."""
+    import torch
+    from health_multimodal.text.model import CXRBertConfig, CXRBertModel
+
+    torch.manual_seed(4)
+    model = CXRBertModel(CXRBertConfig(vocab_size=len(PIECES), max_position_embeddings=128, projection_size=16, **BERT))
+    model.save_pretrained(folder)
+    pickled(folder, model.state_dict())
+    edit(folder / "config.json", auto_map=REMOTE)
+    (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n")
+    auto = {"AutoTokenizer": ["configuration_cxrbert.CXRBertTokenizer", None]}
+    edit(folder / "tokenizer_config.json", tokenizer_class="CXRBertTokenizer", auto_map=auto, do_lower_case=True)
+    for name in ("modeling_cxrbert.py", "configuration_cxrbert.py"):
+        (folder / name).write_text("raise SystemExit('code of a repository was run')\n")
+
+
+def cxr_clip(path: Path, clinical: Path) -> None:
+    """CXR-CLIP's checkpoint: the model beside optimiser and configuration; the BERT inside the text encoder."""
+    import torch
+
+    own = torch.load(clinical / "pytorch_model.bin", weights_only=True)
+    names = {f"text_encoder.text_encoder.{name}": weights * 2 for name, weights in own.items()}
+    names["text_encoder.text_encoder.embeddings.position_ids"] = torch.arange(128)[None]
+    names |= {"image_encoder.resnet.conv1.weight": torch.ones(4, 1, 3, 3), "logit_scale": torch.tensor(2.0)}
+    optimizer = {"state": {0: {"step": torch.tensor(4.0)}}, "param_groups": [{"lr": 5e-5, "params": [0]}]}
+    torch.save({"model": names, "optimizer": optimizer, "config": {"base": {"amp": True}}, "epoch": 15}, path)
+
+
+def open_clip(folder: Path) -> None:
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(6)
+    vision = {"image_size": 8, "patch_size": 4, "width": 16, "layers": 1, "head_width": 8}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
+    config = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}
+    folder.mkdir()
+    edit(folder / "open_clip_config.json", model_cfg=config, preprocess_cfg={"mean": [0.5]})
+    weights = open_clip.CLIP(**config).half().state_dict()
+    save_file({name: value.contiguous() for name, value in weights.items()}, folder / "open_clip_model.safetensors")
+
+
+def adapted(unet: Any, rank: int = 4) -> Any:
+    """A U-Net with a low-rank adapter that does something."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=LORA)
+    model = get_peft_model(unet, config)
+    torch.manual_seed(8)
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def peft_adapter(folder: Path, unet: Any, rank: int = 4) -> None:
+    adapted(unet, rank).save_pretrained(folder)
+
+
+def diffusers_adapter(folder: Path, unet: Any) -> None:
+    """What diffusers' training scripts, and the paper's released code, save."""
+    from diffusers import StableDiffusionPipeline
+    from diffusers.utils import convert_state_dict_to_diffusers
+    from peft import get_peft_model_state_dict
+
+    weights = {
+        name.removeprefix("base_model.model."): w for name, w in get_peft_model_state_dict(adapted(unet)).items()
+    }
+    StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=convert_state_dict_to_diffusers(weights))
+
+
+# Weights by method, as a user writes them
+
+CLIP = {
+    "text_encoder": {"place": "sd", "path": "text_encoder", "family": "clip"},
+    "tokenizer": {"place": "sd", "path": "tokenizer"},
+}
+PLANS: dict[str, dict[str, Any]] = {
+    "cxrbert-ldm": {
+        "unet": {"place": "cxr_bert_ldm", "path": "unet_ema"},
+        "text_encoder": {"place": "cxr-bert", "family": "cxr-bert"},
+    },
+    "clip-ldm": CLIP,
+    "openclip-ldm": {"text_encoder": {"place": "open-clip", "family": "open-clip"}},
+    "radbert-ldm": {"text_encoder": {"place": "radbert", "family": "bert"}},
+    "cxrclip-ldm": {"text_encoder": {"place": "r50_mcc.tar", "family": "cxr-clip"}, "tokenizer": "clinical-bert"},
+    "medkebert-ldm": {"text_encoder": {"place": "med-kebert", "family": "med-kebert"}},
+    "clip-ldm-learnable": CLIP | {"text_encoder": {"place": "learned", "path": "text_encoder", "family": "clip"}},
+    "clip-ldm-lora": CLIP | {"adapter": "peft"},
+}
+
+
+def plan(folder: Path, method: str, **changes: Any) -> str:
+    """A YAML file beside the folders."""
+    path = folder / f"{method}.yaml"
+    path.write_text(yaml.safe_dump({"base": "sd"} | PLANS[method] | changes, sort_keys=False))
+    return str(path)
+
+
+def picture() -> np.ndarray:
+    return np.random.default_rng(0).random((20, 31), dtype=np.float32)
+
+
+def ground(method: str, weights: str) -> np.ndarray:
+    return load_method(method, weights=weights, steps=2).ground(picture(), PHRASE).values  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="module")
+def loaded(hub: Path) -> Callable[[str], Any]:
+    """Each method with its published layout, loaded once."""
+    return cache(lambda method: load_method(method, weights=plan(hub, method), steps=2))
+
+
+@pytest.fixture(scope="module")
+def values(loaded: Callable[[str], Any]) -> Callable[[str], np.ndarray]:
+    """Each method's map of one picture."""
+    return cache(lambda method: loaded(method).ground(picture(), PHRASE).values)
+
+
+def test_every_latent_diffusion_method_is_tested_here() -> None:
+    assert set(PLANS) == {entry.name for entry in CATALOG if entry.card.kind == "ldm"}
+    for entry in CATALOG:
+        if entry.card.kind == "ldm":
+            card = entry.card
+            assert all((card.paper, card.weights, card.revision, card.licence, card.training_data))
+
+
+@pytest.mark.parametrize("method", PLANS)
+def test_a_published_layout_is_loaded_and_grounds(
+    torch: Any, loaded: Callable[[str], Any], values: Callable[[str], np.ndarray], method: str
+) -> None:
+    assert values(method).shape == (8, 8)
+    assert np.isfinite(values(method)).all()
+    assert values(method).std() > 1e-6
+    parts = loaded(method).components
+    assert {parameter.dtype for parameter in (*parts.unet.parameters(), *parts.vae.parameters())} == {torch.float32}
+    assert not any(parameter.requires_grad for parameter in parts.unet.parameters())
+    assert (parts.image_size, parts.scheduler.config.clip_sample, parts.scheduler.config.steps_offset) == (16, False, 1)
+    assert type(parts.scheduler).__name__ == "DDIMScheduler"
+    assert parts.text_encoder.max_length == 77
+
+
+def test_every_method_has_maps_of_its_own(values: Callable[[str], np.ndarray]) -> None:
+    assert len({values(method).round(5).tobytes() for method in PLANS}) == len(PLANS)
+
+
+@pytest.mark.parametrize("method", list(PLANS))
+def test_missing_phantom_weights_are_reported(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gtg_bench.methods.weights.find.ZOO", tmp_path)
+    with pytest.raises(UsageError, match=f"no phantom weights of {method} are packaged .*use --weights"):
+        load_method(method)
+
+
+# Parts
+
+
+@pytest.fixture
+def copy(hub: Path, tmp_path: Path) -> Path:
+    """A copy that a test may break."""
+    return Path(shutil.copytree(hub, tmp_path / "hub"))
+
+
+def test_an_adapter_is_merged(
+    torch: Any, hub: Path, loaded: Callable[[str], Any], make_unet: Callable[..., Any]
+) -> None:
+    """The merged U-Net computes what the library computes with the adapter beside it, in both layouts."""
+    inputs = torch.randn(1, 4, 8, 8), torch.tensor([5]), torch.randn(1, 7, 32)
+    expected = adapted(make_unet())(*inputs).sample
+    assert not torch.allclose(expected, make_unet()(*inputs).sample, atol=1e-3)
+    other: Any = load_method("clip-ldm-lora", weights=plan(hub, "clip-ldm-lora", adapter="lora"), steps=2)
+    for method in (loaded("clip-ldm-lora"), other):
+        unet = method.components.unet
+        torch.testing.assert_close(unet(*inputs).sample, expected, atol=1e-5, rtol=0)
+        assert not any("lora" in name for name, _ in unet.named_parameters())
+
+
+@pytest.mark.parametrize("rank", [8, 256])
+def test_adapters_of_any_rank(copy: Path, make_unet: Callable[..., Any], rank: int) -> None:
+    peft_adapter(copy / "ranked", make_unet(), rank)
+    assert np.isfinite(ground("clip-ldm-lora", plan(copy, "clip-ldm-lora", adapter="ranked"))).all()
+
+
+def test_half_precision_files_alone(
+    torch: Any, copy: Path, values: Callable[[str], np.ndarray], make_unet: Callable[..., Any]
+) -> None:
+    shutil.rmtree(copy / "sd" / "unet")
+    make_unet().half().save_pretrained(copy / "sd" / "unet", variant="fp16")
+    half: Any = load_method("clip-ldm", weights=plan(copy, "clip-ldm"), steps=2)
+    assert {parameter.dtype for parameter in half.components.unet.parameters()} == {torch.float32}
+    np.testing.assert_allclose(half.ground(picture(), PHRASE).values, values("clip-ldm"), atol=1e-3)
+
+
+def test_an_autoencoder_with_old_names_in_a_pickle(copy: Path, values: Callable[[str], np.ndarray]) -> None:
+    """Stable Diffusion 1.5's own VAE file calls its attention layers' parts query, key, value and proj_attn."""
+    from safetensors.torch import load_file
+
+    vae = copy / "sd" / "vae"
+    weights = load_file(vae / "diffusion_pytorch_model.safetensors")
+    for new, old in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
+        weights = {name.replace(f"attentions.0.{new}.", f"attentions.0.{old}."): w for name, w in weights.items()}
+    assert any(".query." in name for name in weights)
+    pickled(vae, weights, "diffusion_pytorch_model.bin")
+    assert np.array_equal(ground("clip-ldm", plan(copy, "clip-ldm")), values("clip-ldm"))
+
+
+def test_open_clips_pickle_gives_what_its_safetensors_give(copy: Path, values: Callable[[str], np.ndarray]) -> None:
+    from safetensors.torch import load_file
+
+    weights = load_file(copy / "open-clip" / "open_clip_model.safetensors")
+    pickled(copy / "open-clip", {f"text.{name}": w for name, w in weights.items()}, "open_clip_pytorch_model.bin")
+    assert np.array_equal(ground("openclip-ldm", plan(copy, "openclip-ldm")), values("openclip-ldm"))
+
+
+def test_a_checkpoint_of_another_depth_or_form(torch: Any, copy: Path, values: Callable[[str], np.ndarray]) -> None:
+    weights = torch.load(copy / "r50_mcc.tar", weights_only=True)["model"]
+    weights = {name.replace("text_encoder.text_encoder.", "module.text_encoder."): w for name, w in weights.items()}
+    torch.save({"state_dict": weights}, copy / "r50_mcc.tar", _use_new_zipfile_serialization=False)
+    assert np.array_equal(ground("cxrclip-ldm", plan(copy, "cxrclip-ldm")), values("cxrclip-ldm"))
+
+
+# Wrong files
+
+
+class Code:
+    """Runs when it is unpickled by anyone who is not careful."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.target,)
+
+
+@pytest.mark.parametrize(
+    ("method", "file"),
+    [
+        ("radbert-ldm", "radbert/pytorch_model.bin"),
+        ("cxrbert-ldm", "cxr-bert/pytorch_model.bin"),
+        ("cxrclip-ldm", "r50_mcc.tar"),
+        ("openclip-ldm", "open-clip/open_clip_pytorch_model.bin"),
+        ("clip-ldm", "sd/unet/diffusion_pytorch_model.bin"),
+        ("clip-ldm", "sd/vae/diffusion_pytorch_model.bin"),
+        ("clip-ldm-lora", "peft/adapter_model.bin"),
+    ],
+)
+def test_a_pickle_with_code_is_refused(torch: Any, copy: Path, tmp_path: Path, method: str, file: str) -> None:
+    for weights in (copy / file).parent.glob("*.safetensors"):
+        weights.unlink()
+    torch.save({"model": Code(tmp_path / "harm")}, copy / file)
+    with pytest.raises(DataError, match="holds more than tensors and plain values, and could run code"):
+        load_method(method, weights=plan(copy, method), steps=2)
+    assert not (tmp_path / "harm").exists()
+
+
+def drop(path: Path, names: str) -> None:
+    """Take weights whose name contains a word out of a safetensors file."""
+    from safetensors.torch import load_file, save_file
+
+    save_file({name: w for name, w in load_file(path).items() if names not in name}, path, {"format": "pt"})
+
+
+def torn(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+BROKEN: dict[str, tuple[str, Callable[[Path], Any], dict[str, Any], str]] = {
+    "wide": ("clip-ldm", lambda p: None, {"unet": "wide"}, r"text_encoder: its states are 32 wide, .*wide takes 48"),
+    "vae": (
+        "clip-ldm",
+        lambda p: edit(p / "sd/vae/config.json", latent_channels=3, scaling_factor=1.0),
+        {},
+        r"sd/vae: no AutoencoderKL can be loaded",
+    ),
+    "torn": ("clip-ldm", lambda p: torn(p / "sd/unet/diffusion_pytorch_model.safetensors"), {}, "sd/unet: "),
+    "half": (
+        "clip-ldm",
+        lambda p: drop(p / "sd/unet/diffusion_pytorch_model.safetensors", "mid_block"),
+        {},
+        r"sd/unet: is no UNet2DConditionModel: its weights lack mid_block\S+, .* \.\.\. \(\d+\)",
+    ),
+    "no config": ("clip-ldm", lambda p: (p / "sd/unet/config.json").unlink(), {}, "sd/unet: no UNet2DConditionModel"),
+    "no schedule": (
+        "clip-ldm",
+        lambda p: (p / "sd/scheduler/scheduler_config.json").write_text("{"),
+        {},
+        "no scheduler",
+    ),
+    "no text encoder": ("clip-ldm", lambda p: None, {"text_encoder": None}, "name no text_encoder"),
+    "no tokenizer": (
+        "clip-ldm",
+        lambda p: None,
+        {"tokenizer": None},
+        "text_encoder holds no tokenizer .* `tokenizer:`",
+    ),
+    "tokenizer of another": (
+        "clip-ldm",
+        lambda p: None,
+        {"tokenizer": "big"},
+        "big: a CLIPTokenizer needs merges.txt, vocab.json",
+    ),
+    "larger tokenizer": ("radbert-ldm", lambda p: None, {"tokenizer": "big"}, "knows 900 tokens, but .* only 58"),
+    "encoder of another": (
+        "clip-ldm",
+        lambda p: None,
+        {"text_encoder": {"place": "radbert", "family": "clip"}},
+        "radbert: is no CLIPTextModel: its weights lack",
+    ),
+    "unknown family": (
+        "clip-ldm",
+        lambda p: None,
+        {"text_encoder": {"place": "cxr-bert", "family": "distil"}, "tokenizer": None},
+        "unknown text encoder family 'distil'",
+    ),
+    "too long": (
+        "radbert-ldm",
+        lambda p: None,
+        {"text_encoder": {"place": "radbert", "family": "bert", "max_length": 129}},
+        "max_length 129 is more than the 128 tokens",
+    ),
+    "too long for open clip": (
+        "openclip-ldm",
+        lambda p: None,
+        {"text_encoder": {"place": "open-clip", "family": "open-clip", "max_length": 78}},
+        "max_length 78 is more than the 77 tokens",
+    ),
+    "no open clip": (
+        "openclip-ldm",
+        lambda p: (p / "open-clip/open_clip_config.json").unlink(),
+        {},
+        "open-clip is no folder of OpenCLIP: open_clip_config.json is missing",
+    ),
+    "open clip without weights": (
+        "openclip-ldm",
+        lambda p: (p / "open-clip/open_clip_model.safetensors").unlink(),
+        {},
+        "open-clip",
+    ),
+    "deeper open clip": (
+        "openclip-ldm",
+        lambda p: drop(p / "open-clip/open_clip_model.safetensors", "resblocks.1"),
+        {},
+        "holds 1 blocks of a text tower, and open_clip_config.json says 2",
+    ),
+    "torn open clip": (
+        "openclip-ldm",
+        lambda p: torn(p / "open-clip/open_clip_model.safetensors"),
+        {},
+        "open_clip_model",
+    ),
+    "checkpoint without tokenizer": ("cxrclip-ldm", lambda p: None, {"tokenizer": None}, "name the folder of Bio_Clin"),
+    "checkpoint as folder": (
+        "cxrclip-ldm",
+        lambda p: None,
+        {"text_encoder": {"place": "radbert", "family": "cxr-clip"}},
+        "is a file such as r50_mcc.tar",
+    ),
+    "no checkpoint": ("cxrclip-ldm", lambda p: (p / "r50_mcc.tar").write_text("no"), {}, "r50_mcc.tar: "),
+    "no adapter": (
+        "clip-ldm-lora",
+        lambda p: None,
+        {"adapter": "radbert"},
+        "radbert holds no adapter: neither adapter_c",
+    ),
+    "adapter of another": (
+        "clip-ldm-lora",
+        lambda p: edit(p / "peft/adapter_config.json", target_modules=["nowhere"]),
+        {},
+        "peft: is no adapter of this U-Net",
+    ),
+    "half an adapter": (
+        "clip-ldm-lora",
+        lambda p: drop(p / "peft/adapter_model.safetensors", "mid_block"),
+        {},
+        "peft: is no adapter of this U-Net, see .*mid_block",
+    ),
+    "adapter of another rank": (
+        "clip-ldm-lora",
+        lambda p: edit(p / "peft/adapter_config.json", r=5),
+        {},
+        "peft: is no adapter of this U-Net: RuntimeError",
+    ),
+    "adapter of another kind": (
+        "clip-ldm-lora",
+        lambda p: edit(p / "peft/adapter_config.json", peft_type="LOHA"),
+        {},
+        "only LORA adapters",
+    ),
+    "adapter of a text encoder": (
+        "clip-ldm-lora",
+        lambda p: renamed(p / "lora"),
+        {"adapter": "lora"},
+        "of a U-Net alone",
+    ),
+    "half an adapter of diffusers": (
+        "clip-ldm-lora",
+        lambda p: drop(
+            p / "lora/pytorch_lora_weights.safetensors",
+            "mid_block.attentions.0.transformer_blocks.0.attn1.to_q.lora.up",
+        ),
+        {"adapter": "lora"},
+        "lora",
+    ),
+}
+
+
+def renamed(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "pytorch_lora_weights.safetensors"
+    save_file({name.replace("unet.", "text_encoder."): w for name, w in load_file(path).items()}, path)
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_wrong_files_are_named(copy: Path, case: str) -> None:
+    method, harm, changes, message = BROKEN[case]
+    if changes.get("tokenizer") == "big":
+        shutil.copytree(copy / "radbert", copy / "big")
+        (copy / "big" / "vocab.txt").write_text("\n".join([*PIECES[:5], *(f"word{k}" for k in range(895))]) + "\n")
+    harm(copy)
+    changed = {name: value for name, value in (PLANS[method] | changes).items() if value is not None}
+    weights = copy / "broken.yaml"
+    weights.write_text(yaml.safe_dump({"base": "sd"} | changed))
+    with pytest.raises(DataError, match=message) as error:
+        load_method(method, weights=str(weights), steps=2)
+    assert len(str(error.value)) < 700
+
+
+def test_code_of_a_repository_is_never_run(hub: Path) -> None:
+    """Loading CXR-BERT runs none (it would have ended the test); a tokenizer that cannot do without is refused."""
+    from gtg_bench.methods.text_encoders.base import load_tokenizer
+
+    with pytest.raises(DataError, match=r"cxr-bert: no tokenizer can be loaded from it: .*custom code"):
+        load_tokenizer(hub / "cxr-bert", "AutoTokenizer")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda names: {n.replace("text_encoder.", "tower."): w for n, w in names.items()},
+            "no weights under `text_encoder.`",
+        ),
+        (lambda names: {n: w for n, w in names.items() if "layer.0.output" not in n}, r"lack encoder.layer.0.output"),
+        (lambda names: names | {"text_encoder.text_encoder.extra": names["logit_scale"]}, "hold extra, for which"),
+        (
+            lambda names: names | {f"b.text_encoder.{n}": w for n, w in names.items() if "text_enc" in n},
+            "2 text encoders",
+        ),
+        (lambda names: {n: w[:1] if "LayerNorm" in n else w for n, w in names.items()}, r"is \(1,\), and not \(32,\)"),
+        (lambda names: [1, 2], "no weights under"),
+    ],
+)
+def test_another_checkpoint_is_refused(torch: Any, copy: Path, change: Callable[[Any], Any], message: str) -> None:
+    names = torch.load(copy / "r50_mcc.tar", weights_only=True)["model"]
+    torch.save({"model": change(names)}, copy / "r50_mcc.tar")
+    with pytest.raises(DataError, match=f"r50_mcc.tar: .*{message}"):
+        load_method("cxrclip-ldm", weights=plan(copy, "cxrclip-ldm"), steps=2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"no_causal_mask": True},
+        {"embed_cls": True},
+        {"hf_model_name": "roberta"},
+        {"layers": "x"},
+        {"layers": 1},
+        {"vocab_size": 9},
+    ],
+)
+def test_another_text_tower_is_refused(copy: Path, change: dict[str, Any]) -> None:
+    path = copy / "open-clip" / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    config["model_cfg"]["text_cfg"] |= change
+    path.write_text(json.dumps(config))
+    with pytest.raises(
+        DataError, match=r"open_clip_config\.json: " + ("" if "layers" in change else f".*{next(iter(change))}")
+    ):
+        load_method("openclip-ldm", weights=plan(copy, "openclip-ldm"), steps=2)
+
+
+# U-Nets
+
+
+@pytest.mark.parametrize(
+    ("feature", "value"),
+    [
+        ("norm_cross", "x"),
+        ("group_norm", "x"),
+        ("residual_connection", True),
+        ("added_kv_proj_dim", 8),
+        ("rescale_output_factor", 2.0),
+    ],
+)
+def test_a_unet_whose_maps_cannot_be_taken_is_refused(make_unet: Callable[..., Any], feature: str, value: Any) -> None:
+    from gtg_bench.methods.ldm.attention import cross_attention_layers
+    from gtg_bench.methods.ldm.components import check_attention
+
+    unet = make_unet()
+    check_attention(unet, Path("unet"))
+    name = cross_attention_layers(unet)[2]
+    unet.get_submodule(name).__dict__[feature] = value
+    with pytest.raises(DataError, match=f"unet: maps of {name} cannot be taken: it has {feature}"):
+        check_attention(unet, Path("unet"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2, "mid_block_type": None},
+            "no cross-att",
+        ),
+        ({"class_embed_type": "timestep"}, "with class_embed_type needs more than the text's states"),
+        ({"addition_embed_type": "text"}, "with addition_embed_type needs more"),
+    ],
+)
+def test_a_unet_with_other_conditions_is_refused(
+    make_unet: Callable[..., Any], changes: dict[str, Any], message: str
+) -> None:
+    from gtg_bench.methods.ldm.components import check_attention
+
+    with pytest.raises(DataError, match=message):
+        check_attention(make_unet(**changes), Path("unet"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"latent_channels": 8}, "vae: its latents have 8 channels, but unet takes 4"),
+        ({"shift_factor": 0.1}, "shift_factor"),
+    ],
+)
+def test_an_autoencoder_of_another_model_is_refused(
+    make_unet: Callable[..., Any], changes: dict[str, Any], message: str
+) -> None:
+    from diffusers import AutoencoderKL
+
+    from gtg_bench.methods.ldm.components import check_latents
+
+    vae = AutoencoderKL(**VAE | changes)
+    with pytest.raises(DataError, match=message):
+        check_latents(make_unet(), vae, {"vae": Path("vae"), "unet": Path("unet")})
+
+
+def test_stable_diffusion_1_5_has_its_16_layers(torch: Any) -> None:
+    """The real architecture without its weights: 64 x 64: 5, 32 x 32: 5, 16 x 16: 5, 8 x 8: 1, in execution order."""
+    from diffusers import UNet2DConditionModel
+
+    from gtg_bench.methods.ldm.attention import AttentionCapture, cross_attention_layers, layer_sizes
+    from gtg_bench.methods.ldm.components import check_attention
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**SD15)
+        inputs = (
+            torch.empty(1, 4, 64, 64),
+            torch.zeros(1, dtype=torch.int64),
+            torch.empty(1, 77, 768),
+            torch.empty(1, 1, 77),
+        )
+    check_attention(unet, Path("unet"))
+    sides = [64, 64, 32, 32, 16, 16, 8, 16, 16, 16, 32, 32, 32, 64, 64, 64]
+    names = cross_attention_layers(unet)
+    assert [layer_sizes(unet, (64, 64))[name] for name in names] == [(side, side) for side in sides]
+    seen: list[tuple[str, tuple[int, ...]]] = []
+    capture = AttentionCapture(unet, lambda name, maps: seen.append((name, tuple(maps.shape))))
+    with torch.no_grad(), capture.open():
+        capture.forward(*inputs)
+    assert seen == [(name, (1, 1, side, side)) for name, side in zip(names, sides, strict=True)]
+
+
+# A text encoder from outside
+
+
+@pytest.fixture
+def outside(copy: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folders with a DistilBERT among them; the registries as they were, afterwards."""
+    import torch
+    from transformers import DistilBertConfig, DistilBertModel
+
+    torch.manual_seed(11)
+    DistilBertModel(
+        DistilBertConfig(vocab_size=len(PIECES), dim=32, hidden_dim=48, n_layers=1, n_heads=2)
+    ).save_pretrained(copy / "distil")
+    shutil.copy(copy / "radbert" / "vocab.txt", copy / "distil")
+    (copy / "plan.yaml").write_text(
+        yaml.safe_dump({"base": "sd", "text_encoder": {"place": "distil", "family": "distilbert"}})
+    )
+    registered = dict(METHODS._registered)
+    monkeypatch.setattr(TEXT_ENCODERS, "_registered", {})
+    yield copy
+    METHODS._registered.clear()
+    METHODS._registered.update(registered)
+
+
+def test_the_example_is_short() -> None:
+    assert len(PLUGIN.read_text().splitlines()) < 40
+
+
+def test_a_text_encoder_from_outside_runs(outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gtg_bench.benchmark.cli import app
+
+    monkeypatch.chdir(outside)
+    words = [
+        "run",
+        "--plugin",
+        str(PLUGIN),
+        "-m",
+        "distilbert-ldm",
+        "--weights",
+        "plan.yaml",
+        "--steps",
+        "2",
+        "--limit",
+        "2",
+    ]
+    done = CliRunner().invoke(app, words, env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    (records,) = outside.glob("runs/phantom/distilbert-ldm/*/samples.jsonl")
+    assert [json.loads(line)["status"] for line in records.read_text().splitlines()] == ["ok", "ok"]
+
+
+def test_an_edited_text_encoder_is_another_run(outside: Path) -> None:
+    """Of its own method, and of a packaged one whose weights name the family."""
+    from gtg_bench.benchmark.runs.runner import RunRequest, prepare
+    from gtg_bench.methods.weights import find_weights
+
+    keys, versions = set(), set()
+    for text in (PLUGIN.read_text(), PLUGIN.read_text() + "# edited\n"):
+        (outside / "plugin.py").write_text(text)
+        METHODS._registered.pop("distilbert-ldm", None)
+        TEXT_ENCODERS._registered.clear()
+        assert METHODS.load_plugin(outside / "plugin.py") == ["distilbert-ldm"]
+        weights = str(outside / "plan.yaml")
+        keys.add(prepare(RunRequest("distilbert-ldm", weights=weights, limit=2)).spec.key)
+        versions.add(find_weights("clip-ldm", weights).version)
+    assert len(keys) == 2
+    assert len(versions) == 2

@@ -1,0 +1,127 @@
+"""What a training run shows while it goes on: a bar or lines, a curve on the disk, and Accelerate's trackers."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from accelerate import Accelerator
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from gtg_bench.benchmark.paths import atomic
+
+if TYPE_CHECKING:
+    from gtg_bench.training.loop.trainer import Trainer
+
+console = Console(stderr=True, highlight=False)
+CURVE = "curve.csv"
+SEEN = "validation.jsonl"
+
+
+class Monitor:
+    """Shows and keeps the progress of one run; on other processes than the main one it does nothing."""
+
+    def __init__(self, plan: Trainer, accelerator: Accelerator, first: int) -> None:
+        self.plan, self.accelerator = plan, accelerator
+        self.first, self.started = first, time.monotonic()
+        self.main = accelerator.is_main_process
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[facts]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not (self.main and console.is_terminal),
+        )
+        self.task = self.bar.add_task(plan.name, total=plan.schedule.steps, completed=first, facts="")
+
+    def __enter__(self) -> Self:
+        if self.first:
+            self.tell(f"{self.plan.name}: resumed at step {self.first}")
+        if self.main:
+            _forget(self.plan.work / SEEN, self.first)
+        if self.accelerator.log_with:
+            self.accelerator.init_trackers(self.plan.name, _plain(self.plan))
+        self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.bar.stop()
+
+    def tell(self, text: str) -> None:
+        """Print a line above the bar."""
+        if self.main:
+            self.bar.console.print(text, soft_wrap=True, markup=False)
+
+    def step(self, step: int, loss: float, rate: float) -> None:
+        """After every step: the bar and the trackers."""
+        speed = self._steps_per_second(step) * self.plan.schedule.batch_size
+        self.bar.update(self.task, completed=step, facts=f"loss {loss:.4f}  lr {rate:.1e}  {speed:.1f} images/s")
+        if self.accelerator.log_with:
+            self.accelerator.log({"loss": loss, "learning_rate": rate, "images_per_second": speed}, step=step)
+
+    def point(self, step: int, curve: list[tuple[int, float]]) -> None:
+        """At a point of the curve: the file, and a line where there is no bar."""
+        if not self.main:
+            return
+        with atomic(self.plan.work / CURVE) as part, part.open("w", newline="") as file:
+            csv.writer(file).writerows([("step", "loss"), *curve])
+        if not console.is_terminal:
+            speed, steps = self._steps_per_second(step), self.plan.schedule.steps
+            left = (steps - step) / speed / 60
+            self.tell(
+                f"{self.plan.name}: step {step}/{steps}  loss {curve[-1][1]:.4f}  {1 / speed:.2f} s/step  "
+                f"{speed * self.plan.schedule.batch_size:.1f} images/s  {left:.0f} min left"
+            )
+
+    def seen(self, step: int, numbers: Mapping[str, float]) -> None:
+        """After a validation: its numbers, into the file, the trackers and a line."""
+        with (self.plan.work / SEEN).open("a") as file:
+            file.write(json.dumps({"step": step, **numbers}) + "\n")
+        if self.accelerator.log_with:
+            self.accelerator.log({f"validation/{name}": value for name, value in numbers.items()}, step=step)
+        told = "  ".join(f"{name} {value:.4f}" for name, value in numbers.items())
+        self.tell(f"{self.plan.name}: step {step}  validation  {told}")
+
+    def _steps_per_second(self, step: int) -> float:
+        return (step - self.first) / max(time.monotonic() - self.started, 1e-9)
+
+
+def seen(work: Path) -> list[dict[str, Any]]:
+    """The validations of a run so far, each with its step; none where there is no file, torn lines left out."""
+    path = work / SEEN
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines if _step_of(line) < float("inf")]
+
+
+def _forget(path: Path, step: int) -> None:
+    """Drop what was seen after a step: those steps are made again."""
+    if path.exists():
+        kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+        with atomic(path) as part:
+            part.write_text("".join(f"{line}\n" for line in kept))
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError):
+        return float("inf")  # a line that a kill tore
+
+
+def _plain(plan: Trainer) -> dict[str, str]:
+    """What a run is, as a tracker takes it."""
+    return {
+        "seed": str(plan.seed),
+        "schedule": plan.schedule.model_dump_json(),
+        "about": json.dumps(plan.about, default=str),
+    }
