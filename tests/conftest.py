@@ -271,7 +271,7 @@ def finished(tmp_path: Path) -> Callable[..., Any]:
     usual |= {"layers": "all", "limit": None, "seed": 1}
 
     def make(gain: float = 0.0, n: int = 40, values: Any = None, facts: Any = None, **changes: Any) -> RunSpec:
-        spec = RunSpec(**(usual | changes))
+        spec = RunSpec.from_json(usual | changes)
         folder = RunFolder(tmp_path / "runs", spec)
         folder.open("cpu")
         found = np.random.default_rng(0).random(n) + gain * (np.arange(n) % 5) if values is None else values
@@ -323,7 +323,7 @@ class ToyRuns:
     def request(self, runs: str = "runs", **options: Any) -> Any:
         from gtg_bench.benchmark.runs.runner import RunRequest
 
-        return RunRequest("toy", **{"limit": 12, "runs_dir": self.folder / runs, **options})
+        return RunRequest.of("toy", **{"limit": 12, "runs_dir": self.folder / runs, **options})
 
     def run(self, runs: str = "runs", **options: Any) -> Any:
         from gtg_bench.benchmark.runs import runner

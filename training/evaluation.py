@@ -151,7 +151,7 @@ def _scored(folder: Path, name: str, world: int, runs_dir: Path, **options: Any)
 
 def _request(name: str, world: int, **options: Any) -> RunRequest:
     seed = {"seed": str(world)} if world else {}
-    return RunRequest(method=name, dataset="phantom", dataset_options=seed, batch_size=_BATCH, **options)
+    return RunRequest.of(name, dataset="phantom", dataset_options=seed, batch_size=_BATCH, **options)
 
 
 def _weights(folder: Path) -> str:
@@ -161,4 +161,4 @@ def _weights(folder: Path) -> str:
 def _summary(result: RunResult) -> dict[str, Any]:
     means = {metric: mean(result.records, metric) for metric in find_protocol(result.spec.protocol).metrics}
     rounded = {metric: round(value, 4) for metric, value in means.items() if value is not None}
-    return {"steps": result.spec.steps, "n_ok": sum(r.status == "ok" for r in result.records), **rounded}
+    return {"steps": result.spec.settings.steps, "n_ok": sum(r.status == "ok" for r in result.records), **rounded}

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.api.registry import load_object
+from gtg_bench.benchmark.api.registry import METHODS
 from gtg_bench.benchmark.api.types import SampleRecord
-from gtg_bench.benchmark.runs.lookup import FinishedRun, find_run, fitting, read_run, told_apart
+from gtg_bench.benchmark.runs.lookup import FinishedRun, distinguished, find_run, matching, read_run
 from gtg_bench.benchmark.runs.spec import RunSpec
 from gtg_bench.benchmark.statistics import Spread, average, over_runs
 
-_CARD_OF = "gtg_bench.methods.weights.find:card_of"
 """Where cards are found; resolved by name, so this room depends on no method."""
 
 _WEIGHTS = ("weights", "weights_version")
@@ -46,10 +45,10 @@ def find_method(runs_dir: Path, name: str, dataset: str | None = None, like: Run
     """
     if "+" in name and not Path(name).exists():
         return mean_of([find_run(runs_dir, part, dataset) for part in name.split("+")])
-    found = fitting(runs_dir, name, dataset, like)
+    found = matching(runs_dir, name, dataset, like)
     if len(found) > 1 and len({_repeats(spec) for spec in found}) > 1:
-        raise UsageError(f"{name} has {len(found)} runs in {runs_dir}; name a setting or a key: {told_apart(found)}")
-    found.sort(key=lambda spec: (spec.seed, spec.key))
+        raise UsageError(f"{name} has {len(found)} runs in {runs_dir}; name a setting or a key: {distinguished(found)}")
+    found.sort(key=lambda spec: (spec.settings.seed, spec.key))
     return mean_of([read_run(runs_dir, spec) for spec in found])
 
 
@@ -68,7 +67,7 @@ def mean_of(runs: Sequence[FinishedRun]) -> FinishedRun:
     first = _without(runs[0].spec, free)
     for run in runs[1:]:
         if differ := [key for key, value in _without(run.spec, free).items() if value != first[key]]:
-            told = f"{differ[0]} {first[differ[0]]!r} and {getattr(run.spec, differ[0])!r}"
+            told = f"{differ[0]} {first[differ[0]]!r} and {run.spec.as_json()[differ[0]]!r}"
             raise UsageError(f"{runs[0].spec.key} and {run.spec.key} are no repetitions of one method: {told}")
     by_id = [{record.sample_id: record for record in run.records} for run in runs]
     shared = [record.sample_id for record in runs[0].records if all(record.sample_id in found for found in by_id)]
@@ -87,9 +86,9 @@ def told(run: FinishedRun) -> str:
     """Which seeds or weights a mean is over; "" for one run."""
     if not run.parts:
         return ""
-    what = "seed" if len({part.spec.seed for part in run.parts}) == len(run.parts) else "weights"
-    values = ", ".join(str(getattr(part.spec, what)) for part in run.parts)
-    one = f"{run.spec.method}:seed={run.spec.seed}" if what == "seed" else run.spec.key
+    what = "seed" if len({part.spec.settings.seed for part in run.parts}) == len(run.parts) else "weights"
+    values = ", ".join(str(part.spec.as_json()[what]) for part in run.parts)
+    one = f"{run.spec.method}:seed={run.spec.settings.seed}" if what == "seed" else run.spec.key
     return f"each sample's mean over {len(run.parts)} runs ({what} {values}); name one of them, {one}, to take it alone"
 
 
@@ -118,15 +117,17 @@ def _repeats(spec: RunSpec) -> str:
     if card is None or not all(name in card for name in ("recipe", "seed")):
         return json.dumps(_without(spec, ("seed",)), sort_keys=True)
     defaults = card.get("defaults") or {}
-    tuned = [name for name in _TUNED if name in defaults and getattr(spec, name) == defaults[name]]
+    tuned = [name for name in _TUNED if name in defaults and spec.as_json()[name] == defaults[name]]
     made = {name: _unseeded(card.get(name)) for name in _MADE_BY}
     return json.dumps([_without(spec, ("seed", *_WEIGHTS, *tuned)), made], sort_keys=True)
 
 
 def _card(spec: RunSpec) -> dict[str, Any] | None:
     """The card of a run's weights, if there is one here."""
-    card: dict[str, Any] | None = load_object(_CARD_OF)(spec.method, spec.weights) if spec.weights else None
-    return card
+    try:
+        return METHODS.get(spec.method).weights_card(spec.settings.weights)
+    except UsageError:
+        return None  # the method is no longer registered
 
 
 def _unseeded(value: Any) -> Any:

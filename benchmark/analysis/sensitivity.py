@@ -127,7 +127,8 @@ def find_priors(runs_dir: Path, run: FinishedRun, without: Set[str] = frozenset(
         s for s in specs_in(runs_dir, run.spec.dataset) if s.control == PLAIN and conditions(s) == conditions(run.spec)
     ]
     found: dict[str, RunSpec] = {}
-    for spec in sorted(specs, key=lambda s: (s.method, s.limit != run.spec.limit, s.seed != run.spec.seed, s.key)):
+    limit, seed = run.spec.limit, run.spec.settings.seed
+    for spec in sorted(specs, key=lambda s: (s.method, s.limit != limit, s.settings.seed != seed, s.key)):
         if is_prior(spec.method) and spec.key not in run.keys:
             found.setdefault(spec.method, spec)
     unwanted = {spec.method for spec in specs if spec.key in without}

@@ -38,6 +38,8 @@ class MethodEntry:
         complete: fills the settings that the user left open, and refuses what cannot be; a callable or
             "module:attribute". None: the method has no settings.
         code: version of code that is not packaged here: a plug-in file's sha256, or a package and its version.
+        card_of: reads the card of its weights from their recorded name, or None if they are not on this machine; a
+            callable or "module:attribute". None: its weights have no card.
     """
 
     name: str
@@ -46,6 +48,7 @@ class MethodEntry:
     samplings: tuple[str, ...] = ()
     complete: Callable[[MethodSettings], MethodSettings] | str | None = None
     code: str | None = None
+    card_of: Callable[[str, str], dict[str, Any] | None] | str | None = None
 
     def completed(self, wanted: MethodSettings) -> MethodSettings:
         """The settings with which the method will run."""
@@ -54,8 +57,15 @@ class MethodEntry:
                 f"--bbm {wanted.bbm}: {self.name} has no cross-attention maps whose biases could be merged"
             )
         if self.complete is None:
-            return MethodSettings(self.name, seed=wanted.seed, dataset=wanted.dataset, device=wanted.device)
+            return wanted.only()
         return load_object(self.complete)(wanted)
+
+    def weights_card(self, weights: str | None) -> dict[str, Any] | None:
+        """The card of weights with this recorded name; None if there is none on this machine."""
+        if self.card_of is None or not weights:
+            return None
+        found: dict[str, Any] | None = load_object(self.card_of)(self.name, weights)
+        return found
 
     def built(self, settings: MethodSettings) -> Method:
         """The method, ready to ground. Raises UsageError if it has no `ground`."""

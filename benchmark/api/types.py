@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtg_bench.benchmark.api.geometry import FloatArray, Frame, Mask, Size
+from gtg_bench.benchmark.api.settings import MethodSettings as MethodSettings
 
 Box = tuple[float, float, float, float]
 Status = Literal["ok", "unscorable", "failed"]
@@ -142,49 +143,6 @@ class MethodCard:
     revision: str = ""
     licence: str = ""
     training_data: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class MethodSettings:
-    """Everything that decides a method's maps. None: the method does not have this setting.
-
-    Attributes:
-        method: the method's registered name.
-        weights: "phantom" (packaged), "paper" (published), or the path of a folder or YAML file.
-        weights_version: 12 hex digits over the weights' files and how texts and images are cut.
-        sampling: sampling mode (paper, Appendix A).
-        steps: DDIM steps.
-        last_steps: how many of the last steps are averaged; None averages all.
-        guidance: classifier-free guidance scale.
-        layers: cross-attention layers, "all" or as the method documents.
-        latent: what of the image's posterior is noised: a fresh "sample" or its "mode".
-        tokens: which tokens' maps are averaged.
-        lexicon: what tells lexical words, a ScispaCy model or the embedded rule, with its version.
-        bbm: Bimodal Bias Merging.
-        profile: "paper", or "released" for what the paper's released code does otherwise.
-        precision: what the denoiser computes in; sums are float32 always.
-        seed: the run's seed.
-        dataset: name of the data set at hand, for priors that keep a table for each.
-        device: where to compute ("cpu", "cuda", ...); it decides no number and is no part of a run's key.
-    """
-
-    method: str
-    weights: str | None = None
-    weights_version: str | None = None
-    sampling: str | None = None
-    steps: int | None = None
-    last_steps: int | None = None
-    guidance: float | None = None
-    layers: str | None = None
-    latent: str | None = None
-    tokens: str | None = None
-    lexicon: str | None = None
-    bbm: str | None = None
-    profile: str | None = None
-    precision: str | None = None
-    seed: int = 4200
-    dataset: str | None = None
-    device: str = "cpu"
 
 
 @dataclass(frozen=True, slots=True)

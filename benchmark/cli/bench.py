@@ -3,89 +3,78 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gtg_bench.benchmark.api.choices import SAMPLINGS
 from gtg_bench.benchmark.cli.common import (
-    Bbm,
+    AsJson,
     Device,
-    LastSteps,
-    Layers,
     Plugins,
-    PrecisionChoice,
-    Sampling,
-    Weights,
+    choice,
     err,
     load_plugins,
     out,
     reports_errors,
-    resolve_device,
+    takes_settings,
 )
 
-HELP = "Measure what methods and sampling modes cost here, and what of it is the harness's own."
+if TYPE_CHECKING:
+    from gtg_bench.benchmark.api.settings import MethodSettings
+    from gtg_bench.benchmark.api.types import Method
+
+HELP = "Measure what methods and sampling modes cost on this machine, and the harness's share of it."
 Row = dict[str, Any]
 
 
-class Architecture(StrEnum):
-    """Published architectures that can be measured with random weights."""
-
-    sd15 = "sd15"
-
-
 @reports_errors
+@takes_settings
 def bench(
-    method: Annotated[list[str] | None, typer.Option("--method", "-m", help="Repeatable.")] = None,
-    sampling: Annotated[list[Sampling] | None, typer.Option(help="Repeatable; default: all four modes.")] = None,
+    settings: dict[str, Any],
+    method: Annotated[list[str] | None, typer.Option("--method", "-m", help="Method to measure; repeatable.")] = None,
     architecture: Annotated[
-        Architecture | None, typer.Option(help="Measure this size with random weights instead of the method's own.")
+        str | None, choice(["sd15"], "--architecture", help="Measure this architecture with random weights instead.")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Samples at a time; default: 8, of an architecture 1.")
+        int | None, typer.Option(min=1, max=64, help="Samples per batch. (default: 8; with --architecture 1)")
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="The median of so many counts.")] = 5,
-    steps: Annotated[int | None, typer.Option(help="DDIM steps; default: the card, of an architecture 2.")] = None,
-    last_steps: LastSteps = None,
-    layers: Layers = None,
-    bbm: Bbm = None,
-    precision: PrecisionChoice = None,
-    weights: Weights = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Report the median of N measurements.")] = 5,
     device: Device = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    as_json: AsJson = False,
     plugin: Plugins = None,
 ) -> None:
     """Measure methods."""
     from gtg_bench.benchmark.api.registry import METHODS
-    from gtg_bench.benchmark.api.types import MethodSettings
+    from gtg_bench.benchmark.api.settings import MethodSettings
     from gtg_bench.benchmark.runs.bench import bench as measured
+    from gtg_bench.benchmark.runs.sources import resolve_device
 
     load_plugins(plugin)
     batch = batch_size or (1 if architecture else 8)
+    if architecture:
+        settings = {"steps": 2, "layers": "all", **settings}
     rows: list[Row] = []
     for name in method or ["cxrbert-ldm"]:
         entry = METHODS.get(name)
-        modes: list[str | None] = [*(sampling or SAMPLINGS)] if entry.samplings else [None]
-        for mode in modes:
-            wanted = MethodSettings(
-                method=name,
-                weights=weights,
-                sampling=mode,
-                steps=steps or (2 if architecture else None),
-                last_steps=last_steps,
-                layers=layers or ("all" if architecture else None),
-                bbm=bbm,
-                precision=precision,
-                dataset="phantom",
-                device=resolve_device(device, entry),
+        for mode in entry.samplings or [None] if "sampling" not in settings else [settings["sampling"]]:
+            wanted = {**settings, "sampling": mode}
+            complete = entry.completed(
+                MethodSettings(name, **wanted, dataset="phantom", device=resolve_device(device, entry))
             )
             err.print(f"measuring {name} {mode or ''} ...")
-            rows.append(measured(entry, entry.completed(wanted), batch, repeats, architecture))
+            built = _random(architecture, complete) if architecture else entry.built(complete)
+            rows.append(measured(built, complete, batch, repeats, architecture))
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
     else:
         _print(rows)
+
+
+def _random(architecture: str, settings: MethodSettings) -> Method:
+    """A published architecture with random weights."""
+    from gtg_bench.methods.ldm import architectures
+
+    return {"sd15": architectures.stable_diffusion_15}[architecture](settings)
 
 
 def _print(rows: list[Row]) -> None:

@@ -1,21 +1,21 @@
-"""What the commands share: errors as one line, and options that several of them have."""
+"""Shared by the commands: errors as one line, options derived from the method's settings, and common options."""
 
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 from collections.abc import Callable, Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, ParamSpec, TypeVar
+from typing import Annotated, Any, ParamSpec, TypeVar, get_type_hints
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from gtg_bench.benchmark.api.choices import BBM, LATENTS, PRECISIONS, PROFILES, SAMPLINGS, TOKENS
 from gtg_bench.benchmark.api.errors import GtgError, UsageError
-from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
+from gtg_bench.benchmark.api.registry import METHODS
+from gtg_bench.benchmark.api.settings import CHOICES, OPTIONS, MethodSettings
 from gtg_bench.benchmark.scoring.controls import CONTROLS
 from gtg_bench.benchmark.scoring.protocols import FRAMES, PROTOCOLS, UNCOVERED
 
@@ -24,58 +24,92 @@ R = TypeVar("R")
 out = Console()
 err = Console(stderr=True, highlight=False)
 
-Sampling = StrEnum("Sampling", {name: name for name in SAMPLINGS})  # type: ignore[misc]
-TokenChoice = StrEnum("TokenChoice", {name: name for name in TOKENS})  # type: ignore[misc]
-Merging = StrEnum("Merging", {name: name for name in BBM})  # type: ignore[misc]
-Latent = StrEnum("Latent", {name: name for name in LATENTS})  # type: ignore[misc]
-Profile = StrEnum("Profile", {name: name for name in PROFILES})  # type: ignore[misc]
-Precision = StrEnum("Precision", {name: name for name in PRECISIONS})  # type: ignore[misc]
-FrameKind = StrEnum("FrameKind", {name: name for name in FRAMES})  # type: ignore[misc]
-Uncovered = StrEnum("Uncovered", {name: name for name in UNCOVERED})  # type: ignore[misc]
-Control = StrEnum("Control", {name: name for name in CONTROLS})  # type: ignore[misc]
-ProtocolName = StrEnum("ProtocolName", {name: name for name in PROTOCOLS})  # type: ignore[misc]
+_PANEL = "Method settings"
 
-Plugins = Annotated[
-    list[Path] | None, typer.Option("--plugin", help="A Python file that registers methods; repeatable.")
-]
-Steps = Annotated[int | None, typer.Option("--steps", help="DDIM steps; default: the weights' card.")]
-LastSteps = Annotated[int | None, typer.Option("--last-steps", help="Average only the last so many; default: all.")]
-Guidance = Annotated[float | None, typer.Option("--guidance", help="Guidance scale; default: the weights' card.")]
-Layers = Annotated[
-    str | None,
-    typer.Option(
-        "--layers", help="Cross-attention layers: all, indices (3,4,5) or resolutions (16x16); default: the card."
-    ),
-]
-Tokens = Annotated[TokenChoice | None, typer.Option("--tokens", help="Whose maps are averaged; default: lexical.")]
-Bbm = Annotated[Merging | None, typer.Option("--bbm", help="Bimodal Bias Merging; the paper's is mixture.")]
-LatentChoice = Annotated[Latent | None, typer.Option("--latent", help="What of the image's posterior is noised.")]
-ProfileChoice = Annotated[
-    Profile | None, typer.Option("--profile", help="The paper, or what its released code does otherwise.")
-]
-PrecisionChoice = Annotated[
-    Precision | None, typer.Option("--precision", help="What the U-Net computes in; default: float32.")
-]
-Weights = Annotated[
-    str | None, typer.Option("--weights", help="phantom, paper, a folder, a YAML file, or a table of priors (.npz).")
-]
+
+def choice(values: Sequence[str], *names: str, help: str, panel: str | None = None) -> Any:
+    """A typer option that accepts these values; None stays None."""
+
+    def check(value: str | None) -> str | None:
+        if value is not None and value not in values:
+            raise typer.BadParameter(f"{value!r} is not one of {', '.join(values)}")
+        return value
+
+    return typer.Option(*names, metavar=f"[{'|'.join(values)}]", help=help, callback=check, rich_help_panel=panel)
+
+
+Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="Python file that registers methods; repeatable.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps ...")]
+ControlOption = Annotated[str, choice(CONTROLS, "--control", help="Run a sanity-check control.")]
 ProtocolOption = Annotated[
-    ProtocolName, typer.Option("--protocol", help="Metrics, frame, mask and averages; see `list protocols`.")
+    str,
+    choice(list(PROTOCOLS), "--protocol", help="Metrics, frame, mask and averages; see `gtg-bench list protocols`."),
 ]
 FrameOption = Annotated[
-    FrameKind | None,
-    typer.Option(
-        "--frame", help="Where maps and regions are compared, if not as the protocol says: crop or own pixels."
-    ),
+    str | None,
+    choice(FRAMES, "--frame", help="Compare in the 512 x 512 crop or in the image's own pixels. (default: protocol's)"),
 ]
 UncoveredOption = Annotated[
-    Uncovered | None,
-    typer.Option("--uncovered", help="Pixels that a method does not cover: the map's lowest value, or not counted."),
+    str | None,
+    choice(
+        UNCOVERED,
+        "--uncovered",
+        help="Pixels that a method does not cover get the map's lowest value, or are excluded. (default: protocol's)",
+    ),
 ]
 MaskOption = Annotated[
-    str | None, typer.Option("--mask", help="mixture, otsu, or a threshold of the min-max normalised map such as 0.5.")
+    str | None,
+    typer.Option(
+        "--mask",
+        help="mixture, otsu, or a threshold on the min-max normalised map such as 0.5. (default: protocol's)",
+    ),
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps ...")]
+RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Folder of the records and maps.")]
+LeaderboardsDir = Annotated[Path, typer.Option("--leaderboards-dir", help="Folder of the leaderboard CSV files.")]
+DatasetOption = Annotated[
+    list[str] | None,
+    typer.Option("--dataset-option", metavar="KEY=VALUE", help="Option of the data set; repeatable."),
+]
+DataRoot = Annotated[
+    Path | None, typer.Option("--data-root", help="Folder with the data set's annotations and images.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def takes_settings(command: Callable[..., R]) -> Callable[..., R]:
+    """Replace a command's parameter `settings` by one option for every setting of `MethodSettings`.
+
+    The command gets the options that were given as a dictionary.
+    """
+    signature = inspect.signature(command)
+    own = [p for p in signature.parameters.values() if p.name != "settings"]
+    hints = get_type_hints(command, include_extras=True)
+
+    @functools.wraps(command)
+    def wrapped(**values: Any) -> R:
+        given = {name: values.pop(name) for name in OPTIONS}
+        return command(**values, settings={name: value for name, value in given.items() if value is not None})
+
+    typed = [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in own]
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_option(name))
+        for name in OPTIONS
+    ]
+    wrapped.__signature__ = inspect.Signature([*typed, *added], return_annotation=signature.return_annotation)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {p.name: p.annotation for p in (*typed, *added)}
+    return wrapped
+
+
+def _option(name: str) -> Any:
+    """The command-line option of a setting."""
+    facts, flag = OPTIONS[name], f"--{name.replace('_', '-')}"
+    default = "the weights' card" if facts.get("card") else facts["default"]
+    text = f"{facts['help']} (default: {default})" if default else facts["help"]
+    if name in CHOICES:
+        option = choice(CHOICES[name], flag, help=text, panel=_PANEL)
+    else:
+        option = typer.Option(flag, help=text, rich_help_panel=_PANEL)
+    return Annotated[get_type_hints(MethodSettings)[name] | None, option]
 
 
 def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
@@ -89,7 +123,7 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
             err.print(f"[red]error:[/red] {escape(' '.join(str(error).split()))}", soft_wrap=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            err.print("interrupted: nothing computed is lost; the same command goes on from here")
+            err.print("interrupted: all results so far are saved; rerun the same command to resume")
             raise typer.Exit(130) from None
         except BrokenPipeError:
             os._exit(1)
@@ -114,19 +148,3 @@ def key_values(pairs: Sequence[str] | None) -> dict[str, str]:
             raise UsageError(f"--dataset-option {key} is given twice")
         found[key] = value
     return found
-
-
-def resolve_device(wanted: str, entry: MethodEntry) -> str:
-    """A device that torch knows. `auto` takes a GPU where there is one; methods without a model stay on the CPU."""
-    if wanted == "cpu" or entry.card.kind in ("prior", "baseline"):
-        return "cpu"
-    import torch
-
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=wanted)
-    except (RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split()).partition(". ")[0]
-        raise UsageError(f"--device {wanted} cannot be used here ({reason}); try --device auto") from error
-    return wanted

@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from gtg_bench.benchmark.api.settings import SAMPLINGS
 from gtg_bench.benchmark.cli.common import (
     Device,
     Plugins,
-    Sampling,
-    Weights,
+    choice,
     err,
     key_values,
     load_plugins,
@@ -30,14 +30,14 @@ def doctor(
     method: Annotated[
         list[str] | None, typer.Option("--method", "-m", help="Repeatable; default: the main job's.")
     ] = None,
-    sampling: Annotated[Sampling, typer.Option(help="As for `run`.")] = Sampling("gt-cfg"),
+    sampling: Annotated[str, choice(SAMPLINGS, "--sampling", help="As for `run`.")] = "gt-cfg",
     dataset: Annotated[str, typer.Option(help="See `data list`.")] = "phantom",
     split: Annotated[str, typer.Option(help="Which samples.")] = "test",
     data_root: Annotated[Path | None, typer.Option(help="Folder with the data set's annotations and images.")] = None,
     dataset_option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Repeatable.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="As for `run`.")] = 16,
     device: Device = "auto",
-    weights: Weights = None,
+    weights: Annotated[str | None, typer.Option(help="As for `run`.")] = None,
     runs_dir: Annotated[Path, typer.Option(help="Where the run would keep records and maps.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
     plugin: Plugins = None,
@@ -52,7 +52,7 @@ def doctor(
     plan = Plan(
         methods=tuple(dict.fromkeys(method or Plan.methods)),
         weights=weights,
-        sampling=str(sampling),
+        sampling=sampling,
         dataset=dataset,
         data_root=data_root,
         options=key_values(dataset_option),

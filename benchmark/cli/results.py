@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gtg_bench.benchmark.api.choices import of_phantom
+from gtg_bench.benchmark.api.settings import of_phantom
 from gtg_bench.benchmark.cli.common import err, out
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gtg_bench.benchmark.runs.runner import PreparedRun, RunRequest, RunResult
 
 
-def with_progress(prepared: PreparedRun, request: RunRequest, processes: int = 1) -> RunResult:
+def with_progress(prepared: PreparedRun, request: RunRequest) -> RunResult:
     """Execute a run under a progress bar; see `runner.run`."""
     from rich.progress import (
         BarColumn,
@@ -36,8 +36,8 @@ def with_progress(prepared: PreparedRun, request: RunRequest, processes: int = 1
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=err, transient=False) as bar:
-        task = bar.add_task(f"{request.method} on {request.dataset}", total=len(prepared.trials))
-        return run(prepared, request, lambda done, total: bar.update(task, completed=done, total=total), processes)
+        task = bar.add_task(f"{prepared.spec.method} on {prepared.spec.dataset}", total=len(prepared.trials))
+        return run(prepared, request, lambda done, total: bar.update(task, completed=done, total=total))
 
 
 def report(result: RunResult) -> None:

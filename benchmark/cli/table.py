@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.cli.common import ProtocolName, ProtocolOption, out, reports_errors
+from gtg_bench.benchmark.cli.common import ProtocolOption, out, reports_errors
 
 if TYPE_CHECKING:
     from gtg_bench.benchmark.report.model import Document
@@ -63,7 +63,7 @@ def table(
         ),
     ] = None,
     dataset: Annotated[str, typer.Option(help="Whose leaderboard.")] = "phantom",
-    protocol: ProtocolOption = ProtocolName("gtg"),
+    protocol: ProtocolOption = "gtg",
     where: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Only rows with this setting; repeatable.")
     ] = None,
@@ -79,7 +79,7 @@ def table(
     from gtg_bench.benchmark.report.formats import WRITERS, write
     from gtg_bench.benchmark.report.terminal import show
 
-    document = _document(what, rows, columns, metric, average, dataset, where, leaderboards_dir, str(protocol))
+    document = _document(what, rows, columns, metric, average, dataset, where, leaderboards_dir, protocol)
     if form and to is None:
         for name in form:
             typer.echo(WRITERS[name](document), nl=False)

@@ -17,39 +17,11 @@ from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.metrics import METRICS
 from gtg_bench.benchmark.paths import atomic
-from gtg_bench.benchmark.runs.spec import RunSpec
+from gtg_bench.benchmark.runs.spec import COLUMNS, RunSpec
 from gtg_bench.benchmark.scoring.protocols import FRAMES, MASK, PROTOCOL, UNCOVERED, Protocol, definition, find_protocol
 from gtg_bench.benchmark.statistics import AVERAGES, bootstrap_averages
 
 Row = dict[str, str]
-SETTINGS = (
-    "dataset",
-    "dataset_version",
-    "dataset_options",
-    "split",
-    "limit",
-    "method",
-    "weights",
-    "weights_version",
-    "sampling",
-    "latent",
-    "tokens",
-    "lexicon",
-    "bbm",
-    "profile",
-    "precision",
-    "steps",
-    "last_steps",
-    "guidance",
-    "layers",
-    "frame",
-    "uncovered",
-    "mask",
-    "protocol",
-    "protocol_version",
-    "control",
-    "seed",
-)
 COUNTS = ("n_total", "n_ok", "n_unscorable", "n_failed")
 BOUNDS = ("low", "high")
 """95 % bounds of a mean, by the bootstrap over patients; empty where there are fewer than two."""
@@ -88,11 +60,11 @@ def columns(rules: Protocol, category: bool = False) -> tuple[str, ...]:
     partial = tuple(f"n_{name}" for name in names if METRICS[name].partial)
     bounds = tuple(f"{name}_{end}" for name in names for end in BOUNDS)
     if category:
-        return (*SETTINGS, "category", *COUNTS, *names, *partial, *bounds, "run_key")
+        return (*COLUMNS, "category", *COUNTS, *names, *partial, *bounds, "run_key")
     averages = tuple(f"{name}{suffix}" for name in names for suffix in SUFFIXES.values() if suffix)
     headline = SUFFIXES[rules.average]
     averages += tuple(f"{name}{headline}_{end}" for name in names for end in BOUNDS if headline)
-    return (*SETTINGS, *COUNTS, *names, *partial, *bounds, *averages, RANK_GROUP, "run_key")
+    return (*COLUMNS, *COUNTS, *names, *partial, *bounds, *averages, RANK_GROUP, "run_key")
 
 
 def path_of(folder: Path, described: Mapping[str, str]) -> Path:
@@ -173,7 +145,8 @@ def mean(records: Iterable[SampleRecord], metric: str) -> float | None:
 
 
 def _settings(spec: RunSpec) -> Row:
-    return {name: _text(getattr(spec, name)) for name in SETTINGS}
+    values = spec.as_json()
+    return {name: _text(values[name]) for name in COLUMNS}
 
 
 def _measured(records: Sequence[SampleRecord], rules: Protocol) -> Row:
@@ -223,7 +196,7 @@ def _put(folder: Path, path: Path, rows: list[Row], rules: Protocol) -> None:
 
 def _write(path: Path, names: Sequence[str], rows: list[Row]) -> None:
     """Columns that older rows do not have are empty."""
-    merged = sorted(rows, key=lambda row: [row.get(name) or "" for name in (*SETTINGS, "category", "run_key")])
+    merged = sorted(rows, key=lambda row: [row.get(name) or "" for name in (*COLUMNS, "category", "run_key")])
     text = io.StringIO()
     writer = csv.DictWriter(text, names, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()

@@ -13,8 +13,9 @@ from gtg_bench.benchmark.api.registry import unknown
 from gtg_bench.benchmark.datasets import DATASETS
 from gtg_bench.benchmark.metrics.named_masks import rule_of
 from gtg_bench.benchmark.report import leaderboard
-from gtg_bench.benchmark.report.leaderboard import SETTINGS, Row
+from gtg_bench.benchmark.report.leaderboard import Row
 from gtg_bench.benchmark.report.model import NOTHING, Cell
+from gtg_bench.benchmark.runs.spec import COLUMNS
 from gtg_bench.benchmark.scoring.controls import CONTROLS
 from gtg_bench.benchmark.scoring.protocols import FRAMES, PROTOCOL, UNCOVERED, Protocol, definition, find_protocol
 from gtg_bench.benchmark.statistics import over_runs
@@ -43,7 +44,7 @@ _USUAL = {
 _DEFINITION = ("frame", "uncovered", "mask")
 _OF_THE_PAPER = (PROTOCOL, f"{PROTOCOL}-released")
 _NO_SETUP = (*SAMPLES, "mask", "protocol_version", "dataset", "method", "control", "seed")
-_SETUP = tuple(name for name in SETTINGS if name not in _NO_SETUP)
+_SETUP = tuple(name for name in COLUMNS if name not in _NO_SETUP)
 _TOLD = ("weights", "layers", "steps", "last_steps", "guidance", "profile", "precision", "seed")
 _WHERE_EMPTY = {"control": CONTROLS[0], "frame": FRAMES[0], "uncovered": UNCOVERED[0], "protocol": PROTOCOL}
 """What older rows, without such a column, were measured with."""
@@ -163,8 +164,8 @@ def load(folder: Path, dataset: str, where: Mapping[str, str], protocol: str = P
         UsageError: a data set, protocol or column that there is not.
         DataError: a file that is no leaderboard.
     """
-    if strange := [name for name in where if name not in SETTINGS]:
-        raise UsageError(unknown("leaderboard column", strange[0], SETTINGS))
+    if strange := [name for name in where if name not in COLUMNS]:
+        raise UsageError(unknown("leaderboard column", strange[0], COLUMNS))
     rules = find_protocol(where.get("protocol", protocol))
     described = {"dataset": dataset, "protocol": rules.name, "protocol_version": str(rules.version)}
     described |= {name: where.get(name, getattr(rules, name)) for name in _DEFINITION}

@@ -10,11 +10,12 @@ from gtg_bench.benchmark.api.choices import SAMPLINGS
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import unknown
 from gtg_bench.benchmark.metrics import METRICS
-from gtg_bench.benchmark.report.leaderboard import COUNTS, RANK_GROUP, SETTINGS
+from gtg_bench.benchmark.report.leaderboard import COUNTS, RANK_GROUP
 from gtg_bench.benchmark.report.measured import AVERAGE_NAMES, AVERAGES, SAMPLES, Board, choices, value
 from gtg_bench.benchmark.report.model import Block, Cell, Column, Document, Row, ranked
+from gtg_bench.benchmark.runs.spec import COLUMNS
 
-DIMENSIONS = (*(name for name in SETTINGS if name not in ("dataset", *SAMPLES)), "category", "metric")
+DIMENSIONS = (*(name for name in COLUMNS if name not in ("dataset", *SAMPLES)), "category", "metric")
 """What columns can be; rows too, but for "metric". Rows of other samples never share a table."""
 
 _OVERALL = "all samples"
@@ -112,4 +113,4 @@ def pivot(board: Board, rows: str, columns: str, metrics: Sequence[str], average
 
 
 def _is_metric(name: str) -> bool:
-    return name not in (*SETTINGS, *COUNTS, RANK_GROUP, "run_key", "category") and not name.startswith("n_")
+    return name not in (*COLUMNS, *COUNTS, RANK_GROUP, "run_key", "category") and not name.startswith("n_")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from gtg_bench.benchmark.api.choices import DEFAULTS, PHANTOM, of_phantom
+from gtg_bench.benchmark.api.settings import DEFAULTS, PHANTOM, SETTINGS, of_phantom
 from gtg_bench.benchmark.report.leaderboard import RANK_GROUP, SUFFIXES, Row
 from gtg_bench.benchmark.scoring.controls import CONTROLS
 from gtg_bench.benchmark.scoring.protocols import PROTOCOL, PROTOCOLS, Protocol, definition
@@ -35,22 +35,7 @@ _AVERAGES = {
     "macro": "Macro averages over categories of the ok samples",
     "frequency2": "Averages over the ok samples in which a category weighs its squared count",
 }
-_TOLD_APART_BY = (
-    *(
-        "weights",
-        "weights_version",
-        "layers",
-        "steps",
-        "last_steps",
-        "guidance",
-        "latent",
-        "tokens",
-        "lexicon",
-        "bbm",
-        "profile",
-    ),
-    *("precision", "seed"),
-)
+_TOLD_APART_BY = tuple(name for name in SETTINGS if name not in ("method", "sampling"))
 
 
 def nearest(rows: Sequence[Row], now: Sequence[Row], priors: Sequence[str]) -> list[Row]:

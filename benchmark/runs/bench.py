@@ -1,4 +1,4 @@
-"""What a method costs: a benchmark that people plan a run by. Every ratio is of two things measured in one go."""
+"""What a method costs, to plan a run by. Every ratio compares two things measured side by side."""
 
 from __future__ import annotations
 
@@ -9,18 +9,12 @@ from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
-from gtg_bench.benchmark.api.registry import MethodEntry, load_object
-from gtg_bench.benchmark.api.types import GroundingMap, MethodSettings, PhraseSample, Query, seed_for
+from gtg_bench.benchmark.api.types import GroundingMap, Method, MethodSettings, PhraseSample, Query, seed_for
 from gtg_bench.benchmark.scoring.trial import Trial
 from gtg_bench.benchmark.scoring.controls import plan
 from gtg_bench.benchmark.datasets import open_dataset
 from gtg_bench.benchmark.scoring.score_map import score_map
 from gtg_bench.benchmark.runs.sources import ground_all
-
-ARCHITECTURES = {"sd15": "gtg_bench.methods.ldm.architectures:stable_diffusion_15"}
-"""Published architectures with random weights: "module:function" of `MethodSettings`."""
-
-MEASURE_LDM = "gtg_bench.methods.ldm.bench:measure"
 
 PARTS = (
     "seconds_per_sample",
@@ -28,32 +22,31 @@ PARTS = (
     "text_seconds_per_sample",
     "metrics_seconds_per_sample",
 )
-"""What one sample costs, by where the time goes."""
+"""Parts of the time that one sample takes."""
 
 Row = dict[str, Any]
-"""One method and sampling mode; a quantity that does not apply is absent."""
+"""One method and sampling mode; quantities that do not apply are absent."""
 
 
-def bench(entry: MethodEntry, settings: MethodSettings, batch: int, repeats: int, architecture: str | None) -> Row:
+def bench(method: Method, settings: MethodSettings, batch: int, repeats: int, architecture: str | None = None) -> Row:
     """Measure one method in one sampling mode on phantom samples.
 
     Args:
-        entry: the method.
-        settings: complete.
-        batch: samples at a time.
-        repeats: how often bare and own forwards are measured in turns; the median of the ratios counts.
-        architecture: one of ARCHITECTURES in the place of the method's own weights.
+        method: the method, built.
+        settings: its complete settings.
+        batch: samples per batch.
+        repeats: number of alternating measurements of bare and own forwards; the median ratio is reported.
+        architecture: name of the architecture, if the weights are random.
 
     Returns:
-        `metrics_seconds_per_sample`, `total_seconds_per_sample`, `samples_per_hour`, and for latent diffusion what
-        `gtg_bench.methods.ldm.bench.measure` returns.
+        `metrics_seconds_per_sample`, `total_seconds_per_sample`, `samples_per_hour`, and what the method's own
+        `measure(queries, repeats)` returns if it has one (see `methods.ldm.bench.measure`).
     """
     queries, samples = _inputs(batch, settings.seed)
-    method = load_object(ARCHITECTURES[architecture])(settings) if architecture else entry.built(settings)
-    row: Row = {"method": entry.name, "architecture": architecture or settings.weights or "-", "batch_size": batch}
+    row: Row = {"method": settings.method, "architecture": architecture or settings.weights or "-", "batch_size": batch}
     row |= {name: getattr(settings, name) for name in ("sampling", "steps", "last_steps", "bbm", "precision", "device")}
-    if hasattr(method, "engine"):
-        row |= load_object(MEASURE_LDM)(method, queries, repeats)
+    if callable(measure := getattr(method, "measure", None)):
+        row |= measure(queries, repeats)
     else:
         row["seconds_per_sample"] = _median_seconds(lambda: ground_all(method, queries), repeats) / batch
     trials, maps = plan(samples, "none"), ground_all(method, queries)

@@ -1,39 +1,40 @@
-"""The command that makes a run, from the run's description."""
+"""The command that repeats a run, from its description."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 
-from gtg_bench.benchmark.api.choices import DEFAULTS
-from gtg_bench.benchmark.scoring.protocols import protocol_of
+from gtg_bench.benchmark.api.settings import DEFAULTS, OPTIONS
 from gtg_bench.benchmark.datasets import DATASETS
 from gtg_bench.benchmark.runs.runner import RunRequest
 from gtg_bench.benchmark.runs.spec import RunSpec
+from gtg_bench.benchmark.scoring.protocols import protocol_of
 
-_ELSEWHERE = ("method", "dataset_options", "control", "weights")
-_USUAL = {field.name: field.default for field in fields(RunRequest)} | DEFAULTS | {"weights": "phantom"}
-"""What the command takes where an option is not given. What a card decides is always said."""
+_DEFAULTS = {one.name: one.default for one in fields(RunRequest) if one.default is not MISSING}
+_SETTINGS = dict.fromkeys(OPTIONS) | dict(DEFAULTS) | {"weights": "phantom", "seed": 4200}
+"""What the command uses if an option is not given; defaults that a card decides are always written out."""
+
+_ELSEWHERE = ("dataset_options", "control", "data_root")
 
 
 def run_command(spec: RunSpec, runs_dir: Path, *more: str) -> str:
-    """`gtg-bench run ...` as a shell takes it, for the same run; DIR and FILE stand for what no description holds.
+    """`gtg-bench run ...`, quoted for a shell; DIR and FILE are placeholders for what a description does not contain.
 
     Args:
         spec: the run; its control is left out.
-        runs_dir: where runs are kept.
+        runs_dir: folder of the runs.
         more: further words, such as "--all-controls".
     """
     words = ["gtg-bench", "run", "--method", spec.method]
-    rules = protocol_of(spec.protocol)
-    usual = _USUAL | {"frame": rules.frame, "uncovered": rules.uncovered, "mask": rules.mask}
-    names = [name for name in RunSpec.__dataclass_fields__ if name in _USUAL and name not in _ELSEWHERE]
-    of_data = (spec.weights or "").endswith(" training split")
-    for name in names if of_data else (*names, "weights"):
-        value = getattr(spec, name)
-        if value is not None and value != usual[name]:
+    rules, values = protocol_of(spec.protocol), spec.as_json()
+    usual = _DEFAULTS | _SETTINGS | {"frame": rules.frame, "uncovered": rules.uncovered, "mask": rules.mask}
+    if (values["weights"] or "").endswith(" training split"):  # priors take theirs from the data set
+        usual["weights"] = values["weights"]
+    for name, value in values.items():
+        if name in usual and name not in _ELSEWHERE and value not in (None, usual[name]):
             words += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
     for option in filter(None, re.split(r" (?=[\w-]+=)", spec.dataset_options)):
         words += ["--dataset-option", option]

@@ -7,7 +7,7 @@ import json
 import re
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,16 @@ from PIL import Image, UnidentifiedImageError
 from gtg_bench.benchmark.api.errors import DataError, SampleError, UsageError
 from gtg_bench.benchmark.api.geometry import FloatArray, Frame, Size
 from gtg_bench.benchmark.api.registry import METHODS
-from gtg_bench.benchmark.api.types import Box, GroundingMap, PhraseSample
+from gtg_bench.benchmark.api.types import Box, GroundingMap, MethodSettings, PhraseSample
 from gtg_bench.benchmark.scoring.trial import Trial
 from gtg_bench.benchmark.scoring.controls import plan
 from gtg_bench.benchmark.datasets import DATASETS, open_dataset
 from gtg_bench.benchmark.runs.external_index import Entry, Index, read_index
 from gtg_bench.benchmark.scoring.protocols import Protocol
 from gtg_bench.benchmark.runs.runner import PreparedRun, digest, map_key_of, options_text, origin, with_rules
-from gtg_bench.benchmark.scoring.worker import Found
 from gtg_bench.benchmark.scoring.score_map import check_sample
 from gtg_bench.benchmark.scoring.controls import CONTROLS, REGION_CONTROLS
+from gtg_bench.benchmark.runs.sources import Fail
 from gtg_bench.benchmark.runs.spec import RunSpec
 
 WEIGHTS = "maps"
@@ -90,23 +90,8 @@ def prepare_maps(request: MapsRequest, rules: Protocol) -> tuple[PreparedRun, In
             samples_sha256=digest(trials),
             split=request.split,
             limit=request.limit,
-            method=request.name,
-            code=None,
-            weights=WEIGHTS,
-            weights_version=maps_version(index, trials),
+            settings=MethodSettings(request.name, WEIGHTS, maps_version(index, trials), seed=0),
             control=request.control,
-            seed=0,
-            sampling=None,
-            latent=None,
-            tokens=None,
-            lexicon=None,
-            bbm=None,
-            profile=None,
-            precision=None,
-            steps=None,
-            last_steps=None,
-            guidance=None,
-            layers=None,
         ),
         rules,
     )
@@ -162,25 +147,26 @@ class FileSource:
     """The maps of an index."""
 
     index: Index
+    device = "cpu"
 
-    def __call__(self, batch: Sequence[Trial]) -> list[Found]:
-        """One map or exception a trial, in order."""
-        return [self._found(trial) for trial in batch]
-
-    def _found(self, trial: Trial) -> Found:
-        entry = self.index.entries.get(trial.sample.sample_id)
-        try:
-            check_sample(trial.sample)
-            check_sample(trial.scored_on)
-            if entry is None:
-                raise SampleError(f"{self.index.path} has no row for it; add one")
-            return _map(entry, self.index.path, trial.sample.image_size)
-        except (SampleError, DataError) as error:
-            return error
+    def maps(self, trials: Sequence[Trial], fail: Fail) -> Iterator[tuple[Trial, GroundingMap]]:
+        """The map of each trial, in order; `fail` is called for a trial whose row or file is missing or damaged."""
+        for trial in trials:
+            entry = self.index.entries.get(trial.sample.sample_id)
+            try:
+                check_sample(trial.sample)
+                check_sample(trial.scored_on)
+                if entry is None:
+                    raise SampleError(f"{self.index.path} has no row for this sample; add one")
+                grounding = _map(entry, self.index.path, trial.sample.image_size)
+            except (SampleError, DataError) as error:
+                fail(trial, error)
+            else:
+                yield trial, grounding
 
 
 def _map(entry: Entry, index: Path, image_size: Size) -> GroundingMap:
-    """A line's map. Raises DataError that names index, row and fix."""
+    """The map of a row. Raises DataError that names index, row and fix."""
     try:
         values, frame = without_border(read_map(entry.file), span_frame(image_size, entry.span))
     except SampleError as error:

@@ -1,4 +1,4 @@
-"""Finished runs, found again by name: a run's key, or a method with settings."""
+"""Find finished runs by name: a run's key, or a method with settings."""
 
 from __future__ import annotations
 
@@ -8,163 +8,165 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gtg_bench.benchmark.api.choices import DEFAULTS
 from gtg_bench.benchmark.api.errors import GtgError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS, unknown
-from gtg_bench.benchmark.api.types import MethodSettings, SampleRecord
+from gtg_bench.benchmark.api.settings import DEFAULTS, FROM_CARD, MethodSettings
+from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.metrics.named_masks import rule_of
-from gtg_bench.benchmark.scoring.protocols import definition
-from gtg_bench.benchmark.runs.records import RunFolder
+from gtg_bench.benchmark.runs.records import MANIFEST, RunFolder
+from gtg_bench.benchmark.runs.spec import FIELDS, RunSpec, differing
 from gtg_bench.benchmark.scoring.controls import CONTROLS
-from gtg_bench.benchmark.scoring.protocols import PROTOCOL
-from gtg_bench.benchmark.runs.spec import RunSpec
+from gtg_bench.benchmark.scoring.protocols import PROTOCOL, definition
 
 _USUAL = {"control": CONTROLS[0], "dataset_options": "", **DEFAULTS}
-"""What a run is taken to have where its name says nothing else."""
-
-_OF_THE_WEIGHTS = ("weights_version", "steps", "guidance", "layers")
-"""What the weights decide where nobody names it."""
+"""What a run is assumed to have if its name does not say."""
 
 _SAMPLES = ("dataset", "dataset_version", "dataset_options", "split")
 _MEANING = ("frame", "uncovered", "mask", "protocol", "protocol_version")
 
-_DERIVED = ("samples_sha256", "lexicon", "weights_version", "dataset_version")
-"""Parts of a description that follow from others, or that nobody types."""
-
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run's description and records.
-
-    Attributes:
-        spec: of the run; of several, of the first.
-        records: one a sample.
-        parts: the runs whose mean this is, seeds or checkpoints of one method; none for a single run.
-    """
+    """A run's description and records."""
 
     spec: RunSpec
+    """Description; of a mean of several runs, the first one's."""
     records: Sequence[SampleRecord]
+    """One record per sample."""
     parts: tuple[FinishedRun, ...] = ()
+    """The runs that this is the mean of: seeds or checkpoints of one method. Empty for a single run."""
 
     @property
     def name(self) -> str:
-        """Method, sampling mode, and what is not as usual."""
-        values = {name: getattr(self.spec, name) for name in _USUAL if name != "sampling"}
-        unusual = [f"{name} {value}" for name, value in values.items() if value not in (None, _USUAL[name])]
+        """Method, sampling mode, and every setting that is not the default."""
+        values = self.spec.as_json()
+        unusual = [f"{n} {values[n]}" for n, usual in _USUAL.items() if n != "sampling" and values[n] not in (None, usual)]
         several = [f"(mean of {len(self.parts)} runs)"] if self.parts else []
-        return " ".join(filter(None, [self.spec.method, self.spec.sampling, *unusual, *several]))
+        return " ".join(filter(None, [self.spec.method, values["sampling"], *unusual, *several]))
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Of the run, or of every run whose mean this is."""
+        """Key of the run, or of every run that this is the mean of."""
         return tuple(part.spec.key for part in self.parts) or (self.spec.key,)
 
 
 def conditions(spec: RunSpec) -> dict[str, Any]:
-    """What runs must share to be compared: their data, and what a number means.
+    """What runs must share to be compared: their data, and the meaning of their numbers.
 
-    Thresholds chosen on a validation split, each method its own, are one rule for making a mask.
+    Thresholds that were tuned on a validation split, one per method, count as one rule for making a mask.
     """
     found = {name: getattr(spec, name) for name in (*_SAMPLES, *_MEANING)}
     return found | {"mask": rule_of(spec.mask)}
 
 
 def find_run(runs_dir: Path, name: str, dataset: str | None = None) -> FinishedRun:
-    """The one run that a name stands for.
+    """The one run that a name refers to.
 
     Args:
-        runs_dir: where runs are kept.
+        runs_dir: folder of the runs.
         name: a run's key, or a method with settings, "cxrbert-ldm:bbm=mixture:layers=all". Settings that are not named
-            are as usual: no control, the default sampling mode, tokens and so on, the paper's protocol, no limit.
+            have their defaults: no control, the default sampling mode, tokens and so on, the paper's protocol, no
+            limit.
         dataset: only runs on this data set.
 
     Raises:
-        UsageError: there is none, or there are several; their keys and settings are listed.
+        UsageError: no run matches, or several do; the message lists their keys and settings.
     """
-    found = fitting(runs_dir, name, dataset)
+    return read_run(runs_dir, only_one(matching(runs_dir, name, dataset), name, runs_dir))
+
+
+def only_one(found: Sequence[RunSpec], name: str, runs_dir: Path) -> RunSpec:
+    """The single description. Raises UsageError if there are several."""
     if len(found) > 1:
-        raise UsageError(f"{name} has {len(found)} runs in {runs_dir}; name a setting or a key: {told_apart(found)}")
-    return read_run(runs_dir, found[0])
+        raise UsageError(f"{name} has {len(found)} runs in {runs_dir}; name a setting or a key: {distinguished(found)}")
+    return found[0]
 
 
-def fitting(runs_dir: Path, name: str, dataset: str | None = None, like: RunSpec | None = None) -> list[RunSpec]:
-    """The descriptions of all runs that a name can stand for, at least one; see `find_run`.
+def matching(runs_dir: Path, name: str, dataset: str | None = None, like: RunSpec | None = None) -> list[RunSpec]:
+    """The descriptions of all runs that a name can refer to, at least one; see `find_run`.
 
     Args:
-        runs_dir: where runs are kept.
+        runs_dir: folder of the runs.
         name: of a run.
         dataset: only runs on this data set.
-        like: runs that can be compared with this one are preferred, whatever is usual.
+        like: runs that can be compared with this one are preferred over those with default settings.
 
     Raises:
-        UsageError: there is none.
+        UsageError: no run matches.
     """
-    return chosen(list(specs_in(runs_dir, dataset)), name, runs_dir, like)
+    return select(list(specs_in(runs_dir, dataset)), name, runs_dir, like)
 
 
-def chosen(specs: Sequence[RunSpec], name: str, runs_dir: Path, like: RunSpec | None = None) -> list[RunSpec]:
-    """Those of some descriptions that a name can stand for, at least one; see `fitting`.
+def select(specs: Sequence[RunSpec], name: str, runs_dir: Path, like: RunSpec | None = None) -> list[RunSpec]:
+    """Those descriptions that a name can refer to, at least one; see `matching`.
 
     Raises:
-        UsageError: there is none; `runs_dir` is said then.
+        UsageError: none matches; the message names `runs_dir`.
     """
     if keyed := [spec for spec in specs if spec.key == name]:
         return keyed
     method, *settings = name.split(":")
     found = [spec for spec in specs if spec.method == method]
+    if not specs:
+        raise UsageError(f"{runs_dir} has no finished run; make one with `gtg-bench run --method {method}`")
     if not found:
-        if not specs:
-            raise UsageError(f"{runs_dir} holds no finished run; make one with `gtg-bench run --method {method}`")
         raise UsageError(f"{runs_dir}: {unknown('run', method, dict.fromkeys(spec.method for spec in specs))}")
     named = dict(_setting(text) for text in settings)
     for key, value in named.items():
-        kept = [spec for spec in found if str(getattr(spec, key)) in (value, "None")]
+        kept = _having(found, key, value)
         if not kept:
-            raise UsageError(f"no run of {method} in {runs_dir} has {key}={value}; there are {told_apart(found)}")
-        found = [spec for spec in kept if str(getattr(spec, key)) == value] or kept
+            raise UsageError(f"no run of {method} in {runs_dir} has {key}={value}; available: {distinguished(found)}")
+        found = kept
     if like is not None:
         found = _preferred(found, lambda spec: conditions(spec) == conditions(like))
         found = _preferred(found, lambda spec: spec.limit == like.limit)
-    return _usual(found, named)
+    return _with_defaults(found, named)
 
 
-def _usual(specs: list[RunSpec], named: Mapping[str, str]) -> list[RunSpec]:
-    """Those descriptions that are as usual in what nobody named, one thing after the other, as far as there are any."""
+def _having(specs: Sequence[RunSpec], key: str, value: str) -> list[RunSpec]:
+    """Those with this value of a setting; without one, those that do not have the setting."""
+    values = [str(spec.as_json()[key]) for spec in specs]
+    exact = [spec for spec, own in zip(specs, values, strict=True) if own == value]
+    return exact or [spec for spec, own in zip(specs, values, strict=True) if own == "None"]
+
+
+def _with_defaults(specs: list[RunSpec], named: Mapping[str, str]) -> list[RunSpec]:
+    """Those with the default of each setting that was not named, as far as any has it."""
     for key, value in _USUAL.items():
         if key not in named:
-            specs = [spec for spec in specs if str(getattr(spec, key)) in (value, "None")] or specs
+            specs = [spec for spec in specs if str(spec.as_json()[key]) in (value, "None")] or specs
     if "protocol" not in named:
         specs = _preferred(specs, lambda spec: spec.protocol == PROTOCOL)
     if not {"frame", "uncovered", "mask"} & set(named):
         specs = _preferred(specs, lambda spec: "+" not in definition(spec.as_json()))
     if "limit" not in named:
         specs = _preferred(specs, lambda spec: spec.limit is None)
-    if "weights" not in named and len({spec.weights for spec in specs}) > 1:
+    if "weights" not in named and len({spec.settings.weights for spec in specs}) > 1:
         specs = _preferred(specs, lambda spec: _agrees(spec, None, ["weights"]))
-    free = [name for name in _OF_THE_WEIGHTS if name not in named]
-    return _preferred(specs, lambda spec: _agrees(spec, spec.weights, free)) if len(specs) > 1 else specs
+    free = [name for name in ("weights_version", *FROM_CARD) if name not in named]
+    return _preferred(specs, lambda spec: _agrees(spec, spec.settings.weights, free)) if len(specs) > 1 else specs
 
 
 def _agrees(spec: RunSpec, weights: str | None, names: Sequence[str]) -> bool:
-    """Whether a run has in these what a run with these weights, None for those of the method, would have now."""
+    """Whether a run has the settings that a new run with these weights (None: the method's default) would have."""
+    wanted = MethodSettings(spec.method, weights, sampling=spec.settings.sampling, dataset=spec.dataset)
     try:
-        wanted = MethodSettings(spec.method, weights=weights, sampling=spec.sampling, dataset=spec.dataset)
         usual = METHODS.get(spec.method).completed(wanted)
     except GtgError:
-        return False  # the method or its weights are gone: nothing can be said
-    return all(getattr(spec, name) == getattr(usual, name) for name in names)
+        return False  # the method or its weights are no longer available
+    return all(getattr(spec.settings, name) == getattr(usual, name) for name in names)
 
 
 def _preferred(specs: list[RunSpec], wanted: Callable[[RunSpec], bool]) -> list[RunSpec]:
-    """Those that are wanted; all where none is."""
+    """Those that are wanted; all if none is."""
     return [spec for spec in specs if wanted(spec)] or specs
 
 
 def specs_in(runs_dir: Path, dataset: str | None = None) -> Iterator[RunSpec]:
-    """The descriptions of all runs of this version of the program."""
-    for path in sorted(runs_dir.glob(f"{dataset or '*'}/*/*/manifest.json")):
+    """The descriptions of all runs that this version of the program made."""
+    for path in sorted(runs_dir.glob(f"{dataset or '*'}/*/*/{MANIFEST}")):
         try:
-            spec = RunSpec(**json.loads(path.read_text())["spec"])
+            spec = RunSpec.from_json(json.loads(path.read_text(encoding="utf-8"))["spec"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if spec.key == path.parent.name:
@@ -176,18 +178,16 @@ def read_run(runs_dir: Path, spec: RunSpec) -> FinishedRun:
     return FinishedRun(spec, list(RunFolder(runs_dir, spec).read().values()))
 
 
-def told_apart(specs: Sequence[RunSpec]) -> str:
+def distinguished(specs: Sequence[RunSpec]) -> str:
     """Each key with the settings in which the runs differ."""
-    rows = [spec.as_json() for spec in specs]
-    unlike = [n for n in rows[0] if len({json.dumps(row[n]) for row in rows}) > 1]
-    differing = [name for name in unlike if name not in _DERIVED] or unlike
-    told = (f"{s.key} ({', '.join(f'{n} {r[n]}' for n in differing)})" for s, r in zip(specs, rows, strict=True))
-    return "; ".join(told)
+    names = differing(specs)
+    rows = [(spec.key, spec.as_json()) for spec in specs]
+    return "; ".join(f"{key} ({', '.join(f'{name} {row[name]}' for name in names)})" for key, row in rows)
 
 
 def _setting(text: str) -> tuple[str, str]:
     """KEY=VALUE of a run's description."""
     key, equals, value = text.partition("=")
-    if not equals or key not in RunSpec.__dataclass_fields__:
-        raise UsageError(f"{text!r} is no KEY=VALUE of a run; keys are {', '.join(RunSpec.__dataclass_fields__)}")
+    if not equals or key not in FIELDS:
+        raise UsageError(f"{text!r} is not KEY=VALUE; keys are {', '.join(FIELDS)}")
     return key, value

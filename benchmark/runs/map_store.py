@@ -1,7 +1,7 @@
-"""The maps of a run, one npz a sample: values as the method gave them, the frame they span, and the method's note.
+"""The maps of a run, one npz per sample: the method's values, the frame they span, and the method's note.
 
-Runs whose maps are decided by the same things (`spec.map_key`) share them: what a run folder does not hold is read from
-the folders beside it, so a change of protocol or region copies nothing and runs no model.
+Runs with the same map key (`spec.RunSpec.map_key`) share their maps: what a run folder lacks is read from the other
+folders of the method, so changing the protocol or the region copies nothing and runs no model.
 """
 
 from __future__ import annotations
@@ -21,15 +21,14 @@ from gtg_bench.benchmark.api.geometry import Frame
 from gtg_bench.benchmark.api.types import GroundingMap, SampleRecord, fingerprint
 from gtg_bench.benchmark.paths import atomic
 from gtg_bench.benchmark.runs.records import MANIFEST, read_records
-from gtg_bench.benchmark.runs.spec import map_key
 
 
 class MapStore:
-    """Maps in `<run>/maps/`, by sample id, and in the folders beside it that have the same maps.
+    """Maps in `<run>/maps/` by sample id, and in the method's other run folders with the same map key.
 
     Args:
-        folder: of the run.
-        key: what decides its maps, see `spec.RunSpec.map_key`; None reads it from the manifest.
+        folder: the run's folder.
+        key: its map key, see `spec.RunSpec.map_key`; None reads it from the manifest.
     """
 
     def __init__(self, folder: Path, key: str | None = None) -> None:
@@ -39,34 +38,34 @@ class MapStore:
 
     @cached_property
     def siblings(self) -> list[Path]:
-        """Other run folders of the same method whose maps are the same, whatever their protocol; sorted."""
+        """Other run folders of the method with the same maps, under any protocol; sorted."""
         own = self._key or _map_key(self.folder)
         beside = sorted(path.parent for path in self.folder.parent.glob(f"*/{MANIFEST}"))
         return [folder for folder in beside if own and folder != self.folder and _map_key(folder) == own]
 
     def save(self, sample_id: str, grounding: GroundingMap) -> None:
-        """Keep a map in the run's own folder."""
+        """Store a map in the run's own folder."""
         frame = grounding.frame
         numbers = np.array([*frame.image_size, *frame.resized, *frame.window], dtype=np.int64)
         with atomic(_path(self.folder, sample_id)) as part:
             np.savez(part, values=grounding.values, frame=numbers, note=np.array(grounding.note))
 
     def holds(self, sample_id: str) -> bool:
-        """Whether there is a map, here or beside it; it may turn out to be damaged."""
+        """Whether a map is stored, here or in another folder; it may turn out to be damaged."""
         return any(_path(folder, sample_id).exists() for folder in (self.folder, *self.siblings))
 
     def source(self, sample_ids: Iterable[str]) -> Path | None:
-        """The folder beside this one that holds most of the samples' maps; None where none of them does."""
+        """The other folder that holds most of these samples' maps; None if none does."""
         wanted = list(sample_ids)
         counts = {folder: sum(_path(folder, name).exists() for name in wanted) for folder in self.siblings}
         best = max(counts, key=lambda folder: counts[folder], default=None)
         return best if best is not None and counts[best] else None
 
     def load(self, sample_id: str) -> GroundingMap:
-        """A kept map, checked against its record's fingerprint where there is one.
+        """A stored map, checked against the fingerprint in its record if there is one.
 
         Raises:
-            DataError: there is none, or each file that there is is damaged.
+            DataError: no map is stored, or every stored copy is damaged.
         """
         damage = None
         for folder in (self.folder, *self.siblings):
@@ -77,7 +76,7 @@ class MapStore:
                     damage = damage or error
         if damage is not None:
             raise damage
-        raise DataError(f"{self.folder} holds no map of sample {sample_id}; is it a run of the same samples?")
+        raise DataError(f"{self.folder} has no map of sample {sample_id}; is it a run on the same samples?")
 
     def _read(self, folder: Path, sample_id: str) -> GroundingMap:
         path = _path(folder, sample_id)
@@ -88,7 +87,7 @@ class MapStore:
         if record is None:
             return grounding
         if record.map_sha256 and record.map_sha256 != fingerprint(grounding.values):
-            raise DataError(f"{path} is not the map that its record is of; delete the file and run again")
+            raise DataError(f"{path} does not match the fingerprint in its record; delete the file and run again")
         return GroundingMap(grounding.values, grounding.frame, grounding.note or record.note)
 
 
@@ -107,9 +106,9 @@ def _path(folder: Path, sample_id: str) -> Path:
 
 
 def _map_key(folder: Path) -> str | None:
-    """What decides the maps of a run folder; None where its manifest does not say."""
+    """What decides the maps of a run folder; None if its manifest does not say."""
     try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
-        return manifest.get("map_key") or map_key(manifest["spec"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return str(manifest["map_key"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -1,7 +1,7 @@
-"""What a run leaves on disk: a manifest and one record line a sample, written as it is computed.
+"""A run on disk: a manifest, and one line per sample in samples.jsonl, written as soon as it is computed.
 
-`samples.jsonl` may have siblings `samples-<writer>.jsonl`: one file a writer, merged by sample id; of several
-lines for one sample the last "ok" or "unscorable" one counts, else the last.
+Files named `samples-<writer>.jsonl`, one per writer, are merged by sample id; of several lines for one sample the last
+"ok" or "unscorable" one counts, else the last.
 """
 
 from __future__ import annotations
@@ -33,30 +33,34 @@ class RunFolder:
         self.path = runs_dir / spec.dataset / spec.method / spec.key
 
     def open(self, device: str, **facts: Any) -> None:
-        """Make the folder and its manifest, or check that the manifest there is of the same run.
+        """Create the folder and its manifest, or check that an existing manifest describes the same run.
 
         Args:
             device: where maps are computed.
-            facts: what else the manifest says, as JSON values; those that are None are left out.
+            facts: further entries of the manifest, as JSON values; None is left out.
         """
         path = self.path / MANIFEST
         if path.exists():
-            found = json.loads(path.read_text())["spec"]
-            if found != self.spec.as_json():
+            if self.manifest()["spec"] != self.spec.as_json():
                 raise DataError(f"{path} belongs to another run; move the folder away or choose another --runs-dir")
             return
         manifest = {"spec": self.spec.as_json(), "key": self.spec.key, "started": _now(), "device": device}
         manifest |= {name: value for name, value in facts.items() if value is not None}
         manifest |= {"versions": _versions(), "python": platform.python_version(), "machine": platform.platform()}
         with atomic(path) as part:
-            part.write_text(json.dumps(manifest, indent=1) + "\n")
+            part.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest, as JSON values."""
+        found: dict[str, Any] = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
+        return found
 
     def read(self) -> dict[str, SampleRecord]:
         """The records so far, by sample id."""
         return read_records(self.path)
 
     def append(self, records: Iterable[SampleRecord]) -> None:
-        """Write records, flushed before this returns."""
+        """Append records; they are flushed before this returns."""
         path = self.path / "samples.jsonl"
         with path.open("ab+") as file:
             end = file.seek(0, os.SEEK_END)
@@ -68,7 +72,7 @@ class RunFolder:
 
     def log(self, text: str) -> None:
         """Append to errors.log."""
-        with (self.path / "errors.log").open("a") as file:
+        with (self.path / "errors.log").open("a", encoding="utf-8") as file:
             file.write(f"{_now()} {text}\n")
 
 
@@ -84,8 +88,8 @@ def read_records(folder: Path) -> dict[str, SampleRecord]:
 
 
 def _lines(path: Path) -> Iterable[SampleRecord]:
-    """The records of a file; a line that a kill tore is passed over."""
-    for line in path.read_text().splitlines():
+    """The records of a file; a line torn by a kill is skipped."""
+    for line in path.read_text(encoding="utf-8").splitlines():
         try:
             fields: dict[str, Any] = json.loads(line)
             yield SampleRecord(**fields)

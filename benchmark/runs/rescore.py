@@ -1,35 +1,32 @@
-"""Score stored maps anew, by another protocol, frame or mask: no model is run, none is even looked up."""
+"""Score stored maps again, by another protocol, frame or mask. No model is run or even looked up."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.api.types import Dataset
 from gtg_bench.benchmark.runs.tuned_mask import with_best_mask
 from gtg_bench.benchmark.scoring.controls import plan
 from gtg_bench.benchmark.datasets import open_dataset
-from gtg_bench.benchmark.runs.lookup import chosen, told_apart
+from gtg_bench.benchmark.runs.lookup import only_one, select, specs_in
 from gtg_bench.benchmark.scoring.protocols import Protocol, find_protocol
-from gtg_bench.benchmark.runs.records import MANIFEST, read_records
+from gtg_bench.benchmark.runs.records import RunFolder
 from gtg_bench.benchmark.runs.runner import PreparedRun, digest, map_key_of, origin, with_rules
 from gtg_bench.benchmark.runs.sources import NoSource
 from gtg_bench.benchmark.scoring.protocols import PROTOCOL
-from gtg_bench.benchmark.runs.spec import SCHEMA, RunSpec
+from gtg_bench.benchmark.runs.spec import RunSpec
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How maps are to be scored; what is None stays as it is.
+    """How maps are scored; None keeps the run's own choice.
 
     Attributes:
-        protocol: a name; None takes the run's own, with its frame, uncovered and mask.
-        frame, uncovered, mask: other choices than the protocol's.
+        protocol: a name; None keeps the run's, with its frame, uncovered and mask.
+        frame, uncovered, mask: choices that replace the protocol's.
     """
 
     protocol: str | None = None
@@ -38,11 +35,11 @@ class Rules:
     mask: str | None = None
 
     def of(self, protocol: str) -> Protocol:
-        """A protocol with these choices. Raises UsageError for names that there are not."""
+        """A protocol with these choices. Raises UsageError for unknown names."""
         return find_protocol(protocol).changed(self.frame, self.uncovered, self.mask)
 
     def applied(self, spec: RunSpec) -> Protocol:
-        """The rules for the maps of a run. Raises UsageError for names that there are not."""
+        """The rules for the maps of a run. Raises UsageError for unknown names."""
         if self.protocol is not None:
             return self.of(self.protocol)
         own = replace(find_protocol(spec.protocol), frame=spec.frame, uncovered=spec.uncovered, mask=spec.mask)
@@ -51,93 +48,64 @@ class Rules:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the data of a run lie now; what is not given is as its manifest says."""
+    """Where a run's data are now; None and absent options keep what its manifest says."""
 
     data_root: Path | None = None
     dataset_options: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class StoredRun:
-    """A run folder and its description as this version of the program would write it."""
+def find_stored(runs_dir: Path, name: str, dataset: str | None = None) -> RunSpec:
+    """The one run whose maps a name refers to.
 
-    spec: RunSpec
-    folder: Path
-
-
-def find_stored(runs_dir: Path, name: str, dataset: str | None = None) -> StoredRun:
-    """The one run whose maps a name stands for; runs of an older version of the program count too.
-
-    Of several runs that scored the same maps, any is as good: that of the paper's protocol is taken.
+    Of several runs that scored the same maps any will do: the one of the paper's protocol is taken.
 
     Args:
-        runs_dir: where runs are kept.
-        name: a run's key, or a method with settings, as for `finished.find_run`.
+        runs_dir: folder of the runs.
+        name: a run's key, or a method with settings, as for `lookup.find_run`.
         dataset: only runs on this data set.
 
     Raises:
-        UsageError: there is none, or there are several with other maps; their keys and settings are listed.
+        UsageError: no run matches, or several with different maps do; the message lists their keys and settings.
     """
-    folders = sorted(path.parent for path in runs_dir.glob(f"{dataset or '*'}/*/*/{MANIFEST}"))
-    described = [StoredRun(spec, folder) for folder in folders if (spec := _upgraded(folder)) is not None]
-    for run in described:
-        if name in (run.folder.name, run.spec.key):
-            return run
-    described.sort(key=lambda run: run.spec.protocol != PROTOCOL)
-    distinct = {(run.spec.map_key, run.spec.control): run for run in reversed(described)}
-    by_key = {run.spec.key: run for run in distinct.values()}
-    found = chosen([run.spec for run in by_key.values()], name, runs_dir)
-    if len(found) > 1:
-        raise UsageError(f"{name} has {len(found)} runs in {runs_dir}; name a setting or a key: {told_apart(found)}")
-    return by_key[found[0].key]
+    specs = sorted(specs_in(runs_dir, dataset), key=lambda spec: spec.protocol != PROTOCOL)
+    for spec in specs:
+        if name == spec.key:
+            return spec
+    distinct = {(spec.map_key, spec.control): spec for spec in reversed(specs)}
+    return only_one(select(list(distinct.values()), name, runs_dir), name, runs_dir)
 
 
-def _upgraded(folder: Path) -> RunSpec | None:
-    """A folder's description with the fields that were added later; None where it cannot be read."""
-    try:
-        return RunSpec(**_manifest(folder)["spec"] | {"schema": SCHEMA})
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
-    return found
-
-
-def prepare_stored(run: StoredRun, rules: Rules, place: Place) -> PreparedRun:
-    """A run on the stored maps of another: what has no map fails, with what was said of it then.
+def prepare_stored(runs_dir: Path, spec: RunSpec, rules: Rules, place: Place) -> PreparedRun:
+    """A run on the stored maps of another: a sample without a map fails, with the reason that was recorded.
 
     Args:
-        run: whose maps they are.
+        runs_dir: folder of the runs.
+        spec: the run whose maps are scored.
         rules: how they are scored now.
-        place: where its data lie; no image is read, but some data sets look up sizes.
+        place: where its data are; no image is read, but some data sets look up sizes.
 
     Raises:
-        UsageError: a name that there is not, or data that are not those of the run.
+        UsageError: an unknown name, or other data than the run's.
         DataError: a broken file of the data set.
     """
-    protocol = rules.applied(run.spec)
-    dataset, data_root = _dataset(run, place)
-    samples = dataset.samples(run.spec.split)
-    trials = plan(samples, run.spec.control, run.spec.limit)
-    if dataset.version != run.spec.dataset_version or digest(trials) != run.spec.samples_sha256:
-        raise UsageError(
-            f"run {run.folder.name} was made on other samples than {run.spec.dataset} v{dataset.version} has here; "
-            "give the --data-root and --dataset-option that it was made with"
-        )
-    spec = with_rules(run.spec, protocol)
-    source = NoSource({name: record.error for name, record in read_records(run.folder).items() if record.error})
-    return PreparedRun(spec, protocol, trials, map_key_of(spec, samples), source, origin(dataset, data_root))
-
-
-def _dataset(run: StoredRun, place: Place) -> tuple[Dataset, Path | None]:
-    manifest = _manifest(run.folder)
-    known = manifest.get("dataset_options") or _options(run.spec.dataset_options)
+    protocol = rules.applied(spec)
+    folder = RunFolder(runs_dir, spec)
+    manifest = folder.manifest()
     root = place.data_root or (Path(manifest["data_root"]) if manifest.get("data_root") else None)
     if place.data_root is None and root is not None and not root.is_dir():
-        raise UsageError(f"run {run.folder.name} had its data in {root}, which is not there; give --data-root")
-    return open_dataset(run.spec.dataset, root, known | dict(place.dataset_options)), root
+        raise UsageError(f"run {spec.key} read its data from {root}, which does not exist; give --data-root")
+    known = manifest.get("dataset_options") or _options(spec.dataset_options)
+    dataset = open_dataset(spec.dataset, root, known | dict(place.dataset_options))
+    samples = dataset.samples(spec.split)
+    trials = plan(samples, spec.control, spec.limit)
+    if dataset.version != spec.dataset_version or digest(trials) != spec.samples_sha256:
+        raise UsageError(
+            f"run {spec.key} was made on other samples than {spec.dataset} v{dataset.version} has here; "
+            "give the --data-root and --dataset-option that it was made with"
+        )
+    scored = with_rules(spec, protocol)
+    source = NoSource({name: record.error for name, record in folder.read().items() if record.error})
+    return PreparedRun(scored, protocol, trials, map_key_of(scored, samples), source, origin(dataset, root))
 
 
 def _options(text: str) -> dict[str, str]:
@@ -163,5 +131,5 @@ def tuned(
     """
     if len(prepared) != len(names):
         raise UsageError(f"--mask best needs one --tune-on for each run: {len(names)} for {len(prepared)} runs")
-    others = [prepare_stored(find_stored(runs_dir, name, dataset), Rules(), place) for name in names]
+    others = [prepare_stored(runs_dir, find_stored(runs_dir, name, dataset), Rules(), place) for name in names]
     return [with_best_mask(one, other, runs_dir) for one, other in zip(prepared, others, strict=True)]

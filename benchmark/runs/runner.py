@@ -10,25 +10,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from gtg_bench.benchmark.api.errors import DataError, SampleError, UsageError
-from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
-from gtg_bench.benchmark.api.types import (
-    Box,
-    Dataset,
-    MethodSettings,
-    PhraseSample,
-    SampleRecord,
-)
+from gtg_bench.benchmark.api.registry import METHODS
+from gtg_bench.benchmark.api.types import Box, Dataset, GroundingMap, MethodSettings, PhraseSample, SampleRecord
 from gtg_bench.benchmark.scoring.trial import Trial
 from gtg_bench.benchmark.scoring.controls import plan
 from gtg_bench.benchmark.datasets import open_dataset
 from gtg_bench.benchmark.runs.map_store import MapStore
 from gtg_bench.benchmark.scoring.protocols import Protocol, find_protocol
 from gtg_bench.benchmark.runs.records import FINAL, RunFolder
-from gtg_bench.benchmark.scoring.worker import Found, Scored, scored_batch
+from gtg_bench.benchmark.scoring.worker import Scored, failed, scored_batch
 from gtg_bench.benchmark.scoring.score_map import check_map, check_sample
 from gtg_bench.benchmark.runs.sources import ModelSource, NoSource, Source
 from gtg_bench.benchmark.scoring.controls import CONTROLS, REGION_CONTROLS
@@ -44,35 +39,30 @@ MANY = 200
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What a user asks for; None leaves a setting to the weights, and frame, uncovered and mask to the protocol."""
+    """What a user asks for; frame, uncovered and mask default to the protocol's."""
 
-    method: str
+    settings: MethodSettings
     dataset: str = "phantom"
     data_root: Path | None = None
     dataset_options: dict[str, str] = field(default_factory=dict)
     split: str = "test"
     limit: int | None = None
-    control: str = "none"
-    sampling: str | None = "gt-cfg"
-    steps: int | None = None
-    last_steps: int | None = None
-    guidance: float | None = None
-    layers: str | None = None
-    latent: str | None = None
-    tokens: str | None = None
-    bbm: str | None = None
-    profile: str | None = None
-    precision: str | None = None
-    weights: str | None = None
+    control: str = CONTROLS[0]
     protocol: str = PROTOCOL
     frame: str | None = None
     uncovered: str | None = None
     mask: str | None = None
-    seed: int = 4200
     fail_fast: bool = False
     batch_size: int = 16
-    device: str = "cpu"
     runs_dir: Path = Path("runs")
+
+    @classmethod
+    def of(cls, method: str, **options: Any) -> RunRequest:
+        """A request from a method's name and any mix of its settings and the fields of a request."""
+        known = {one.name for one in fields(cls)}
+        own = {name: value for name, value in options.items() if name in known}
+        rest = {name: value for name, value in options.items() if name not in known}
+        return cls(MethodSettings(method, **rest), **own)
 
 
 @dataclass(frozen=True)
@@ -111,26 +101,6 @@ class PreparedRun:
     source: Source
     facts: dict[str, object] = field(default_factory=dict)
 
-    @property
-    def settings(self) -> MethodSettings:
-        """Of the method. Raises UsageError where the maps are no method's."""
-        return self._model.settings
-
-    @property
-    def entry(self) -> MethodEntry:
-        """The method. Raises UsageError where the maps are no method's."""
-        return self._model.entry
-
-    @property
-    def _model(self) -> ModelSource:
-        if not isinstance(self.source, ModelSource):
-            raise UsageError(f"{self.spec.method} is a set of maps, not a method")
-        return self.source
-
-    def on(self, device: str) -> PreparedRun:
-        """The same run, its method on another device."""
-        return replace(self, source=replace(self._model, settings=replace(self.settings, device=device)))
-
 
 def prepare(request: RunRequest) -> PreparedRun:
     """Resolve every name and setting. Raises UsageError or DataError before torch is imported."""
@@ -139,16 +109,27 @@ def prepare(request: RunRequest) -> PreparedRun:
     if request.batch_size < 1:
         raise UsageError(f"--batch-size must be at least 1, not {request.batch_size}")
     rules = find_protocol(request.protocol).changed(request.frame, request.uncovered, request.mask)
-    entry = METHODS.get(request.method)
-    settings = entry.completed(_wanted(request))
+    entry = METHODS.get(request.settings.method)
+    settings = entry.completed(replace(request.settings, dataset=request.dataset))
     dataset = open_dataset(request.dataset, request.data_root, request.dataset_options)
     samples = dataset.samples(request.split)
     trials = plan(samples, request.control, request.limit)
     if not trials:
-        raise UsageError(f"split {request.split!r} of {request.dataset} has no sample")
-    spec = with_rules(_spec(request, entry, settings, dataset, digest(trials)), rules)
-    source = ModelSource(entry, settings, dataset)
-    return PreparedRun(spec, rules, trials, map_key_of(spec, samples), source, origin(dataset, request.data_root))
+        raise UsageError(f"split {request.split!r} of {request.dataset} has no samples")
+    spec = RunSpec(
+        dataset=request.dataset,
+        dataset_version=dataset.version,
+        dataset_options=options_text(dataset.options),
+        samples_sha256=digest(trials),
+        split=request.split,
+        limit=request.limit,
+        settings=settings,
+        code=entry.code,
+        control=request.control,
+    )
+    spec = with_rules(spec, rules)
+    facts = origin(dataset, request.data_root)
+    return PreparedRun(spec, rules, trials, map_key_of(spec, samples), ModelSource(entry, settings, dataset), facts)
 
 
 def origin(dataset: Dataset, data_root: Path | None) -> dict[str, object]:
@@ -175,56 +156,6 @@ def with_rules(spec: RunSpec, rules: Protocol) -> RunSpec:
         mask=rules.mask,
         protocol=rules.name,
         protocol_version=rules.version,
-    )
-
-
-def _wanted(request: RunRequest) -> MethodSettings:
-    return MethodSettings(
-        method=request.method,
-        weights=request.weights,
-        sampling=request.sampling,
-        steps=request.steps,
-        last_steps=request.last_steps,
-        guidance=request.guidance,
-        layers=request.layers,
-        latent=request.latent,
-        tokens=request.tokens,
-        bbm=request.bbm,
-        profile=request.profile,
-        precision=request.precision,
-        seed=request.seed,
-        dataset=request.dataset,
-        device=request.device,
-    )
-
-
-def _spec(
-    request: RunRequest, entry: MethodEntry, settings: MethodSettings, dataset: Dataset, samples_sha256: str
-) -> RunSpec:
-    return RunSpec(
-        dataset=request.dataset,
-        dataset_version=dataset.version,
-        dataset_options=options_text(dataset.options),
-        samples_sha256=samples_sha256,
-        split=request.split,
-        limit=request.limit,
-        method=request.method,
-        code=entry.code,
-        weights=settings.weights,
-        weights_version=settings.weights_version,
-        sampling=settings.sampling,
-        latent=settings.latent,
-        tokens=settings.tokens,
-        lexicon=settings.lexicon,
-        bbm=settings.bbm,
-        profile=settings.profile,
-        precision=settings.precision,
-        steps=settings.steps,
-        last_steps=settings.last_steps,
-        guidance=settings.guidance,
-        layers=settings.layers,
-        seed=settings.seed,
-        control=request.control,
     )
 
 
@@ -256,86 +187,85 @@ def _region(sample: PhraseSample) -> Sequence[Box] | str:
     return sample.boxes if sample.mask is None else sample.mask.digest
 
 
-def missing(prepared: PreparedRun, runs_dir: Path) -> int:
-    """How many maps a run would have to compute: samples that are not done and of which no map is stored."""
-    folder = RunFolder(runs_dir, prepared.spec)
-    maps = MapStore(folder.path, prepared.map_key)
-    return sum(not maps.holds(trial.sample.sample_id) for trial in _todo(prepared, folder.read()))
-
-
-def processes_for(prepared: PreparedRun, runs_dir: Path) -> int:
-    """How many processes should score: more than one for many samples of which no map is computed by a model."""
-    modelled = isinstance(prepared.source, ModelSource) and missing(prepared, runs_dir)
-    todo = len(_todo(prepared, RunFolder(runs_dir, prepared.spec).read()))
-    return 2 if todo > MANY and not modelled and (os.cpu_count() or 1) > 1 else 1
-
-
 def run(
-    prepared: PreparedRun, request: RunRequest, progress: Progress = lambda done, total: None, processes: int = 1
+    prepared: PreparedRun,
+    request: RunRequest,
+    progress: Progress = lambda done, total: None,
+    processes: int | None = None,
 ) -> RunResult:
-    """Score what is missing and return all records; a map is computed only where none is stored.
+    """Score what is missing and return all records; a map is computed only if none is stored.
 
     Args:
         prepared: the run.
-        request: its runs_dir, device, batch_size and fail_fast count here.
+        request: its runs_dir, batch_size and fail_fast are used.
         progress: called after each batch.
-        processes: that score. 1: this one, while the method grounds; more pay for many samples whose maps are stored.
+        processes: number of scoring processes. 1 scores in this process while the method grounds; None starts more for
+            many samples whose maps are all stored.
+
+    Raises:
+        UsageError: the method cannot be built, or its device cannot be used.
+        DataError: a sample failed and `fail_fast` is set, or the folder belongs to another run.
     """
     started = time.monotonic()
     folder = RunFolder(request.runs_dir, prepared.spec)
-    grounder = _Grounder(prepared, MapStore(folder.path, prepared.map_key))
-    folder.open(request.device, **prepared.facts, map_key=prepared.map_key, maps_of=grounder.maps_of)
     records = folder.read()
-    todo = _todo(prepared, records)
+    final = {name for name, record in records.items() if record.status in FINAL}
+    todo = [trial for trial in prepared.trials if trial.sample.sample_id not in final]
+    grounder = _Grounder(prepared, MapStore(folder.path, prepared.map_key))
+    computing = any(not grounder.maps.holds(trial.sample.sample_id) for trial in todo)
+    device = prepared.source.device if computing else "cpu"
+    folder.open(device, **prepared.facts, map_key=prepared.map_key, maps_of=grounder.maps_of)
+    if processes is None:
+        processes = 2 if len(todo) > MANY and not computing and (os.cpu_count() or 1) > 1 else 1
     done = len(prepared.trials) - len(todo)
     progress(done, len(prepared.trials))
-    for made in _work(grounder, _batches(todo, request.batch_size), prepared.rules, processes) if todo else ():
+    for made in _work(grounder, batched(todo, request.batch_size), prepared.rules, processes) if todo else ():
         _keep(folder, made, request.fail_fast)
         records.update((one.record.sample_id, one.record) for one in made)
         done += len(made)
         progress(done, len(prepared.trials))
-    ordered = [records[t.sample.sample_id] for t in prepared.trials]
-    return RunResult(
-        prepared.spec, folder.path, ordered, time.monotonic() - started, len(todo), grounder.reused, grounder.maps_of
-    )
-
-
-def _todo(prepared: PreparedRun, records: Mapping[str, SampleRecord]) -> list[Trial]:
-    final = {name for name, record in records.items() if record.status in FINAL}
-    return [trial for trial in prepared.trials if trial.sample.sample_id not in final]
+    ordered = [records[trial.sample.sample_id] for trial in prepared.trials]
+    seconds = time.monotonic() - started
+    return RunResult(prepared.spec, folder.path, ordered, seconds, len(todo), grounder.reused, grounder.maps_of)
 
 
 def _keep(folder: RunFolder, made: Sequence[Scored], fail_fast: bool) -> None:
-    """Write records down. Raises DataError at the first sample that failed, if the user wants that."""
+    """Write records. Raises DataError at the first sample that failed if the user wants that."""
     folder.append(one.record for one in made)
     for one in made:
         if one.trace:
             folder.log(f"{one.record.sample_id}\n{one.trace}")
-    failed = [one.record for one in made if one.record.status == "failed"]
-    if fail_fast and failed:
-        raise DataError(f"--fail-fast: {failed[0].sample_id} failed: {failed[0].error}")
+    failures = [one.record for one in made if one.record.status == "failed"]
+    if fail_fast and failures:
+        raise DataError(f"--fail-fast: {failures[0].sample_id} failed: {failures[0].error}")
 
 
-def _batches(trials: Sequence[Trial], size: int) -> Iterator[Sequence[Trial]]:
+def batched(trials: Sequence[Trial], size: int) -> Iterator[Sequence[Trial]]:
+    """The trials in batches of at most `size`."""
     return (trials[start : start + size] for start in range(0, len(trials), size))
 
 
 def _work(
     grounder: _Grounder, batches: Iterator[Sequence[Trial]], rules: Protocol, processes: int
 ) -> Iterator[list[Scored]]:
-    """The records of each batch, in order: batches are scored while the method works on the next."""
+    """The records of each batch, in order: a batch is scored while the method works on the next."""
     with _scorers(processes) as scorers:
-        waiting: deque[Future[list[Scored]]] = deque()
+        waiting: deque[tuple[Sequence[Trial], list[Scored], Future[list[Scored]]]] = deque()
         for batch in batches:
             try:
-                found, seconds = grounder.ground(batch)
-            except BaseException:  # stopped: what the batches before have computed is not lost
-                yield from (scoring.result() for scoring in waiting)
+                pairs, failures, seconds = grounder.ground(batch)
+            except BaseException:  # stopped: keep what the batches before have computed
+                yield from (_in_order(*one) for one in waiting)
                 raise
-            waiting.append(scorers.submit(scored_batch, batch, found, seconds, rules))
+            waiting.append((batch, failures, scorers.submit(scored_batch, pairs, seconds, rules)))
             if len(waiting) > processes:
-                yield waiting.popleft().result()
-        yield from (scoring.result() for scoring in waiting)
+                yield _in_order(*waiting.popleft())
+        yield from (_in_order(*one) for one in waiting)
+
+
+def _in_order(batch: Sequence[Trial], failures: list[Scored], scoring: Future[list[Scored]]) -> list[Scored]:
+    made = {one.record.sample_id: one for one in (*failures, *scoring.result())}
+    return [made[trial.sample.sample_id] for trial in batch]
 
 
 def _scorers(processes: int) -> Executor:
@@ -345,48 +275,62 @@ def _scorers(processes: int) -> Executor:
 
 
 class _Grounder:
-    """Finds the maps of trials: stored ones first, then those of the run's source, which are kept."""
+    """Finds the maps of trials: stored ones first, then those of the run's source, which are stored."""
 
     def __init__(self, prepared: PreparedRun, maps: MapStore) -> None:
         self.source = prepared.source
+        self.rules = prepared.rules
         self.maps = maps
         self.reused = 0
         beside = maps.source(trial.sample.sample_id for trial in prepared.trials)
         self.maps_of = beside.name if beside else None
 
-    def ground(self, batch: Sequence[Trial]) -> tuple[list[Found], float]:
-        """One map or exception a trial, in order, and the seconds that each took."""
+    def ground(self, batch: Sequence[Trial]) -> tuple[list[tuple[Trial, GroundingMap]], list[Scored], float]:
+        """The trials that have a map, the records of those that failed, and the seconds per trial."""
         started = time.monotonic()
-        stored = [self._stored(trial) for trial in batch]
-        rest = [trial for trial, found in zip(batch, stored, strict=True) if found is None]
-        made = iter(self.source(rest) if rest else ())
-        found = [
-            self._kept(trial, next(made)) if known is None else known
-            for trial, known in zip(batch, stored, strict=True)
-        ]
-        return found, (time.monotonic() - started) / len(batch)
+        pairs: list[tuple[Trial, GroundingMap]] = []
+        failures: list[Scored] = []
 
-    def _stored(self, trial: Trial) -> Found | None:
-        """A trial's stored map, or why it cannot be scored; None where it must be computed."""
+        def fail(trial: Trial, error: Exception) -> None:
+            failures.append(failed(trial, error, (time.monotonic() - started) / len(batch), self.rules))
+
+        missing = []
+        for trial in batch:
+            try:
+                stored = self._stored(trial)
+            except (SampleError, DataError) as error:
+                fail(trial, error)
+                continue
+            if stored is None:
+                missing.append(trial)
+            else:
+                self.reused += 1
+                pairs.append((trial, stored))
+        for trial, grounding in self.source.maps(missing, fail) if missing else ():
+            try:
+                check_map(grounding, trial.sample)
+                self.maps.save(trial.sample.sample_id, grounding)
+                pairs.append((trial, grounding))
+            except Exception as error:
+                fail(trial, error)
+        return pairs, failures, (time.monotonic() - started) / len(batch)
+
+    def _stored(self, trial: Trial) -> GroundingMap | None:
+        """A trial's stored map; None if it has to be computed.
+
+        Raises:
+            SampleError: the sample cannot be scored.
+            DataError: the stored map is damaged and nothing can compute it again.
+        """
         if not self.maps.holds(trial.sample.sample_id):
             return None
+        check_sample(trial.sample)
+        check_sample(trial.scored_on)
         try:
-            check_sample(trial.sample)
-            check_sample(trial.scored_on)
-            found = self.maps.load(trial.sample.sample_id)
-        except SampleError as error:
-            return error
-        except DataError as error:
-            return error if isinstance(self.source, NoSource) else None
-        self.reused += 1
-        return found
-
-    def _kept(self, trial: Trial, found: Found) -> Found:
-        """A new map, stored, or why there is none."""
-        try:
-            if not isinstance(found, Exception):
-                check_map(found, trial.sample)
-                self.maps.save(trial.sample.sample_id, found)
-        except Exception as error:
-            return error
-        return found
+            grounding = self.maps.load(trial.sample.sample_id)
+            check_map(grounding, trial.sample)
+        except (SampleError, DataError):
+            if isinstance(self.source, NoSource):
+                raise
+            return None
+        return grounding

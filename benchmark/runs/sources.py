@@ -1,84 +1,126 @@
-"""Where the maps of a run come from when they are not stored yet."""
+"""Sources of maps that are not stored yet: a method, or nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Protocol
 
-from gtg_bench.benchmark.api.errors import SampleError
+from gtg_bench.benchmark.api.errors import SampleError, UsageError
 from gtg_bench.benchmark.api.registry import MethodEntry
 from gtg_bench.benchmark.api.types import BatchMethod, Dataset, GroundingMap, Method, MethodSettings, Query, seed_for
-from gtg_bench.benchmark.scoring.trial import Trial
-from gtg_bench.benchmark.scoring.worker import Found
 from gtg_bench.benchmark.scoring.score_map import check_sample
+from gtg_bench.benchmark.scoring.trial import Trial
 
-Source = Callable[[Sequence[Trial]], list[Found]]
-"""One map or exception a trial, in order."""
+Fail = Callable[[Trial, Exception], None]
+"""Records that a trial has no map, and why."""
 
 _ABSENT = "no map is stored"
 
 
+class Source(Protocol):
+    """Where new maps come from."""
+
+    @property
+    def device(self) -> str:
+        """Where maps are computed. Raises UsageError if that device cannot be used here."""
+        ...
+
+    def maps(self, trials: Sequence[Trial], fail: Fail) -> Iterator[tuple[Trial, GroundingMap]]:
+        """The map of each trial, in order; `fail` is called for a trial that has none."""
+        ...
+
+
 @dataclass(frozen=True)
 class ModelSource:
-    """A method, built when its first map is asked for. What goes wrong with one sample stays with that sample."""
+    """A method, built when its first map is needed. A failure stays with the sample that caused it."""
 
     entry: MethodEntry
     settings: MethodSettings
     dataset: Dataset
 
-    def __call__(self, batch: Sequence[Trial]) -> list[Found]:
-        """The method's maps."""
-        inputs = [self._query(trial) for trial in batch]
-        queries = [query for query in inputs if isinstance(query, Query)]
-        maps = iter(self._ground(self.method, queries) if queries else [])
-        return [next(maps) if isinstance(query, Query) else query for query in inputs]
+    @cached_property
+    def device(self) -> str:
+        """The settings' device; "auto" is a GPU if there is one and the method has a model."""
+        return resolve_device(self.settings.device, self.entry)
 
     @cached_property
     def method(self) -> Method:
         """The method. Raises UsageError if it cannot be built."""
-        return self.entry.built(self.settings)
+        return self.entry.built(replace(self.settings, device=self.device))
 
-    def _query(self, trial: Trial) -> Query | Exception:
-        """The method's input, or why there is none."""
-        try:
-            image = self.dataset.image(trial.sample)  # first: a data set knows best what is wrong with its row
-            check_sample(trial.sample)
-            check_sample(trial.scored_on)
-        except Exception as error:
-            return error
-        return Query(image, trial.phrase, seed_for(self.settings.seed, trial.sample.sample_id), trial.category)
+    def maps(self, trials: Sequence[Trial], fail: Fail) -> Iterator[tuple[Trial, GroundingMap]]:
+        """The method's maps."""
+        queries = []
+        for trial in trials:
+            try:
+                image = self.dataset.image(trial.sample)  # first: the data set knows best what is wrong with its row
+                check_sample(trial.sample)
+                check_sample(trial.scored_on)
+            except Exception as error:
+                fail(trial, error)
+                continue
+            seed = seed_for(self.settings.seed, trial.sample.sample_id)
+            queries.append((trial, Query(image, trial.phrase, seed, trial.category)))
+        return self._grounded(queries, fail) if queries else iter(())
 
-    def _ground(self, method: Method, queries: list[Query]) -> list[Found]:
-        """One map or exception a query: a batch that fails is done again one by one."""
+    def _grounded(self, queries: Sequence[tuple[Trial, Query]], fail: Fail) -> Iterator[tuple[Trial, GroundingMap]]:
+        """A batch that fails is repeated one by one."""
+        method = self.method  # an error in building it ends the run
         try:
-            return list(ground_all(method, queries))
+            maps = ground_all(method, [query for _, query in queries])
         except Exception as error:
             if len(queries) == 1:
-                return [error]
-        return [result for query in queries for result in self._ground(method, [query])]
+                fail(queries[0][0], error)
+                return
+        else:
+            yield from zip((trial for trial, _ in queries), maps, strict=True)
+            return
+        for one in queries:
+            yield from self._grounded([one], fail)
 
 
 @dataclass(frozen=True)
 class NoSource:
-    """Nothing but stored maps: every other sample fails, with what its run said of it where it said something."""
+    """Stored maps only: every other sample fails, with the reason that its run recorded, if any."""
 
     reasons: dict[str, str]
+    device = "cpu"
 
-    def __call__(self, batch: Sequence[Trial]) -> list[Found]:
-        """Why there is no map."""
-        return [self._reason(trial.sample.sample_id) for trial in batch]
-
-    def _reason(self, sample_id: str) -> SampleError:
-        said = self.reasons.get(sample_id, "").removeprefix(f"{_ABSENT}: ")
-        return SampleError(f"{_ABSENT}: {said}" if said else f"{_ABSENT}: `gtg-bench run` computes it")
+    def maps(self, trials: Sequence[Trial], fail: Fail) -> Iterator[tuple[Trial, GroundingMap]]:
+        """No map."""
+        for trial in trials:
+            said = self.reasons.get(trial.sample.sample_id, "").removeprefix(f"{_ABSENT}: ")
+            fail(trial, SampleError(f"{_ABSENT}: {said or '`gtg-bench run` computes it'}"))
+        return iter(())
 
 
 def ground_all(method: Method, queries: Sequence[Query]) -> list[GroundingMap]:
-    """The maps of several queries, in one go where the method can."""
-    if isinstance(method, BatchMethod):
-        maps = method.ground_batch(queries)
-        if len(maps) != len(queries):
-            raise ValueError(f"ground_batch returned {len(maps)} maps for {len(queries)} queries")
-        return maps
-    return [method.ground(query.image, query.text) for query in queries]
+    """The maps of several queries, in one batch if the method can."""
+    if not isinstance(method, BatchMethod):
+        return [method.ground(query.image, query.text) for query in queries]
+    maps = method.ground_batch(queries)
+    if len(maps) != len(queries):
+        raise ValueError(f"ground_batch returned {len(maps)} maps for {len(queries)} queries")
+    return maps
+
+
+def resolve_device(wanted: str, entry: MethodEntry) -> str:
+    """A device that torch knows. "auto" is a GPU if there is one; methods without a model stay on the CPU.
+
+    Raises:
+        UsageError: the device cannot be used here.
+    """
+    if wanted == "cpu" or entry.card.kind in ("prior", "baseline"):
+        return "cpu"
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=wanted)
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split()).partition(". ")[0]
+        raise UsageError(f"--device {wanted} cannot be used here ({reason}); try --device auto") from error
+    return wanted

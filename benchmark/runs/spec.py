@@ -4,107 +4,115 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from gtg_bench.benchmark.api.settings import DERIVED, SETTINGS, MethodSettings
 from gtg_bench.benchmark.scoring.controls import CONTROLS, REGION_CONTROLS
 from gtg_bench.benchmark.scoring.protocols import FRAMES, MASK, PROTOCOL, UNCOVERED
 
 SCHEMA = 3
-"""Changes when a field is added or the meaning of one changes: older runs then have other keys."""
-
-MAP_FIELDS = (
-    *("dataset", "dataset_version", "dataset_options", "samples_sha256", "method", "code", "weights"),
-    *("weights_version", "sampling", "latent", "tokens", "lexicon", "bbm", "profile", "precision", "steps"),
-    *("last_steps", "guidance", "layers", "seed", "control"),
-)
-"""What decides a run's maps. Split and limit are in the digest of the samples; the rest only decides their scores."""
+"""Version of the description: bumped when a field is added or changes its meaning, which changes every key."""
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """Everything that decides a run's numbers.
-
-    Attributes:
-        dataset: name in the registry.
-        dataset_version: as the data set gives it.
-        dataset_options: `KEY=VALUE` pairs, sorted, joined by a space.
-        samples_sha256: of ids, phrases, boxes and sizes of the samples: another folder of the same name is
-            another run.
-        split: which samples.
-        limit: only the first so many samples; None takes all.
-        method: name in the registry.
-        code: of a plug-in, see `api.registry.MethodEntry`.
-        weights, weights_version, sampling, latent, tokens, lexicon, bbm, profile, precision, steps, last_steps,
-            guidance, layers, seed: see `api.types.MethodSettings`; None where the method has no such setting.
-        frame: where maps and regions are compared, one of FRAMES.
-        uncovered: what becomes of pixels that a method does not cover, one of UNCOVERED.
-        mask: how a map becomes a mask, see `benchmark.metrics.named_masks`.
-        protocol: which metrics and averages, a name of `benchmark.protocols.PROTOCOLS`.
-        protocol_version: of that protocol.
-        control: what is changed on purpose.
-        schema: of this description.
-    """
+    """Everything that decides a run's numbers. As JSON it is flat: the method's settings are fields like the others."""
 
     dataset: str
+    """Name in the registry."""
     dataset_version: str
+    """Version that the data set reports."""
     dataset_options: str
+    """`KEY=VALUE` pairs, sorted, joined by a space."""
     samples_sha256: str
+    """Digest of the samples' ids, phrases, boxes and sizes: another folder with other samples is another run."""
     split: str
+    """Split that was evaluated."""
     limit: int | None
-    method: str
-    code: str | None
-    weights: str | None
-    weights_version: str | None
-    sampling: str | None
-    latent: str | None
-    tokens: str | None
-    lexicon: str | None
-    bbm: str | None
-    profile: str | None
-    precision: str | None
-    steps: int | None
-    last_steps: int | None
-    guidance: float | None
-    layers: str | None
-    seed: int
+    """Only the first N samples; None evaluates all."""
+    settings: MethodSettings
+    """The method and its settings."""
+    code: str | None = None
+    """Version of a plug-in's code, see `api.registry.MethodEntry`."""
     frame: str = FRAMES[0]
+    """Where maps and regions are compared, one of FRAMES."""
     uncovered: str = UNCOVERED[0]
+    """How pixels that the method does not cover are scored, one of UNCOVERED."""
     mask: str = MASK
+    """How a map becomes a mask, see `benchmark.metrics.named_masks`."""
     protocol: str = PROTOCOL
+    """Metrics and averages, a name of `scoring.protocols.PROTOCOLS`."""
     protocol_version: int = 1
-    control: str = "none"
+    """Version of that protocol."""
+    control: str = CONTROLS[0]
+    """The sanity check that the run is under, one of CONTROLS."""
     schema: int = SCHEMA
+    """Version of this description."""
+
+    def __post_init__(self) -> None:
+        """Where a method runs is not part of the description."""
+        object.__setattr__(self, "settings", replace(self.settings, dataset=self.dataset, device="cpu"))
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> RunSpec:
+        """A description from its JSON values. Raises TypeError if one is missing or unknown."""
+        own = {name: value for name, value in values.items() if name not in SETTINGS}
+        settings = {name: value for name, value in values.items() if name in SETTINGS}
+        return cls(settings=MethodSettings(**settings), **own)
 
     def as_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return values | {"guidance": None if self.guidance is None else float(self.guidance)}
+        """As plain JSON values, in the order of the fields."""
+        values: dict[str, Any] = {}
+        for one in fields(self):
+            value = getattr(self, one.name)
+            values |= value.as_json() if isinstance(value, MethodSettings) else {one.name: value}
+        return values
+
+    @property
+    def method(self) -> str:
+        """Name of the method."""
+        return self.settings.method
 
     @property
     def key(self) -> str:
-        """12 hex digits: equal exactly when every field is."""
-        text = json.dumps(self.as_json(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        """12 hex digits, equal exactly if every field is."""
+        return _digest(self.as_json())
 
     @property
     def map_key(self) -> str:
-        """12 hex digits: equal where everything that decides the maps is; of a run without a control of the region.
+        """12 hex digits over everything that decides the maps; a control of the region has the plain run's.
 
         Under such a control `samples_sha256` covers the partners' regions: replace it by that of the plain plan.
         """
-        return map_key(self.as_json())
+        values = {name: value for name, value in self.as_json().items() if name in MAP_FIELDS}
+        if self.control in REGION_CONTROLS:
+            values["control"] = CONTROLS[0]
+        return _digest(values)
 
 
-def map_key(spec: Mapping[str, Any]) -> str:
-    """As `RunSpec.map_key`, of a description as JSON, which may be one of an older schema.
+FIELDS = tuple(name for one in fields(RunSpec) for name in (SETTINGS if one.name == "settings" else (one.name,)))
+"""Names of everything in a run's description, in order."""
 
-    Raises:
-        KeyError: a field that decides the maps is missing.
-    """
-    values = {name: spec[name] for name in MAP_FIELDS}
-    if values["control"] in REGION_CONTROLS:
-        values["control"] = CONTROLS[0]
+MAP_FIELDS = (
+    *("dataset", "dataset_version", "dataset_options", "samples_sha256", "code", "control"),
+    *SETTINGS,
+)
+"""What decides a run's maps. Split and limit are part of the samples' digest; the rest decides only the scores."""
+
+COLUMNS = tuple(name for name in FIELDS if name not in ("samples_sha256", "code", "schema"))
+"""What a leaderboard shows of a description."""
+
+
+def differing(specs: Sequence[RunSpec]) -> list[str]:
+    """The fields in which runs differ, weights first; those that follow from others only if nothing else differs."""
+    rows = [spec.as_json() for spec in specs]
+    unlike = [name for name in FIELDS if len({json.dumps(row[name]) for row in rows}) > 1]
+    following = ("samples_sha256", "dataset_version", *DERIVED)
+    return [name for name in unlike if name not in following] or unlike
+
+
+def _digest(values: Mapping[str, Any]) -> str:
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -18,7 +18,7 @@ from gtg_bench.benchmark.runs.records import RunFolder
 from gtg_bench.benchmark.runs.runner import PreparedRun, with_rules
 from gtg_bench.benchmark.scoring.score_map import view
 from gtg_bench.benchmark.scoring.controls import CONTROLS
-from gtg_bench.benchmark.runs.spec import MAP_FIELDS, RunSpec
+from gtg_bench.benchmark.runs.spec import MAP_FIELDS
 
 _OF_DATA = ("dataset", "dataset_version", "dataset_options", "samples_sha256", "control")
 
@@ -54,9 +54,11 @@ def with_best_mask(prepared: PreparedRun, tuned_on: PreparedRun, runs_dir: Path)
 def _check(prepared: PreparedRun, tuned_on: PreparedRun) -> None:
     """Raise UsageError unless the one is the other on data that it has not seen."""
     ours, theirs = prepared.spec, tuned_on.spec
-    if other := [name for name in _settings(ours) if getattr(ours, name) != getattr(theirs, name)]:
-        told = "; ".join(f"{name} {getattr(ours, name)} and {getattr(theirs, name)}" for name in other)
-        raise UsageError(f"--tune-on {theirs.key} is a run with other settings than {ours.key}: {told}")
+    mine, other = ours.as_json(), theirs.as_json()
+    free = (*_OF_DATA, *(["weights_version"] if mine["weights"] == "maps" else []))  # external maps are their data
+    if unlike := [name for name in MAP_FIELDS if name not in free and mine[name] != other[name]]:
+        told = "; ".join(f"{name} {mine[name]} and {other[name]}" for name in unlike)
+        raise UsageError(f"--tune-on {theirs.key} has other settings than {ours.key}: {told}")
     if theirs.control != CONTROLS[0]:
         raise UsageError(f"--tune-on {theirs.key} is a run under control {theirs.control}; give the plain one")
     if (ours.dataset, ours.dataset_options, ours.split) == (theirs.dataset, theirs.dataset_options, theirs.split):
@@ -70,11 +72,6 @@ def _check(prepared: PreparedRun, tuned_on: PreparedRun) -> None:
             f"--tune-on {theirs.key}: {len(shared)} patients of split {theirs.split} are in {ours.split} too; choose "
             "a split without them"
         )
-
-
-def _settings(spec: RunSpec) -> Sequence[str]:
-    """What the two runs must share: all that decides a map but the data; maps that were handed in are their data."""
-    return [name for name in MAP_FIELDS if name not in _OF_DATA and not (spec.weights == "maps" and "version" in name)]
 
 
 def _scenes(maps: MapStore, trials: Sequence[Trial], rules: Protocol) -> Iterator[tuple[FloatArray, BoolArray]]:

@@ -1,4 +1,4 @@
-"""From a map, or from what went wrong instead, to a record. Touches no file, so it may work in another process."""
+"""From a map to a record. Touches no file, so it can run in another process."""
 
 from __future__ import annotations
 
@@ -7,79 +7,75 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
 from gtg_bench.benchmark.api.errors import GtgError
-from gtg_bench.benchmark.api.types import GroundingMap, SampleRecord, Status, fingerprint
+from gtg_bench.benchmark.api.types import GroundingMap, SampleRecord, fingerprint
 from gtg_bench.benchmark.scoring.protocols import Protocol
-from gtg_bench.benchmark.scoring.score_map import Scores, check_map, facts_of, score_map
+from gtg_bench.benchmark.scoring.score_map import facts_of, score_map
 from gtg_bench.benchmark.scoring.trial import Trial
-
-Found = GroundingMap | Exception
-"""What a sample's map is, or why there is none."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A record, and the traceback of an error that nobody foresaw; "" where there was none."""
+    """A record, and the traceback if an unexpected error caused its failure."""
 
     record: SampleRecord
     trace: str = ""
 
 
-def scored_batch(batch: Sequence[Trial], found: Sequence[Found], seconds: float, rules: Protocol) -> list[Scored]:
-    """One record a trial, in order.
+def scored_batch(batch: Sequence[tuple[Trial, GroundingMap]], seconds: float, rules: Protocol) -> list[Scored]:
+    """Score maps that have passed `check_map`.
 
     Args:
-        batch: the trials.
-        found: the map of each, or why there is none.
-        seconds: that each map took.
+        batch: trials and their maps.
+        seconds: time that each map took.
         rules: how they are scored.
+
+    Returns:
+        one record per trial, in order.
     """
-    with _threads().limit(limits=1):  # a mixture of a few thousand values only loses time with more
-        return [_scored(trial, result, seconds, rules) for trial, result in zip(batch, found, strict=True)]
+    with _threads().limit(limits=1):  # fitting a mixture to a few thousand values only gets slower with more threads
+        return [_scored(trial, grounding, seconds, rules) for trial, grounding in batch]
 
 
 @cache
 def _threads() -> ThreadpoolController:
-    """Of the libraries that are loaded when the first batch is scored."""
+    """Controls the libraries that are loaded when the first batch is scored."""
     return ThreadpoolController()
 
 
-def _scored(trial: Trial, found: Found, seconds: float, rules: Protocol) -> Scored:
-    sample, started = trial.sample, time.monotonic()
-    scores, error, trace, digest, note = Scores({}), "", "", "", ""
-    status: Status = "ok"
+def _scored(trial: Trial, grounding: GroundingMap, seconds: float, rules: Protocol) -> Scored:
+    started = time.monotonic()
     try:
-        if isinstance(found, Exception):
-            raise found
-        check_map(found, sample)
-        scores = score_map(found, trial, rules)
-        digest, note = fingerprint(found.values), found.note
-        status = "unscorable" if scores.unscorable else "ok"
-    except Exception as reason:
-        status, error = "failed", _reason(reason)
-        trace = "" if isinstance(reason, GtgError) else "".join(traceback.format_exception(reason))
-    record = SampleRecord(
-        sample_id=sample.sample_id,
-        image_id=sample.image_id,
-        patient_id=sample.patient_id,
-        category=sample.category,
-        status=status,
+        scores = score_map(grounding, trial, rules)
+    except Exception as error:
+        return failed(trial, error, seconds + time.monotonic() - started, rules)
+    record = _record(
+        trial,
+        rules,
+        status="unscorable" if scores.unscorable else "ok",
         metrics={name: round(value, 8) for name, value in scores.metrics.items()},
-        error=error or scores.unscorable,
-        note=note,
+        error=scores.unscorable,
+        note=grounding.note,
         seconds=round(seconds + time.monotonic() - started, 4),
-        map_sha256=digest,
-        facts=facts_of(sample, rules.frame),
+        map_sha256=fingerprint(grounding.values),
     )
-    return Scored(record, trace)
+    return Scored(record)
 
 
-def _reason(error: Exception) -> str:
-    """One line; of an error that nobody foresaw with its type."""
-    text = " ".join(str(error).split())
-    if isinstance(error, GtgError):
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def failed(trial: Trial, error: Exception, seconds: float, rules: Protocol) -> Scored:
+    """The record of a trial that has no map or could not be scored; unexpected errors keep their type and traceback."""
+    text, trace = " ".join(str(error).split()), ""
+    if not isinstance(error, GtgError):
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        trace = "".join(traceback.format_exception(error))
+    return Scored(_record(trial, rules, status="failed", error=text, seconds=round(seconds, 4)), trace)
+
+
+def _record(trial: Trial, rules: Protocol, **values: Any) -> SampleRecord:
+    sample = trial.sample
+    facts = facts_of(sample, rules.frame)
+    return SampleRecord(sample.sample_id, sample.image_id, sample.patient_id, sample.category, facts=facts, **values)

@@ -7,6 +7,7 @@ from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
 from gtg_bench.benchmark.api.types import MethodCard
 
 _BUILD = "gtg_bench.methods.ldm.build"
+CARD_OF = "gtg_bench.methods.weights.find:card_of"
 
 
 def ldm_entry(name: str, summary: str, **card: str) -> MethodEntry:
@@ -18,7 +19,7 @@ def ldm_entry(name: str, summary: str, **card: str) -> MethodEntry:
         card: other fields of `MethodCard`: paper, weights, revision, licence, training_data.
     """
     found = MethodCard(summary=summary, kind="ldm", **card)
-    return MethodEntry(name, f"{_BUILD}:build", found, samplings=SAMPLINGS, complete=f"{_BUILD}:complete")
+    return MethodEntry(name, f"{_BUILD}:build", found, samplings=SAMPLINGS, complete=f"{_BUILD}:complete", card_of=CARD_OF)
 
 
 def register_ldm(name: str, summary: str, **card: str) -> None:

@@ -18,8 +18,8 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from gtg_bench.benchmark.api.choices import SAMPLINGS
 from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.settings import SAMPLINGS
 from gtg_bench.benchmark.api.types import MethodSettings
 from gtg_bench.benchmark.cli import app
 from gtg_bench.benchmark.datasets.phantom.world import patient_studies

@@ -16,7 +16,7 @@ from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS
 from gtg_bench.benchmark.api.types import MethodSettings
 from gtg_bench.benchmark.cli import app
-from gtg_bench.benchmark.runs.lookup import conditions, find_run, fitting
+from gtg_bench.benchmark.runs.lookup import conditions, find_run, matching
 from gtg_bench.benchmark.runs.spec import RunSpec
 
 Make = Callable[..., RunSpec]
@@ -86,9 +86,9 @@ def test_what_a_name_leaves_open_is_as_in_the_run_it_is_compared_with(runs: Path
     finished()
     wanted = finished(protocol="strict", frame="original", mask="otsu", dataset_options="seed=1")
     limited = finished(protocol="strict", frame="original", mask="otsu", dataset_options="seed=1", limit=5)
-    assert fitting(runs, "ours", like=first) == [wanted]
-    assert fitting(runs, "ours", like=dataclasses.replace(first, limit=5)) == [limited]
-    assert fitting(runs, "ours:mask=mixture", like=first) != [wanted]
+    assert matching(runs, "ours", like=first) == [wanted]
+    assert matching(runs, "ours", like=dataclasses.replace(first, limit=5)) == [limited]
+    assert matching(runs, "ours:mask=mixture", like=first) != [wanted]
     said = called("first", "ours", "--metric", "iou", "--bare", "--runs-dir", runs)
     assert "cannot be told apart" in said
 

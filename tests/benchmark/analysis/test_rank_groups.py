@@ -197,7 +197,7 @@ def test_groups_are_written_for_rows_of_the_same_samples_alone(tmp_path: Path, f
     found = {row["run_key"]: row["rank_group"] for row in leaderboard.read(path)}
     assert [found[spec.key] for spec in specs] == ["1", "2", "", ""]
     before = path.read_text()
-    gone = dataclasses.replace(specs[0], method="gone")
+    gone = dataclasses.replace(specs[0], settings=dataclasses.replace(specs[0].settings, method="gone"))
     leaderboard.update(board, gone, find_run(runs, specs[0].key).records)
     assert "gone" in regroup(board, rows[0], runs)
     assert {row["run_key"]: row["rank_group"] for row in leaderboard.read(path)} == found | {gone.key: ""}

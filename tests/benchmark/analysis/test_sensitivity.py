@@ -154,11 +154,11 @@ def test_compare_prints_controls_priors_and_what_is_missing(runs: Path, finished
 
 
 REQUESTS = [
-    RunRequest("class-prior"),
-    RunRequest("class-prior", limit=7, seed=5, dataset_options={"seed": "1"}),
-    RunRequest("cxrbert-ldm", sampling="cfg", guidance=3.5, tokens="disease", bbm="mixture", last_steps=4),
-    RunRequest("cxrbert-ldm", precision="float16", latent="mode", layers="3,4", protocol="strict"),
-    RunRequest("uniform", split="validate", uncovered="exclude", frame="original", mask="0.4"),
+    RunRequest.of("class-prior"),
+    RunRequest.of("class-prior", limit=7, seed=5, dataset_options={"seed": "1"}),
+    RunRequest.of("cxrbert-ldm", sampling="cfg", guidance=3.5, tokens="disease", bbm="mixture", last_steps=4),
+    RunRequest.of("cxrbert-ldm", precision="float16", latent="mode", layers="3,4", protocol="strict"),
+    RunRequest.of("uniform", split="validate", uncovered="exclude", frame="original", mask="0.4"),
 ]
 
 
@@ -202,13 +202,13 @@ def test_a_battery_is_the_plain_run_and_every_control_that_the_data_allows() -> 
             raise UsageError("no side")
         return request.control
 
-    found = prepare_battery(RunRequest("m", control="image-swap"), make)
+    found = prepare_battery(RunRequest.of("m", control="image-swap"), make)
     assert (
         [prepared for _, prepared in found.runs] == made[:-1] == ["none", "neutral-phrase", "phrase-swap", "image-swap"]
     )
     assert found.impossible == {"side-swap": "no side"}
     with pytest.raises(UsageError, match="unknown method 'm'"):
-        prepare_battery(RunRequest("m"))
+        prepare_battery(RunRequest.of("m"))
 
 
 def test_a_battery_listens(runs: Path, finished: Make) -> None:

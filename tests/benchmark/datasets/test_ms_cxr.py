@@ -298,7 +298,7 @@ def test_exported_phantom_reads_back(exported: Path) -> None:
 
 def test_exported_phantom_scores_the_same(exported: Path, tmp_path: Path) -> None:
     def records(name: str, **options: Any) -> Mapping[str, Mapping[str, float]]:
-        request = runner.RunRequest("center-prior", name, limit=12, runs_dir=tmp_path, **options)
+        request = runner.RunRequest.of("center-prior", dataset=name, limit=12, runs_dir=tmp_path, **options)
         return {r.sample_id: r.metrics for r in runner.run(runner.prepare(request), request).records}
 
     ours, theirs = records("ms-cxr", data_root=exported), records("phantom")

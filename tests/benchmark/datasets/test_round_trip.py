@@ -24,7 +24,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def scores(tmp_path: Path, method: str, dataset: str, data_root: Path | None, control: str) -> dict[str, dict]:
     table = str(TABLES / "phantom.npz") if method.endswith("prior") else None
-    request = RunRequest(
+    request = RunRequest.of(
         method=method,
         dataset=dataset,
         data_root=data_root,

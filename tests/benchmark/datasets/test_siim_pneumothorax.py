@@ -243,7 +243,7 @@ def test_a_run_and_a_picture(tmp_path: Path) -> None:
     """The middle of the image is the region of one, a corner the region of the other."""
     rows = (f"{SMALL},{block(256, 256, 768, 768)}", f"{TWO},{block(0, 0, 200, 200)}")
     data = folder(tmp_path / "data", *rows)
-    request = RunRequest(
+    request = RunRequest.of(
         method="center-prior", dataset="siim-pneumothorax", data_root=data, runs_dir=tmp_path / "runs", sampling=None
     )
     records = runner.run(runner.prepare(request), request).records

@@ -8,35 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from gtg_bench.benchmark.api import DataError, SampleRecord
+from gtg_bench.benchmark.api import DataError, MethodSettings, SampleRecord
 from gtg_bench.benchmark.report import leaderboard
 from gtg_bench.benchmark.report.run_table import nearest
 from gtg_bench.benchmark.runs.spec import RunSpec
 
-SPEC = RunSpec(
-    dataset="d",
-    dataset_version="1",
-    dataset_options="",
-    samples_sha256="s",
-    split="test",
-    limit=None,
-    method="m",
-    code=None,
-    weights=None,
-    weights_version=None,
-    sampling=None,
-    latent=None,
-    lexicon=None,
-    profile=None,
-    precision=None,
-    tokens=None,
-    bbm=None,
-    steps=None,
-    last_steps=None,
-    guidance=16.0,
-    layers=None,
-    seed=4200,
-)
+SPEC = RunSpec("d", "1", "", "s", "test", None, MethodSettings("m", guidance=16.0))
 RECORDS = [
     SampleRecord("1", "i", "p", "A", "ok", {"miou": 0.5, "iou": 0.25, "top1": 1.0, "auroc": 0.75}),
     SampleRecord("2", "i", "p", "A", "ok", {"miou": 0.25, "iou": 0.0, "top1": 0.0, "auroc": 0.5, "cnr": -1.5}),
@@ -147,7 +124,7 @@ def test_every_definition_has_a_file_of_its_own(tmp_path: Path, changes: dict[st
 
 def test_thresholds_that_were_chosen_for_each_method_stand_beside_each_other(tmp_path: Path) -> None:
     for mask in ("best:0.3", "best:0.4"):
-        row = leaderboard.update(tmp_path, dataclasses.replace(SPEC, mask=mask, method=f"m{mask[-1]}"), RECORDS)
+        row = leaderboard.update(tmp_path, dataclasses.replace(SPEC, mask=mask, settings=MethodSettings(f"m{mask[-1]}")), RECORDS)
     assert [other["mask"] for other in leaderboard.beside(tmp_path, row)] == ["best:0.3", "best:0.4"]
 
 

@@ -22,7 +22,7 @@ from gtg_bench.benchmark.report.drawing import lines
 from gtg_bench.benchmark.report.formats import WRITERS, write
 from gtg_bench.benchmark.report.latex import escaped, latex
 from gtg_bench.benchmark.report.layouts import LAYOUTS
-from gtg_bench.benchmark.report.leaderboard import SETTINGS, categories_of, path_of
+from gtg_bench.benchmark.report.leaderboard import categories_of, path_of
 from gtg_bench.benchmark.report.markdown import markdown
 from gtg_bench.benchmark.report.measured import Board, load
 from gtg_bench.benchmark.report.model import Block, Cell, Column, Document, Row, ranked
@@ -31,6 +31,7 @@ from gtg_bench.benchmark.report.pivot import pivot
 from gtg_bench.benchmark.report.published import AVERAGE, figures
 from gtg_bench.benchmark.report.terminal import show
 from gtg_bench.benchmark.report.tidy import tidy
+from gtg_bench.benchmark.runs.spec import COLUMNS
 from gtg_bench.benchmark.scoring.protocols import PROTOCOLS
 
 Fields = dict[str, str]
@@ -44,7 +45,7 @@ def row(method: str, number: float, **fields: str) -> Fields:
     usual = {"dataset": "phantom", "dataset_version": "1", "split": "test", "control": "none", "seed": "4200"}
     counts = {"n_total": "9", "n_ok": "9", "n_unscorable": "0", "n_failed": "0"}
     found = {**usual, **counts, **values, "method": method, **fields}
-    key = "-".join(found[name] for name in SETTINGS if found.get(name))
+    key = "-".join(found[name] for name in COLUMNS if found.get(name))
     return {**found, "run_key": found.get("run_key", key)}
 
 

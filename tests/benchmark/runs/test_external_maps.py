@@ -88,7 +88,7 @@ def write_index(folder: Path, rows: list[dict[str, str]]) -> None:
 def scored(toy: Any, protocol: str = "gtg", **options: Any) -> RunResult:
     asked = MapsRequest(toy.folder / "maps", **{"name": "mine", "dataset": "phantom", "limit": N, **options})
     prepared, _ = prepare_maps(asked, PROTOCOLS[protocol])
-    return run(prepared, RunRequest("mine", runs_dir=toy.folder / "runs"))
+    return run(prepared, RunRequest.of("mine", runs_dir=toy.folder / "runs"))
 
 
 def told(result: RunResult) -> list[dict[str, Any]]:
@@ -104,7 +104,7 @@ def test_maps_of_each_format_equal_their_run(toy: Any, exported: Any, write: Any
     result = exported(write)
     found = scored(toy)
     assert told(found) == told(result)
-    assert (found.spec.weights, found.spec.method, found.reused) == ("maps", "mine", 0)
+    assert (found.spec.settings.weights, found.spec.method, found.reused) == ("maps", "mine", 0)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -32,7 +32,7 @@ def told(result: RunResult) -> list[dict[str, Any]]:
 def again(toy: Any, name: str, rules: Rules, place: Place = Place(), processes: int = 1) -> RunResult:  # noqa: B008
     runs = toy.folder / "runs"
     prepared = prepare_stored(find_stored(runs, name), rules, place)
-    return run(prepared, RunRequest("toy", runs_dir=runs), processes=processes)
+    return run(prepared, RunRequest.of("toy", runs_dir=runs), processes=processes)
 
 
 def without_method(monkeypatch: pytest.MonkeyPatch) -> None:

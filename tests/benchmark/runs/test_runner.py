@@ -78,7 +78,7 @@ def register(build: Callable[[MethodSettings], Any], name: str = "noisy") -> Non
 
 
 def execute(tmp_path: Path, **options: Any) -> RunResult:
-    request = RunRequest("noisy", "pictures", runs_dir=tmp_path / "runs", **options)
+    request = RunRequest.of("noisy", dataset="pictures", runs_dir=tmp_path / "runs", **options)
     return runner.run(runner.prepare(request), request)
 
 

@@ -299,10 +299,10 @@ def test_the_lexicon_is_named_where_words_are_told_apart(folder: Path, monkeypat
     keys = {}
     for installed, tokens in itertools.product(("rule 1 (scispacy 0)", "en_core_sci_sm 9"), ("lexical", "all")):
         monkeypatch.setattr(building, "installed_lexicon", lambda name=installed: name)
-        request = runner.RunRequest("tiny-ldm", weights=str(folder), tokens=tokens, limit=1)
+        request = runner.RunRequest.of("tiny-ldm", weights=str(folder), tokens=tokens, limit=1)
         prepared = runner.prepare(request)
         named = installed if tokens == "lexical" else None
-        assert prepared.settings.lexicon == prepared.spec.lexicon == named
+        assert prepared.spec.settings.lexicon == named
         keys[installed, tokens] = prepared.spec.key
     assert len(set(keys.values())) == 3, "one of all tokens, two of lexical ones"
 
@@ -315,7 +315,7 @@ def test_a_note_gets_into_the_runs_record(
 
     entry = MethodEntry("tiny-ldm", build, MethodCard("a test", "plug-in"))
     monkeypatch.setattr(METHODS, "_registered", {"tiny-ldm": entry})
-    request = runner.RunRequest("tiny-ldm", limit=8, runs_dir=tmp_path)
+    request = runner.RunRequest.of("tiny-ldm", limit=8, runs_dir=tmp_path)
     prepared = runner.prepare(request)
     records = runner.run(prepared, request).records
     notes = {trial.sample.sample_id: bool(disease_words(trial.phrase, trial.category)) for trial in prepared.trials}

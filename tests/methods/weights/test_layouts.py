@@ -796,7 +796,7 @@ def test_an_edited_text_encoder_is_another_run(outside: Path) -> None:
         TEXT_ENCODERS._registered.clear()
         assert METHODS.load_plugin(outside / "plugin.py") == ["distilbert-ldm"]
         weights = str(outside / "plan.yaml")
-        keys.add(prepare(RunRequest("distilbert-ldm", weights=weights, limit=2)).spec.key)
+        keys.add(prepare(RunRequest.of("distilbert-ldm", weights=weights, limit=2)).spec.key)
         versions.add(find_weights("clip-ldm", weights).version)
     assert len(keys) == 2
     assert len(versions) == 2

@@ -24,8 +24,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from gtg_bench.benchmark.api.choices import of_phantom
 from gtg_bench.benchmark.api.errors import DataError, UsageError
+from gtg_bench.benchmark.api.settings import of_phantom
 from gtg_bench.benchmark.cli import app
 from gtg_bench.methods.catalog import CATALOG
 from gtg_bench.methods.text_encoders.registry import TEXT_ENCODERS
