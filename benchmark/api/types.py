@@ -52,7 +52,7 @@ class GroundingMap:
     Attributes:
         values: float32 [h, w], finite, higher is more relevant; the grid divides the frame's window evenly.
         frame: what the method saw of the image. What lies outside is "not covered", never NaN inside `values`.
-        note: anything unusual about this map that belongs into its record; "" where there is nothing.
+        note: anything unusual about this map that belongs in its record; "" if there is nothing.
     """
 
     values: FloatArray
@@ -64,6 +64,11 @@ class GroundingMap:
             raise ValueError(f"a grounding map is a 2-D array, not of shape {self.values.shape}")
         if not np.isfinite(self.values).all():
             raise ValueError("a grounding map must be finite; leave out of the frame what is not covered")
+
+    def on_image(self) -> FloatArray:
+        """The map in the image's own pixels, float32 [H, W]; NaN where the method's frame does not cover the image."""
+        values, covered = self.frame.carry(self.values, Frame.original(self.frame.image_size))
+        return np.where(covered, values, np.float32(np.nan)).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +156,13 @@ class SampleRecord:
 
     Attributes:
         metrics: name -> value; a metric that is undefined for this sample is absent, never 0 or NaN.
-        error: why the sample is not ok; "" where it is.
-        note: what the method had to say about its map; "" where there was nothing.
-        seconds: wall time that the sample took, its share of a batch.
-        map_sha256: fingerprint of the map's values; "" where there is none.
-        facts: what subgroups are made of, see `benchmark.scoring.facts_of`; empty in records of older versions.
+        error: why the sample is not ok; "" if it is.
+        note: the method's note on its map; "" if it has none.
+        seconds: wall time of the sample: its share of a batch.
+        map_sha256: fingerprint of the map's values; "" if there is no map.
+        facts: what subgroups are made of, see `scoring.score_map.facts_of`.
+        phrase: the text that the method was given; under a control not the sample's own.
+        boxes: the region that was scored, float xyxy in pixels of its image; empty if it is a mask.
     """
 
     sample_id: str
@@ -169,6 +176,8 @@ class SampleRecord:
     seconds: float = 0.0
     map_sha256: str = ""
     facts: dict[str, float | str] = field(default_factory=dict)
+    phrase: str = ""
+    boxes: tuple[Box, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """As plain JSON values, in a fixed order."""

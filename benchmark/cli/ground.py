@@ -34,29 +34,23 @@ def ground(
     """Ground one phrase."""
     import numpy as np
 
-    from gtg_bench.benchmark.api.registry import METHODS
-    from gtg_bench.benchmark.api.types import MethodSettings, Query, seed_for
     from gtg_bench.benchmark.datasets.images import read_image
     from gtg_bench.benchmark.paths import atomic
-    from gtg_bench.benchmark.report.overlay import draw_overlay, map_on_image
-    from gtg_bench.benchmark.runs.sources import ground_all, resolve_device
+    from gtg_bench.benchmark.python_api import load_method
+    from gtg_bench.benchmark.report.overlay import draw_overlay
 
-    if not phrase.strip():
-        raise UsageError('the phrase is empty; name a finding, e.g. "left pleural effusion"')
     if to.suffix.lower() not in (".png", ".pdf", ".svg", ".jpg", ".jpeg"):
         raise UsageError(f"--out {to}: the name must end in .png, .jpg, .pdf or .svg")
     load_plugins(plugin)
-    entry = METHODS.get(method)
     pixels = read_image(image)
-    wanted = MethodSettings(method, **settings, dataset="phantom", device=resolve_device(device, entry))
-    complete = entry.completed(wanted)
-    grounding = ground_all(entry.built(complete), [Query(pixels, phrase, seed_for(complete.seed, phrase))])[0]
-    note = f"{method}, weights {complete.weights}." if complete.weights else f"{method}."
-    draw_overlay(pixels, grounding, phrase, to, note=note)
+    loaded = load_method(method, **settings, device=device)
+    grounding = loaded.ground(pixels, phrase)
+    weights = loaded.settings.weights
+    draw_overlay(pixels, grounding, phrase, to, note=f"{method}, weights {weights}." if weights else f"{method}.")
     out.print(f"overlay: {to}", soft_wrap=True)
     if save_map is not None:
         with atomic(save_map) as part, part.open("wb") as file:
-            np.save(file, map_on_image(grounding))
+            np.save(file, grounding.on_image())
         out.print(f"map: {save_map}", soft_wrap=True)
-    if of_phantom(complete.weights):
+    if of_phantom(weights):
         out.print("Phantom weights were trained on generated images only: not a diagnostic tool.")

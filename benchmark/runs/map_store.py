@@ -52,7 +52,12 @@ class MapStore:
 
     def holds(self, sample_id: str) -> bool:
         """Whether a map is stored, here or in another folder; it may turn out to be damaged."""
-        return any(_path(folder, sample_id).exists() for folder in (self.folder, *self.siblings))
+        return self.path(sample_id) is not None
+
+    def path(self, sample_id: str) -> Path | None:
+        """The file of a map, here or in another folder; None if none is stored."""
+        paths = (_path(folder, sample_id) for folder in (self.folder, *self.siblings))
+        return next((path for path in paths if path.exists()), None)
 
     def source(self, sample_ids: Iterable[str]) -> Path | None:
         """The other folder that holds most of these samples' maps; None if none does."""

@@ -91,8 +91,8 @@ def _lines(path: Path) -> Iterable[SampleRecord]:
     """The records of a file; a line torn by a kill is skipped."""
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            fields: dict[str, Any] = json.loads(line)
-            yield SampleRecord(**fields)
+            values: dict[str, Any] = json.loads(line)
+            yield SampleRecord(**values | {"boxes": tuple(tuple(box) for box in values.get("boxes", ()))})
         except (json.JSONDecodeError, TypeError):
             continue
 

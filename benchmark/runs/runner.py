@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gtg_bench.benchmark.api.errors import DataError, SampleError, UsageError
-from gtg_bench.benchmark.api.registry import METHODS
+from gtg_bench.benchmark.api.registry import METHODS, MethodEntry, unknown
 from gtg_bench.benchmark.api.types import Box, Dataset, GroundingMap, MethodSettings, PhraseSample, SampleRecord
 from gtg_bench.benchmark.scoring.trial import Trial
 from gtg_bench.benchmark.scoring.controls import plan
@@ -58,8 +58,15 @@ class RunRequest:
 
     @classmethod
     def of(cls, method: str, **options: Any) -> RunRequest:
-        """A request from a method's name and any mix of its settings and the fields of a request."""
-        known = {one.name for one in fields(cls)}
+        """A request from a method's name and any mix of its settings and the fields of a request.
+
+        Raises:
+            UsageError: an unknown option.
+        """
+        known, settings = ([one.name for one in fields(kind)] for kind in (cls, MethodSettings))
+        for name in options:
+            if name not in known + settings:
+                raise UsageError(unknown("option", name, known + settings))
         own = {name: value for name, value in options.items() if name in known}
         rest = {name: value for name, value in options.items() if name not in known}
         return cls(MethodSettings(method, **rest), **own)
@@ -102,16 +109,26 @@ class PreparedRun:
     facts: dict[str, object] = field(default_factory=dict)
 
 
-def prepare(request: RunRequest) -> PreparedRun:
-    """Resolve every name and setting. Raises UsageError or DataError before torch is imported."""
+def prepare(request: RunRequest, entry: MethodEntry | None = None, dataset: Dataset | None = None) -> PreparedRun:
+    """Resolve every name and setting before torch is imported.
+
+    Args:
+        request: what to run.
+        entry: the method, if it is not the registered one.
+        dataset: the data set, if it is open already.
+
+    Raises:
+        UsageError: an unknown name or option.
+        DataError: files of the data set or weights cannot be used.
+    """
     if request.limit is not None and request.limit < 1:
         raise UsageError(f"--limit must be at least 1, not {request.limit}")
     if request.batch_size < 1:
         raise UsageError(f"--batch-size must be at least 1, not {request.batch_size}")
     rules = find_protocol(request.protocol).changed(request.frame, request.uncovered, request.mask)
-    entry = METHODS.get(request.settings.method)
+    entry = entry or METHODS.get(request.settings.method)
     settings = entry.completed(replace(request.settings, dataset=request.dataset))
-    dataset = open_dataset(request.dataset, request.data_root, request.dataset_options)
+    dataset = dataset or open_dataset(request.dataset, request.data_root, request.dataset_options)
     samples = dataset.samples(request.split)
     trials = plan(samples, request.control, request.limit)
     if not trials:

@@ -76,6 +76,14 @@ def failed(trial: Trial, error: Exception, seconds: float, rules: Protocol) -> S
 
 
 def _record(trial: Trial, rules: Protocol, **values: Any) -> SampleRecord:
-    sample = trial.sample
-    facts = facts_of(sample, rules.frame)
-    return SampleRecord(sample.sample_id, sample.image_id, sample.patient_id, sample.category, facts=facts, **values)
+    sample, region = trial.sample, trial.scored_on
+    return SampleRecord(
+        sample_id=sample.sample_id,
+        image_id=sample.image_id,
+        patient_id=sample.patient_id,
+        category=sample.category,
+        phrase=trial.phrase,
+        boxes=() if region.mask else region.boxes,
+        facts=facts_of(sample, rules.frame),
+        **values,
+    )

@@ -19,7 +19,9 @@ def ldm_entry(name: str, summary: str, **card: str) -> MethodEntry:
         card: other fields of `MethodCard`: paper, weights, revision, licence, training_data.
     """
     found = MethodCard(summary=summary, kind="ldm", **card)
-    return MethodEntry(name, f"{_BUILD}:build", found, samplings=SAMPLINGS, complete=f"{_BUILD}:complete", card_of=CARD_OF)
+    return MethodEntry(
+        name, f"{_BUILD}:build", found, samplings=SAMPLINGS, complete=f"{_BUILD}:complete", card_of=CARD_OF
+    )
 
 
 def register_ldm(name: str, summary: str, **card: str) -> None:

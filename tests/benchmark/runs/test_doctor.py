@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from gtg_bench.benchmark.runs import doctor
 from gtg_bench.benchmark.api.registry import METHODS
 from gtg_bench.benchmark.cli import app
+from gtg_bench.benchmark.runs import doctor
 from gtg_bench.benchmark.runs.doctor import Diagnosis, Plan, examine
 
 Usage = namedtuple("Usage", "total used free")

@@ -20,8 +20,8 @@ from gtg_bench.benchmark.cli import app
 from gtg_bench.benchmark.datasets import open_dataset
 from gtg_bench.benchmark.runs.external_maps import MapsRequest, prepare_maps, read_map, span_frame, without_border
 from gtg_bench.benchmark.runs.map_store import MapStore
-from gtg_bench.benchmark.scoring.protocols import PROTOCOLS
 from gtg_bench.benchmark.runs.runner import RunRequest, RunResult, run
+from gtg_bench.benchmark.scoring.protocols import PROTOCOLS
 
 N = 6
 SIDES = {"left": "8", "top": "8", "right": "120", "bottom": "120"}
@@ -186,7 +186,7 @@ def test_a_sample_without_a_map_has_failed(toy: Any, exported: Any) -> None:
     exported(write_npy, lacking)
     found = scored(toy).records
     assert [k for k, record in enumerate(found) if record.status == "failed"] == [0, 3, 5]
-    assert found[0].error.endswith("index.csv has no row for it; add one")
+    assert found[0].error.endswith("index.csv has no row for this sample; add one")
     assert "index.csv, row 4: there is no file" in found[3].error
     assert "m3.npy; write it, or correct the row" in found[3].error
     assert "index.csv, row 6" in found[5].error

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gtg_bench.benchmark.report import leaderboard
-from gtg_bench.benchmark.runs import runner
 from gtg_bench.benchmark.api import METHODS, DataError, Frame, GroundingMap, MethodSettings, Query, UsageError
 from gtg_bench.benchmark.api.registry import MethodEntry
 from gtg_bench.benchmark.api.types import MethodCard, PhraseSample, sample_id
 from gtg_bench.benchmark.datasets import DATASETS, DatasetEntry
+from gtg_bench.benchmark.report import leaderboard
+from gtg_bench.benchmark.runs import runner
 from gtg_bench.benchmark.runs.runner import RunRequest, RunResult
 
 SIZE = (40, 30)
@@ -182,13 +182,13 @@ def test_failures_stay_with_their_sample_and_are_tried_again(tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("pictures")
-def test_strict_stops_at_the_first_failure_and_keeps_what_was_computed(
+def test_fail_fast_stops_at_the_first_failure_and_keeps_what_was_computed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register(Noisy)
     rows = [make_sample(name, f"left {name}", (1, 1, 9, 9)) for name in ("a1", "bad1", "b1", "c1")]
     monkeypatch.setattr(Pictures, "samples", lambda self, split: rows)
-    with pytest.raises(DataError, match=r"--strict: bad1.* failed: bad1\.png: cannot be read"):
+    with pytest.raises(DataError, match=r"--fail-fast: bad1.* failed: bad1\.png: cannot be read"):
         execute(tmp_path, batch_size=1, fail_fast=True)
     again = execute(tmp_path, batch_size=1)
     assert [record.status for record in again.records] == ["ok", "failed", "ok", "ok"]

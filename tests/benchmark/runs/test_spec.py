@@ -138,7 +138,9 @@ print(done.output)
 
 
 def test_a_new_setting_reaches_options_key_manifest_csv_and_labels(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", NEW_SETTING, str(tmp_path)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", NEW_SETTING, str(tmp_path)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     manifests = [json.loads(path.read_text()) for path in (tmp_path / "runs").rglob("manifest.json")]
     assert {one["spec"]["sharpness"] for one in manifests} == {None, 2.5}
