@@ -14,11 +14,19 @@ from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.geometry import Frame, region_in
 from gtg_bench.benchmark.api.types import sample_id
 from gtg_bench.benchmark.datasets.coco import CocoDataset
-from gtg_bench.benchmark.datasets.export import COLUMNS, STEM, Exported, export_mscxr, of_dataset, of_study, run_lengths
+from gtg_bench.benchmark.datasets.export import (
+    COLUMNS,
+    STEM,
+    ExportedImage,
+    export_mscxr,
+    image_files,
+    phantom_image,
+    run_lengths,
+)
 from gtg_bench.benchmark.datasets.images import image_size, read_image
 from gtg_bench.benchmark.datasets.phantom import world
 from gtg_bench.benchmark.datasets.phantom.findings import Finding
-from gtg_bench.benchmark.datasets.tabular import box_from_xywh, read_table
+from gtg_bench.benchmark.datasets.tables import read_rows
 
 SMALL = {"train": (0, 3), "validate": (6000, 6002), "test": (6130, 6133)}
 Splits = dict[str, list[world.Study]]
@@ -43,39 +51,31 @@ def coco(target: Path) -> dict[str, Any]:
     return json.loads((target / f"{STEM}.json").read_text(encoding="utf-8"))
 
 
-def written(studies: Splits) -> list[Exported]:
-    return [of_study(split, study) for split, members in studies.items() for study in members]
+def written(studies: Splits) -> list[ExportedImage]:
+    return [phantom_image(split, study) for split, members in studies.items() for study in members]
 
 
 def everything(studies: Splits) -> list[world.Study]:
     return [study for split in studies.values() for study in split]
 
 
-def test_csv_has_a_row_a_box(studies: Splits, target: Path) -> None:
-    read = read_table(target / f"{STEM}.csv", COLUMNS)
-    assert tuple(read.columns) == COLUMNS
-    wanted = [
+def test_csv_has_a_row_per_box(studies: Splits, target: Path) -> None:
+    rows = read_rows(target / f"{STEM}.csv", COLUMNS)
+    assert (target / f"{STEM}.csv").read_text().splitlines()[0] == ",".join(COLUMNS)
+    names = ("dicom_id", "subject_id", "split", "category_name", "label_text")
+    found = [(*map(row.text, names), row.box_xywh("x", "y", "w", "h")) for row in rows]
+    assert found == [
         (study.image_id, study.patient_id, split, s.finding.category, s.phrase, box)
         for split, members in studies.items()
         for study in members
         for s in study.statements
         for box in s.boxes
     ]
-    boxes = [
-        box_from_xywh([float(value) for value in xywh], (128, 128), target, 0)
-        for xywh in read[["x", "y", "w", "h"]].values.tolist()
-    ]
-    names = ["dicom_id", "subject_id", "split", "category_name", "label_text"]
-    rows = [(*row, box) for row, box in zip(read[names].values.tolist(), boxes, strict=True)]
-    assert rows == wanted
-    assert set(read["image_width"]) == set(read["image_height"]) == {"128"}
-
-
-def test_samples_keep_their_ids(studies: Splits, target: Path) -> None:
-    read = read_table(target / f"{STEM}.csv", COLUMNS)
-    rows = read[["dicom_id", "category_name", "label_text"]].values.tolist()
-    wanted = {sample_id(s.image_id, t.finding.category, t.phrase) for s in everything(studies) for t in s.statements}
-    assert {sample_id(*row) for row in rows} == wanted
+    assert {row.size("image_width", "image_height") for row in rows} == {(128, 128)}
+    ids = {sample_id(*map(row.text, ("dicom_id", "category_name", "label_text"))) for row in rows}
+    assert ids == {
+        sample_id(s.image_id, t.finding.category, t.phrase) for s in everything(studies) for t in s.statements
+    }
 
 
 def test_paths_and_pixels(studies: Splits, target: Path, coco: dict[str, Any]) -> None:
@@ -97,9 +97,8 @@ def test_json_is_coco(studies: Splits, target: Path, coco: dict[str, Any]) -> No
         assert [item["id"] for item in coco[part]] == list(range(1, len(coco[part]) + 1))
     names = {item["id"]: item["name"] for item in coco["categories"]}
     paths = {item["id"]: item["path"] for item in coco["images"]}
-    read = read_table(target / f"{STEM}.csv", COLUMNS)
-    rows = read[["path", "category_name", "label_text", "x", "y", "w", "h"]].values.tolist()
-    assert rows == [
+    columns = ("path", "category_name", "label_text", "x", "y", "w", "h")
+    assert [[row.text(name) for name in columns] for row in read_rows(target / f"{STEM}.csv", columns)] == [
         [paths[a["image_id"]], names[a["category_id"]], a["label_text"], *map(str, a["bbox"])]
         for a in coco["annotations"]
     ]
@@ -180,7 +179,7 @@ def test_a_set_of_files_with_a_mask_and_boxes_goes_out_and_comes_back(tmp_path: 
     coco = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "Nodule"}]}
     (home / "boxes.json").write_text(json.dumps(coco))
     before = CocoDataset(home, {"annotations": "boxes.json"})
-    export_mscxr(of_dataset(before, [part for part in before.splits if part != "all"] or ["all"]), there)
+    export_mscxr(image_files(before, [part for part in before.splits if part != "all"] or ["all"]), there)
     after = CocoDataset(there, {"annotations": f"{STEM}.json"})
     ours, theirs = (sorted(found.everything, key=lambda s: s.sample_id) for found in (before, after))
     assert [s.sample_id for s in ours] == [s.sample_id for s in theirs]

@@ -200,7 +200,7 @@ def test_samples_are_the_statements(small: Path) -> None:
 
 
 def test_sample_ids_are_unique(studies: list[Study]) -> None:
-    ids = [dataset._sample(study, statement).sample_id for study, statement in pairs(studies)]
+    ids = [dataset.sample_of(study, statement).sample_id for study, statement in pairs(studies)]
     assert len(set(ids)) == len(ids)
 
 
@@ -222,15 +222,10 @@ def test_many_processes_make_the_same_studies(small: Path, monkeypatch: pytest.M
 
 
 def test_unknown_options_and_splits_are_refused(small: Path) -> None:
-    with pytest.raises(UsageError, match="no option 'size'; it has: seed"):
+    with pytest.raises(UsageError, match="no option 'size'"):
         PhantomDataset(options={"size": "3", "seed": "1"})
-    for seed in ("-1", "1.5", "", "one"):
-        with pytest.raises(UsageError, match="seed must be a whole number"):
+    for seed in ("-1", "1.5", "", "one", "²"):
+        with pytest.raises(UsageError, match="seed"):
             PhantomDataset(options={"seed": seed})
-    with pytest.raises(UsageError, match="no split 'val'; it has: train, validate, test"):
+    with pytest.raises(UsageError, match="no split 'val'"):
         PhantomDataset().samples("val")
-
-
-def test_a_superscript_is_no_seed() -> None:
-    with pytest.raises(UsageError, match="seed must be a whole number"):
-        PhantomDataset(options={"seed": "²"})

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gtg_bench.benchmark.datasets.export import export_mscxr, of_study
+from gtg_bench.benchmark.datasets.export import export_mscxr, phantom_image
 from gtg_bench.benchmark.datasets.phantom.dataset import load_studies
 from gtg_bench.benchmark.runs.runner import RunRequest, prepare, run
 from gtg_bench.methods.priors import TABLES
@@ -18,7 +18,7 @@ LIMIT = 12
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first studies of the phantom's test split as an MS-CXR tree."""
     folder = tmp_path_factory.mktemp("ms-cxr") / "out"
-    export_mscxr([of_study("test", study) for study in load_studies(0, "test")[:30]], folder)
+    export_mscxr([phantom_image("test", study) for study in load_studies(0, "test")[:30]], folder)
     return folder
 
 
