@@ -66,8 +66,8 @@ class CocoDataset(AnnotatedDataset):
             return chosen_file(self.name, self.root, chosen)
         found = sorted(self.root.glob("*.json"))
         if len(found) != 1:
-            names = ", ".join(path.name for path in found[:9]) or "none"
-            what = f"contains {len(found)} JSON files ({names}) instead of one"
+            names = f" ({', '.join(path.name for path in found[:9])})" if found else ""
+            what = f"contains {len(found) or 'no'} JSON files{names} instead of one"
             raise fault(self.root, what, "name the COCO file with --dataset-option annotations=FILE")
         return found[0]
 
