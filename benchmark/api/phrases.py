@@ -1,7 +1,7 @@
 """Category, side, zone and size of a phrase, by keywords of radiology English.
 
-For the priors, controls and subgroups: a deliberately simple rule, not a report parser. Keywords for findings follow the
-query words of Dombrowski et al. (2024).
+For the priors, controls and subgroups: a deliberately simple rule, not a report parser. Keywords for findings follow
+the query words of Dombrowski et al. (2024).
 """
 
 from __future__ import annotations

@@ -42,12 +42,6 @@ class Study:
     report: str
 
 
-def studies(seed: int, split: str) -> Iterator[Study]:
-    """All images of a split, patient by patient."""
-    for number in range(*SPLITS[split]):
-        yield from patient_studies(seed, number)
-
-
 def patient_studies(seed: int, number: int) -> Iterator[Study]:
     """The one to three images of a patient."""
     patient_stream = Stream("phantom", VERSION, seed, number)

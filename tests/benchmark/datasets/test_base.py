@@ -16,7 +16,7 @@ from gtg_bench.benchmark.datasets.tables import Row, read_rows
 
 
 class Tiny(AnnotatedDataset):
-    """Rows of image, box and phrase; nobody says how large an image is."""
+    """Rows of image, box and phrase; nothing gives the size of an image."""
 
     name = "tiny"
 

@@ -1,8 +1,9 @@
-"""The phantom, and sets of files, written in MS-CXR's layout."""
+"""The phantom, and sets of files, in MS-CXR's layout; read back, they have the same samples and scores."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,13 @@ from gtg_bench.benchmark.datasets.export import (
     run_lengths,
 )
 from gtg_bench.benchmark.datasets.images import image_size, read_image
+from gtg_bench.benchmark.datasets.ms_cxr import MsCxrDataset
 from gtg_bench.benchmark.datasets.phantom import world
+from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset, load_studies
 from gtg_bench.benchmark.datasets.phantom.findings import Finding
 from gtg_bench.benchmark.datasets.tables import read_rows
+from gtg_bench.benchmark.runs.runner import RunRequest, prepare, run
+from gtg_bench.methods.priors import TABLES
 
 SMALL = {"train": (0, 3), "validate": (6000, 6002), "test": (6130, 6133)}
 Splits = dict[str, list[world.Study]]
@@ -34,9 +39,7 @@ Splits = dict[str, list[world.Study]]
 
 @pytest.fixture(scope="module")
 def studies() -> Splits:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(world, "SPLITS", SMALL)
-        return {split: list(world.studies(0, split)) for split in SMALL}
+    return {split: [s for n in range(*SMALL[split]) for s in world.patient_studies(0, n)] for split in SMALL}
 
 
 @pytest.fixture(scope="module")
@@ -192,3 +195,57 @@ def test_a_set_of_files_with_a_mask_and_boxes_goes_out_and_comes_back(tmp_path: 
         assert one.image_path is not None
         assert other.image_path is not None
         assert one.image_path.read_bytes() == other.image_path.read_bytes()
+
+
+# Read back and scored
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first studies of the phantom's test split as an MS-CXR tree."""
+    folder = tmp_path_factory.mktemp("ms-cxr") / "out"
+    export_mscxr([phantom_image("test", study) for study in load_studies(0, "test")[:30]], folder)
+    return folder
+
+
+def scores(tmp_path: Path, method: str, dataset: str, data_root: Path | None, control: str) -> dict[str, dict]:
+    table = str(TABLES / "phantom.npz") if method.endswith("prior") else None
+    request = RunRequest(
+        method=method,
+        dataset=dataset,
+        data_root=data_root,
+        limit=12,
+        control=control,
+        steps=2,
+        weights=table,
+        runs_dir=tmp_path,
+    )
+    records = run(prepare(request), request).records
+    assert [record.status for record in records] == ["ok"] * 12
+    return {record.sample_id: record.metrics for record in records}
+
+
+@pytest.mark.parametrize(
+    ("method", "control"),
+    [
+        ("center-prior", "none"),
+        ("phrase-prior", "none"),
+        ("phrase-prior", "neutral-phrase"),
+        pytest.param("cxrbert-ldm", "none", marks=pytest.mark.slow),
+    ],
+)
+def test_the_same_scores_to_a_millionth(tmp_path: Path, exported: Path, method: str, control: str) -> None:
+    ours = scores(tmp_path / "phantom", method, "phantom", None, control)
+    theirs = scores(tmp_path / "ms-cxr", method, "ms-cxr", exported, control)
+    assert list(ours) == list(theirs)
+    for name, metrics in ours.items():
+        assert metrics == pytest.approx(theirs[name], abs=1e-6)
+
+
+def test_the_same_samples_and_pixels(exported: Path) -> None:
+    phantom, data = PhantomDataset(), MsCxrDataset(exported)
+    samples = data.samples("test")
+    wanted = [s for s in phantom.samples("test") if s.image_id in {each.image_id for each in samples}]
+    assert [replace(sample, image_path=None) for sample in samples] == wanted
+    assert all(np.array_equal(data.image(a), phantom.image(b)) for a, b in zip(samples, wanted, strict=True))
+    assert (data.problems, len(samples) > 30) == ([], True)

@@ -29,7 +29,7 @@ ROWS = (
     f"{HEART},Cardiomegaly,3,R8,689.0,1313.0,1666.0,1763.0",
 )
 SIZES = {HEART: (2080, 2336), OPACITY: (1500, 1200)}
-"""Made up: (width, height) of what stands for the DICOM images."""
+"""Made-up (width, height) of the DICOM images."""
 
 
 def table(root: Path, *rows: str, name: str = "train.csv", header: str = HEADER) -> Path:
