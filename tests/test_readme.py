@@ -1,4 +1,4 @@
-"""What the README files show is executed, word for word: shell, Python and plug-in; the main job prints what is shown."""
+"""What the README files show is executed, word for word: shell, Python and plug-in, and the main job's output."""
 
 from __future__ import annotations
 

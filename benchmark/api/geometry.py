@@ -1,7 +1,7 @@
-"""Geometry: the resize, crop and pad between an image and what a method or a protocol sees of it.
+"""Geometry: the resize, crop and padding between an image and the input of a method or protocol.
 
 `Frame` is the only place where coordinates change. All boxes are float xyxy, half open, in pixels whose
-centres lie at half integers: the box (0, 0, 1, 1) is exactly the first pixel.
+centres are at half integers: the box (0, 0, 1, 1) is exactly the first pixel.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The image, resized to `resized`, of which the rectangle `window` is seen.
+    """The rectangle `window` of the image resized to `resized`.
 
     Attributes:
         image_size: (width, height) of the original image in pixels.
         resized: (width, height) after resizing.
-        window: (left, top, width, height) in resized pixels; where it sticks out of the resized image, the
-            frame is padded.
+        window: (left, top, width, height) in resized pixels; where it extends beyond the resized image,
+            the frame is padded.
     """
 
     image_size: Size
@@ -49,7 +49,7 @@ class Frame:
 
     @classmethod
     def stretch(cls, image_size: Size, size: Size) -> Frame:
-        """The whole image stretched to (width, height) `size`, whatever its aspect."""
+        """The whole image stretched to (width, height) `size`, ignoring its aspect ratio."""
         return cls(image_size, size, (0, 0, *size))
 
     @classmethod
@@ -67,16 +67,16 @@ class Frame:
 
     @property
     def size(self) -> Size:
-        """(width, height) of what is seen, in frame pixels."""
+        """(width, height) of the frame in its own pixels."""
         return self.window[2], self.window[3]
 
     def boxes_from_image(self, boxes: ArrayLike) -> NDArray[np.float64]:
-        """Carry float boxes [N, 4] (xyxy) from image pixels to frame pixels; nothing is clipped."""
+        """Transform float boxes [N, 4] (xyxy) from image pixels to frame pixels, without clipping."""
         scale, offset = self._scale_offset()
         return np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * scale - offset
 
     def boxes_to_image(self, boxes: ArrayLike) -> NDArray[np.float64]:
-        """Carry float boxes [N, 4] (xyxy) from frame pixels to image pixels; nothing is clipped."""
+        """Transform float boxes [N, 4] (xyxy) from frame pixels to image pixels, without clipping."""
         scale, offset = self._scale_offset()
         return (np.asarray(boxes, dtype=np.float64).reshape(-1, 4) + offset) / scale
 
@@ -91,7 +91,7 @@ class Frame:
             image: float [H, W], any range, of this frame's `image_size`.
 
         Returns:
-            float32 [h, w] of this frame's `size`: bilinear, antialiased where it shrinks, zero in the padding.
+            float32 [h, w] of this frame's `size`: bilinear, antialiased when shrinking, zero in the padding.
 
         Raises:
             ValueError: the image is not of this frame's image size.
@@ -109,7 +109,7 @@ class Frame:
         """Carry a map that spans this frame to another frame of the same image, bilinearly.
 
         Args:
-            values: float [h, w]; its cells divide this frame's window evenly, whatever h and w are.
+            values: float [h, w]; its cells divide this frame's window evenly, for any h and w.
             to: the frame to carry the map to.
 
         Returns:
@@ -124,13 +124,13 @@ class Frame:
         return np.ascontiguousarray(carried), covered_rows[:, None] & covered_columns[None, :]
 
     def _cells(self, axis: int, cells: int) -> tuple[NDArray[np.intp], BoolArray]:
-        """Of a grid over the whole image, the cell where each pixel centre of this frame lies, and whether it does."""
+        """For each pixel centre of this frame, its cell on a grid over the whole image, and whether it is inside."""
         centres = (np.arange(self.window[2 + axis]) + 0.5 + self.window[axis]) / self.resized[axis]
         inside = (centres >= 0) & (centres < 1)
         return np.clip(np.floor(centres * cells), 0, cells - 1).astype(np.intp), inside
 
     def _positions(self, to: Frame, axis: int, cells: int) -> tuple[NDArray[np.float64], BoolArray]:
-        """Where the pixel centres of `to` lie on this frame's grid of `cells`, and which lie inside it."""
+        """Positions of the pixel centres of `to` on this frame's grid of `cells`, and which are inside it."""
         centres = np.arange(to.window[2 + axis]) + 0.5 + to.window[axis]
         inside = centres * (self.resized[axis] / to.resized[axis]) - self.window[axis]
         span = self.window[2 + axis]
@@ -154,7 +154,7 @@ def boxes_to_mask(boxes: Sequence[Sequence[float]] | NDArray[np.float64], size: 
         size: (width, height) of the mask.
 
     Returns:
-        bool [height, width]: pixels whose centre lies in a box.
+        bool [height, width]: pixels whose centre is in a box.
     """
     width, height = size
     x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
@@ -166,11 +166,11 @@ def boxes_to_mask(boxes: Sequence[Sequence[float]] | NDArray[np.float64], size: 
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """A region as a data set writes it down, unpacked only when it is looked at. Hashable; equal when the code is.
+    """A region in a data set's own encoding, decoded on use. Hashable; equal if the encodings are equal.
 
     Attributes:
-        size: (width, height) of the grid that the code is for; the grid spans the whole original image and is, where
-            the data set gives the image as it was annotated, the image's own pixels.
+        size: (width, height) of the encoded grid, which spans the whole original image: the image's own size, unless
+            the file on disk is a resized copy.
         parts: (coding, code) of each part, see `api.mask_codes`; the region is their union.
     """
 
@@ -193,11 +193,11 @@ class Mask:
 
     @property
     def digest(self) -> str:
-        """sha256 of size and code, in hex: for the keys of what depends on the region."""
+        """sha256 of size and code, in hex, for keys that depend on the region."""
         return hashlib.sha256(repr((self.size, self.parts)).encode()).hexdigest()
 
     def check(self) -> None:
-        """Raise ValueError if a part cannot be unpacked, has no pixel, or does not fit the grid."""
+        """Raise ValueError if a part cannot be decoded, has no pixels, or does not fit the grid."""
         for coding, code in self.parts:
             check_code(coding, code, self.size)
 
@@ -210,7 +210,7 @@ class Mask:
         return found
 
     def in_frame(self, frame: Frame) -> BoolArray:
-        """bool [h, w] of the frame's size: frame pixels whose centre lies in a pixel of the mask."""
+        """bool [h, w] of the frame's size: frame pixels whose centre is in a pixel of the mask."""
         mask = _decoded(self)
         rows, inside_rows = frame._cells(axis=1, cells=self.size[1])
         columns, inside_columns = frame._cells(axis=0, cells=self.size[0])
@@ -218,7 +218,7 @@ class Mask:
 
 
 class HasRegion(Protocol):
-    """What has a region: a set of boxes (xyxy in image pixels), or a mask that stands in their place."""
+    """Anything with a region: boxes (xyxy in image pixels), or a mask instead."""
 
     @property
     def boxes(self) -> Sequence[Sequence[float]]: ...
@@ -231,11 +231,11 @@ def region_in(sample: HasRegion, frame: Frame) -> BoolArray:
     """A sample's region in a frame of its image.
 
     Args:
-        sample: its mask counts; where it has none, the union of its boxes.
+        sample: with a mask, or else boxes.
         frame: of the sample's image.
 
     Returns:
-        bool [h, w] of the frame's size: pixels whose centre lies in the region; none where it has no region.
+        bool [h, w] of the frame's size: pixels whose centre is in the region.
     """
     if sample.mask is not None:
         return sample.mask.in_frame(frame)
@@ -244,7 +244,7 @@ def region_in(sample: HasRegion, frame: Frame) -> BoolArray:
 
 @lru_cache(maxsize=8)
 def _decoded(mask: Mask) -> BoolArray:
-    """A mask's pixels, kept for the other frames and metrics that ask for the same ones; not to be written to."""
+    """A mask's pixels, read-only, cached for other frames and metrics."""
     found = mask.decode()
     found.flags.writeable = False
     return found

@@ -1,11 +1,11 @@
-"""How data sets write a mask down: counts of pixels, COCO's compressed text, polygons.
+"""Mask encodings of data sets: run lengths, COCO's compressed text, polygons.
 
-Codings, column by column from the upper left corner where they count pixels:
+Run lengths go column by column from the upper left corner. The codings:
 
-- "counts": numbers between blanks, pixels outside and inside by turns, outside first (COCO's uncompressed RLE; also
-  SIIM-ACR's, which leaves out the last number);
+- "counts": blank-separated numbers of pixels outside and inside in turn, outside first (COCO's uncompressed RLE; also
+  SIIM-ACR's, which omits the last number);
 - "coco": the same as COCO's compressed text;
-- "polygon": numbers between blanks, x and y by turns, of a polygon's corners in pixels whose centres lie at halves.
+- "polygon": blank-separated x and y of the corners in turn, in pixels whose centres are at half integers.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 Coding = Literal["counts", "coco", "polygon"]
 
 _SLACK = 1.0
-"""Pixels by which a polygon may stick out of its image; what does is cut off."""
+"""Pixels by which a polygon may extend beyond its image; the excess is clipped."""
 
 
 def unpack(coding: Coding, code: str, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """bool [H, W] of a grid of (width, height) `size`. Raises ValueError as `check_code`."""
+    """Decode a mask to bool [H, W] on a grid of (width, height) `size`. Raises ValueError as `check_code`."""
     check_code(coding, code, size)
     return _filled(_corners(code), size) if coding == "polygon" else _unpacked(_counts(coding, code), size)
 
 
 def check_code(coding: Coding, code: str, size: tuple[int, int]) -> None:
-    """Raise ValueError if a code cannot be read, has no pixel, or does not fit a grid of (width, height) `size`."""
+    """Raise ValueError if a code is invalid, has no pixels, or does not fit a grid of (width, height) `size`."""
     if coding == "polygon":
         _check_polygon(_corners(code), size)
     else:
@@ -39,11 +39,11 @@ def _numbers(code: str, dtype: type[np.generic]) -> NDArray[Any]:
     try:
         return np.array(code.split(), dtype=dtype)
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"its code {code[:40]!r} is not made of numbers") from error
+        raise ValueError(f"its code {code[:40]!r} does not consist of numbers") from error
 
 
 def _counts(coding: Coding, code: str) -> NDArray[np.int64]:
-    """int64 [N]: pixels outside and inside by turns."""
+    """int64 [N]: pixels outside and inside in turn."""
     if coding == "counts":
         return _numbers(code, np.int64)
     return _coco_counts(code)
@@ -52,17 +52,17 @@ def _counts(coding: Coding, code: str) -> NDArray[np.int64]:
 def _coco_counts(code: str) -> NDArray[np.int64]:
     """The counts of COCO's compressed text.
 
-    A number is written in groups of five bits, lowest first, one character (from "0" on) a group, whose sixth bit says
-    that more follow; the last group's fifth bit is the sign. From the fourth number on, what is written is the
-    difference to the number two before.
+    A number is written in groups of five bits, lowest first, one character (from "0" on) per group, whose sixth bit
+    says that more follow; the last group's fifth bit is the sign. From the fourth number on, the difference from the
+    number two places before is written.
     """
     symbols = np.frombuffer(code.encode(errors="replace"), dtype=np.uint8).astype(np.int64) - 48
     if not len(symbols) or symbols.min() < 0 or symbols.max() > 63 or symbols[-1] & 32:
-        raise ValueError(f"its code {code[:40]!r} is no compressed RLE")
+        raise ValueError(f"its code {code[:40]!r} is not compressed RLE")
     last = np.flatnonzero(symbols & 32 == 0)
     first = np.concatenate(([0], last[:-1] + 1))
     if (last - first).max() > 8:
-        raise ValueError(f"its code {code[:40]!r} holds a number that is too large")
+        raise ValueError(f"its code {code[:40]!r} contains a number that is too large")
     position = np.arange(len(symbols)) - np.repeat(first, last - first + 1)
     values = np.add.reduceat((symbols & 31) << (5 * position), first)
     values -= np.where(symbols[last] & 16, 1 << (5 * (last - first + 1)), 0)
@@ -74,11 +74,11 @@ def _coco_counts(code: str) -> NDArray[np.int64]:
 def _check_counts(counts: NDArray[np.int64], size: tuple[int, int]) -> None:
     pixels = size[0] * size[1]
     if (counts < 0).any() or (counts > pixels).any():
-        raise ValueError("it counts a negative number of pixels, or more than there are")
+        raise ValueError("it counts a negative number of pixels, or more than the image has")
     if counts.sum() > pixels:
         raise ValueError(f"it covers {counts.sum()} pixels, but {size[0]} x {size[1]} has {pixels}")
     if not counts[1::2].any():
-        raise ValueError("it has no pixel")
+        raise ValueError("it has no pixels")
 
 
 def _unpacked(counts: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -92,21 +92,21 @@ def _corners(code: str) -> NDArray[np.float64]:
     """float64 [N, 2]: x and y of a polygon's corners."""
     values = _numbers(code, np.float64)
     if len(values) < 6 or len(values) % 2:
-        raise ValueError(f"a polygon of {len(values)} numbers is none; it needs x and y of three corners")
+        raise ValueError(f"a polygon of {len(values)} numbers is invalid; it needs x and y of at least three corners")
     return values.reshape(-1, 2)
 
 
 def _check_polygon(corners: NDArray[np.float64], size: tuple[int, int]) -> None:
     if not np.isfinite(corners).all():
-        raise ValueError("its polygon has a corner that is not a number")
+        raise ValueError("its polygon has a corner that is not finite")
     if corners.min() < -_SLACK or (corners.max(axis=0) > np.array(size) + _SLACK).any():
-        raise ValueError(f"its polygon sticks out of its {size[0]} x {size[1]} image")
+        raise ValueError(f"its polygon extends beyond its {size[0]} x {size[1]} image")
     if np.linalg.matrix_rank(corners - corners.mean(axis=0), tol=1e-6) < 2:
         raise ValueError("its polygon has no area")
 
 
 def _filled(corners: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The pixels whose centre lies in a polygon (even-odd rule)."""
+    """The pixels whose centre is inside a polygon (even-odd rule)."""
     width, height = size
     found = np.zeros((height, width), dtype=bool)
     start, end = corners, np.roll(corners, -1, axis=0)

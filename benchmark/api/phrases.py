@@ -1,7 +1,7 @@
-"""What a phrase says about category, side, zone and size, read with a few words of radiology English.
+"""Category, side, zone and size of a phrase, by keywords of radiology English.
 
-For the priors, the controls and the subgroups: a deliberately plain reader, not a report parser. Words follow
-the query words of Dombrowski et al. (2024) where they name a finding.
+For the priors, controls and subgroups: a deliberately simple rule, not a report parser. Keywords for findings follow
+the query words of Dombrowski et al. (2024).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SIZES = (
 
 @dataclass(frozen=True, slots=True)
 class PhraseFacts:
-    """What was read; None where the phrase does not say. side: left, right or bilateral."""
+    """What a phrase mentions; None if it does not. side: left, right or bilateral."""
 
     category: str | None
     side: str | None
@@ -50,7 +50,7 @@ class PhraseFacts:
 
 @lru_cache(maxsize=65536)
 def read_phrase(phrase: str) -> PhraseFacts:
-    """Read a phrase. Of several findings, sizes or zones the first in the tables above counts."""
+    """Read a phrase. If it has several findings, sizes or zones, the first in the tables above counts."""
     text = phrase.lower()
     left, right = _has(text, "left"), _has(text, "right")
     side = "bilateral" if _has(text, _BILATERAL) or (left and right) else "left" if left else "right" if right else None

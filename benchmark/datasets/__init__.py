@@ -1,4 +1,4 @@
-"""The data sets by name. Nothing is imported before it is opened."""
+"""The data sets by name, and `load_dataset`, which opens one. A reader is imported when its data set is opened."""
 
 from __future__ import annotations
 
@@ -6,26 +6,29 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import load_object, unknown
 from gtg_bench.benchmark.api.types import Dataset
 
+if TYPE_CHECKING:
+    from gtg_bench.benchmark.datasets.base import Published
+
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """A data set as the registry knows it.
+    """A data set in the registry.
 
     Attributes:
         summary: what it is, in a line.
-        target: "module:class", called with (data_root, options).
-        splits: the names that `--split` takes; where a release has fewer, opening it says so.
+        target: "module:class" of its reader, called with (data_root, options).
+        splits: the names that `--split` takes; a release without some of them says so when it is opened.
         options: what `--dataset-option` takes.
-        needs_data_root: whether it lies in files that the user has.
-        terms: on which terms.
-        tree: the accepted layout of files, a line each.
-        published: "module:attribute" of the publisher's counts, a `counts.Published`; None where there are none.
-        sources: names by which a method's card would say that it was trained on the images of this set.
+        needs_data_root: whether its files must be downloaded by the user.
+        terms: terms of use.
+        tree: the accepted file layout, a line each.
+        sources: names by which a method's card would say that it was trained on these images.
     """
 
     summary: str
@@ -35,7 +38,6 @@ class DatasetEntry:
     needs_data_root: bool
     terms: str
     tree: tuple[str, ...] = ()
-    published: str | None = None
     sources: tuple[str, ...] = ()
 
 
@@ -45,23 +47,22 @@ DATASETS: dict[str, DatasetEntry] = {
         summary="generated chest radiographs with exact boxes; needs no data",
         target=f"{_HERE}.phantom.dataset:PhantomDataset",
         splits=("train", "validate", "test"),
-        options="seed=N (another world)",
+        options="seed=N (another set of patients; default 0)",
         needs_data_root=False,
-        terms="MIT, made here",
+        terms="MIT, part of this package",
         sources=("phantom",),
     ),
     "chestxray14": DatasetEntry(
-        summary="ChestX-ray14's 984 official boxes of 8 findings; the class label is the phrase",
+        summary="ChestX-ray14: 984 boxes of 8 findings on 880 images; the class label is the phrase",
         target=f"{_HERE}.chestxray14:ChestXray14Dataset",
         splits=("test",),
-        options="images=DIR, phrase=TEMPLATE with {label}, present-only=true",
+        options="images=DIR, annotations=FILE, phrase=TEMPLATE with {label}, present-only=true",
         needs_data_root=True,
         terms="NIH Clinical Center: free to use, cite Wang et al., CVPR 2017",
         tree=(
-            "DATA_ROOT/BBox_List_2017.csv          (else the copy in torchxrayvision is read)",
-            "DATA_ROOT/images/00000013_005.png     (or images_001/images/..., or beside the CSV, of any size)",
+            "DATA_ROOT/BBox_List_2017.csv          (default: torchxrayvision's copy)",
+            "DATA_ROOT/images/00000013_005.png     (or images_001/images/..., or next to the CSV; any size)",
         ),
-        published=f"{_HERE}.chestxray14:PUBLISHED",
         sources=("ChestX-ray14", "ChestX-ray8", "NIH"),
     ),
     "ms-cxr": DatasetEntry(
@@ -72,27 +73,26 @@ DATASETS: dict[str, DatasetEntry] = {
         needs_data_root=True,
         terms="PhysioNet credentialed; cite Boecking et al., ECCV 2022, and MIMIC-CXR-JPG",
         tree=(
-            "DATA_ROOT/MS_CXR_Local_Alignment_v1.1.0.csv     (or .json, or v1.0.0, which has --split all alone)",
+            "DATA_ROOT/MS_CXR_Local_Alignment_v1.1.0.csv     (or .json; or v1.0.0, which only has --split all)",
             "DATA_ROOT/files/p10/p10000032/s50414267/*.jpg   (or .dcm or .png; or below images=DIR, a MIMIC-CXR-JPG",
-            "                                                root; or all images in that one folder)",
-            "DATA_ROOT/mimic-cxr-2.0.0-split.csv.gz          (or in images=DIR; for the check of overlaps)",
+            "                                                root or one folder with all images)",
+            "DATA_ROOT/mimic-cxr-2.0.0-split.csv.gz          (or in images=DIR; optional, to check the overlap with",
+            "                                                MIMIC-CXR's training split)",
         ),
-        published=f"{_HERE}.ms_cxr:PUBLISHED",
         sources=("MIMIC-CXR",),
     ),
     "rsna-pneumonia": DatasetEntry(
-        summary="RSNA Pneumonia Detection Challenge: boxes of opacities on 6,012 images of ChestX-ray14",
+        summary="RSNA Pneumonia Detection Challenge: opacity boxes on 6,012 images of ChestX-ray14",
         target=f"{_HERE}.rsna_pneumonia:RsnaPneumoniaDataset",
         splits=("test",),
         options="annotations=FILE, phrase=TEMPLATE with {label}, images=DIR, present-only=true",
         needs_data_root=True,
         terms="RSNA's challenge terms; cite Shih et al., Radiology: Artificial Intelligence, 2019, and ChestX-ray14",
         tree=(
-            "DATA_ROOT/stage_2_train_labels.csv                   (else the copy in torchxrayvision is read)",
-            "DATA_ROOT/stage_2_train_images/00436515-870c-*.dcm   (or .png, .jpg of any size; or in images/, or in",
+            "DATA_ROOT/stage_2_train_labels.csv                   (default: torchxrayvision's copy)",
+            "DATA_ROOT/stage_2_train_images/00436515-870c-*.dcm   (or .png or .jpg of any size; or in images/, or in",
             "                                                     DATA_ROOT itself)",
         ),
-        published=f"{_HERE}.rsna_pneumonia:PUBLISHED",
         sources=("ChestX-ray14", "ChestX-ray8", "NIH", "RSNA"),
     ),
     "siim-pneumothorax": DatasetEntry(
@@ -103,26 +103,24 @@ DATASETS: dict[str, DatasetEntry] = {
         needs_data_root=True,
         terms="SIIM-ACR's challenge terms; cite Filice et al., Journal of Digital Imaging, 2020, and ChestX-ray14",
         tree=(
-            "DATA_ROOT/stage_2_train.csv                          (or train-rle.csv; else the copy in torchxrayvision)",
-            "DATA_ROOT/dicom-images-train/STUDY/SERIES/IMAGE.dcm  (or IMAGE.dcm, .png, .jpg of any size in",
+            "DATA_ROOT/stage_2_train.csv                          (or train-rle.csv; default: torchxrayvision's copy)",
+            "DATA_ROOT/dicom-images-train/STUDY/SERIES/IMAGE.dcm  (or IMAGE.dcm, .png or .jpg of any size in",
             "                                                     dicom-images-train/, in images/, or in DATA_ROOT)",
         ),
-        published=f"{_HERE}.siim_pneumothorax:PUBLISHED",
         sources=("ChestX-ray14", "ChestX-ray8", "NIH", "SIIM"),
     ),
     "vindr-cxr": DatasetEntry(
-        summary="VinDr-CXR: boxes of 14 findings by three readers an image, on 4,394 images",
+        summary="VinDr-CXR: boxes of 14 findings on 4,394 images, each read by three radiologists",
         target=f"{_HERE}.vindr_cxr:VinDrCxrDataset",
         splits=("test",),
         options="readers=union|R1..R17, annotations=FILE, phrase=TEMPLATE with {label}, images=DIR, present-only=true",
         needs_data_root=True,
         terms="PhysioNet credentialed, or VinBigData's challenge terms; cite Nguyen et al., Scientific Data, 2022",
         tree=(
-            "DATA_ROOT/train.csv             (or annotations/annotations_train.csv; else the copy in torchxrayvision)",
-            "DATA_ROOT/train/IMAGE_ID.dicom  (or .dcm, .png, .jpg; or in images/, or in DATA_ROOT itself)",
-            "DATA_ROOT/train_meta.csv        (image_id, dim0: rows, dim1: columns; for images that were reduced)",
+            "DATA_ROOT/train.csv             (or annotations/annotations_train.csv; default: torchxrayvision's copy)",
+            "DATA_ROOT/train/IMAGE_ID.dicom  (or .dcm, .png or .jpg; or in images/, or in DATA_ROOT itself)",
+            "DATA_ROOT/train_meta.csv        (image_id, dim0: rows, dim1: columns; only for reduced images)",
         ),
-        published=f"{_HERE}.vindr_cxr:PUBLISHED",
         sources=("VinDr", "VinBigData"),
     ),
     "coco": DatasetEntry(
@@ -134,20 +132,47 @@ DATASETS: dict[str, DatasetEntry] = {
         terms="yours",
         tree=(
             "DATA_ROOT/*.json      images (file_name, width, height), annotations (bbox or segmentation, and a phrase",
-            "                      in label_text, phrase or caption), categories; `split` is heeded where it is given",
-            "DATA_ROOT/FILE_NAME   (or in DATA_ROOT/images, or in images=DIR; also without FILE_NAME's folders)",
+            "                      in label_text, phrase or caption), categories; optionally `split` and `patient_id`",
+            "DATA_ROOT/FILE_NAME   (or in DATA_ROOT/images, or in images=DIR; with or without FILE_NAME's folders)",
         ),
     ),
 }
 
 
+def load_dataset(name: str, data_root: str | os.PathLike[str] | None = None, **options: object) -> Dataset:
+    """Open a data set by name: `load_dataset("chestxray14", "data/nih", present_only=True).samples("test")`.
+
+    Args:
+        name: one of DATASETS, as `gtg-bench data list` shows them.
+        data_root: the folder with its annotations and images; not needed for the phantom.
+        options: what `--dataset-option` takes, with underscores for hyphens: `images="DIR"`, `present_only=True`.
+
+    Returns:
+        The data set: `samples(split)` and `image(sample)`.
+
+    Raises:
+        UsageError: unknown name, folder or option.
+        DataError: its files cannot be used; names file, row and fix.
+    """
+    texts = {
+        key.replace("_", "-"): str(value).lower() if isinstance(value, bool) else str(value)
+        for key, value in options.items()
+    }
+    return open_dataset(name, None if data_root is None else Path(data_root), texts)
+
+
 def open_dataset(name: str, data_root: Path | None, options: Mapping[str, str]) -> Dataset:
-    """Open a data set. Raises UsageError for an unknown name or option, DataError for a broken file."""
+    """As `load_dataset`, with options spelled as in `--dataset-option`."""
     if name not in DATASETS:
         raise UsageError(unknown("data set", name, DATASETS))
     entry = DATASETS[name]
     if entry.needs_data_root and data_root is None:
         raise UsageError(f"{name} needs --data-root DIR, the folder with its annotations and images")
     if data_root is not None and not os.path.isdir(data_root):
-        raise UsageError(f"--data-root {data_root} is no folder")
+        raise UsageError(f"--data-root {data_root} is not a folder")
     return load_object(entry.target)(data_root, options)
+
+
+def published_counts(name: str) -> Published | None:
+    """The publisher's counts of a data set; None if there are none."""
+    return getattr(load_object(DATASETS[name].target), "published", None)

@@ -1,36 +1,38 @@
-"""Anybody's own phrases: a COCO-style JSON file whose annotations have a text, or a category that serves as one."""
+"""Your own data: a COCO-style JSON file whose annotations have a phrase, or a category that serves as one."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.datasets.annotated import ALL, AnnotatedDataset, Annotation
-from gtg_bench.benchmark.datasets.coco_file import CocoEntry, mask_of, read_coco
-from gtg_bench.benchmark.datasets.places import chosen_file, is_within
-from gtg_bench.benchmark.datasets.problems import Faults, fault
-from gtg_bench.benchmark.datasets.rows import Row
+from gtg_bench.benchmark.api.geometry import Mask, Size
+from gtg_bench.benchmark.datasets.base import ALL, AnnotatedDataset, Annotation
+from gtg_bench.benchmark.datasets.locate import chosen_file, is_within
+from gtg_bench.benchmark.datasets.problems import fault
+from gtg_bench.benchmark.datasets.tables import Faults, Row, read_text, shown
 
 PHRASES = ("label_text", "phrase", "caption")
-"""Where an annotation may have its phrase; the first that it has counts, else its category's name."""
+"""Where an annotation may have its phrase; the first one present counts, else its category's name."""
 
 PATIENTS = ("patient_id", "subject_id")
 NO_CATEGORY = "unlabelled"
-_SEGMENTATION = "segmentation"
+_SHAPE = '{"images": [...], "annotations": [...], "categories": [...]}'
 
 
 class CocoDataset(AnnotatedDataset):
-    """A COCO-style file; one sample is an image, a category and a phrase, with all boxes or masks of it.
+    """A COCO-style file; one sample is an image, a category and a phrase, with all their boxes or masks.
 
-    Options beside those of every annotated set: `annotations` (the JSON file, from the data root or the working
-    folder; default the only one in the data root) and `region` (auto: the masks where every annotation of a phrase has
-    one; box: always the boxes).
+    Further options: `annotations` (the JSON file, relative to the data root or the working folder; default: the only
+    one in the data root) and `region` (auto: masks if every annotation of a phrase has one; box: always boxes).
 
     An annotation's or its image's `split` names its split; in a file without splits everything is `test`. The patient
-    is the image's or annotation's `patient_id` or `subject_id`, else every image is a patient of its own.
+    is the annotation's or image's `patient_id` or `subject_id`; without one, every image is its own patient.
     """
 
     name = "coco"
@@ -39,21 +41,24 @@ class CocoDataset(AnnotatedDataset):
     slack = 1.0
 
     def checked_options(self, options: Mapping[str, str]) -> dict[str, str]:
-        """Also the region. Raises UsageError."""
+        """The options, with a known region. Raises UsageError."""
         if options.get("region", "auto") not in ("auto", "box"):
-            raise UsageError(f"coco's region is auto or box, not {options['region']!r}")
+            raise UsageError(f"coco: region must be auto or box, not {options['region']!r}")
         return super().checked_options(options)
 
     def read(self) -> Iterator[Annotation]:
         """The annotations in the file's order."""
         entries = read_coco(self._file())
-        ids = _image_ids([_image_name(entry.image) for entry in entries])
+        names = [name for name in map(_image_name, (entry.image for entry in entries)) if is_within(name)]
+        stems = {name: PurePosixPath(name).stem for name in names}
+        shared = Counter(stems.values())  # the bare name if it is unique, else the whole path in one piece
+        ids = {n: re.sub(r"[^\w.-]+", "_", stem if shared[stem] == 1 else n) for n, stem in stems.items()}
         found = [self._annotation(entry, ids) for entry in entries]
         self.splits = (*(dict.fromkeys(a.split for a in found if a.split)), ALL)
         yield from found
 
     def image_names(self, row: Annotation) -> Sequence[str]:
-        """The file name as it stands, or without its folders."""
+        """The file name as given, and without its folders."""
         return list(dict.fromkeys([row.image, PurePosixPath(row.image).name]))
 
     def _file(self) -> Path:
@@ -61,48 +66,164 @@ class CocoDataset(AnnotatedDataset):
             return chosen_file(self.name, self.root, chosen)
         found = sorted(self.root.glob("*.json"))
         if len(found) != 1:
-            names = ", ".join(path.name for path in found[:9]) or "none"
-            what = f"holds {len(found)} JSON files ({names}), not one"
+            names = f" ({', '.join(path.name for path in found[:9])})" if found else ""
+            what = f"contains {len(found) or 'no'} JSON files{names} instead of one"
             raise fault(self.root, what, "name the COCO file with --dataset-option annotations=FILE")
         return found[0]
 
     def _annotation(self, entry: CocoEntry, ids: Mapping[str, str]) -> Annotation:
         row, image, faults = entry.row, entry.image, entry.faults
+
+        def first(names: Sequence[str], *places: Row) -> str:
+            return next((faults.text(place, name) for place in places for name in names if place.has(name)), "")
+
         name = _image_name(image)
         image_id = ids.get(name, "")
         size = faults.get(image.size, "width", "height")
         masks = self.options.get("region", "auto") == "auto"
-        mask = faults.get(mask_of, row, _SEGMENTATION, size) if masks else None
-        phrase = _first_text(row, PHRASES, faults) or entry.category
+        mask = faults.get(_mask, row, size) if masks else None
         return Annotation(
             file=row.file,
             row=row.row,
             image=name,
             image_id=image_id,
-            patient_id=_first_text(row, PATIENTS, faults) or _first_text(image, PATIENTS, faults) or image_id,
+            phrase=first(PHRASES, row) or entry.category,
+            patient_id=first(PATIENTS, row) or first(PATIENTS, image) or image_id,
             category=entry.category or NO_CATEGORY,
-            phrase=phrase,
             box=faults.get(row.box_list, "bbox") if row.has("bbox") or not mask else None,
             mask=mask,
             size=size,
-            split=_first_text(row, ("split",), faults) or _first_text(image, ("split",), faults) or "test",
+            split=first(("split",), row) or first(("split",), image) or "test",
             problems=tuple(faults),
         )
 
 
 def _image_name(image: Row) -> str:
-    """The image's path, where it has a usable one, else its file name; "" where it has neither."""
+    """The image's path if it is usable, else its file name; "" if it has neither."""
     names = [name for name in map(image.values.get, ("path", "file_name")) if isinstance(name, str)]
     return next((name for name in names if is_within(name)), next(iter(names), ""))
 
 
-def _image_ids(names: Sequence[str]) -> dict[str, str]:
-    """Usable image name -> id: the bare name where it tells the images apart, else the whole path in one piece."""
-    stems = {name: PurePosixPath(name).stem for name in names if is_within(name)}
-    shared = Counter(stems.values())
-    return {name: re.sub(r"[^\w.-]+", "_", stem if shared[stem] == 1 else name) for name, stem in stems.items()}
+@dataclass(frozen=True, slots=True)
+class CocoEntry:
+    """One annotation with its image.
+
+    Attributes:
+        row: the annotation.
+        image: the entry of its image; empty if there is none.
+        category: its category's name; "" if it has none.
+        faults: what is wrong with its references.
+    """
+
+    row: Row
+    image: Row
+    category: str
+    faults: Faults
 
 
-def _first_text(row: Row, names: Sequence[str], faults: Faults) -> str:
-    """The first of several texts that is there; "" where none is."""
-    return next((faults.text(row, name) for name in names if row.has(name)), "")
+def read_coco(path: Path) -> list[CocoEntry]:
+    """The annotations of a COCO file in the file's order; an invalid entry does not affect the others.
+
+    Raises:
+        DataError: the file is missing, not JSON, or not COCO-style; names file and fix.
+    """
+    text = read_text(path)
+    if not text.strip():
+        raise fault(path, "is empty", "download it again")
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise fault(path, f"is not valid JSON ({error.msg})", "download it again", error.lineno, "file") from error
+    except (ValueError, RecursionError) as error:
+        raise fault(path, f"cannot be read as JSON ({error})", "download it again") from error
+    if not isinstance(found, dict):
+        raise fault(path, f"is not a COCO file: it contains a {type(found).__name__}", f"it must be {_SHAPE}")
+    images, annotations = (_rows(path, found, name) for name in ("images", "annotations"))
+    categories = _rows(path, found, "categories") if "categories" in found else []
+    if not annotations:
+        raise fault(path, "has no annotations", "download it again, or name another file")
+    images_by_id, categories_by_id = _by_id(images), _by_id(categories)
+    return [_entry(row, images_by_id, categories_by_id) for row in annotations]
+
+
+def _rows(path: Path, found: Mapping[str, Any], name: str) -> list[Row]:
+    """A list in the file as rows; an entry that is not an object becomes a broken row."""
+    values = found.get(name)
+    if not isinstance(values, list):
+        has = ", ".join(map(repr, found))[:200] or "nothing"
+        raise fault(path, f"is not a COCO file: it has no list {name!r}, only {has}", f"it must be {_SHAPE}")
+    rows = [Row(path, f"{name}[{k}]", value if isinstance(value, dict) else {}) for k, value in enumerate(values)]
+    return [
+        row if isinstance(value, dict) else replace(row, broken=row.problem(f"is {shown(value)}, not an object"))
+        for row, value in zip(rows, values, strict=True)
+    ]
+
+
+def _by_id(rows: list[Row]) -> dict[str, Row]:
+    """Entries by id. If several share an id the last one is kept, as a broken row."""
+    found: dict[str, Row] = {}
+    for row in rows:
+        key = _id(row, "id")
+        if key in found:
+            what = f"repeats the id {key} of {found[key].row}"
+            found[key] = replace(row, broken=row.problem(what, "give each entry its own id"))
+        elif key:
+            found[key] = row
+    return found
+
+
+def _id(row: Row, name: str) -> str:
+    """An id as text (some files mix numbers and text); "" if there is none."""
+    value = row.values.get(name)
+    return str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
+
+
+def _entry(row: Row, images: Mapping[str, Row], categories: Mapping[str, Row]) -> CocoEntry:
+    faults = Faults([row.broken] if row.broken else [])
+    image = images.get(_id(row, "image_id"))
+    if image is None and not row.broken:
+        faults.append(row.problem(f"refers to unknown image {shown(row.values.get('image_id'))}", "correct image_id"))
+    elif image is not None and image.broken:
+        faults.append(row.problem(f"its image is ambiguous: {image.broken.row} {image.broken.what}", image.broken.fix))
+        image = None
+    category = categories.get(_id(row, "category_id"))
+    if category is None and row.has("category_id"):
+        what = f"refers to unknown category {shown(row.values['category_id'])}"
+        faults.append(row.problem(what, "correct category_id", "category"))
+    name = faults.text(category, "name") if category else ""
+    return CocoEntry(row, image or Row(row.file, row.row, {}), name, faults)
+
+
+def _mask(row: Row, size: Size | None) -> Mask | None:
+    """An annotation's mask from its polygons or run lengths; None if it has no segmentation.
+
+    Args:
+        row: the annotation.
+        size: (width, height) of the image, for polygons.
+
+    Raises:
+        DataError: the segmentation is invalid; names the file and the annotation.
+    """
+    found = row.values.get("segmentation")
+    if not found:
+        return None
+    try:
+        if not isinstance(found, dict):
+            if size is None:
+                raise ValueError("the width and height of its image are missing")
+            return Mask.union([Mask.of(size, "polygon", _joined(polygon)) for polygon in found])
+        height, width = found["size"]
+        if not all(isinstance(side, int) and 0 < side < 100_000 for side in (height, width)):
+            raise ValueError(f"a size of {found['size']}")
+        compressed = isinstance(found["counts"], str)
+        code = found["counts"] if compressed else _joined(found["counts"])
+        return Mask.of((width, height), "coco" if compressed else "counts", code)
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        fix = 'give polygons [[x, y, x, y, ...], ...] or {"size": [height, width], "counts": [...]}'
+        raise row.fault(f"segmentation is not a valid mask of its image ({error})", fix, "region") from error
+
+
+def _joined(values: Any) -> str:
+    if not isinstance(values, list) or any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in values):
+        raise TypeError("not a list of numbers")
+    return " ".join(str(int(value) if float(value).is_integer() else value) for value in values)

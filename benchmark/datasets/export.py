@@ -1,4 +1,4 @@
-"""Any data set as files in the layout of MS-CXR 1.1.0 (Boecking et al., PhysioNet), for other tools to read."""
+"""`data export`: any data set as files in the layout of MS-CXR 1.1.0 (Boecking et al., PhysioNet), for other tools."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.progress import track
 
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.api.geometry import BoolArray, Frame, Mask, Size
+from gtg_bench.benchmark.api.geometry import BoolArray, Frame, Size
 from gtg_bench.benchmark.api.types import Box, Dataset, PhraseSample
+from gtg_bench.benchmark.datasets.phantom.dataset import sample_of
 from gtg_bench.benchmark.datasets.phantom.world import Study
 from gtg_bench.benchmark.paths import atomic
 
@@ -27,32 +28,20 @@ COLUMNS = (
     *("dicom_id", "subject_id", "study_id", "path", "category_name", "label_text"),
     *("image_width", "image_height", "x", "y", "w", "h", "split"),
 )
-"""The columns of the CSV, one row a box."""
-
-_COMPRESSION = 1
+"""The columns of the CSV, one row per box."""
 
 
 @dataclass(frozen=True)
-class Region:
-    """A phrase on an image, with its boxes (xyxy in image pixels) or its mask."""
-
-    category: str
-    phrase: str
-    boxes: tuple[Box, ...]
-    mask: Mask | None = None
-
-
-@dataclass(frozen=True)
-class Exported:
+class ExportedImage:
     """An image to write.
 
     Attributes:
         split: its split's name.
         image_id, patient_id: as the data set has them.
         size: (width, height) in pixels.
-        suffix: of its file.
+        suffix: the suffix of its file.
         write: writes the image to a path.
-        regions: what is on it; an image without a finding has none.
+        samples: its samples; none for an image without a finding.
     """
 
     split: str
@@ -60,37 +49,34 @@ class Exported:
     patient_id: str
     size: Size
     suffix: str
-    write: Callable[[Path], None]
-    regions: tuple[Region, ...]
+    write: Callable[[Path], object]
+    samples: tuple[PhraseSample, ...]
 
     @property
     def study_id(self) -> str:
-        """One study an image: "s" and the digits of the patient and the image."""
+        """One study per image: "s" and the digits of the patient and the image."""
         return "s" + "".join(filter(str.isdigit, self.image_id.partition("-")[2] or self.image_id))
 
     @property
     def path(self) -> PurePosixPath:
-        """As in MIMIC-CXR-JPG, relative to the target."""
+        """The path in the target, as in MIMIC-CXR-JPG."""
         patient = self.patient_id
         return PurePosixPath("files", patient[:3], patient, self.study_id, f"{self.image_id}{self.suffix}")
 
 
-def of_study(split: str, study: Study) -> Exported:
-    """A study of the phantom."""
-    pixels, regions = study.pixels, [Region(s.finding.category, s.phrase, tuple(s.boxes)) for s in study.statements]
-
-    def write(path: Path) -> None:
-        Image.fromarray(pixels).save(path, format="PNG", compress_level=_COMPRESSION)
-
-    size = (pixels.shape[1], pixels.shape[0])
-    return Exported(split, study.image_id, study.patient_id, size, ".png", write, tuple(regions))
+def phantom_image(split: str, study: Study) -> ExportedImage:
+    """An image of the phantom, to be written as PNG."""
+    picture = Image.fromarray(study.pixels)
+    write = partial(picture.save, format="PNG", compress_level=1)
+    samples = tuple(sample_of(study, statement) for statement in study.statements)
+    return ExportedImage(split, study.image_id, study.patient_id, picture.size, ".png", write, samples)
 
 
-def of_dataset(dataset: Dataset, splits: Sequence[str]) -> list[Exported]:
-    """The images of a data set of files, copied as they are; samples that cannot be used are left out.
+def image_files(dataset: Dataset, splits: Sequence[str]) -> list[ExportedImage]:
+    """The images of a data set of files, to be copied unchanged; samples that cannot be used are left out.
 
     Raises:
-        UsageError: a split is not there, or none of its samples can be used.
+        UsageError: a split is unknown, or none of its samples can be used.
     """
     bad = getattr(dataset, "bad", {})
     images: dict[str, list[tuple[str, PhraseSample]]] = {}
@@ -100,34 +86,33 @@ def of_dataset(dataset: Dataset, splits: Sequence[str]) -> list[Exported]:
                 images.setdefault(sample.image_id, []).append((split, sample))
     if not images:
         raise UsageError(f"{dataset.name}: no sample of {', '.join(splits)} can be used; see `gtg-bench data check`")
-    return [_of_samples(*zip(*found, strict=True)) for found in images.values()]
+    found = []
+    for (split, first), *others in images.values():
+        path, samples = Path(str(first.image_path)), (first, *(sample for _, sample in others))
+        size, copy = first.image_size, partial(shutil.copyfile, path)
+        found.append(ExportedImage(split, first.image_id, first.patient_id, size, path.suffix, copy, samples))
+    return found
 
 
-def _of_samples(splits: Sequence[str], samples: Sequence[PhraseSample]) -> Exported:
-    first = samples[0]
-    source = first.image_path
-    assert source is not None
-    regions = tuple(Region(s.category, s.phrase, s.boxes, s.mask) for s in samples)
-    copy = partial(shutil.copyfile, source)
-    return Exported(splits[0], first.image_id, first.patient_id, first.image_size, source.suffix, copy, regions)
+def export_mscxr(images: Sequence[ExportedImage], to: Path, overwrite: bool = False) -> None:
+    """Write images as MS-CXR 1.1.0 ships its own: a JSON file (COCO), a CSV file (a row per box), and the images.
 
-
-def export_mscxr(images: Sequence[Exported], to: Path, overwrite: bool = False) -> None:
-    """Write images as MS-CXR 1.1.0 ships its own: one JSON (COCO), one CSV (a row a box), and the images.
-
-    The set's image ids stand where MS-CXR has its DICOM ids, so a sample keeps its id. Images without a finding are
-    in the JSON and on disk, but have no row in the CSV. A mask stands in the JSON alone, as run lengths (read it back
-    with `coco`): the CSV has boxes only. JSON and CSV are written last.
+    The set's image ids take the place of MS-CXR's DICOM ids, so samples keep their ids. Images without a finding are in
+    the JSON and on disk, but have no row in the CSV. Masks are only in the JSON, as run lengths (read them back with
+    `coco`). JSON and CSV are written last.
 
     Args:
         images: what to write.
-        to: the target folder, made if it is not there.
-        overwrite: write into a folder that already holds files; files of the same name are replaced.
+        to: the target folder, created if needed.
+        overwrite: write into a folder that already contains files; files of the same name are replaced.
 
     Raises:
         UsageError: the target is a file, or a folder with files in it and `overwrite` is False.
     """
-    _check_target(to, overwrite)
+    if to.exists() and not to.is_dir():
+        raise UsageError(f"{to} is a file; name a folder to export to")
+    if to.is_dir() and not overwrite and any(to.iterdir()):
+        raise UsageError(f"{to} is not empty; name another folder, or pass --overwrite")
     for image in track(images, "writing images", console=Console(stderr=True), disable=not images):
         with atomic(to / image.path) as part:
             image.write(part)
@@ -139,52 +124,43 @@ def export_mscxr(images: Sequence[Exported], to: Path, overwrite: bool = False) 
         part.write_text(json.dumps(_coco(images), ensure_ascii=False), encoding="utf-8")
 
 
-def _check_target(to: Path, overwrite: bool) -> None:
-    if to.exists() and not to.is_dir():
-        raise UsageError(f"{to} is a file; name a folder to export to")
-    if to.is_dir() and not overwrite and any(to.iterdir()):
-        raise UsageError(f"{to} is not empty; name another folder, or allow overwriting")
+def _rows(image: ExportedImage) -> Iterator[tuple[object, ...]]:
+    """The CSV rows of one image, in the order of `COLUMNS`."""
+    ids = (image.image_id, image.patient_id, image.study_id)
+    for sample in image.samples:
+        for box in sample.boxes:
+            yield (*ids, image.path, sample.category, sample.phrase, *image.size, *_xywh(box), image.split)
 
 
-def _rows(image: Exported) -> Iterator[tuple[object, ...]]:
-    """The CSV's rows of one image, in the order of `COLUMNS`."""
-    for region in image.regions:
-        for box in region.boxes:
-            texts = (image.path, region.category, region.phrase)
-            ids = (image.image_id, image.patient_id, image.study_id)
-            yield (*ids, *texts, *image.size, *_xywh(box), image.split)
-
-
-def _coco(images: Sequence[Exported]) -> dict[str, Any]:
-    """The JSON: MS-CXR's keys, with `width` and `height` also in each annotation, as its readers expect."""
-    found = {region.category for image in images for region in image.regions}
-    numbers = {name: number for number, name in enumerate(sorted(found), start=1)}
-    numbered = list(enumerate(images, start=1))
-    annotations = [annotation for number, image in numbered for annotation in _annotations(number, image, numbers)]
+def _coco(images: Sequence[ExportedImage]) -> dict[str, Any]:
+    """The JSON: MS-CXR's keys, with `width` and `height` in each annotation too, as its readers expect."""
+    categories = {sample.category for image in images for sample in image.samples}
+    numbers = {name: number for number, name in enumerate(sorted(categories), start=1)}
+    entries: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, image in enumerate(images, start=1):
+        size = {"width": image.size[0], "height": image.size[1]}
+        entries.append({"id": number, "file_name": image.path.name, "path": str(image.path), **size})
+        annotations += _annotations(number, image, numbers)
     return {
         "info": {"description": "gtg-bench export; the images' own terms apply", "version": "1.1.0"},
         "licenses": [],
         "categories": [{"id": number, "name": name, "supercategory": ""} for name, number in numbers.items()],
-        "images": [_image(number, image) for number, image in numbered],
+        "images": entries,
         "annotations": [{"id": number, **made} for number, made in enumerate(annotations, start=1)],
     }
 
 
-def _image(number: int, image: Exported) -> dict[str, Any]:
+def _annotations(number: int, image: ExportedImage, numbers: Mapping[str, int]) -> Iterator[dict[str, Any]]:
     width, height = image.size
-    return {"id": number, "file_name": image.path.name, "path": str(image.path), "width": width, "height": height}
-
-
-def _annotations(number: int, image: Exported, numbers: Mapping[str, int]) -> Iterator[dict[str, Any]]:
-    width, height = image.size
-    for region in image.regions:
-        names = {"image_id": number, "category_id": numbers[region.category]}
-        text = {"label_text": region.phrase, "width": width, "height": height}
-        for box in region.boxes:
+    for sample in image.samples:
+        names = {"image_id": number, "category_id": numbers[sample.category]}
+        text = {"label_text": sample.phrase, "width": width, "height": height}
+        for box in sample.boxes:
             xywh = _xywh(box)
             yield {**names, "bbox": xywh, **text, "area": _whole(xywh[2] * xywh[3]), "iscrowd": 0}
-        if region.mask is not None:
-            pixels = region.mask.in_frame(Frame.original(image.size))
+        if sample.mask is not None:
+            pixels = sample.mask.in_frame(Frame.original(image.size))
             rows, columns = pixels.any(1).nonzero()[0], pixels.any(0).nonzero()[0]
             corner = [int(columns[0]), int(rows[0])]
             around = [*corner, int(columns[-1]) + 1 - corner[0], int(rows[-1]) + 1 - corner[1]]
@@ -206,5 +182,5 @@ def _xywh(box: Box) -> list[float]:
 
 
 def _whole(value: float) -> float:
-    """An int where the number is whole, so that it is written without a decimal point."""
+    """An int if the number is whole, so that it is written without a decimal point."""
     return int(value) if float(value).is_integer() else float(value)

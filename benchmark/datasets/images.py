@@ -1,7 +1,8 @@
-"""Radiographs as arrays: PNG, JPEG and DICOM become one kind of image, float32 [H, W], bright is dense."""
+"""Decode radiographs: PNG, JPEG and DICOM files, PIL images and arrays become float32 [H, W], bright is dense."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from gtg_bench.benchmark.api.errors import DataError
+from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.geometry import FloatArray, Size
 from gtg_bench.benchmark.datasets.problems import Fault, fault
 
 _DICOM_SUFFIXES = {".dcm", ".dicom"}
 _DICOM_MAGIC = slice(128, 132)
-_FORMATS = ("PNG", "JPEG")
 _ORIENTATION_TAG = 0x0112
 _TURNED = {5, 6, 7, 8}
 """EXIF orientations that swap width and height."""
@@ -27,54 +27,117 @@ _PNG_END, _JPEG_END, _DICOM_END = b"IEND\xaeB`\x82", b"\xff\xd9", b"\xfe\xff\xdd
 _TAIL = 4096
 _DECODERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or gtg-bench[dicom]"
 _AGAIN = "download or export it again"
+_ACCEPTED = (
+    "pass a path, a PIL image, or an array: float [H, W] in [0, 1], uint8 or uint16 [H, W], or RGB uint8 [H, W, 3]"
+)
 
 
-def read_image(path: Path) -> FloatArray:
+ImageLike = str | os.PathLike[str] | Image.Image | NDArray[Any]
+"""What `as_image` accepts."""
+
+
+def as_image(value: ImageLike) -> FloatArray:
+    """Convert any common form of a radiograph to the one that methods take; anything ambiguous is refused.
+
+    Args:
+        value: the path of a PNG, JPEG or DICOM file; a PIL image of any mode; or an array: float [H, W] in [0, 1],
+            uint8 [H, W] (divided by 255), uint16 [H, W] (divided by 65535), RGB or RGBA uint8 [H, W, 3 or 4] (becomes
+            luma; alpha is dropped). Arrays are taken as they are: invert MONOCHROME1 pixels before you pass them.
+
+    Returns:
+        float32 [H, W] in [0, 1], bright is dense; the same as `read_image` for a file, however it was opened.
+
+    Raises:
+        UsageError: an array or PIL image of another kind, or with values outside its range.
+        DataError: as `read_image`.
+    """
+    if isinstance(value, (str, os.PathLike)):
+        return read_image(value)
+    if isinstance(value, Image.Image):
+        return _from_pil(value)
+    if not hasattr(value, "__array__") or isinstance(value, np.ma.MaskedArray):
+        raise UsageError(f"cannot use a {type(value).__name__} as an image; {_ACCEPTED}")
+    try:
+        array = np.asarray(value)
+    except Exception as error:
+        raise UsageError(f"cannot convert a {type(value).__name__} to an array ({error}); {_ACCEPTED}") from error
+    return _from_array(array)
+
+
+def _from_pil(image: Image.Image) -> FloatArray:
+    if image.width < 1 or image.height < 1 or getattr(image, "n_frames", 1) > 1:
+        raise UsageError(f"a PIL image must have pixels and a single frame; {_ACCEPTED}")
+    try:
+        image = _upright(image)
+        if image.mode == "F":
+            return _from_array(np.asarray(image))
+        if image.mode == "I" and ((values := np.asarray(image)).min() < 0 or values.max() > 65535):
+            raise UsageError(f"a PIL image of mode I must hold 16-bit values, 0 to 65535; {_ACCEPTED}")
+        return _grey(image)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot convert a PIL image of mode {image.mode} ({error}); {_ACCEPTED}") from error
+
+
+def _from_array(array: NDArray[Any]) -> FloatArray:
+    kind = f"a {array.dtype} array of shape {array.shape}"
+    if array.size and array.ndim == 2 and array.dtype.kind == "f":
+        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+            raise UsageError(f"{kind} has values outside [0, 1] or NaN: rescale it; {_ACCEPTED}")
+        return array.astype(np.float32)
+    if array.size and array.ndim == 2 and array.dtype.kind == "u" and array.dtype.itemsize <= 2:
+        return array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
+    if array.size and array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype == np.uint8:
+        return _grey(Image.fromarray(np.ascontiguousarray(array)))
+    raise UsageError(f"cannot use {kind} as an image; {_ACCEPTED}")
+
+
+def read_image(path: str | os.PathLike[str]) -> FloatArray:
     """Read a radiograph as a radiologist would see it.
 
     Args:
-        path: a PNG or JPEG of any mode, or a DICOM file (by its suffix or its DICM mark).
+        path: a PNG or JPEG of any mode, or a DICOM file (recognised by its suffix or its DICM mark).
 
     Returns:
-        float32 [H, W] in [0, 1], bright is dense. 8 and 16 bit PNG and JPEG are divided by 255 and 65535,
-        colours become luma, an alpha channel is dropped (ChestX-ray14 has RGBA files whose alpha means
-        nothing), a JPEG is turned as its EXIF says. DICOM goes through its modality LUT and its first VOI LUT
-        or window, or without one by its own smallest and largest value; MONOCHROME1 is inverted.
+        float32 [H, W] in [0, 1], bright is dense. 8 and 16 bit PNG and JPEG are divided by 255 and 65535, colours
+        become luma, an alpha channel is dropped (it is meaningless in the RGBA files of ChestX-ray14), and a JPEG is
+        rotated according to its EXIF tag. DICOM goes through its modality LUT and its first VOI LUT or window, or is
+        scaled from its smallest to its largest value if it has neither; MONOCHROME1 is inverted.
 
     Raises:
-        DataError: the file is missing, damaged, or no single grey image; the text says which and the fix.
+        DataError: the file is missing, damaged, or not a single grey image; says which, and the fix.
     """
+    path = Path(path)
     with _named(path):
         if _is_dicom(path, _head(path)):
             return _read_dicom(path)
         with _open(path) as image:
-            upright = ImageOps.exif_transpose(image) if _has_orientation(image) else image
-            return _grey(upright)
+            return _grey(_upright(image))
 
 
-def image_size(path: Path) -> Size:
+def image_size(path: str | os.PathLike[str]) -> Size:
     """(width, height) of what `read_image` would return, from the file's header alone.
 
     Raises:
-        DataError: as `read_image`; damage behind the header goes unnoticed.
+        DataError: as `read_image`, except for damage behind the header.
     """
+    path = Path(path)
     with _named(path):
         if _is_dicom(path, _head(path)):
             return _dicom_size(path, _dicom(path, pixels=False))
         with _open(path) as image:
-            turned = _has_orientation(image) and image.getexif().get(_ORIENTATION_TAG) in _TURNED
+            turned = image.format != "PNG" and image.getexif().get(_ORIENTATION_TAG) in _TURNED
             return (image.height, image.width) if turned else image.size
 
 
 def is_copy(path: Path) -> bool:
-    """Whether a file's name says that it was converted: what comes from a hospital is DICOM."""
+    """Whether a file was converted, judging by its name: hospitals export DICOM."""
     return path.suffix.lower() not in _DICOM_SUFFIXES
 
 
 def looks_whole(path: Path) -> bool:
-    """Whether a file whose header can be read also ends as its kind does: a quick look for broken downloads.
+    """Whether a file with a readable header also ends as its format does: a quick test for broken downloads.
 
-    False is a suspicion (bytes may follow the end of an image), to be settled by `read_image`; so is True.
+    The answer is only a guess (bytes may follow the end of an image); `read_image` gives the proof.
     """
     try:
         with path.open("rb") as file:
@@ -84,12 +147,8 @@ def looks_whole(path: Path) -> bool:
             tail = file.read()
     except OSError:
         return False
-    if _is_dicom(path, head):
-        return _dicom_looks_whole(path, length, tail)
-    return (_PNG_END if head.startswith(b"\x89PNG") else _JPEG_END) in tail
-
-
-def _dicom_looks_whole(path: Path, length: int, tail: bytes) -> bool:
+    if not _is_dicom(path, head):
+        return (_PNG_END if head.startswith(b"\x89PNG") else _JPEG_END) in tail
     header = _dicom(path, pixels=False)
     if header.file_meta.TransferSyntaxUID.is_encapsulated:
         return _DICOM_END in tail
@@ -98,7 +157,7 @@ def _dicom_looks_whole(path: Path, length: int, tail: bytes) -> bool:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Whatever a decoder raises becomes a DataError of one line that names the file."""
+    """Turn every decoder's exception into a DataError of one line that names the file."""
     try:
         yield
     except DataError:
@@ -118,13 +177,13 @@ def _head(path: Path) -> bytes:
     if path.is_dir():
         raise _fault(path, "is a folder, not an image", "name a file")
     if not path.exists():
-        raise _fault(path, "there is no such file", "check the data folder, or download the image")
+        raise _fault(path, "file not found", "check the data folder, or download the image")
     with path.open("rb") as file:
         head = file.read(512)
     if not head:
         raise _fault(path, "is empty", _AGAIN)
     if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
-        raise _fault(path, "holds a web page (often a log-in page), not an image", "download it again, logged in")
+        raise _fault(path, "is a web page (often a login page), not an image", "log in and download it again")
     return head
 
 
@@ -133,28 +192,28 @@ def _is_dicom(path: Path, head: bytes) -> bool:
 
 
 def _open(path: Path) -> Image.Image:
-    """A PNG or JPEG whose pixels are not decoded yet."""
-    image = Image.open(path, formats=_FORMATS)
+    """Open a PNG or JPEG without decoding its pixels."""
+    image = Image.open(path, formats=("PNG", "JPEG"))
     _check_pixels(path, image.width, image.height)
     if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
         image.close()
-        raise _fault(path, "is an animation of several frames", "save the frame that counts as one image")
+        raise _fault(path, "is an animation of several frames", "save the right frame as one image")
     return image
 
 
 def _check_pixels(path: Path, width: int, height: int) -> None:
     if width * height > _MAX_PIXELS:
-        what = f"claims {width} x {height} pixels, more than any radiograph ({_MAX_PIXELS:,} at most)"
+        what = f"claims {width} x {height} pixels, more than any radiograph has ({_MAX_PIXELS:,} at most)"
         raise _fault(path, what, "check where it comes from, or shrink it")
 
 
-def _has_orientation(image: Image.Image) -> bool:
-    """Only JPEG: for a PNG, looking for EXIF would decode the image."""
-    return image.format != "PNG"
+def _upright(image: Image.Image) -> Image.Image:
+    """Rotated as EXIF says, except for PNG, where looking for EXIF would decode the image."""
+    return image if image.format == "PNG" else ImageOps.exif_transpose(image)
 
 
 def _grey(image: Image.Image) -> FloatArray:
-    """float32 [H, W] in [0, 1] of a PNG's or JPEG's image, whatever its mode."""
+    """float32 [H, W] in [0, 1] from a PIL image of any mode; every integer mode beyond 8 bits counts as 16 bit."""
     if image.mode.startswith("I"):
         return np.asarray(image).astype(np.float32) / np.float32(65535)
     colour = image.mode not in ("1", "L", "LA")
@@ -170,16 +229,16 @@ def _dicom(path: Path, pixels: bool = True) -> Any:
     try:
         return pydicom.dcmread(path, stop_before_pixels=not pixels)
     except InvalidDicomError as error:
-        raise _fault(path, "is not a DICOM file, whatever its name says", "rename or export it again") from error
+        raise _fault(path, "is not a DICOM file, despite its name", "rename or export it again") from error
 
 
 def _dicom_size(path: Path, header: Any) -> Size:
     """(width, height) from the header of a single grey image."""
     if "Rows" not in header or "Columns" not in header:
-        raise _fault(path, "is a DICOM file without an image (a report?)", "name the image's file")
+        raise _fault(path, "is a DICOM file without an image (a report?)", "name the image file")
     frames = int(header.get("NumberOfFrames") or 1)
     if frames > 1:
-        raise _fault(path, f"is a DICOM series of {frames} frames", "save the frame that counts as one image")
+        raise _fault(path, f"is a DICOM series of {frames} frames", "save the right frame as one image")
     if header.get("PhotometricInterpretation") not in ("MONOCHROME1", "MONOCHROME2"):
         what = f"is a DICOM image in {header.get('PhotometricInterpretation')}, not in MONOCHROME1 or 2"
         raise _fault(path, what, "convert it to a grey PNG")
@@ -189,31 +248,27 @@ def _dicom_size(path: Path, header: Any) -> Size:
 
 
 def _read_dicom(path: Path) -> FloatArray:
-    from pydicom.pixels import apply_modality_lut
+    from pydicom.pixels import apply_modality_lut, get_decoder
 
     file = _dicom(path)
     width, height = _dicom_size(path, file)
-    values = np.asarray(apply_modality_lut(_stored(path, file), file))
-    if values.shape != (height, width) or not np.isfinite(values).all():
-        raise _fault(path, "holds pixels that do not fit its header", _AGAIN)
-    shown = _display(values, file)
-    return np.float32(1) - shown if file.PhotometricInterpretation == "MONOCHROME1" else shown
-
-
-def _stored(path: Path, file: Any) -> NDArray[Any]:
-    """The stored pixels [H, W], before any LUT."""
-    from pydicom.pixels import get_decoder
-
     if not {"PixelData", "FloatPixelData", "DoubleFloatPixelData"}.intersection(file.dir()):
         raise _fault(path, "is a DICOM file without pixel data", _AGAIN)
     syntax = file.file_meta.TransferSyntaxUID
     if syntax.is_encapsulated and not get_decoder(syntax).is_available:
         raise _fault(path, f"is compressed as {syntax.name}, and no decoder for that is installed", _DECODERS)
-    return file.pixel_array
+    values = np.asarray(apply_modality_lut(file.pixel_array, file))
+    if values.shape != (height, width) or not np.isfinite(values).all():
+        raise _fault(path, "has pixels that do not match its header", _AGAIN)
+    shown = _display(values, file)
+    return np.float32(1) - shown if file.PhotometricInterpretation == "MONOCHROME1" else shown
 
 
 def _display(values: NDArray[Any], file: Any) -> FloatArray:
-    """float32 [H, W] in [0, 1]: by the first VOI LUT, else the first window, else smallest to largest value."""
+    """float32 [H, W] in [0, 1] by the first VOI LUT, else the first window, else from smallest to largest value.
+
+    pydicom's own `apply_voi_lut` gives values in units of the stored bits, with other rounding.
+    """
     if file.get("VOILUTSequence"):
         return _looked_up(values, file.VOILUTSequence[0])
     center, width = _first(file.get("WindowCenter")), _first(file.get("WindowWidth"))
@@ -224,7 +279,7 @@ def _display(values: NDArray[Any], file: Any) -> FloatArray:
 
 
 def _first(value: Any) -> float | None:
-    """The first of one or several numbers, None where there is none."""
+    """The first of one or several numbers; None if there is none."""
     if isinstance(value, (str, bytes)) or not hasattr(value, "__len__"):
         return None if value in (None, "") else float(value)
     return float(value[0]) if len(value) else None

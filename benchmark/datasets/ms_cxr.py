@@ -1,4 +1,4 @@
-"""MS-CXR (Boecking et al., ECCV 2022; PhysioNet): phrases of radiologists with boxes, on images of MIMIC-CXR."""
+"""MS-CXR (Boecking et al., ECCV 2022; PhysioNet): radiologists' phrases with boxes on images of MIMIC-CXR."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.types import Box, PhraseSample
-from gtg_bench.benchmark.datasets.annotated import ALL, AnnotatedDataset, Annotation
-from gtg_bench.benchmark.datasets.coco_file import CocoEntry, read_coco
-from gtg_bench.benchmark.datasets.counts import Published
-from gtg_bench.benchmark.datasets.mimic_split import USUAL_NAME, find_split_table, training_split
-from gtg_bench.benchmark.datasets.places import chosen_file, existing
-from gtg_bench.benchmark.datasets.problems import Fault, Faults, fault
-from gtg_bench.benchmark.datasets.rows import Row
-from gtg_bench.benchmark.datasets.tabular import read_rows
+from gtg_bench.benchmark.datasets.base import ALL, AnnotatedDataset, Annotation, Published
+from gtg_bench.benchmark.datasets.coco import CocoEntry, read_coco
+from gtg_bench.benchmark.datasets.locate import chosen_file, existing
+from gtg_bench.benchmark.datasets.problems import Fault, fault
+from gtg_bench.benchmark.datasets.tables import Faults, Row, iter_rows, read_rows
+
+MIMIC_SPLIT = "mimic-cxr-2.0.0-split.csv.gz"
+"""MIMIC-CXR-JPG's table of splits; other releases of it, and unpacked copies, are found too."""
 
 _ORDER = (
     *("Atelectasis", "Cardiomegaly", "Consolidation", "Edema"),
@@ -36,28 +36,27 @@ SPLITS = {
     **{"train": "train", "training": "train", "test": "test"},
     **{"validate": "validate", "validation": "validate", "valid": "validate", "val": "validate"},
 }
-"""A split as a file or a user may spell it -> its name here."""
+"""A split as files and users spell it -> its name here."""
 
 _RELEASES = {"1.0.0": "0.1"}
-"""The version in a file's name -> the release on PhysioNet, where the two differ."""
+"""The version in a file name -> the release on PhysioNet, if they differ."""
 
 _COLUMNS = ("dicom_id", "path", "category_name", "label_text", "x", "y", "w", "h")
 _SUFFIXES = (".jpg", ".dcm", ".png")
 _IMAGES = {*_SUFFIXES, ".jpeg", ".dicom"}
 _NAME = re.compile(r"MS_CXR_Local_Alignment_v(\d+(?:\.\d+)*)\.(csv|json)(\.gz)?")
 Key = tuple[str, str, str]
-_ONE_OF_THEM = "correct one of the two, or name the one that counts with --dataset-option annotations=FILE"
+_ONE_OF_THEM = "correct one of them, or choose one with --dataset-option annotations=FILE"
 
 
 class MsCxrDataset(AnnotatedDataset):
     """MS-CXR 0.1 or 1.1.0; one sample is a DICOM id, a category and a phrase, with all its boxes.
 
-    The newest release in the data root is read, its CSV rather than its JSON; where both are there they must agree.
-    Images lie as in MIMIC-CXR-JPG (`files/p10/p10000032/s50414267/<dicom>.jpg`), as .jpg, .dcm or .png whatever the
-    file of annotations says, or all in one folder.
+    The newest release in the data root is read, preferably its CSV; if the JSON is there too, they must agree. Images
+    are laid out as in MIMIC-CXR-JPG (`files/p10/p10000032/s50414267/<dicom>.jpg`), as .jpg, .dcm or .png regardless of
+    the suffix in the annotation file, or all in one folder.
 
-    Options beside those of every annotated set: `annotations` (the CSV or JSON file, from the data root or the working
-    folder).
+    A further option: `annotations` (the CSV or JSON file, relative to the data root or the working folder).
     """
 
     name = "ms-cxr"
@@ -66,7 +65,7 @@ class MsCxrDataset(AnnotatedDataset):
     published = PUBLISHED
 
     def read(self) -> list[Annotation]:
-        """The rows of the CSV or JSON file, checked against the other one."""
+        """The rows of the CSV or JSON file, compared with the other one."""
         file, other = self._files()
         match = _NAME.fullmatch(file.name)
         rows = self._read(file)
@@ -76,7 +75,7 @@ class MsCxrDataset(AnnotatedDataset):
         return self._compared(rows, other) if other else rows
 
     def image_names(self, row: Annotation) -> Sequence[str]:
-        """The path with each suffix, from `files/` and from within it, then the bare name."""
+        """The path with each suffix, with and without `files/`, then the bare name."""
         path = PurePosixPath(row.image)
         bare = path.parent / path.stem if path.suffix.lower() in _IMAGES else path
         inside = PurePosixPath(*bare.parts[1:]) if bare.parts[0] == "files" and len(bare.parts) > 1 else bare
@@ -89,34 +88,35 @@ class MsCxrDataset(AnnotatedDataset):
         return existing([base])
 
     def samples(self, split: str) -> Sequence[PhraseSample]:
-        """The samples of a split; val, valid and validation are `validate`. Raises UsageError for an unknown split."""
+        """The samples of a split (val, valid and validation mean `validate`). Raises UsageError for an unknown one."""
         return super().samples(split if split in self.splits else SPLITS.get(split, split))
 
     def no_split(self, split: str) -> UsageError:
-        """Says what to do where a release has no splits."""
+        """The error for an unknown split, or for a release without splits."""
         if self.splits == (ALL,):
-            what = f"ms-cxr {self.release}, as read here, has no official splits"
-            return UsageError(f"{what}, so no {split!r}; use --split all, or the CSV file of release 1.1.0")
+            what = f"ms-cxr {self.release} has no official splits, so no {split!r}"
+            return UsageError(f"{what}; use --split all, or the CSV file of release 1.1.0")
         return super().no_split(split)
 
     def overlap(self) -> dict[str, Any]:
-        """How many pairs are on images, or of patients, of MIMIC-CXR's training split."""
+        """How many pairs are on images, or of patients, in MIMIC-CXR's training split."""
         folders = dict.fromkeys([*self.bases, *(base.parent for base in self.bases), self.root])
-        table = find_split_table(folders)
-        if table is None:
-            places = ", ".join(map(str, folders))
-            text = f"not known: {USUAL_NAME} (from MIMIC-CXR-JPG) is in none of {places}"
+        tables = (path for folder in folders for path in sorted(folder.glob("mimic-cxr-2.*-split.csv*")))
+        if (table := next(tables, None)) is None:
+            text = f"unknown: {MIMIC_SPLIT} (from MIMIC-CXR-JPG) was not found in {', '.join(map(str, folders))}"
             return {"table": None, "text": text}
-        pairs = self.everything
-        known = training_split(table, {pair.image_id for pair in pairs}, {pair.patient_id for pair in pairs})
-        counts = {name: known.count(self.samples(name)) for name in self.splits}
-        said = [f"{name} {found['images']} of {found['pairs']}" for name, found in counts.items()]
-        patients = counts[ALL]["patients"]
-        text = f"pairs on images of MIMIC-CXR's training split: {', '.join(said)} (of its patients: {patients})"
+        images, patients = set(), set()
+        for row in iter_rows(table, ("dicom_id", "subject_id", "split")):
+            if row.values["split"] == "train":
+                images.add(row.values["dicom_id"])
+                patients.add(f"p{row.values['subject_id']}")
+        counts = {name: _overlap(self.samples(name), images, patients) for name in self.splits}
+        said = ", ".join(f"{name} {found['images']} of {found['pairs']}" for name, found in counts.items())
+        text = f"pairs on images in MIMIC-CXR's training split: {said} (by patient: {counts[ALL]['patients']})"
         return {"table": str(table), "splits": counts, "text": text}
 
     def _files(self) -> tuple[Path, Path | None]:
-        """The file to read, and the one of the same release that it must agree with."""
+        """The file to read, and the other one of the same release, which must agree with it."""
         if chosen := self.options.get("annotations"):
             return chosen_file(self.name, self.root, chosen), None
         try:
@@ -124,8 +124,8 @@ class MsCxrDataset(AnnotatedDataset):
         except OSError as error:
             raise fault(self.root, f"cannot be read ({error.strerror})", "check the folder's permissions") from error
         if not matches:
-            fix = "point --data-root at the folder with it, or --dataset-option annotations=FILE at the file"
-            raise fault(self.root / "MS_CXR_Local_Alignment_v1.1.0.csv", "there is no such file", fix)
+            fix = "point --data-root at its folder, or --dataset-option annotations=FILE at the file"
+            raise fault(self.root / "MS_CXR_Local_Alignment_v1.1.0.csv", "file not found", fix)
         newest = max((match[1] for match in matches), key=lambda release: [int(part) for part in release.split(".")])
         found = {match[2]: self.root / match[0] for match in reversed(matches) if match[1] == newest}
         files = [found[kind] for kind in ("csv", "json") if kind in found]
@@ -137,17 +137,23 @@ class MsCxrDataset(AnnotatedDataset):
         return [_from_csv(row) for row in read_rows(file, _COLUMNS)]
 
     def _compared(self, rows: list[Annotation], other: Path) -> list[Annotation]:
-        """The rows, with a problem where the other file says something else, or nothing."""
+        """The rows, each with a problem if the other file has different boxes or none for it."""
         try:
             theirs = self._read(other)
         except Fault as error:
             self.problems.append(error.problem)
             return rows
         ours, said = _regions(rows), _regions(theirs)
-        unsaid = [row for row in theirs if row.key not in ours and not row.problems]
+        extra = {row.key: row for row in reversed(theirs) if row.key not in ours and not row.problems}
         what = f"this phrase is not in {rows[0].file.name}"
-        self.problems += [row.problem(what, _ONE_OF_THEM, kind="disagreement") for row in _first(unsaid)]
-        return [row if _agree(ours[row.key], said.get(row.key)) else _contradicted(row, other) for row in rows]
+        self.problems += [r.problem(what, _ONE_OF_THEM, kind="disagreement") for r in theirs if extra.get(r.key) is r]
+        what = f"{other.name} has different boxes for this phrase, or none"
+        return [
+            row
+            if _agree(ours[row.key], said.get(row.key))
+            else row.wrong(row.problem(what, _ONE_OF_THEM, kind="disagreement"))
+            for row in rows
+        ]
 
 
 def _from_csv(row: Row) -> Annotation:
@@ -185,17 +191,25 @@ def _from_json(entry: CocoEntry) -> Annotation:
     return _named(made, faults)
 
 
+def _overlap(samples: Sequence[PhraseSample], images: set[str], patients: set[str]) -> dict[str, int]:
+    """How many samples there are, how many are on the images, and how many are of the patients."""
+    on_images = sum(sample.image_id in images for sample in samples)
+    of_patients = sum(sample.patient_id in patients for sample in samples)
+    return {"pairs": len(samples), "images": on_images, "patients": of_patients}
+
+
 def _named(made: Annotation, faults: Faults) -> Annotation:
-    """The annotation with its patient, and with what is wrong with it and its names."""
+    """The annotation with its image and patient ids, and with its problems."""
     if made.category not in PUBLISHED.pairs and (made.category or not faults):
-        fix = f"use one of {', '.join(PUBLISHED.pairs)}, or read a set of your own with --dataset coco"
-        faults.append(made.problem(f"there is no category {made.category!r} in MS-CXR", fix, kind="category"))
+        fix = f"use one of {', '.join(PUBLISHED.pairs)}, or read your own data with --dataset coco"
+        faults.append(made.problem(f"{made.category!r} is not an MS-CXR category", fix, kind="category"))
     said = f"p{made.patient_id}" if made.patient_id.isdecimal() else made.patient_id
-    image, patient = _stem(made.image), _patient(made.image)
+    image = _stem(made.image)
+    patient = next((part for part in PurePosixPath(made.image).parts if re.fullmatch(r"p\d{4,}", part)), "")
     if made.image and made.image_id and image != made.image_id:
-        faults.append(made.problem(f"its path {made.image!r} is not of its image {made.image_id!r}", kind="row"))
+        faults.append(made.problem(f"its path {made.image!r} does not match its image {made.image_id!r}"))
     if said and patient and patient != said:
-        faults.append(made.problem(f"its path {made.image!r} is not of its patient {made.patient_id!r}", kind="row"))
+        faults.append(made.problem(f"its path {made.image!r} does not match its patient {made.patient_id!r}"))
     image_id = made.image_id or image
     named = replace(made, image_id=image_id, patient_id=said or patient or image_id)
     return named.wrong(*faults)
@@ -206,21 +220,15 @@ def _stem(path: str) -> str:
     return name.stem if name.suffix.lower() in _IMAGES else name.name
 
 
-def _patient(path: str) -> str:
-    """The patient whose folder the path goes through ("p10000032"); "" where there is none."""
-    named = [part for part in PurePosixPath(path).parts if re.fullmatch(r"p\d{4,}", part)]
-    return named[0] if named else ""
-
-
 def _split(row: Row, faults: Faults) -> str:
     said = faults.text(row, "split")
     if said.lower() not in SPLITS:
-        faults.append(row.problem(f"its split is {said!r}", "use one of train, validate, test", "split"))
+        faults.append(row.problem(f"has split {said!r}", "use one of train, validate, test", "split"))
     return SPLITS.get(said.lower(), "")
 
 
 def _regions(rows: Iterable[Annotation]) -> dict[Key, list[Box] | None]:
-    """The boxes of each sample in order; None where something is wrong with one of them."""
+    """The sorted boxes of each sample; None if one of its rows has a problem."""
     found: dict[Key, list[Box] | None] = {}
     for row in rows:
         boxes = found.setdefault(row.key, [])
@@ -232,23 +240,10 @@ def _regions(rows: Iterable[Annotation]) -> dict[Key, list[Box] | None]:
 
 
 def _agree(ours: list[Box] | None, theirs: list[Box] | None) -> bool:
-    """Whether two files give a sample the same boxes to a pixel; what is wrong in itself is said elsewhere."""
+    """Whether two files have the same boxes, to a pixel. Rows of ours with a problem (None) are reported elsewhere."""
     if ours is None:
         return True
     if theirs is None or len(ours) != len(theirs):
         return False
     pairs = zip(ours, theirs, strict=True)
     return all(abs(a - b) <= 1 for one, two in pairs for a, b in zip(one, two, strict=True))
-
-
-def _contradicted(row: Annotation, other: Path) -> Annotation:
-    what = f"{other.name} has other boxes for this phrase, or none"
-    return row.wrong(row.problem(what, _ONE_OF_THEM, kind="disagreement"))
-
-
-def _first(rows: Iterable[Annotation]) -> list[Annotation]:
-    """The first row of each sample."""
-    found: dict[Key, Annotation] = {}
-    for row in rows:
-        found.setdefault(row.key, row)
-    return list(found.values())

@@ -1,4 +1,7 @@
-"""Training sets: pairs of an image and a report's text, handed out one by one, never held together."""
+"""Training sets: pairs of an image and a report's text, read one at a time.
+
+The phantom's is here, MIMIC-CXR's in `mimic_cxr`, ChestX-ray14's in `chestxray14`.
+"""
 
 from __future__ import annotations
 
@@ -17,32 +20,18 @@ from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.geometry import FloatArray
 from gtg_bench.benchmark.api.registry import load_object, unknown
 from gtg_bench.benchmark.datasets import DatasetEntry
+from gtg_bench.benchmark.datasets.base import ALL
 from gtg_bench.benchmark.datasets.images import read_image
-from gtg_bench.benchmark.datasets.mimic_cxr import COLUMNS, MOST_PROBLEMS, NO_IMAGE, ROW, TWICE
-from gtg_bench.benchmark.datasets.places import existing, find_image, image_bases, is_within
-from gtg_bench.benchmark.datasets.problems import Problem, fault
-from gtg_bench.benchmark.datasets.rows import Row, shown
-from gtg_bench.benchmark.datasets.tabular import carried_file, file_text, read_rows
+from gtg_bench.benchmark.datasets.problems import Problem
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from gtg_bench.benchmark.datasets.phantom.world import Study
 
-ALL = "all"
-INDEX = "mimic-cxr.parquet"
-"""The index that `data prepare mimic-cxr` wrote, where the option `index` names no other."""
+BAD_ROW, DUPLICATE, NO_IMAGE = "row cannot be used", "row repeats another", "image not found"
+"""Why pairs are left out."""
 
-LABELS = (
-    *("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion", "Emphysema", "Fibrosis", "Hernia"),
-    *("Infiltration", "Mass", "Nodule", "Pleural_Thickening", "Pneumonia", "Pneumothorax"),
-)
-"""ChestX-ray14's findings as its table spells them."""
-
-NO_FINDING = "No Finding"
-_LISTS = {"train": "train_val_list.txt", "test": "test_list.txt"}
-_TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
-_COLUMNS = ("Image Index", "Finding Labels", "Patient ID")
+MOST_PROBLEMS = 500
+"""Problems that are kept for each reason; all are counted."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +41,7 @@ class TrainingPair:
     Attributes:
         image_id: the image's name in its data set.
         patient_id: the patient.
-        image: its file, or float32 [H, W] in [0, 1] where the set makes its images itself.
+        image: its file, or float32 [H, W] in [0, 1] if the set generates its images.
         text: one line.
     """
 
@@ -67,14 +56,14 @@ class TrainingPair:
 
 
 class TrainingSet(Protocol):
-    """The pairs of one split, in a fixed order. An image is read when its pair is asked for its pixels.
+    """The pairs of one split, in a fixed order. An image is read when its pair's `pixels` is called.
 
     Attributes:
         name: the registry's name.
-        split: which pairs.
-        options: what was chosen, as strings.
-        fingerprint: 64 hex digits over the ids and texts of all pairs in order: the same on every machine, another
-            one whenever a pair is. It does not look at the pixels of image files.
+        split: the split's name.
+        options: the chosen options, as strings.
+        fingerprint: 64 hex digits over the ids and texts of all pairs in order: the same on every machine, and
+            different if a pair changes. It does not cover the pixels of image files.
         dropped: reason -> pairs that cannot be used and are left out.
         problems: what is wrong with rows and files.
     """
@@ -100,47 +89,47 @@ class TrainingSet(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, number: int) -> TrainingPair:
-        """A pair. Raises IndexError beyond the last one."""
+        """A pair. Raises IndexError past the end."""
         ...
 
     def __iter__(self) -> Iterator[TrainingPair]: ...
 
 
-_HERE = "gtg_bench.benchmark.datasets.training"
+_HERE = "gtg_bench.benchmark.datasets"
 TRAINING_SETS: dict[str, DatasetEntry] = {
     "phantom": DatasetEntry(
         summary="generated chest radiographs with generated reports; needs no data",
-        target=f"{_HERE}:PhantomTraining",
+        target=f"{_HERE}.training:PhantomTraining",
         splits=("train", "validate", "test"),
-        options="seed=N (another world)",
+        options="seed=N (another set of patients; default 0)",
         needs_data_root=False,
-        terms="MIT, made here",
+        terms="MIT, part of this package",
     ),
     "mimic-cxr": DatasetEntry(
-        summary="MIMIC-CXR's frontal images with the impression, the findings or the last paragraph of their report",
-        target=f"{_HERE}:MimicCxrTraining",
+        summary="MIMIC-CXR's frontal images with the impression, findings or last paragraph of their report",
+        target=f"{_HERE}.mimic_cxr:MimicCxrTraining",
         splits=("train", "validate", "test", ALL),
-        options="index=FILE (of `data prepare mimic-cxr`), images=DIR",
+        options="index=FILE (written by `data prepare mimic-cxr`), images=DIR",
         needs_data_root=True,
         terms="PhysioNet credentialed; cite MIMIC-CXR and MIMIC-CXR-JPG",
         tree=(
-            "DATA_ROOT/mimic-cxr-2.0.0-split.csv.gz          (and -metadata.csv.gz; for `data prepare` alone)",
+            "DATA_ROOT/mimic-cxr-2.0.0-split.csv.gz          (and -metadata.csv.gz; only for `data prepare`)",
             "DATA_ROOT/files/p10/p10000032/s50414267/*.jpg   (or below images=DIR)",
-            "DATA_ROOT/files/p10/p10000032/s50414267.txt     (or below reports=DIR, or mimic-cxr-reports.zip there)",
-            f"DATA_ROOT/{INDEX}                     (what `data prepare` wrote, or index=FILE)",
+            "DATA_ROOT/files/p10/p10000032/s50414267.txt     (or below reports=DIR, or in mimic-cxr-reports.zip)",
+            "DATA_ROOT/mimic-cxr.parquet                     (written by `data prepare`; or index=FILE)",
         ),
     ),
     "chestxray14": DatasetEntry(
         summary='ChestX-ray14\'s images with its labels as sentences, such as "Cardiomegaly. Effusion."',
-        target=f"{_HERE}:ChestXray14Training",
+        target=f"{_HERE}.chestxray14:ChestXray14Training",
         splits=("train", "test", ALL),
         options="images=DIR",
         needs_data_root=True,
         terms="NIH Clinical Center: free to use, cite Wang et al., CVPR 2017",
         tree=(
-            "DATA_ROOT/Data_Entry_2017_v2020.csv    (else the copy in torchxrayvision is read)",
-            "DATA_ROOT/train_val_list.txt           (and test_list.txt; without them there is no split but `all`)",
-            "DATA_ROOT/images/00000013_005.png      (or images_001/images/..., or beside the table)",
+            "DATA_ROOT/Data_Entry_2017_v2020.csv    (default: torchxrayvision's copy)",
+            "DATA_ROOT/train_val_list.txt           (and test_list.txt; without them the only split is `all`)",
+            "DATA_ROOT/images/00000013_005.png      (or images_001/images/..., or next to the table)",
         ),
     ),
 }
@@ -153,35 +142,39 @@ def open_training_set(
     """Open a training set.
 
     Raises:
-        UsageError: there is no such set, folder, option or split.
-        DataError: its files cannot be used, or hold no pair.
+        UsageError: unknown set, folder, option or split.
+        DataError: its files cannot be used, or have no pairs.
     """
     if name not in TRAINING_SETS:
         raise UsageError(unknown("training set", name, TRAINING_SETS))
     entry = TRAINING_SETS[name]
     if entry.needs_data_root and (data_root is None or not os.path.isdir(data_root)):
-        gone = f"; there is no folder {data_root}" if data_root else ""
-        raise UsageError(f"training set {name} needs --data-root DIR, the folder with its files{gone}")
+        missing = f"; folder {data_root} not found" if data_root else ""
+        raise UsageError(f"training set {name} needs --data-root DIR, the folder with its files{missing}")
     return load_object(entry.target)(data_root, options or {}, split)
 
 
-class _Pairs(ABC):
-    """What the training sets have in common."""
+class PairedSet(ABC):
+    """The base of the training sets."""
 
     name: ClassVar[str]
     version: str = "1"
-    """Changes with the texts or images that are made of the same files."""
+    """Changes with the texts or images made from the same files."""
 
     known: ClassVar[tuple[str, ...]] = ()
     """The names of its options."""
 
     def __init__(self, options: Mapping[str, str], split: str) -> None:
         if wrong := sorted(set(options) - set(self.known)):
-            raise UsageError(f"training set {self.name} has no option {wrong[0]!r}; it has: {', '.join(self.known)}")
+            known = ", ".join(self.known)
+            raise UsageError(f"training set {self.name} has no option {wrong[0]!r}; choose from: {known}")
         self.options = dict(options)
         self.split = split
         self.dropped: Counter[str] = Counter()
         self.problems: list[Problem] = []
+
+    def __repr__(self) -> str:
+        return f"<training set {self.name}, split {self.split}: {len(self)} pairs>"
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -191,7 +184,7 @@ class _Pairs(ABC):
 
     @abstractmethod
     def texts(self) -> Iterable[tuple[str, str]]:
-        """The id of the image and the text of every pair, in order."""
+        """The image id and text of every pair, in order."""
 
     def __iter__(self) -> Iterator[TrainingPair]:
         return (self[number] for number in range(len(self)))
@@ -204,14 +197,21 @@ class _Pairs(ABC):
             digest.update(json.dumps(pair).encode())
         return digest.hexdigest()
 
-    def _checked_split(self, splits: Iterable[str], hint: str = "") -> None:
+    def check_split(self, splits: Iterable[str], hint: str = "") -> None:
+        """Raise UsageError, which ends with `hint`, if the split is not one of `splits`."""
         if self.split not in splits:
             known = ", ".join(splits)
-            raise UsageError(f"training set {self.name} has no split {self.split!r}; it has: {known}{hint}")
+            raise UsageError(f"training set {self.name} has no split {self.split!r}; choose from: {known}{hint}")
+
+    def leave_out(self, reason: str, problem: Problem) -> None:
+        """Count a pair that cannot be used, and keep the first problems of each reason."""
+        self.dropped[reason] += 1
+        if self.dropped[reason] <= MOST_PROBLEMS:
+            self.problems.append(problem)
 
 
-class PhantomTraining(_Pairs):
-    """The phantom's images with their reports, also those without a finding. Option: `seed`, the world."""
+class PhantomTraining(PairedSet):
+    """The phantom's images with their reports, including those without a finding. Option: `seed`."""
 
     name = "phantom"
     known = ("seed",)
@@ -221,13 +221,13 @@ class PhantomTraining(_Pairs):
         from gtg_bench.benchmark.datasets.phantom.world import SPLITS, VERSION
 
         super().__init__(options, split)
-        self._checked_split(SPLITS)
+        self.check_split(SPLITS)
         self.seed = PhantomDataset(options=options).seed
         self.version = VERSION
 
     @cached_property
     def _studies(self) -> list[Study]:
-        """Pixels in 8 bits, 16 kB an image."""
+        """All images, 16 kB each."""
         from gtg_bench.benchmark.datasets.phantom.dataset import load_studies
 
         return load_studies(self.seed, self.split)
@@ -240,161 +240,5 @@ class PhantomTraining(_Pairs):
         return TrainingPair(study.image_id, study.patient_id, study.pixels.astype("float32") / 255, study.report)
 
     def texts(self) -> Iterable[tuple[str, str]]:
-        """See `_Pairs`."""
+        """See `PairedSet`."""
         return ((study.image_id, study.report) for study in self._studies)
-
-
-class MimicCxrTraining(_Pairs):
-    """The pairs of an index that `data prepare mimic-cxr` wrote; its texts are in memory, no image is.
-
-    Options: `index` (the file, from the data root or the working folder), `images` (where `files/` lies).
-    """
-
-    name = "mimic-cxr"
-    known = ("index", "images")
-
-    def __init__(self, data_root: Path, options: Mapping[str, str], split: str) -> None:
-        super().__init__(options, split)
-        self._checked_split(TRAINING_SETS[self.name].splits)
-        self.bases = image_bases(self.name, data_root, self.options.get("images"))
-        chosen = Path(self.options.get("index", INDEX))
-        self.index = next((path for path in (data_root / chosen, chosen) if os.path.isfile(path)), data_root / chosen)
-        self._table = _index(self.index, split)
-        if not self._table.num_rows:
-            raise fault(self.index, f"has no image of split {split!r}", "make it again with `data prepare mimic-cxr`")
-
-    def __len__(self) -> int:
-        return self._table.num_rows
-
-    def __getitem__(self, number: int) -> TrainingPair:
-        row = {name: self._table.column(name)[number].as_py() for name in ("dicom_id", "subject_id", "image", "text")}
-        found = find_image([row["image"]], self.bases).path or self.bases[0] / row["image"]
-        return TrainingPair(row["dicom_id"], f"p{row['subject_id']}", found, row["text"])
-
-    def texts(self) -> Iterable[tuple[str, str]]:
-        """See `_Pairs`."""
-        columns = [self._table.column(name).to_pylist() for name in ("dicom_id", "text")]
-        return zip(*columns, strict=True)
-
-
-def _index(path: Path, split: str) -> pa.Table:
-    """The rows of a split. Raises Fault where the file is missing, damaged or no index."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    fix = f"make it: gtg-bench data prepare mimic-cxr --data-root DIR --out {path}"
-    if not os.path.isfile(path):
-        raise fault(path, "there is no such file", f"{fix}, or name yours with --data-option index=FILE")
-    try:
-        columns = pq.read_schema(path).names
-        if missing := [name for name in COLUMNS if name not in columns]:
-            raise fault(path, f"is no index of MIMIC-CXR: it has no column {missing[0]!r}", fix)
-        filters = None if split == ALL else [("split", "=", split)]
-        return pq.read_table(path, columns=list(COLUMNS), filters=filters).combine_chunks()
-    except (pa.ArrowException, OSError) as error:
-        raise fault(path, f"cannot be read as Parquet ({error})", fix) from error
-
-
-class ChestXray14Training(_Pairs):
-    """ChestX-ray14's images with their labels as sentences. Option: `images`.
-
-    Splits: `train` and `test` are the official lists train_val_list.txt and test_list.txt; `all` is everything. All
-    images with boxes, which `chestxray14` evaluates, are in the test list.
-    """
-
-    name = "chestxray14"
-    known = ("images",)
-
-    def __init__(self, data_root: Path, options: Mapping[str, str], split: str) -> None:
-        super().__init__(options, split)
-        lists = {name: data_root / file for name, file in _LISTS.items() if os.path.isfile(data_root / file)}
-        hint = "" if lists else f" (there is no {' or '.join(_LISTS.values())} in {data_root})"
-        self._checked_split((*lists, ALL), hint)
-        chosen = None if split == ALL else set(file_text(lists[split]).split())
-        folders = [place for base in image_bases(self.name, data_root, options.get("images")) for place in _parts(base)]
-        self._files = _present(folders)
-        self._pairs: dict[str, tuple[str, str]] = {}
-        for row in read_rows(_label_table(data_root), _COLUMNS):
-            self._take(row, chosen, folders)
-        if not self._pairs:
-            reasons = ", ".join(f"{reason}: {count}" for reason, count in self.dropped.items()) or "no row is in it"
-            fix = "point --data-root, or --data-option images=DIR, at the images"
-            raise fault(data_root, f"holds no pair of split {split!r} ({reasons})", fix)
-        self._names = list(self._pairs)
-
-    def _take(self, row: Row, chosen: set[str] | None, folders: list[Path]) -> None:
-        """Keep a row's pair, or note why it is left out."""
-        name, labels = row.values["Image Index"].strip(), row.values["Finding Labels"].strip()
-        if chosen is not None and name not in chosen and not row.broken:
-            return
-        if problem := row.broken or _wrong(row, name, labels):
-            self._leave_out(ROW, problem)
-        elif name in self._pairs:
-            self._leave_out(TWICE, row.problem(f"image {name} is there twice", "take one of the rows out", "duplicate"))
-        elif name not in self._files:
-            what = f"its image {name} is not there"
-            self._leave_out(NO_IMAGE, row.problem(what, f"add it to {folders[0] if folders else 'images/'}", "missing"))
-        else:
-            self._pairs[name] = sentence(labels), name.partition("_")[0]
-
-    def _leave_out(self, reason: str, problem: Problem) -> None:
-        self.dropped[reason] += 1
-        if self.dropped[reason] <= MOST_PROBLEMS:
-            self.problems.append(problem)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __getitem__(self, number: int) -> TrainingPair:
-        name = self._names[number]
-        text, patient = self._pairs[name]
-        return TrainingPair(Path(name).stem, patient, self._files[name], text)
-
-    def texts(self) -> Iterable[tuple[str, str]]:
-        """See `_Pairs`."""
-        return ((Path(name).stem, text) for name, (text, _) in self._pairs.items())
-
-
-def sentence(labels: str) -> str:
-    """ChestX-ray14's labels ("Effusion|Pleural_Thickening") as sentences, in their order: "Effusion. Pleural
-    thickening."; "No Finding" becomes "No finding." """
-    words = (label.replace("_", " ").capitalize() for label in labels.split("|"))
-    return " ".join(f"{word}." for word in words)
-
-
-def _wrong(row: Row, name: str, labels: str) -> Problem | None:
-    """What is wrong with a row of the table of labels."""
-    found = labels.split("|")
-    if not is_within(name):
-        return row.problem(f"{shown(name)} is not the name of an image")
-    if unknown_ := [label for label in found if label not in LABELS and found != [NO_FINDING]]:
-        known = ", ".join((*LABELS, NO_FINDING))
-        return row.problem(f"there is no finding {shown(unknown_[0])} here", f"use one of {known}", "category")
-    return None
-
-
-def _label_table(root: Path) -> Path:
-    """The user's own table of labels, else the one in torchxrayvision. Raises Fault where there is neither."""
-    own = (root / f"{name}{packed}" for name in _TABLES for packed in ("", ".gz"))
-    found = next((path for path in own if os.path.exists(path)), None) or carried_file(f"{_TABLES[0]}.gz")
-    if found is None:
-        raise fault(root / _TABLES[0], "there is no such file", "download it from NIH, or pip install torchxrayvision")
-    return found
-
-
-def _parts(base: Path) -> list[Path]:
-    """`images/`, the folder itself, and NIH's `images_001/images/` and so on."""
-    parts = sorted(base.glob("images_*"))
-    return existing([base / "images", base, *(part / "images" for part in parts), *parts])
-
-
-def _present(folders: Iterable[Path]) -> dict[str, Path]:
-    """Every file in the folders by its name; the first folder counts. Each folder is listed once."""
-    found: dict[str, Path] = {}
-    for folder in folders:
-        try:
-            with os.scandir(folder) as entries:
-                found = {entry.name: Path(entry.path) for entry in entries if entry.is_file()} | found
-        except OSError as error:
-            raise fault(folder, f"cannot be read ({error.strerror})", "check the folder's permissions") from error
-    return found

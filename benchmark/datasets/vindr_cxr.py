@@ -1,4 +1,4 @@
-"""VinDr-CXR (Nguyen et al., Scientific Data 2022): boxes of three readers on every image of its training set."""
+"""VinDr-CXR (Nguyen et al., Scientific Data 2022): boxes by three readers for every image of its training set."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from pathlib import Path
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.geometry import Size
 from gtg_bench.benchmark.api.types import Box
-from gtg_bench.benchmark.datasets.annotated import Annotation
-from gtg_bench.benchmark.datasets.counts import Published
+from gtg_bench.benchmark.datasets.base import Annotation, Published
+from gtg_bench.benchmark.datasets.class_labels import ClassLabelDataset
 from gtg_bench.benchmark.datasets.images import is_copy
-from gtg_bench.benchmark.datasets.labelled import LabelledDataset
-from gtg_bench.benchmark.datasets.problems import Faults, fault
-from gtg_bench.benchmark.datasets.rows import Row
-from gtg_bench.benchmark.datasets.tabular import read_rows
+from gtg_bench.benchmark.datasets.problems import fault
+from gtg_bench.benchmark.datasets.tables import Faults, Row, read_rows
 
 PUBLISHED = Published(
     pairs={
@@ -35,95 +33,90 @@ PUBLISHED = Published(
         "Pneumothorax": 96,
         "Pulmonary fibrosis": 1617,
     },
-    source="counted in the challenge's train.csv that torchxrayvision carries, all readers together",
+    source="counted in torchxrayvision's copy of the challenge's train.csv, all readers together",
     boxes=36096,
     images=4394,
 )
-NO_FINDING = "No finding"
 UNION = "union"
 READERS = tuple(f"R{number}" for number in range(1, 18))
 _RARE = (
     *("Clavicle fracture", "Edema", "Emphysema", "Enlarged PA"),
     *("Lung cavity", "Lung cyst", "Mediastinal shift", "Rib fracture"),
 )
-"""Labels of PhysioNet's release that are among the challenge's "Other lesion"."""
+"""Labels of PhysioNet's release that the challenge groups under "Other lesion"."""
 
 LABELS = (*PUBLISHED.pairs, *_RARE)
 _CORNERS = ("x_min", "y_min", "x_max", "y_max")
 _SIZES = "train_meta.csv"
 
 
-class VinDrCxrDataset(LabelledDataset):
+class VinDrCxrDataset(ClassLabelDataset):
     """The training images with a finding; one sample is an image and a finding, with all its boxes.
 
-    Options beside those of every labelled set: `readers` (union: the boxes of all three readers of an image, which
-    overlap; or one of R1 to R17, who have read a part of the images each).
+    A further option: `readers` (union: the boxes of all three readers of an image, which overlap; or one of R1 to R17,
+    each of whom read part of the images).
 
-    Boxes are in the pixels of the DICOM images. Where the images were reduced, `train_meta.csv` in the data root must
-    give each one's size before that (image_id, dim0: rows, dim1: columns). The file names no patients.
+    Boxes are in pixels of the DICOM images. For reduced images, `train_meta.csv` in the data root must give each
+    original size (image_id, dim0: rows, dim1: columns). The table does not name patients.
     """
 
     name = "vindr-cxr"
-    needs = "the folder with train/ (and train.csv, else torchxrayvision's copy is read)"
-    own_options = (*LabelledDataset.own_options, "readers")
+    needs = "the folder with train/ (train.csv defaults to torchxrayvision's copy)"
+    own_options = (*ClassLabelDataset.own_options, "readers")
     published = PUBLISHED
     slack = 1.0
     tables = ("train.csv", "annotations/annotations_train.csv", "annotations_train.csv")
-    carried = "vinbigdata-train.csv.gz"
+    packaged = "vinbigdata-train.csv.gz"
     columns = ("image_id", "class_name", "rad_id", *_CORNERS)
     subfolders = ("train", "images")
-    one_verdict = False
+    one_reading = False
 
     def __init__(self, data_root: Path | None, options: Mapping[str, str] | None = None) -> None:
-        """As every annotated set; also raises DataError where the images were reduced and nothing says how much."""
+        """As any annotated set; also raises DataError if the images are reduced and their original size is unknown."""
         super().__init__(data_root, options)
         if self._sizes is None:
             self._refuse_reduced()
 
     def checked_options(self, options: Mapping[str, str]) -> dict[str, str]:
-        """Also the readers. Raises UsageError."""
+        """The options, with known readers. Raises UsageError."""
         if options.get("readers", UNION) not in (UNION, *READERS):
-            raise UsageError(f"{self.name}'s readers is union or one of R1 to R17, not {options['readers']!r}")
+            raise UsageError(f"{self.name}: readers must be union or one of R1 to R17, not {options['readers']!r}")
         return super().checked_options(options)
 
     def read(self) -> list[Annotation]:
-        """The rows of the chosen readers, with the sizes that `train_meta.csv` gives."""
+        """The rows of the chosen readers, with the sizes in `train_meta.csv`."""
         path = self.root / _SIZES
         self._sizes = self._read_sizes(path) if os.path.exists(path) else None
         self._reach: dict[str, tuple[float, float]] = {}
         return super().read()
 
     def is_negative(self, row: Row) -> bool:
-        """The label "No finding", by a chosen reader."""
-        return row.text("class_name") == NO_FINDING and not self._passed_over(row.text("rad_id"))
+        """The label "No finding" by a chosen reader."""
+        return row.text("class_name") == "No finding" and not self._excluded(row.text("rad_id"))
 
     def annotation(self, row: Row) -> Annotation | None:
-        """A box of one of the chosen readers, or of one that nobody knows."""
+        """A box by a chosen reader, or by an unknown one (which is a problem)."""
         faults = Faults()
         label, reader = row.text("class_name"), row.text("rad_id")
         if reader not in READERS:
-            faults.append(row.problem(f"there is no reader {reader!r}", "use one of R1 to R17"))
-        elif self._passed_over(reader):
+            faults.append(row.problem(f"unknown reader {reader!r}", "use one of R1 to R17"))
+        elif self._excluded(reader):
             return None
         if label not in LABELS:
-            faults.append(row.problem(f"there is no label {label!r}", f"use one of {', '.join(LABELS)}", "category"))
+            faults.append(row.problem(f"unknown label {label!r}", f"use one of {', '.join(LABELS)}", "category"))
         made = self.made(row, label, faults, box=faults.get(_box, row))
         if self._sizes is not None:
-            return self._sized(made, self._sizes)
+            if made.image in self._sizes:
+                return replace(made, size=self._sizes[made.image])
+            what = f"{_SIZES} has no size of image {made.image}"
+            return replace(made, box=None).wrong(made.problem(what, "add it there", kind="size"))
         if made.box and not made.problems:
             x, y = self._reach.get(made.image_id, (0.0, 0.0))
             self._reach[made.image_id] = max(x, made.box[2]), max(y, made.box[3])
         return made
 
-    def _passed_over(self, reader: str) -> bool:
+    def _excluded(self, reader: str) -> bool:
         return reader in READERS and self.options.get("readers", UNION) not in (UNION, reader)
-
-    def _sized(self, row: Annotation, sizes: Mapping[str, Size]) -> Annotation:
-        if row.image in sizes:
-            return replace(row, size=sizes[row.image])
-        return replace(row, box=None).wrong(
-            row.problem(f"{_SIZES} has no size of image {row.image}", "add it there", kind="size")
-        )
 
     def _read_sizes(self, path: Path) -> dict[str, Size]:
         """Image -> (width, height) of the DICOM image."""
@@ -137,28 +130,28 @@ class VinDrCxrDataset(LabelledDataset):
         return found
 
     def _refuse_reduced(self) -> None:
-        """Raise DataError if most of the images that are no DICOM files are too small for their boxes."""
+        """Raise DataError if most of the non-DICOM images are too small for their boxes."""
         sizes = {
             sample.image_id: sample.image_size
             for sample in self.everything
             if sample.image_path and is_copy(sample.image_path) and self.has_image(sample)
         }
-        small = [name for name, (x, y) in self._reach.items() if name in sizes and _sticks_out((x, y), sizes[name])]
+        small = [
+            name
+            for name, (x, y) in self._reach.items()
+            if name in sizes and (x > sizes[name][0] + self.slack or y > sizes[name][1] + self.slack)
+        ]
         if 2 * len(small) > len(sizes):
             (x, y), (width, height) = self._reach[small[0]], sizes[small[0]]
             what = (
-                f"its boxes stick out of {len(small)} of {len(sizes)} images ({small[0]} has {width} x {height} "
-                f"pixels, its boxes reach ({x:g}, {y:g})): the images were reduced, and the boxes are for DICOM images"
+                f"its boxes extend beyond {len(small)} of {len(sizes)} images ({small[0]} has {width} x {height} "
+                f"pixels, its boxes reach ({x:g}, {y:g})): the images were reduced, but the boxes fit the DICOM images"
             )
             fix = f"use the DICOM images, or add {_SIZES} (image_id, dim0: rows, dim1: columns) to {self.root}"
             raise fault(self.annotations[0].file, what, fix)
 
 
-def _sticks_out(corner: tuple[float, float], size: Size) -> bool:
-    return any(reached > side + VinDrCxrDataset.slack for reached, side in zip(corner, size, strict=True))
-
-
 def _box(row: Row) -> Box:
-    """xyxy in pixels of the DICOM image; not checked yet."""
+    """An unchecked xyxy box in pixels of the DICOM image."""
     x0, y0, x1, y1 = (row.number(name, "region") for name in _CORNERS)
     return x0, y0, x1, y1

@@ -18,9 +18,8 @@ from gtg_bench.benchmark.api.errors import GtgError
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry, load_object
 from gtg_bench.benchmark.api.types import MethodSettings, PhraseSample
 from gtg_bench.benchmark.datasets import DATASETS, open_dataset
-from gtg_bench.benchmark.datasets.check import Progress
+from gtg_bench.benchmark.datasets.check import Check, Progress, Report, State
 from gtg_bench.benchmark.datasets.check import check as check_data
-from gtg_bench.benchmark.datasets.check_report import Check, Report, State
 from gtg_bench.benchmark.paths import cache_dir
 
 WEIGHTS = "gtg_bench.methods.weights.report:check"

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from gtg_bench.benchmark.api.types import Box, PhraseSample
 from gtg_bench.benchmark.datasets.problems import fault
-from gtg_bench.benchmark.datasets.rows import Row
-from gtg_bench.benchmark.datasets.tabular import read_rows
+from gtg_bench.benchmark.datasets.tables import Row, read_rows
 
 INDEX = "index.csv"
 SIDES = ("left", "top", "right", "bottom")

@@ -1,7 +1,7 @@
 """The phantom's chest: parametric anatomy on a pixel grid, drawn with exact arithmetic only (see `stream`).
 
 Anatomical coordinates: x grows to the image's right, which is the patient's left; y grows downwards; the
-thorax spans about [-1, 1] in both. `side` is -1 for the patient's right lung and +1 for the left one.
+thorax spans about [-1, 1] in both. `side` is -1 for the patient's right lung and +1 for the left.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def enlarge(lattice: Field, size: int = SIZE) -> Field:
 
 @dataclass(frozen=True)
 class Patient:
-    """What stays the same from one image of a patient to the next (anatomical units)."""
+    """What all images of a patient share (anatomical units)."""
 
     scale: float
     width: float
@@ -94,7 +94,7 @@ class Chest:
         return side * self.patient.lung_centre
 
     def diaphragm(self, side: int) -> float:
-        """The y of the top of a hemidiaphragm: the right one stands higher."""
+        """The y of the top of a hemidiaphragm; the right one is higher."""
         return self.patient.diaphragm + self.inspiration + (0.05 if side > 0 else 0.0)
 
     def lung_level(self, side: int, shift: float = 0.0) -> Field:
@@ -107,7 +107,7 @@ class Chest:
         return np.asarray(across * across + above * above)
 
     def base(self, side: int) -> Field:
-        """How far a pixel lies above the lung's lower border, in anatomical units."""
+        """Height of each pixel above the lung's lower border, in anatomical units."""
         across = (self.x - _F(self.lung_axis(side))) / _F(self.patient.lung_width)
         return _F(self.diaphragm(side)) + _F(self.patient.dome) * across * across - self.y
 
@@ -154,7 +154,7 @@ class Chest:
 
 
 def expose(image: Field, stream: Stream) -> NDArray[np.uint8]:
-    """Exposure, tilt and noise, then 8 bits: the picture as a detector would give it."""
+    """Exposure, tilt and noise, then 8 bits: the image as a detector would record it."""
     gain, offset, bend = stream.uniform(0.86, 1.10), stream.uniform(-0.05, 0.07), stream.uniform(-0.35, 0.35)
     tilt_x, tilt_y = stream.uniform(-0.06, 0.06), stream.uniform(-0.06, 0.06)
     image = image + _F(tilt_x) * _CENTRES[None, :] + _F(tilt_y) * _CENTRES[:, None]

@@ -1,4 +1,4 @@
-"""The phantom as a data set: generated on first use, then read from the cache."""
+"""The phantom as a data set: generated on first use, read from the cache after that."""
 
 from __future__ import annotations
 
@@ -25,40 +25,45 @@ _CHUNK = 100
 
 
 class PhantomDataset:
-    """Generated chest radiographs with exact boxes; see the package's other modules for what is drawn.
+    """Generated chest radiographs with exact boxes; the package's other modules draw them.
 
-    Options: `seed` (default 0), the world.
+    Option: `seed` (default 0); every seed gives other patients.
     """
 
     name = "phantom"
     version = VERSION
+    splits = tuple(SPLITS)
 
     def __init__(self, data_root: Path | None = None, options: Mapping[str, str] | None = None) -> None:
-        self.options = dict(options or {})
-        unknown = set(self.options) - {"seed"}
+        """Takes no data root. Raises UsageError for an unknown option."""
+        unknown = set(options or {}) - {"seed"}
         if unknown:
-            raise UsageError(f"phantom has no option {sorted(unknown)[0]!r}; it has: seed")
-        text = self.options.get("seed", "0")
+            raise UsageError(f"phantom has no option {sorted(unknown)[0]!r}; choose from: seed")
+        text = (options or {}).get("seed", "0")
         if not (text.isascii() and text.isdigit()):
-            raise UsageError(f"phantom's seed must be a whole number of at least 0, not {text!r}")
+            raise UsageError(f"phantom: seed must be a whole number of at least 0, not {text!r}")
         self.seed = int(text)
         self.options = {"seed": str(self.seed)} if self.seed else {}
         self._studies: dict[str, Study] = {}
 
+    def __repr__(self) -> str:
+        return f"<phantom {self.version}, seed {self.seed}: splits {', '.join(self.splits)}>"
+
     def samples(self, split: str) -> Sequence[PhraseSample]:
-        """One sample a statement, in the order of patients, images and statements."""
+        """One sample per statement, in the order of patients, images and statements."""
         studies = load_studies(self.seed, split)
         self._studies.update((study.image_id, study) for study in studies)
-        return [_sample(study, statement) for study in studies for statement in study.statements]
+        return [sample_of(study, statement) for study in studies for statement in study.statements]
 
     def image(self, sample: PhraseSample) -> FloatArray:
-        """float32 [128, 128] in [0, 1]; of a sample that `samples` gave."""
+        """float32 [128, 128] in [0, 1], for a sample from `samples`."""
         if sample.image_id not in self._studies:
-            raise DataError(f"image {sample.image_id} is of no split of phantom, seed {self.seed}, that was opened")
+            raise DataError(f"{sample.image_id} is not an image of phantom, seed {self.seed}; call samples() first")
         return self._studies[sample.image_id].pixels.astype(np.float32) / np.float32(255)
 
 
-def _sample(study: Study, statement: Statement) -> PhraseSample:
+def sample_of(study: Study, statement: Statement) -> PhraseSample:
+    """The sample for one statement about an image."""
     return PhraseSample(
         sample_id=sample_id(study.image_id, statement.finding.category, statement.phrase),
         image_id=study.image_id,
@@ -72,9 +77,9 @@ def _sample(study: Study, statement: Statement) -> PhraseSample:
 
 
 def load_studies(seed: int, split: str) -> list[Study]:
-    """All images of a split, also those without a finding; cached in `cache_dir()/phantom`."""
+    """All images of a split, including those without a finding; cached in `cache_dir()/phantom`."""
     if split not in SPLITS:
-        raise UsageError(f"phantom has no split {split!r}; it has: {', '.join(SPLITS)}")
+        raise UsageError(f"phantom has no split {split!r}; choose from: {', '.join(SPLITS)}")
     first, last = SPLITS[split]
     path = cache_dir() / "phantom" / f"v{VERSION}-seed{seed}-{split}-{first}-{last}.npz"
     path.parent.mkdir(exist_ok=True)
@@ -87,7 +92,7 @@ def load_studies(seed: int, split: str) -> list[Study]:
 
 
 def generate(seed: int, split: str) -> list[Study]:
-    """All images of a split, made now; a large split uses all cores."""
+    """Generate all images of a split; a large split uses all cores."""
     first, last = SPLITS[split]
     if last - first < _PARALLEL_FROM:
         return _generate_range((seed, first, last))
@@ -102,17 +107,11 @@ def _generate_range(job: tuple[int, int, int]) -> list[Study]:
 
 
 def _write(path: Path, studies: list[Study]) -> None:
-    notes = [
-        {
-            "image_id": study.image_id,
-            "patient_id": study.patient_id,
-            "report": study.report,
-            "statements": [
-                {"phrase": s.phrase, "finding": asdict(s.finding), "boxes": s.boxes} for s in study.statements
-            ],
-        }
-        for study in studies
-    ]
+    notes = []
+    for study in studies:
+        statements = [{"phrase": s.phrase, "finding": asdict(s.finding), "boxes": s.boxes} for s in study.statements]
+        names = {"image_id": study.image_id, "patient_id": study.patient_id, "report": study.report}
+        notes.append({**names, "statements": statements})
     pixels = np.stack([study.pixels for study in studies])
     with atomic(path) as part:
         np.savez_compressed(part, pixels=pixels, notes=np.frombuffer(json.dumps(notes).encode(), dtype=np.uint8))
@@ -121,12 +120,11 @@ def _write(path: Path, studies: list[Study]) -> None:
 def _read(path: Path) -> list[Study]:
     with np.load(path) as archive:
         pixels, notes = archive["pixels"], json.loads(archive["notes"].tobytes())
-    return [_study(note, image) for note, image in zip(notes, pixels, strict=True)]
-
-
-def _study(note: dict, pixels: np.ndarray) -> Study:
-    statements = tuple(
-        Statement(s["phrase"], Finding(**s["finding"]), tuple(tuple(box) for box in s["boxes"]))
-        for s in note["statements"]
-    )
-    return Study(note["image_id"], note["patient_id"], pixels, statements, note["report"])
+    studies = []
+    for note, image in zip(notes, pixels, strict=True):
+        statements = tuple(
+            Statement(s["phrase"], Finding(**s["finding"]), tuple(tuple(box) for box in s["boxes"]))
+            for s in note["statements"]
+        )
+        studies.append(Study(note["image_id"], note["patient_id"], image, statements, note["report"]))
+    return studies

@@ -1,4 +1,4 @@
-"""The eight MS-CXR findings on the phantom's chest: where they lie, how they look, and their exact boxes."""
+"""The eight MS-CXR findings on the phantom's chest: their place, appearance and exact boxes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BOX_LEVEL = _F(0.5)
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong, before it is drawn. `side` and `zone` are None where they make no sense."""
+    """A finding before it is drawn. `side` and `zone` are None if they do not apply."""
 
     category: str
     side: str | None
@@ -58,18 +58,18 @@ class Finding:
 
 @dataclass(frozen=True)
 class Lesion:
-    """A drawn finding on one side: its opacity [128, 128] in [0, 1] and how it changes the picture."""
+    """A drawn finding on one side: opacity [128, 128] in [0, 1], and the density it adds to the image."""
 
     alpha: Field
     density: Field
 
     def box(self) -> Box | None:
-        """The box of the pixels that are at least half there (xyxy, half open), or None where too few are."""
+        """The box of the pixels with at least half opacity (xyxy, half open); None if there are too few."""
         return box_of(self.alpha >= BOX_LEVEL)
 
 
 def box_of(mask: NDArray[np.bool_]) -> Box | None:
-    """The bounding box of a mask, or None where it is less than 4 pixels wide or high."""
+    """The bounding box of a mask; None if it is less than 4 pixels wide or high."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if len(rows) == 0 or rows[-1] - rows[0] < 3 or columns[-1] - columns[0] < 3:
         return None
@@ -77,13 +77,13 @@ def box_of(mask: NDArray[np.bool_]) -> Box | None:
 
 
 def heart_growth(finding: Finding, stream: Stream) -> float:
-    """How much wider than normal the heart of a cardiomegaly is."""
+    """The width of the heart in a cardiomegaly, relative to a normal one."""
     low, high = {"small": (1.22, 1.32), "moderate": (1.36, 1.48), "large": (1.52, 1.68)}[finding.size]
     return stream.uniform(low, high)
 
 
 def draw_lesions(finding: Finding, chest: Chest, stream: Stream) -> list[Lesion]:
-    """The lesions of a finding, one a side. Cardiomegaly is drawn with the chest: its density is zero."""
+    """The lesions of a finding, one per side. Cardiomegaly is part of the chest, so its density is zero."""
     if finding.category == "Cardiomegaly":
         alpha = ramp((_F(1) - chest.heart_level) * _F(8))
         return [Lesion(alpha, np.zeros_like(alpha))]

@@ -1,7 +1,7 @@
-"""The phantom's phrases, in the manner of MS-CXR: function words, punctuation, hyphens, several wordings.
+"""The phantom's phrases, modelled on MS-CXR: function words, punctuation, hyphens, several wordings.
 
-In a template, {slots} are filled from the finding, and a part in [brackets] is left out when one of its
-slots is not mentioned.
+In a template, {slots} are filled from the finding, and a part in [brackets] is left out if one of its slots is not
+mentioned.
 """
 
 from __future__ import annotations
@@ -97,9 +97,12 @@ _BILATERAL: dict[str, tuple[str, ...]] = {
 
 
 def phrase_for(finding: Finding, stream: Stream, must_name_side: bool) -> str:
-    """One wording of a finding; side, zone and size are left out now and then.
+    """One wording of a finding; side, zone and size are sometimes left out.
 
-    `must_name_side`: another finding of the same category lies on the other side.
+    Args:
+        finding: what to describe.
+        stream: decides the wording.
+        must_name_side: another finding of the same category is on the other side.
     """
     side = finding.side if must_name_side or stream.chance(0.82) else None
     zone = finding.zone if stream.chance(0.66) else None

@@ -1,8 +1,8 @@
-"""Random numbers that are the same on every machine.
+"""Random numbers that are identical on every machine.
 
-NumPy promises stable raw bit streams but no stable distributions, and the last bit of exp, sin or a sum may
-differ between processors. The phantom therefore draws raw Philox words and computes with nothing but IEEE
-elementwise + - * / sqrt, floor, minimum and maximum, which are exact everywhere.
+NumPy guarantees stable raw bit streams but not stable distributions, and the last bit of exp, sin or a sum may
+differ between processors. The phantom therefore draws raw Philox words and only uses elementwise IEEE
++ - * / sqrt, floor, minimum and maximum, which are exact everywhere.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BLOCK = 64
 
 
 class Stream:
-    """A stream of random numbers that is a function of `parts` alone."""
+    """A stream of random numbers that only depends on `parts`."""
 
     def __init__(self, *parts: object) -> None:
         digest = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()
@@ -40,14 +40,14 @@ class Stream:
         return self.uniform(0.0, 1.0) < probability
 
     def choice(self, items: Sequence[T], weights: Sequence[int] | None = None) -> T:
-        """One item, with integer weights where given."""
+        """One item, with integer weights if given."""
         weights = weights or [1] * len(items)
         target = (self._word() >> 32) * sum(weights) >> 32
         for item, weight in zip(items, weights, strict=True):
             target -= weight
             if target < 0:
                 return item
-        raise AssertionError("weights are exhausted only if they are not positive")
+        raise AssertionError("weights must be positive")
 
     def shuffled(self, items: Sequence[T]) -> list[T]:
         """All items in a random order."""

@@ -1,4 +1,4 @@
-"""A world: patients, their images, findings and phrases, all a function of (version, seed)."""
+"""The phantom's patients with their images, findings and phrases: a function of (version, seed)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gtg_bench.benchmark.datasets.phantom.findings import Box, Finding, draw_les
 from gtg_bench.benchmark.datasets.phantom.stream import Stream
 
 VERSION = "1"
-"""Changes with every pixel or phrase of the same seed; a test holds the hash of each version."""
+"""Must change if any pixel or phrase of a seed changes; a test knows the hash of each version."""
 
 SPLITS = {"train": (0, 6000), "validate": (6000, 6130), "test": (6130, 6300)}
 """Split -> range of patient numbers."""
@@ -24,7 +24,7 @@ _PLACEMENTS = 12
 
 @dataclass(frozen=True)
 class Statement:
-    """One finding of an image as its report states it."""
+    """One finding of an image, as its report states it."""
 
     phrase: str
     finding: Finding
@@ -40,12 +40,6 @@ class Study:
     pixels: NDArray[np.uint8]
     statements: tuple[Statement, ...]
     report: str
-
-
-def studies(seed: int, split: str) -> Iterator[Study]:
-    """All images of a split, patient by patient."""
-    for number in range(*SPLITS[split]):
-        yield from patient_studies(seed, number)
 
 
 def patient_studies(seed: int, number: int) -> Iterator[Study]:
@@ -82,7 +76,7 @@ def _study(image_id: str, patient_id: str, patient: Patient, stream: Stream) -> 
 
 
 def _another(stream: Stream, placed: list[tuple[Finding, tuple[Box, ...]]]) -> Finding:
-    """A further finding: now and then the same category on the other side; otherwise another category."""
+    """A further finding: sometimes the same category on the other side, otherwise another category."""
     other_side = {"left": "right", "right": "left"}
     mirrored = [f for f, _ in placed if f.side in other_side and f.category != "Edema"]
     if mirrored and stream.chance(0.3):
@@ -105,7 +99,7 @@ def _sentence(phrase: str) -> str:
 
 
 def _apart(boxes: tuple[Box, ...], placed: list[tuple[Finding, tuple[Box, ...]]]) -> bool:
-    """Whether new boxes leave the placed ones alone: a shared area of at most a fifth of the smaller box."""
+    """Whether new boxes share at most a fifth of the smaller box's area with any placed one."""
     others = [box for _, taken in placed for box in taken]
     return all(_shared(a, b) <= 0.2 * min(_area(a), _area(b)) for a in boxes for b in others)
 

@@ -1,8 +1,9 @@
-"""The phantom, and sets of files, written in MS-CXR's layout."""
+"""The phantom, and sets of files, in MS-CXR's layout; read back, they have the same samples and scores."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,23 @@ from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.geometry import Frame, region_in
 from gtg_bench.benchmark.api.types import sample_id
 from gtg_bench.benchmark.datasets.coco import CocoDataset
-from gtg_bench.benchmark.datasets.export import COLUMNS, STEM, Exported, export_mscxr, of_dataset, of_study, run_lengths
+from gtg_bench.benchmark.datasets.export import (
+    COLUMNS,
+    STEM,
+    ExportedImage,
+    export_mscxr,
+    image_files,
+    phantom_image,
+    run_lengths,
+)
 from gtg_bench.benchmark.datasets.images import image_size, read_image
+from gtg_bench.benchmark.datasets.ms_cxr import MsCxrDataset
 from gtg_bench.benchmark.datasets.phantom import world
+from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset, load_studies
 from gtg_bench.benchmark.datasets.phantom.findings import Finding
-from gtg_bench.benchmark.datasets.tabular import box_from_xywh, read_table
+from gtg_bench.benchmark.datasets.tables import read_rows
+from gtg_bench.benchmark.runs.runner import RunRequest, prepare, run
+from gtg_bench.methods.priors import TABLES
 
 SMALL = {"train": (0, 3), "validate": (6000, 6002), "test": (6130, 6133)}
 Splits = dict[str, list[world.Study]]
@@ -26,9 +39,7 @@ Splits = dict[str, list[world.Study]]
 
 @pytest.fixture(scope="module")
 def studies() -> Splits:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(world, "SPLITS", SMALL)
-        return {split: list(world.studies(0, split)) for split in SMALL}
+    return {split: [s for n in range(*SMALL[split]) for s in world.patient_studies(0, n)] for split in SMALL}
 
 
 @pytest.fixture(scope="module")
@@ -43,39 +54,31 @@ def coco(target: Path) -> dict[str, Any]:
     return json.loads((target / f"{STEM}.json").read_text(encoding="utf-8"))
 
 
-def written(studies: Splits) -> list[Exported]:
-    return [of_study(split, study) for split, members in studies.items() for study in members]
+def written(studies: Splits) -> list[ExportedImage]:
+    return [phantom_image(split, study) for split, members in studies.items() for study in members]
 
 
 def everything(studies: Splits) -> list[world.Study]:
     return [study for split in studies.values() for study in split]
 
 
-def test_csv_has_a_row_a_box(studies: Splits, target: Path) -> None:
-    read = read_table(target / f"{STEM}.csv", COLUMNS)
-    assert tuple(read.columns) == COLUMNS
-    wanted = [
+def test_csv_has_a_row_per_box(studies: Splits, target: Path) -> None:
+    rows = read_rows(target / f"{STEM}.csv", COLUMNS)
+    assert (target / f"{STEM}.csv").read_text().splitlines()[0] == ",".join(COLUMNS)
+    names = ("dicom_id", "subject_id", "split", "category_name", "label_text")
+    found = [(*map(row.text, names), row.box_xywh("x", "y", "w", "h")) for row in rows]
+    assert found == [
         (study.image_id, study.patient_id, split, s.finding.category, s.phrase, box)
         for split, members in studies.items()
         for study in members
         for s in study.statements
         for box in s.boxes
     ]
-    boxes = [
-        box_from_xywh([float(value) for value in xywh], (128, 128), target, 0)
-        for xywh in read[["x", "y", "w", "h"]].values.tolist()
-    ]
-    names = ["dicom_id", "subject_id", "split", "category_name", "label_text"]
-    rows = [(*row, box) for row, box in zip(read[names].values.tolist(), boxes, strict=True)]
-    assert rows == wanted
-    assert set(read["image_width"]) == set(read["image_height"]) == {"128"}
-
-
-def test_samples_keep_their_ids(studies: Splits, target: Path) -> None:
-    read = read_table(target / f"{STEM}.csv", COLUMNS)
-    rows = read[["dicom_id", "category_name", "label_text"]].values.tolist()
-    wanted = {sample_id(s.image_id, t.finding.category, t.phrase) for s in everything(studies) for t in s.statements}
-    assert {sample_id(*row) for row in rows} == wanted
+    assert {row.size("image_width", "image_height") for row in rows} == {(128, 128)}
+    ids = {sample_id(*map(row.text, ("dicom_id", "category_name", "label_text"))) for row in rows}
+    assert ids == {
+        sample_id(s.image_id, t.finding.category, t.phrase) for s in everything(studies) for t in s.statements
+    }
 
 
 def test_paths_and_pixels(studies: Splits, target: Path, coco: dict[str, Any]) -> None:
@@ -97,9 +100,8 @@ def test_json_is_coco(studies: Splits, target: Path, coco: dict[str, Any]) -> No
         assert [item["id"] for item in coco[part]] == list(range(1, len(coco[part]) + 1))
     names = {item["id"]: item["name"] for item in coco["categories"]}
     paths = {item["id"]: item["path"] for item in coco["images"]}
-    read = read_table(target / f"{STEM}.csv", COLUMNS)
-    rows = read[["path", "category_name", "label_text", "x", "y", "w", "h"]].values.tolist()
-    assert rows == [
+    columns = ("path", "category_name", "label_text", "x", "y", "w", "h")
+    assert [[row.text(name) for name in columns] for row in read_rows(target / f"{STEM}.csv", columns)] == [
         [paths[a["image_id"]], names[a["category_id"]], a["label_text"], *map(str, a["bbox"])]
         for a in coco["annotations"]
     ]
@@ -180,7 +182,7 @@ def test_a_set_of_files_with_a_mask_and_boxes_goes_out_and_comes_back(tmp_path: 
     coco = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "Nodule"}]}
     (home / "boxes.json").write_text(json.dumps(coco))
     before = CocoDataset(home, {"annotations": "boxes.json"})
-    export_mscxr(of_dataset(before, [part for part in before.splits if part != "all"] or ["all"]), there)
+    export_mscxr(image_files(before, [part for part in before.splits if part != "all"] or ["all"]), there)
     after = CocoDataset(there, {"annotations": f"{STEM}.json"})
     ours, theirs = (sorted(found.everything, key=lambda s: s.sample_id) for found in (before, after))
     assert [s.sample_id for s in ours] == [s.sample_id for s in theirs]
@@ -193,3 +195,57 @@ def test_a_set_of_files_with_a_mask_and_boxes_goes_out_and_comes_back(tmp_path: 
         assert one.image_path is not None
         assert other.image_path is not None
         assert one.image_path.read_bytes() == other.image_path.read_bytes()
+
+
+# Read back and scored
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first studies of the phantom's test split as an MS-CXR tree."""
+    folder = tmp_path_factory.mktemp("ms-cxr") / "out"
+    export_mscxr([phantom_image("test", study) for study in load_studies(0, "test")[:30]], folder)
+    return folder
+
+
+def scores(tmp_path: Path, method: str, dataset: str, data_root: Path | None, control: str) -> dict[str, dict]:
+    table = str(TABLES / "phantom.npz") if method.endswith("prior") else None
+    request = RunRequest.of(
+        method=method,
+        dataset=dataset,
+        data_root=data_root,
+        limit=12,
+        control=control,
+        steps=2,
+        weights=table,
+        runs_dir=tmp_path,
+    )
+    records = run(prepare(request), request).records
+    assert [record.status for record in records] == ["ok"] * 12
+    return {record.sample_id: record.metrics for record in records}
+
+
+@pytest.mark.parametrize(
+    ("method", "control"),
+    [
+        ("center-prior", "none"),
+        ("phrase-prior", "none"),
+        ("phrase-prior", "neutral-phrase"),
+        pytest.param("cxrbert-ldm", "none", marks=pytest.mark.slow),
+    ],
+)
+def test_the_same_scores_to_a_millionth(tmp_path: Path, exported: Path, method: str, control: str) -> None:
+    ours = scores(tmp_path / "phantom", method, "phantom", None, control)
+    theirs = scores(tmp_path / "ms-cxr", method, "ms-cxr", exported, control)
+    assert list(ours) == list(theirs)
+    for name, metrics in ours.items():
+        assert metrics == pytest.approx(theirs[name], abs=1e-6)
+
+
+def test_the_same_samples_and_pixels(exported: Path) -> None:
+    phantom, data = PhantomDataset(), MsCxrDataset(exported)
+    samples = data.samples("test")
+    wanted = [s for s in phantom.samples("test") if s.image_id in {each.image_id for each in samples}]
+    assert [replace(sample, image_path=None) for sample in samples] == wanted
+    assert all(np.array_equal(data.image(a), phantom.image(b)) for a, b in zip(samples, wanted, strict=True))
+    assert (data.problems, len(samples) > 30) == ([], True)

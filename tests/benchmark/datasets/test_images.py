@@ -1,8 +1,9 @@
-"""Reading radiographs and tables: every mode that data sets come in, and every kind of damage."""
+"""Radiographs as arrays: files, PIL images and arrays of every mode, and every kind of damage."""
 
 from __future__ import annotations
 
-import gzip
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,18 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom import dcmread
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.pixels import apply_windowing
-from pydicom.uid import ExplicitVRLittleEndian, JPEGLosslessSV1, SecondaryCaptureImageStorage, generate_uid
+from pydicom.uid import JPEGLosslessSV1
 
-from gtg_bench.benchmark.api.errors import DataError
-from gtg_bench.benchmark.datasets.images import image_size, read_image
-from gtg_bench.benchmark.datasets.tabular import box_from_xywh, number, read_table
+from gtg_bench.benchmark.api.errors import DataError, UsageError
+from gtg_bench.benchmark.datasets.images import as_image, image_size, looks_whole, read_image
 
-SAMPLES = Path(__file__).parents[4] / "shared" / "data" / "cxr_samples"
+Write = Callable[..., Path]
 GREY = np.array([[0, 51, 102], [153, 204, 255]], dtype=np.uint8)
 EXPECTED = np.array([[0, 0.2, 0.4], [0.6, 0.8, 1.0]], dtype=np.float32)
+STORED = np.array([[100, 200, 300], [400, 500, 600]], dtype=np.uint16)
+NOISE = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
 
 
 def saved(path: Path, image: Image.Image, **options: Any) -> Path:
@@ -36,30 +38,31 @@ def rgba() -> Image.Image:
 
 
 def palette() -> Image.Image:
-    """The grey image by a palette whose indices run the other way."""
+    """The grey image with a palette whose indices run the other way."""
     image = Image.fromarray(5 - (GREY // 51))
     image.putpalette([value for index in range(6) for value in [255 - 51 * index] * 3])
     return image
 
 
-@pytest.mark.parametrize(
-    "image",
-    [
-        Image.fromarray(GREY),
-        Image.fromarray(GREY).convert("LA"),
-        Image.fromarray(GREY).convert("RGB"),
-        rgba(),
-        palette(),
-        Image.fromarray(GREY.astype(np.uint16) * 257),
-    ],
-    ids=["L", "LA", "RGB", "RGBA", "P", "I;16"],
-)
-def test_png_modes(image: Image.Image, tmp_path: Path) -> None:
-    path = saved(tmp_path / "x.png", image)
-    values = read_image(path)
-    assert values.dtype == np.float32
-    np.testing.assert_allclose(values, EXPECTED, atol=1e-6)
-    assert image_size(path) == (3, 2)
+PICTURES = {
+    "L": Image.fromarray(GREY),
+    "LA": Image.fromarray(GREY).convert("LA"),
+    "RGB": Image.fromarray(GREY).convert("RGB"),
+    "RGBA": rgba(),
+    "P": palette(),
+    "I;16": Image.fromarray(GREY.astype(np.uint16) * 257),
+}
+
+
+@pytest.mark.parametrize("mode", PICTURES)
+def test_modes(mode: str, tmp_path: Path) -> None:
+    """As a PNG file under a Path and a str, and as a PIL image, opened or in memory."""
+    path = saved(tmp_path / "x.png", PICTURES[mode])
+    opened = Image.open(path)
+    for values in (read_image(path), read_image(str(path)), *map(as_image, (path, str(path), opened, PICTURES[mode]))):
+        assert values.dtype == np.float32
+        np.testing.assert_allclose(values, EXPECTED, atol=1e-6)
+    assert image_size(path) == image_size(str(path)) == (3, 2)
 
 
 def test_transparent_palette_is_not_composited(tmp_path: Path) -> None:
@@ -67,83 +70,134 @@ def test_transparent_palette_is_not_composited(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_image(path), EXPECTED, atol=1e-6)
 
 
-def test_sixteen_bits_keep_their_depth(tmp_path: Path) -> None:
+def test_sixteen_bits_and_one_bit(tmp_path: Path) -> None:
     path = saved(tmp_path / "x.png", Image.fromarray(np.array([[0, 1, 65535]], dtype=np.uint16)))
     np.testing.assert_allclose(read_image(path), [[0, 1 / 65535, 1]], rtol=1e-6)
-
-
-def test_one_bit(tmp_path: Path) -> None:
     path = saved(tmp_path / "x.png", Image.fromarray(np.array([[True, False, True]])))
     np.testing.assert_array_equal(read_image(path), [[1, 0, 1]])
 
 
-def test_jpeg_is_turned_as_its_exif_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "array",
+    [
+        EXPECTED,
+        EXPECTED.astype(np.float64),
+        EXPECTED.astype(">f4"),
+        GREY,
+        GREY[::-1][::-1],
+        GREY.astype(np.uint16) * 257,
+        (GREY.astype(np.uint16) * 257).astype(">u2"),
+        np.stack([GREY] * 3, axis=2),
+        np.asarray(rgba()),
+        Image.fromarray(EXPECTED),  # mode F
+        Image.fromarray(GREY.astype(np.int32) * 257),  # mode I
+    ],
+    ids=["f4", "f8", ">f4", "u1", "strided", "u2", ">u2", "RGB", "RGBA", "F", "I"],
+)
+def test_arrays(array: Any) -> None:
+    values = as_image(array)
+    assert values.dtype == np.float32
+    np.testing.assert_allclose(values, EXPECTED, atol=1e-6)
+    assert values is not array
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        EXPECTED * 1.001,
+        EXPECTED - 0.001,
+        np.where(EXPECTED == 0, np.nan, EXPECTED),
+        np.where(EXPECTED == 0, np.inf, EXPECTED),
+        EXPECTED * 255,
+        EXPECTED[0],
+        np.float32(0.5),
+        np.stack([EXPECTED] * 3, axis=2),
+        EXPECTED[None, None],
+        np.stack([GREY[:, :2]] * 3),
+        np.stack([GREY] * 2, axis=2),
+        np.stack([GREY.astype(np.uint16)] * 3, axis=2),
+        GREY.astype(np.int32),
+        GREY.astype(np.int8),
+        GREY.astype(np.uint32),
+        GREY > 100,
+        EXPECTED.astype(complex),
+        GREY.astype(object),
+        GREY.astype(str),
+        np.zeros((0, 4), np.float32),
+        np.zeros((4, 0), np.uint8),
+        np.ma.masked_array(EXPECTED, EXPECTED > 0.5),
+        EXPECTED.tolist(),
+        b"x.png",
+        None,
+        Image.new("L", (0, 3)),
+        Image.fromarray(EXPECTED * 2),
+        Image.fromarray(GREY.astype(np.int32) * 258),
+        Image.fromarray(GREY.astype(np.int32) - 1),
+    ],
+    ids=lambda value: f"{type(value).__name__}",
+)
+def test_anything_else_is_refused(value: Any) -> None:
+    with pytest.raises(UsageError, match=r"path.*PIL image.*array") as caught:
+        as_image(value)
+    assert "\n" not in str(caught.value)
+
+
+def test_pil_images_with_frames_or_damage_are_refused(tmp_path: Path) -> None:
+    pictures = [Image.fromarray(NOISE), Image.fromarray(NOISE).rotate(90)]
+    with pytest.raises(UsageError, match="frame"):
+        as_image(Image.open(saved(tmp_path / "x.gif", pictures[0], save_all=True, append_images=pictures[1:])))
+    path = saved(tmp_path / "x.png", pictures[0])
+    path.write_bytes(path.read_bytes()[:999])
+    with pytest.raises(UsageError, match="truncated"):
+        as_image(Image.open(path))
+
+
+def test_jpeg_is_rotated_as_its_exif_says(tmp_path: Path) -> None:
     pixels = np.zeros((8, 16), dtype=np.uint8)
     pixels[:, :8] = 255
     exif = Image.Exif()
-    exif[0x0112] = 6  # the viewer turns it by 90 degrees clockwise: the left half becomes the top
+    exif[0x0112] = 6  # the viewer rotates it by 90 degrees clockwise: the left half becomes the top
     path = saved(tmp_path / "x.jpg", Image.fromarray(pixels), exif=exif, quality=95)
     values = read_image(path)
     assert image_size(path) == (8, 16) == values.shape[::-1]
     assert values[:8].min() > 0.9
     assert values[8:].max() < 0.1
+    np.testing.assert_array_equal(as_image(Image.open(path)), values)
 
 
-def damage(kind: str, folder: Path) -> Path:
-    path = folder / "x.png"
-    whole = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8))
-    if kind == "missing":
-        return path
-    if kind == "folder":
-        path.mkdir()
-    elif kind == "animation":
-        saved(path, whole, save_all=True, append_images=[whole.rotate(90)])
-    elif kind == "TIFF":
-        saved(path, whole, format="TIFF")
-    else:
-        data = saved(path, whole).read_bytes()
-        content = {
-            "empty": b"",
-            "web page": b"\n<!DOCTYPE html><html>",
-            "garbage": b"\1" * 900,
-            "truncated": data[:999],
-        }
-        path.write_bytes(content[kind])
-    return path
+def png(path: Path) -> bytes:
+    return saved(path, Image.fromarray(NOISE)).read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("kind", "said"),
-    [
-        ("missing", "no such file"),
-        ("folder", "is a folder"),
-        ("animation", "several frames"),
-        ("TIFF", "not a PNG, JPEG or DICOM"),
-        ("empty", "is empty"),
-        ("web page", "web page"),
-        ("garbage", "not a PNG, JPEG or DICOM"),
-        ("truncated", "truncated"),
-    ],
-)
-def test_damage_is_named(kind: str, said: str, tmp_path: Path) -> None:
-    path = damage(kind, tmp_path)
-    with pytest.raises(DataError) as caught:
-        read_image(path)
-    text = str(caught.value)
-    assert str(path) in text
-    assert said in text
-    assert "\n" not in text
-    if kind != "truncated":  # damage behind the header
-        with pytest.raises(DataError, match=said):
-            image_size(path)
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (lambda path: None, "not found"),
+    "folder": (Path.mkdir, "folder"),
+    "animation": (
+        lambda path: saved(path, Image.fromarray(NOISE), save_all=True, append_images=[Image.fromarray(NOISE.T)]),
+        "frames",
+    ),
+    "TIFF": (lambda path: saved(path, Image.fromarray(NOISE), format="TIFF"), "not a PNG, JPEG or DICOM"),
+    "empty": (lambda path: path.write_bytes(b""), "empty"),
+    "web page": (lambda path: path.write_bytes(b"\n<!DOCTYPE html><html>"), "web page"),
+    "garbage": (lambda path: path.write_bytes(b"\1" * 900), "not a PNG, JPEG or DICOM"),
+    "truncated": (lambda path: path.write_bytes(png(path)[:999]), "truncated"),
+    "truncated JPEG": (
+        lambda path: path.write_bytes(saved(path, Image.fromarray(NOISE), format="JPEG").read_bytes()[:1500]),
+        "truncated",
+    ),
+}
 
 
-def test_truncated_jpeg(tmp_path: Path) -> None:
-    noise = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
-    path = saved(tmp_path / "x.jpg", Image.fromarray(noise))
-    path.write_bytes(path.read_bytes()[:1500])
-    with pytest.raises(DataError, match=r"x\.jpg.*truncated"):
-        read_image(path)
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_is_named(kind: str, tmp_path: Path) -> None:
+    damage, said = DAMAGE[kind]
+    path = tmp_path / "x.png"
+    damage(path)
+    for read in (read_image, as_image, *([] if "truncated" in kind else [image_size])):
+        with pytest.raises(DataError, match=said) as caught:
+            read(path)
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("limit", ["ours", "pillow's"])
@@ -158,76 +212,48 @@ def test_decompression_bomb(limit: str, tmp_path: Path, monkeypatch: pytest.Monk
             read(path)
 
 
-def dicom(path: Path, pixels: np.ndarray, **tags: Any) -> Path:
-    """A small uncompressed grey DICOM file with further or other tags."""
-    file = Dataset()
-    file.file_meta = FileMetaDataset()
-    file.file_meta.TransferSyntaxUID = tags.pop("syntax", ExplicitVRLittleEndian)
-    file.SOPClassUID, file.SOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
-    file.Rows, file.Columns = pixels.shape[-2:]
-    file.SamplesPerPixel, file.PhotometricInterpretation = 1, "MONOCHROME2"
-    file.BitsAllocated = file.BitsStored = pixels.dtype.itemsize * 8
-    file.HighBit, file.PixelRepresentation = file.BitsStored - 1, int(pixels.dtype.kind == "i")
-    file.PixelData = pixels.tobytes()
-    for name, value in tags.items():
-        setattr(file, name, value)
-    file.save_as(path, enforce_file_format=True)
-    return path
+# DICOM
 
 
-STORED = np.array([[100, 200, 300], [400, 500, 600]], dtype=np.uint16)
-
-
-def test_dicom_without_a_window_spans_its_own_range(tmp_path: Path) -> None:
-    path = dicom(tmp_path / "x.dcm", STORED)
-    values = read_image(path)
-    assert values.dtype == np.float32
-    np.testing.assert_allclose(values, EXPECTED, atol=1e-6)
+def test_dicom_without_a_window_spans_its_own_range(tmp_path: Path, write_dicom: Write) -> None:
+    path = write_dicom(tmp_path / "x.dcm", STORED)
+    assert read_image(path).dtype == np.float32
     assert image_size(path) == (3, 2)
-
-
-def test_monochrome1_is_the_negative(tmp_path: Path) -> None:
-    path = dicom(tmp_path / "x.dcm", STORED, PhotometricInterpretation="MONOCHROME1")
-    np.testing.assert_allclose(read_image(path), 1 - EXPECTED, atol=1e-6)
-
-
-def test_dicom_is_known_by_its_mark(tmp_path: Path) -> None:
-    path = dicom(tmp_path / "x.dcm", STORED).rename(tmp_path / "x.png")
-    np.testing.assert_allclose(read_image(path), EXPECTED, atol=1e-6)
-    assert image_size(path) == (3, 2)
+    negative = write_dicom(tmp_path / "n.dcm", STORED, PhotometricInterpretation="MONOCHROME1")
+    np.testing.assert_allclose(as_image(str(negative)), 1 - EXPECTED, atol=1e-6)
+    np.testing.assert_array_equal(read_image(write_dicom(tmp_path / "f.dcm", STORED * 0 + 7)), np.zeros((2, 3)))
+    unnamed = path.rename(tmp_path / "x.png")  # recognised by its mark
+    np.testing.assert_allclose(read_image(unnamed), EXPECTED, atol=1e-6)
+    assert image_size(unnamed) == (3, 2)
 
 
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
 @pytest.mark.parametrize("signed", [False, True])
-def test_window_agrees_with_pydicom(function: str, signed: bool, tmp_path: Path) -> None:
+def test_window_agrees_with_pydicom(function: str, signed: bool, tmp_path: Path, write_dicom: Write) -> None:
     stored = STORED.astype(np.int16) - 300 if signed else STORED
     tags = {"WindowCenter": [20, 7], "WindowWidth": [140.5, 9], "VOILUTFunction": function}
-    path = dicom(tmp_path / "x.dcm", stored, RescaleSlope=0.5, RescaleIntercept=-100, **tags)
+    path = write_dicom(tmp_path / "x.dcm", stored, RescaleSlope=0.5, RescaleIntercept=-100, **tags)
     lowest, highest = (-32768, 32767) if signed else (0, 65535)
     shown = apply_windowing(stored * 0.5 - 100, dcmread(path))
     low, high = lowest * 0.5 - 100, highest * 0.5 - 100
     np.testing.assert_allclose(read_image(path), (shown - low) / (high - low), atol=1e-6)
 
 
-def test_window_by_hand(tmp_path: Path) -> None:
+def test_window_by_hand(tmp_path: Path, write_dicom: Write) -> None:
     """Centre 350.5 and width 201 of the linear function: 250 is black, 450 is white."""
-    path = dicom(tmp_path / "x.dcm", STORED, WindowCenter=350.5, WindowWidth=201)
+    path = write_dicom(tmp_path / "x.dcm", STORED, WindowCenter=350.5, WindowWidth=201)
     np.testing.assert_allclose(read_image(path), [[0, 0, 0.25], [0.75, 1, 1]], atol=1e-6)
 
 
 @pytest.mark.parametrize(("vr", "dtype"), [("OW", "<u2"), ("OW", "u1"), ("US", "")])
-def test_voi_lut_goes_before_a_window(vr: str, dtype: str, tmp_path: Path) -> None:
-    """A table of 8 bits for more than 256 stored values: first entry at 200, last one at 499."""
+def test_voi_lut_goes_before_a_window(vr: str, dtype: str, tmp_path: Path, write_dicom: Write) -> None:
+    """An 8-bit table for more than 256 stored values: its first entry is for 200, its last one for 499."""
     entries = [min(index, 255) for index in range(300)]
     lut = Dataset()
     lut.LUTDescriptor = [300, 200, 8]
     lut.add_new("LUTData", vr, np.array(entries, dtype=dtype).tobytes() if dtype else entries)
-    path = dicom(tmp_path / "x.dcm", STORED, VOILUTSequence=[lut], WindowCenter=1, WindowWidth=1)
+    path = write_dicom(tmp_path / "x.dcm", STORED, VOILUTSequence=[lut], WindowCenter=1, WindowWidth=1)
     np.testing.assert_allclose(read_image(path), np.array([[0, 0, 100], [200, 255, 255]]) / 255, atol=1e-6)
-
-
-def test_flat_dicom_is_black(tmp_path: Path) -> None:
-    np.testing.assert_array_equal(read_image(dicom(tmp_path / "x.dcm", STORED * 0 + 7)), np.zeros((2, 3)))
 
 
 @pytest.mark.parametrize(
@@ -238,21 +264,23 @@ def test_flat_dicom_is_black(tmp_path: Path) -> None:
         ({"WindowCenter": 5, "WindowWidth": 0}, "window"),
         ({"PixelData": b"\0\0"}, "cannot be read"),
         ({"Rows": 60000, "Columns": 60000}, "more than any radiograph"),
-        ({"RescaleSlope": "0", "RescaleIntercept": "1e400"}, "do not fit its header"),
+        ({"RescaleSlope": "0", "RescaleIntercept": "1e400"}, "header"),
     ],
 )
-def test_dicom_damage(tags: dict[str, Any], said: str, tmp_path: Path) -> None:
-    path = dicom(tmp_path / "x.dcm", STORED, **tags)
-    with pytest.raises(DataError) as caught:
+def test_dicom_damage(tags: dict[str, Any], said: str, tmp_path: Path, write_dicom: Write) -> None:
+    path = write_dicom(tmp_path / "x.dcm", STORED, **tags)
+    with pytest.raises(DataError, match=said) as caught:
         read_image(path)
     assert str(path) in str(caught.value)
-    assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_dicom_without_pixels_or_image(tmp_path: Path) -> None:
-    path = dicom(tmp_path / "x.dcm", STORED)
-    file = dcmread(path)
+def test_incomplete_dicom(tmp_path: Path, write_dicom: Write) -> None:
+    path = write_dicom(tmp_path / "x.dcm", STORED)
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(DataError, match=r"x\.dcm"):
+        read_image(path)
+    file = dcmread(write_dicom(path, STORED))
     del file.PixelData
     file.save_as(path)
     with pytest.raises(DataError, match="without pixel data"):
@@ -261,117 +289,41 @@ def test_dicom_without_pixels_or_image(tmp_path: Path) -> None:
     file.save_as(path)
     with pytest.raises(DataError, match="without an image"):
         image_size(path)
-
-
-def test_truncated_dicom(tmp_path: Path) -> None:
-    path = dicom(tmp_path / "x.dcm", np.zeros((64, 64), dtype=np.uint16))
-    path.write_bytes(path.read_bytes()[:-999])
-    with pytest.raises(DataError, match=r"x\.dcm"):
+    saved(path, Image.fromarray(GREY), format="PNG")
+    with pytest.raises(DataError, match="not a DICOM file"):
         read_image(path)
 
 
-def test_not_dicom_whatever_its_name(tmp_path: Path) -> None:
-    path = saved(tmp_path / "x.dcm", Image.fromarray(GREY), format="PNG")
-    with pytest.raises(DataError, match="is not a DICOM file"):
-        read_image(path)
-
-
-def test_missing_decoder_names_the_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = dicom(tmp_path / "x.dcm", STORED)
+def test_missing_decoder_names_the_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_dicom: Write
+) -> None:
+    path = write_dicom(tmp_path / "x.dcm", STORED)
     file = dcmread(path)
     file.file_meta.TransferSyntaxUID = JPEGLosslessSV1
     file["PixelData"].is_undefined_length = True
     file.PixelData = b"\xfe\xff\x00\xe0\0\0\0\0" + b"\xfe\xff\xdd\xe0\0\0\0\0"
     file.save_as(path)
     monkeypatch.setattr("pydicom.pixels.decoders.base.Decoder.is_available", property(lambda self: False))
-    with pytest.raises(DataError, match="no decoder for that is installed; pip install pylibjpeg"):
+    with pytest.raises(DataError, match="pip install pylibjpeg"):
         read_image(path)
 
 
-@pytest.mark.skipif(not SAMPLES.is_dir(), reason=f"the sample radiographs are not at {SAMPLES}")
+# Real files
+
+
 @pytest.mark.filterwarnings("ignore:End of file reached")
-def test_real_dicoms_are_negatives_of_each_other(tmp_path: Path) -> None:
-    bright, inverted = sorted(SAMPLES.glob("*.dcm"))
+def test_real_files(tmp_path: Path, real_files: Path) -> None:
+    samples = real_files / "cxr_samples"
+    bright, inverted = sorted(samples.glob("*.dcm"))
     assert inverted.name == "Fake_MONOHR1.dcm"
     assert image_size(bright) == image_size(inverted) == (1024, 1024)
     np.testing.assert_allclose(read_image(bright) + read_image(inverted), 1, atol=1e-6)
     cut = tmp_path / "cut.dcm"
     cut.write_bytes(bright.read_bytes()[:50_000])
-    with pytest.raises(DataError, match=r"cut\.dcm"):
+    with pytest.raises(DataError, match=re.escape(str(cut))):
         read_image(cut)
-
-
-@pytest.mark.skipif(not SAMPLES.is_dir(), reason=f"the sample radiographs are not at {SAMPLES}")
-def test_real_png() -> None:
-    values = read_image(SAMPLES / "00000001_000.png")
+    values = read_image(samples / "00000001_000.png")
     assert values.shape == (512, 512)
-    assert values.min() >= 0
-    assert values.max() <= 1
+    assert 0 <= values.min() < values.max() <= 1
     assert values.std() > 0.1
-
-
-def table(folder: Path, data: bytes | str) -> Path:
-    path = folder / "t.csv"
-    path.write_bytes(data.encode() if isinstance(data, str) else data)
-    return path
-
-
-def test_table_keeps_texts_and_lines(tmp_path: Path) -> None:
-    path = table(tmp_path, '\ufeffid, text,,n\r\n007,"a, ""b""\nc",,1\r\n\r\n,,,\r\n8,d\r\n')
-    read = read_table(path, ["text", "id"])
-    assert list(read.columns) == ["text", "id", "n"]
-    assert read.index.tolist() == [2, 6]
-    assert read.values.tolist() == [['a, "b"\nc', "007", "1"], ["d", "8", ""]]
-
-
-def test_table_renames_and_unzips(tmp_path: Path) -> None:
-    path = table(tmp_path, gzip.compress(b"Bbox [x,y\n1,2\n"))
-    assert read_table(path, {"x": "Bbox [x"}).to_dict("list") == {"x": ["1"], "y": ["2"]}
-
-
-@pytest.mark.parametrize(
-    ("data", "said"),
-    [
-        (b"", "is empty"),
-        (b"\n\n", "is empty"),
-        (b"a,b\n", "no rows"),
-        ("a,b\n1,2\n".encode("utf-16"), "UTF-16"),
-        ("a,b\n1,2\n".encode("utf-16-le"), "UTF-16"),
-        ("a,b\n1,2\n3,é\n".encode("latin-1"), "row 3: is not UTF-8"),
-        (b"a,c\n1,2\n", "has no column 'b'; it has 'a', 'c'"),
-        (b"a;b\n1;2\n", "has no column 'a'; it has 'a;b'"),
-        (b"a,b,a\n1,2,3\n", "has 2 columns 'a'"),
-        (b"a,b\n1,2\n3,4,5\n", "row 3: has 3 values for 2 columns"),
-        (b'a,b\n1,2\n3,"4\n', "row 3: is not a valid CSV"),
-        (gzip.compress(b"a,b\n" * 999, mtime=0)[:-20], "cannot be read"),
-    ],
-)
-def test_table_damage(data: bytes, said: str, tmp_path: Path) -> None:
-    path = table(tmp_path, data)
-    with pytest.raises(DataError) as caught:
-        read_table(path, ["a", "b"])
-    assert str(path) in str(caught.value)
-    assert said in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_missing_table(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"t\.csv: there is no such file"):
-        read_table(tmp_path / "t.csv", ["a"])
-    with pytest.raises(DataError, match="cannot be read"):
-        read_table(tmp_path, ["a"])
-
-
-def test_number() -> None:
-    assert number(" 1.5e2 ", Path("t.csv"), 2, "x") == 150
-    for text in ("", "nan", "inf", "12px", "1_000", "1,5"):
-        with pytest.raises(DataError, match=r"t\.csv, row 7: x is '.*', not a number"):
-            number(text, Path("t.csv"), 7, "x")
-
-
-def test_box_from_xywh() -> None:
-    assert box_from_xywh((1, 2, 3, 4), (10, 6), Path("t.csv"), 2) == (1, 2, 4, 6)
-    assert box_from_xywh((-0.001, 2, 3, 4.001), (10, 6), Path("t.csv"), 2) == (0, 2, 2.999, 6)
-    for xywh in ((0, 0, 0, 1), (0, 0, 1, -1), (-1, 0, 2, 2), (9, 0, 2, 2), (0, 5, 2, 2)):
-        with pytest.raises(DataError, match=r"t\.csv, row 9: the box"):
-            box_from_xywh(xywh, (10, 6), Path("t.csv"), 9)
+    assert all(looks_whole(path) for path in samples.iterdir() if path.suffix != ".json")

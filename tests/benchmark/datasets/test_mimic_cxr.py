@@ -91,14 +91,14 @@ def test_the_index_by_hand(tmp_path: Path) -> None:
     }
     assert [row["text"] for row in rows[1:]] == ["Large heart.", "The lungs are clear.", "Edema.", "Edema."]
     assert [row["section"] for row in rows[1:]] == ["findings", "last-paragraph", "impression", "impression"]
-    assert (tuple(rows[0]), made.problems, seen[-1]) == (COLUMNS, [], (8, 8))
+    assert (tuple(rows[0]), made.problems, seen[-1]) == (COLUMNS, [], (6, 6))
     counts: dict[str, Any] = {
         "rows": 8,
         "kept": {"test": 2, "train": 2, "validate": 1},
         "sections": {"findings": 1, "impression": 3, "last-paragraph": 1},
         "views": {"AP": 2, "PA": 3},
         "other_views": {"LATERAL": 1, "not given": 1},
-        "dropped": {"no frontal view": 2, "report has no text": 1},
+        "dropped": {"not a frontal view": 2, "report has no text": 1},
     }
     assert made.counts() == counts
     noted = json.loads(pq.read_metadata(to).metadata[b"gtg_bench"])
@@ -150,33 +150,31 @@ def test_damage_is_named_and_harms_no_other(tmp_path: Path) -> None:
         "row cannot be used": 5,
         "row repeats another": 1,
         "not in the metadata table": 1,
-        "no frontal view": 2,
-        "report is not there": 1,
+        "not a frontal view": 2,
+        "report not found": 1,
         "report cannot be read": 1,
         "report has no text": 1,
-        "image is not there": 1,
+        "image not found": 1,
     }
-    said = [str(problem).removeprefix(f"{root / SPLIT}, ") for problem in made.problems]
-    wanted = (
-        "row 2: its report {}/s50414267.txt: there is no such file; download it from MIMIC-CXR",
-        "row 4: its report {}/s53189527.txt: is not UTF-8 text (byte 12); download it again from MIMIC-CXR",
-    )
-    for text in wanted:
-        assert text.format(root / folder_of("10000032")) in said
-    for start in (
-        f"row 6: its image {root / folder_of('12000001', '52000001') / 'c-1.jpg'}: there is no such file",
-        "row 10: image c-2 is there twice",
-        "row 11: image e-1 is not in the metadata table",
-        "row 12: dicom_id is '../x', not the name of an image",
-        "row 13: subject_id is 'patient', not a number",
-        "row 14: its split is 'tset'; use one of train, validate, test",
-        "row 15: has 2 values for 4 columns",
-        "row 16: is not UTF-8 text",
-    ):
-        assert any(text.startswith(start) for text in said), (start, said)
-    assert len(said) == 10
+    folder, seen = root / folder_of("10000032"), root / folder_of("12000001", "52000001")
+    named = {
+        2: f"its report {folder}/s50414267.txt: file not found",
+        4: f"its report {folder}/s53189527.txt: is not UTF-8 text",
+        6: f"its image {seen / 'c-1.jpg'}: file not found",
+        10: "image c-2 appears twice",
+        11: "image e-1 is not in the metadata table",
+        12: "'../x'",
+        13: "'patient'",
+        14: "'tset'",
+        15: "2 values for 4 columns",
+        16: "UTF-8",
+    }
+    assert {problem.row for problem in made.problems} == set(named)
+    for problem in made.problems:
+        assert str(problem).startswith(f"{root / SPLIT}, row {problem.row}: ")
+        assert named[int(problem.row or 0)] in problem.what
     (image,) = (problem.image for problem in made.problems if "c-1" in problem.what)
-    assert image == root / folder_of("12000001", "52000001") / "c-1.jpg"
+    assert image == seen / "c-1.jpg"
 
 
 def test_strict_stops_at_the_first_damage_and_writes_nothing(tmp_path: Path) -> None:
@@ -203,17 +201,17 @@ def test_damaged_tables(name: str, tmp_path: Path) -> None:
     whole = (root / name).read_bytes()
     long = gzip.compress(gzip.decompress(whole) + b"x-1,1,1,1,1,1\n" * 20000, compresslevel=0)
     for content, what in (
-        (long[: len(long) // 2], rf"{name}, row \d+: cannot be read beyond this row \(Compressed file ended"),
-        (b"", "has no column 'dicom_id'; it has no named column"),
-        (b"<html>log in</html>", "has no column 'dicom_id'; it has <html>log in</html>"),
-        (gzip.compress(b"dicom_id,subject\n1,2\n"), r"has no column '\w+'; it has dicom_id, subject"),
-        (gzip.compress(b'dicom_id,"study'), rf"{name}.*: cannot be read beyond this row|has no column"),
+        (long[: len(long) // 2], "cannot be read"),
+        (b"", "empty"),
+        (b"<html>log in</html>", "web page"),
+        (gzip.compress(b"dicom_id,subject\n1,2\n"), r"has no column '\w+'"),
+        (gzip.compress(b'dicom_id,"study'), "CSV"),
     ):
         (root / name).write_bytes(content)
-        with pytest.raises(DataError, match=what):
+        with pytest.raises(DataError, match=f"{name}.*{what}"):
             prepare(root, {}, to)
     (root / name).unlink()
-    with pytest.raises(DataError, match=f"{name}: there is no such file; point --data-root at the folder"):
+    with pytest.raises(DataError, match=f"{name}: file not found"):
         prepare(root, {}, to)
     assert not to.exists()
 
@@ -231,29 +229,27 @@ def test_nothing_that_can_be_used(tmp_path: Path) -> None:
     root = tree(tmp_path)
     for path in root.rglob("*.jpg"):
         path.unlink()
-    with pytest.raises(
-        DataError, match=r"none of its 8 images can be used \(no frontal view: 2, .*image is not there: 5"
-    ):
+    with pytest.raises(DataError, match=r"none of its 8 images .*not a frontal view: 2, .*image not found: 5"):
         prepare(root, {}, tmp_path / "i.parquet")
     shutil.rmtree(root / "files")
-    with pytest.raises(DataError, match=r"files: there is no such folder, so no image either"):
+    with pytest.raises(DataError, match=r"files: folder not found"):
         prepare(root, {}, tmp_path / "i.parquet")
 
 
 def test_wrong_words(tmp_path: Path) -> None:
     root = tree(tmp_path)
-    with pytest.raises(UsageError, match="no option 'report'; it has: reports, images"):
+    with pytest.raises(UsageError, match="no option 'report'"):
         prepare(root, {"report": "x"}, tmp_path / "i.parquet")
-    with pytest.raises(UsageError, match="is a folder; name a file to write"):
+    with pytest.raises(UsageError, match="folder"):
         prepare(root, {}, tmp_path)
-    with pytest.raises(UsageError, match="reports=nowhere: no such folder"):
+    with pytest.raises(UsageError, match="reports=nowhere"):
         prepare(root, {"reports": "nowhere"}, tmp_path / "i.parquet")
 
 
 def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
     root = tree(tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"i\.parquet: cannot be written .*; check the folder and the room on its disk"):
+    with pytest.raises(DataError, match=r"i\.parquet: cannot be written"):
         prepare(root, {}, tmp_path / "file" / "i.parquet")
 
 
@@ -279,11 +275,11 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("mimic-cxr", "--data-root", "jpg", "--out", "i.parquet")
     text = call(*words)
     assert "5 of 8 images" in text
-    assert "no frontal view" in text
+    assert "frontal view" in text
     found = json.loads(call(*words, "--json"))
     assert (found["index"], found["kept"]) == ("i.parquet", {"test": 2, "train": 2, "validate": 1})
-    assert "only mimic-cxr is prepared" in call("phantom", "--out", "i.parquet", code=2)
-    assert "mimic-cxr needs --data-root DIR" in call("mimic-cxr", "--out", "i.parquet", code=2)
+    assert "only mimic-cxr" in call("phantom", "--out", "i.parquet", code=2)
+    assert "--data-root" in call("mimic-cxr", "--out", "i.parquet", code=2)
     (tmp_path / "jpg" / folder_of("10000032") / "s53189527.txt").unlink()
     assert "warning: " in call(*words)
     assert "row 4: its report" in call(*words, "--fail-fast", code=2)

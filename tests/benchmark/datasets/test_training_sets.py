@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +11,11 @@ import pytest
 from PIL import Image
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
+from gtg_bench.benchmark.datasets.chestxray14 import sentence
 from gtg_bench.benchmark.datasets.mimic_cxr import COLUMNS
 from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset, load_studies
-from gtg_bench.benchmark.datasets.training import TRAINING_SETS, TrainingSet, open_training_set, sentence
+from gtg_bench.benchmark.datasets.training import TRAINING_SETS, TrainingSet, open_training_set
 
-NIH64 = Path(__file__).parents[4] / "shared" / "data" / "nih64"
 HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,OriginalImage[Width,Height]"
 LABELS = (
     "00000001_000.png,Cardiomegaly|Effusion,0,1,2682,2749",
@@ -67,7 +65,7 @@ def test_images_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
     (root / "files/p10/p10000000/s5/0.png").unlink()
     data = open_training_set("mimic-cxr", root)
     assert len(list(data)) == 2
-    with pytest.raises(DataError, match=r"s5/0\.png: there is no such file"):
+    with pytest.raises(DataError, match=r"s5/0\.png: file not found"):
         data[0].pixels()
     assert data[1].pixels().shape == (3, 4)
 
@@ -82,8 +80,8 @@ def test_index_and_images_elsewhere(tmp_path: Path) -> None:
     assert data.fingerprint == open_training_set("mimic-cxr", root, {"index": "other.parquet"}).fingerprint
 
 
-def test_an_index_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"mimic-cxr\.parquet: there is no such file; make it: gtg-bench data prepare"):
+def test_invalid_indexes(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"mimic-cxr\.parquet: file not found; .*gtg-bench data prepare"):
         open_training_set("mimic-cxr", tmp_path)
     path = index(tmp_path, "Edema.") / "mimic-cxr.parquet"
     whole = path.read_bytes()
@@ -91,9 +89,9 @@ def test_an_index_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"mimic-cxr\.parquet: cannot be read as Parquet"):
         open_training_set("mimic-cxr", tmp_path)
     pq.write_table(pa.table({"text": ["Edema."]}), path)
-    with pytest.raises(DataError, match="it has no column 'dicom_id'"):
+    with pytest.raises(DataError, match="no column 'dicom_id'"):
         open_training_set("mimic-cxr", tmp_path)
-    with pytest.raises(DataError, match="has no image of split 'test'"):
+    with pytest.raises(DataError, match="split 'test'"):
         open_training_set("mimic-cxr", index(tmp_path, "Edema."), {}, "test")
 
 
@@ -101,7 +99,7 @@ def test_an_index_that_is_none(tmp_path: Path) -> None:
 
 
 def folder(root: Path, *rows: str, lists: bool = True) -> Path:
-    """A data root with images of the first three rows; patient 3 is in the test list, as is an image of no row."""
+    """A data root with images of the first three rows; patient 3 is in the test list, as is an unknown image."""
     (root / "Data_Entry_2017_v2020.csv").write_text("\n".join((HEADER, *(rows or LABELS))) + "\n")
     (root / "images").mkdir(exist_ok=True)
     for row in LABELS[:3]:
@@ -127,15 +125,15 @@ def test_labels_become_sentences(tmp_path: Path) -> None:
 
 def test_images_that_are_not_there_are_left_out(tmp_path: Path) -> None:
     data = open_training_set("chestxray14", folder(tmp_path), {}, "all")
-    assert (len(data), dict(data.dropped)) == (3, {"image is not there": 1})
-    assert "csv, row 5: its image 00000003_000.png is not there" in str(data.problems[0])
-    with pytest.raises(DataError, match=r"holds no pair of split 'test' \(image is not there: 1\)"):
+    assert (len(data), dict(data.dropped)) == (3, {"image not found": 1})
+    assert "csv, row 5: its image 00000003_000.png was not found" in str(data.problems[0])
+    with pytest.raises(DataError, match=r"split 'test' \(image not found: 1\)"):
         open_training_set("chestxray14", tmp_path, {}, "test")
 
 
 def test_without_the_official_lists_there_is_no_training_split(tmp_path: Path) -> None:
     root = folder(tmp_path, lists=False)
-    with pytest.raises(UsageError, match=r"no split 'train'; it has: all \(there is no train_val_list\.txt or test_"):
+    with pytest.raises(UsageError, match=r"no split 'train'.*train_val_list\.txt"):
         open_training_set("chestxray14", root)
     assert len(open_training_set("chestxray14", root, {}, "all")) == 3
 
@@ -154,24 +152,22 @@ def test_bad_rows_are_named_and_harm_no_other(tmp_path: Path) -> None:
     assert [text for _, _, text in pairs(data)] == ["Cardiomegaly. Effusion.", "No finding.", "Mass."]
     assert dict(data.dropped) == {"row cannot be used": 4, "row repeats another": 1}
     said = [str(problem).partition(", ")[2] for problem in data.problems]
-    assert said[0].startswith("row 4: there is no finding 'Pleural Thickening' here; use one of Atelectasis, ")
-    assert said[1].startswith("row 5: image 00000001_000.png is there twice")
-    assert said[2].startswith("row 6: '../00000002_000.png' is not the name of an image")
-    assert said[3].startswith("row 7: there is no finding 'No Finding' here")
-    assert said[4].startswith("row 8: has 8 values for 6 columns")
+    named = ("Pleural Thickening", "00000001_000.png", "../00000002_000.png", "No Finding", "8 values for 6 columns")
+    for row, (text, name) in enumerate(zip(said, named, strict=True), start=4):
+        assert text.startswith(f"row {row}: ")
+        assert name in text
 
 
 def test_the_official_table_in_torchxrayvision(tmp_path: Path) -> None:
     root = folder(tmp_path)
     (root / "Data_Entry_2017_v2020.csv").unlink()
     data = open_training_set("chestxray14", root, {}, "all")
-    assert (len(data), data.dropped["image is not there"]) == (3, 112117)
+    assert (len(data), data.dropped["image not found"]) == (3, 112117)
     assert data[0].text == "Cardiomegaly."
 
 
-@pytest.mark.skipif(not NIH64.is_dir(), reason=f"the reduced ChestX-ray14 images are not at {NIH64}")
-def test_real_files() -> None:
-    data = open_training_set("chestxray14", NIH64, {}, "all")
+def test_real_files(real_files: Path) -> None:
+    data = open_training_set("chestxray14", real_files / "nih64", {}, "all")
     assert (len(data), data.problems) == (1000, [])
     assert data[0].text == "Cardiomegaly."
     assert data[999].pixels().shape == (64, 64)
@@ -218,12 +214,12 @@ def test_fingerprints(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("fantom", None, {}, "train"), "unknown training set 'fantom'; did you mean phantom"),
-        (("mimic-cxr", None, {}, "train"), "mimic-cxr needs --data-root DIR"),
-        (("mimic-cxr", Path("nowhere"), {}, "train"), "there is no folder nowhere"),
-        (("phantom", None, {"sede": "1"}, "train"), "no option 'sede'; it has: seed"),
-        (("phantom", None, {"seed": "x"}, "train"), "seed must be a whole number"),
-        (("phantom", None, {}, "tset"), "no split 'tset'; it has: train, validate, test"),
+        (("fantom", None, {}, "train"), "did you mean phantom"),
+        (("mimic-cxr", None, {}, "train"), "--data-root"),
+        (("mimic-cxr", Path("nowhere"), {}, "train"), "nowhere"),
+        (("phantom", None, {"sede": "1"}, "train"), "no option 'sede'"),
+        (("phantom", None, {"seed": "x"}, "train"), "seed"),
+        (("phantom", None, {}, "tset"), "no split 'tset'"),
     ],
 )
 def test_wrong_words(words: tuple, message: str) -> None:
@@ -235,13 +231,3 @@ def test_every_set_says_what_it_needs() -> None:
     assert set(TRAINING_SETS) == {"phantom", "mimic-cxr", "chestxray14"}
     assert all(entry.summary and entry.splits and entry.terms for entry in TRAINING_SETS.values())
     assert all(entry.tree for entry in TRAINING_SETS.values() if entry.needs_data_root)
-
-
-def test_a_training_set_imports_no_torch() -> None:
-    code = (
-        "import sys\n"
-        "from gtg_bench.benchmark.datasets.training import open_training_set\n"
-        "open_training_set('phantom', None, {}, 'test')[0].pixels()\n"
-        "assert not {'torch', 'pandas', 'pydicom'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.types import PhraseSample, sample_id
@@ -29,7 +29,7 @@ ROWS = (
     f"{HEART},Cardiomegaly,3,R8,689.0,1313.0,1666.0,1763.0",
 )
 SIZES = {HEART: (2080, 2336), OPACITY: (1500, 1200)}
-"""Made up: (width, height) of what stands for the DICOM images."""
+"""Made-up (width, height) of the DICOM images."""
 
 
 def table(root: Path, *rows: str, name: str = "train.csv", header: str = HEADER) -> Path:
@@ -38,26 +38,16 @@ def table(root: Path, *rows: str, name: str = "train.csv", header: str = HEADER)
     return root
 
 
-def folder(root: Path, *rows: str, suffix: str = ".png", divided: int = 1) -> Path:
-    """A data root with a table and images, smaller than SIZES by a factor."""
+def folder(root: Path, *rows: str, divided: int = 1, dicom: tuple[str, Callable[..., Path]] | None = None) -> Path:
+    """A data root with a table and images, smaller than SIZES by a factor: PNG, or DICOM of a suffix."""
     (root / "train").mkdir(parents=True, exist_ok=True)
     for name, (width, height) in SIZES.items():
-        size, path = (width // divided, height // divided), root / "train" / f"{name}{suffix}"
-        dicom(path, size) if suffix in (".dicom", ".dcm") else Image.new("L", size, 51).save(path)
+        size, path = (width // divided, height // divided), root / "train" / name
+        if dicom:
+            dicom[1](Path(f"{path}{dicom[0]}"), np.zeros(size[::-1], np.uint8))
+        else:
+            Image.new("L", size, 51).save(f"{path}.png")
     return table(root, *rows)
-
-
-def dicom(path: Path, size: tuple[int, int]) -> None:
-    """A grey DICOM file of (width, height) `size`."""
-    file = Dataset()
-    file.file_meta = FileMetaDataset()
-    file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    file.SOPClassUID, file.SOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
-    file.Columns, file.Rows = size
-    file.SamplesPerPixel, file.PhotometricInterpretation, file.PixelRepresentation = 1, "MONOCHROME2", 0
-    file.BitsAllocated, file.BitsStored, file.HighBit = 8, 8, 7
-    file.PixelData = bytes(size[0] * size[1])
-    file.save_as(path, enforce_file_format=True)
 
 
 def found(data: VinDrCxrDataset) -> list[tuple[str, str, int]]:
@@ -65,8 +55,8 @@ def found(data: VinDrCxrDataset) -> list[tuple[str, str, int]]:
 
 
 @pytest.mark.parametrize("suffix", [".dicom", ".dcm", ".png"])
-def test_samples_by_hand(suffix: str, tmp_path: Path) -> None:
-    data = VinDrCxrDataset(folder(tmp_path, suffix=suffix))
+def test_samples_by_hand(suffix: str, tmp_path: Path, write_dicom: Callable[..., Path]) -> None:
+    data = VinDrCxrDataset(folder(tmp_path, dicom=None if suffix == ".png" else (suffix, write_dicom)))
     heart, opacity, effusion = data.samples("test")
     assert heart == PhraseSample(
         sample_id=sample_id(HEART, "Cardiomegaly", "Cardiomegaly"),
@@ -101,10 +91,10 @@ def test_readers(reader: str, wanted: list[tuple[str, str, int]], negatives: int
 
 def test_wrong_options(tmp_path: Path) -> None:
     for options, said in (
-        ({"readers": "R18"}, "vindr-cxr's readers is union or one of R1 to R17, not 'R18'"),
-        ({"readers": "r9"}, "not 'r9'"),
-        ({"phrase": "x"}, "must have {label} in it"),
-        ({"views": "PA"}, "no option 'views'; it has: images, annotations, phrase, readers, present-only"),
+        ({"readers": "R18"}, "readers.*'R18'"),
+        ({"readers": "r9"}, "readers.*'r9'"),
+        ({"phrase": "x"}, "phrase"),
+        ({"views": "PA"}, "no option 'views'"),
     ):
         with pytest.raises(UsageError, match=said):
             VinDrCxrDataset(folder(tmp_path), options)
@@ -133,44 +123,35 @@ def test_reduced_images_with_their_sizes(tmp_path: Path) -> None:
         ("train.csv", 5),
         ("train.csv", 7),
     ]
-    assert "dim1 is 'wide', not a number" in str(data.problems[0])
-    assert f"train_meta.csv has no size of image {OPACITY}; add it there" in str(data.problems[1])
+    assert "dim1 is 'wide'" in str(data.problems[0])
+    assert f"train_meta.csv has no size of image {OPACITY}" in str(data.problems[1])
 
 
-def test_reduced_images_without_their_sizes_are_refused(tmp_path: Path) -> None:
+def test_reduced_images_without_their_sizes_are_refused(tmp_path: Path, write_dicom: Callable[..., Path]) -> None:
     root = folder(tmp_path / "png", divided=4)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=r"train\.csv: .*2 of 2 images .*520 x 584.*train_meta\.csv"):
         VinDrCxrDataset(root)
-    said = str(caught.value)
-    assert said.startswith(f"{root / 'train.csv'}: its boxes stick out of 2 of 2 images ({HEART} has 520 x 584 pixels")
-    assert "its boxes reach (1875, 1992)" in said
-    assert "add train_meta.csv" in said
-    data = VinDrCxrDataset(folder(tmp_path / "dicom", suffix=".dicom", divided=4))  # only the rows can be wrong
-    assert len(data.bad) == 3
-    assert "sticks out of its 520 x 584 image" in str(data.problems[0])
+    data = VinDrCxrDataset(folder(tmp_path / "dicom", divided=4, dicom=(".dicom", write_dicom)))
+    assert len(data.bad) == 3  # only the rows can be wrong
+    assert "520 x 584" in str(data.problems[0])
 
 
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        (f"{HEART},ILD,5,R9,2000,10,2090,90", "sticks out of its 2080 x 2336 image"),
+        (f"{HEART},ILD,5,R9,2000,10,2090,90", "2080 x 2336"),
         (f"{HEART},ILD,5,R9,20,10,20,90", "no area"),
         (f"{HEART},ILD,5,R9,20,10,15,90", "no area"),
-        (f"{HEART},ILD,5,R9,20,,30,90", "y_min is '', not a number"),
-        (f"{HEART},ILD,5,R9,20,10,inf,90", "x_max is 'inf', not a number"),
-        (f"{HEART},ILD,5,R18,20,10,30,90", "there is no reader 'R18'; use one of R1 to R17"),
-        (f"{HEART},Ild,5,R9,20,10,30,90", "there is no label 'Ild'; use one of Aortic enlargement, "),
-        (f"{HEART},ILD,5,R9,20,10,30,90,1", "has 9 values for 8 columns"),
+        (f"{HEART},ILD,5,R9,20,,30,90", "y_min is ''"),
+        (f"{HEART},ILD,5,R9,20,10,inf,90", "x_max is 'inf'"),
+        (f"{HEART},ILD,5,R18,20,10,30,90", "unknown reader 'R18'"),
+        (f"{HEART},Ild,5,R9,20,10,30,90", "unknown label 'Ild'; use one of Aortic"),
+        (f"{HEART},ILD,5,R9,20,10,30,90,1", "9 values for 8 columns"),
     ],
 )
-def test_a_bad_row_fails_its_own_sample_alone(row: str, said: str, tmp_path: Path) -> None:
-    root = folder(tmp_path, ROWS[1], row, ROWS[3])
-    data = VinDrCxrDataset(root)
-    first, bad, last = data.samples("test")
-    assert list(data.bad) == [bad.sample_id]
-    assert (len(first.boxes), bad.boxes, len(last.boxes)) == (1, (), 1)
-    assert f"{root / 'train.csv'}, row 3: " in data.bad[bad.sample_id]
-    assert said in data.bad[bad.sample_id]
+def test_a_bad_row_fails_its_own_sample_alone(row: str, said: str, tmp_path: Path, only_bad: Callable) -> None:
+    data = VinDrCxrDataset(folder(tmp_path, ROWS[1], row, ROWS[3]))
+    only_bad(data, f"{tmp_path / 'train.csv'}, row 3", said)
 
 
 def test_physionets_table_and_labels(tmp_path: Path) -> None:
@@ -183,7 +164,7 @@ def test_physionets_table_and_labels(tmp_path: Path) -> None:
     assert len(LABELS) == len(set(LABELS)) == 22
 
 
-def test_the_carried_table_is_the_challenges(tmp_path: Path) -> None:
+def test_the_packaged_table_is_the_challenges(tmp_path: Path) -> None:
     """Counts of the file: 36,096 boxes of 14 findings on 4,394 of 15,000 images."""
     (folder(tmp_path) / "train.csv").unlink()
     data = VinDrCxrDataset(tmp_path)

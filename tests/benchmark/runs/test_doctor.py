@@ -103,7 +103,7 @@ def test_data_that_can_be_used_in_part(here: Path) -> None:
     assert found.fine
     assert states(found)["data"] == "warning"
     assert text(found, "data").startswith("1 of 2 pairs can be used, 1 problem; the first: ")
-    assert "row 3: its image 00000002_000.png is not there" in text(found, "data")
+    assert "row 3: its image 00000002_000.png was not found" in text(found, "data")
     assert found.data is not None
     assert found.data["counts"]["usable"] == 1
 

@@ -11,13 +11,12 @@ from PIL import Image
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.geometry import Frame, Mask, boxes_to_mask, region_in
-from gtg_bench.benchmark.datasets.annotated import AnnotatedDataset, Annotation
-from gtg_bench.benchmark.datasets.rows import Row
-from gtg_bench.benchmark.datasets.tabular import read_rows
+from gtg_bench.benchmark.datasets.base import AnnotatedDataset, Annotation
+from gtg_bench.benchmark.datasets.tables import Row, read_rows
 
 
 class Tiny(AnnotatedDataset):
-    """Rows of image, box and phrase; nobody says how large an image is."""
+    """Rows of image, box and phrase; nothing gives the size of an image."""
 
     name = "tiny"
 
@@ -73,7 +72,7 @@ def test_an_original_is_not_opened_for_its_size(tmp_path: Path) -> None:
     data = Copied(tmp_path)
     (sample,) = data.samples("test")
     assert (sample.image_size, data.problems) == ((100, 80), [])
-    with pytest.raises(DataError, match=r"t\.csv, row 2: its image .*a\.dcm: is not a DICOM file"):
+    with pytest.raises(DataError, match=r"t\.csv, row 2: its image .*a\.dcm: .*DICOM"):
         data.image(sample)
 
 
@@ -83,18 +82,19 @@ def test_row_without_a_region(tmp_path: Path) -> None:
             return Annotation(row.file, row.row, row.text("image"), "a", "a", "Edema", "x")
 
     data = Empty(tree(tmp_path, "a.png,x,1,1,1,1", a=(9, 9)))
-    assert ["has neither a box nor a mask" in reason for reason in data.bad.values()] == [True]
+    (reason,) = data.bad.values()
+    assert "neither a box nor a mask" in reason
 
 
 def test_options_of_every_set(tmp_path: Path) -> None:
     tree(tmp_path, "a.png,x,1,1,1,1", "b.png,x,1,1,1,1", a=(9, 9))
     assert len(Tiny(tmp_path).samples("test")) == 2
     assert len(Tiny(tmp_path, {"present-only": "true"}).samples("test")) == 1
-    with pytest.raises(UsageError, match="tiny has no option 'image'; it has: images, present-only"):
+    with pytest.raises(UsageError, match="no option 'image'"):
         Tiny(tmp_path, {"image": "."})
-    with pytest.raises(UsageError, match="tiny has no split 'train'; it has: test"):
+    with pytest.raises(UsageError, match="no split 'train'"):
         Tiny(tmp_path).samples("train")
-    with pytest.raises(UsageError, match="tiny needs --data-root DIR"):
+    with pytest.raises(UsageError, match="--data-root"):
         Tiny(None)
 
 
@@ -102,7 +102,7 @@ def test_other_sample_is_refused(tmp_path: Path) -> None:
     tree(tmp_path, "a.png,x,1,1,1,1", a=(9, 9))
     (sample,) = Tiny(tmp_path).samples("test")
     tree(tmp_path, "a.png,y,1,1,1,1")
-    with pytest.raises(DataError, match="no sample of tiny"):
+    with pytest.raises(DataError, match="not a sample of tiny"):
         Tiny(tmp_path).image(sample)
 
 

@@ -1,6 +1,6 @@
-"""Whether a phrase denies a finding ("no pneumothorax"): a plain rule for `data check`, which only warns.
+"""Phrases that negate a finding ("no pneumothorax"): a simple rule with which `data check` warns.
 
-A region cannot show what is not there: such a phrase is outside what the metrics mean.
+No region can show what is absent, so the metrics mean nothing for such a phrase.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _UNCERTAIN = re.compile(
     r"\b(cannot|can't|can not|not) (be )?(excluded?|ruled out)\b|\bnot only\b",
     re.IGNORECASE,
 )
-"""What has a "no" in it and denies nothing."""
+"""Wording with a "no" or "not" that negates no finding."""
 
 _AHEAD = re.compile(
     r"\b(no|normal|without|absence of|absent|free of|negative for|rather than|never|neither|nor|"
@@ -38,16 +38,16 @@ _NORMAL = re.compile(
 )
 
 
-def denies(phrase: str, category: str = "") -> str:
-    """Why a phrase seems to deny what its region should show, in a few words; "" where it does not.
+def negated(phrase: str, category: str = "") -> str:
+    """How a phrase negates its own finding, in a few words; "" if it does not.
 
-    A phrase that denies one finding and names another ("opacity without effusion") denies its own only where that is
-    the one denied. "No change", "cannot be excluded" and the like deny nothing.
+    A phrase that negates one finding and names another ("opacity without effusion") negates its own only if that is the
+    negated one. "No change", "cannot be excluded" and the like negate nothing.
 
     Args:
         phrase: English.
-        category: of the finding, as the data set spells it; where it is none that `api.phrases` reads, a phrase denies
-            if it denies every finding that it names.
+        category: the finding as the data set spells it. If `api.phrases` does not know it, the phrase must negate every
+            finding that it names.
     """
     text = _UNCERTAIN.sub(" ", phrase)
     rest = _AHEAD.sub(" ", _BEHIND.sub(" ", text))
@@ -58,14 +58,14 @@ def denies(phrase: str, category: str = "") -> str:
     itself = re.compile(rf"\b{re.escape(category)}\b", re.IGNORECASE)
     spelled = category and itself.search(text) and not itself.search(rest)
     if spelled or (own is not None and own not in left):
-        return f"denies {category.lower()}"
+        return f"negates {category.lower()}"
     if named and not left:
-        return f"denies {', '.join(sorted(named)).lower()}"
-    return "says that nothing is found" if not named and _NORMAL.search(text) else ""
+        return f"negates {', '.join(sorted(named)).lower()}"
+    return "says that nothing was found" if not named and _NORMAL.search(text) else ""
 
 
 def _findings(text: str) -> set[str]:
-    """Every finding that a text names, denied or not."""
+    """Every finding that a text names, negated or not."""
     words = re.split(r"\W+", text)
     pairs = [*words, *(" ".join(pair) for pair in pairwise(words))]
     return {name for word in pairs if (name := read_phrase(word).category)}
