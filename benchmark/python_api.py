@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
@@ -169,7 +170,7 @@ def evaluate(
     """
     entry = _entry(method)
     temporary = None
-    if runs_dir is None and entry.code == _UNNAMED:
+    if runs_dir is None and not isinstance(method, (str, LoadedMethod)):
         temporary = tempfile.TemporaryDirectory(prefix="gtg-bench-")
         runs_dir = temporary.name
     name, opened = (dataset, None) if isinstance(dataset, str) else (dataset.name, dataset)
@@ -179,10 +180,6 @@ def evaluate(
     request = RunRequest.of(entry.name, **options)
     result = run(prepare(request, entry, opened), request, progress)
     return Result(result.spec, result.folder, result.records, temporary)
-
-
-_UNNAMED = "object"
-"""Version of the code of a method that is not registered."""
 
 
 def _entry(method: str | LoadedMethod | Method) -> MethodEntry:
@@ -197,7 +194,7 @@ def _entry(method: str | LoadedMethod | Method) -> MethodEntry:
         )
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", type(method).__name__).lower().strip("_")
     card = MethodCard(f"an object of class {type(method).__name__}", "plug-in")
-    return MethodEntry(name, lambda settings: method, card, code=_UNNAMED)
+    return MethodEntry(name, lambda settings: method, card, code=f"object {uuid4().hex}")  # never found again
 
 
 def load_run(name: str, runs_dir: str | PathLike[str] = "runs", dataset: str | None = None) -> Result:
