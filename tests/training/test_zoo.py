@@ -388,7 +388,7 @@ def test_scoring_hears_a_stop_between_two_runs(out: Path, forbidden: None, monke
     def one_run(prepared: Any, request: Any) -> Any:
         made.append(request.control)
         zoo.stop.asked = True
-        return SimpleNamespace(spec=SimpleNamespace(protocol="gtg", steps=1), records=[])
+        return SimpleNamespace(spec=SimpleNamespace(protocol="gtg", settings=SimpleNamespace(steps=1)), records=[])
 
     monkeypatch.setattr(evaluation, "run", one_run)
     with pytest.raises(Stopped):

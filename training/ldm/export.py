@@ -20,7 +20,7 @@ from gtg_bench.methods.weights import Weights
 from gtg_bench.methods.weights.locate import files_of, is_hub_id
 from gtg_bench.methods.weights.plan import Part, TextPart
 from gtg_bench.training.cards import write_card
-from gtg_bench.training.ldm.models import Models
+from gtg_bench.training.ldm.models import TrainableLdm
 from gtg_bench.training.variants import Variant
 
 
@@ -37,7 +37,7 @@ class Exporter:
             on the hub are referred to by id and revision.
     """
 
-    models: Models
+    models: TrainableLdm
     weights: Weights
     variant: Variant
     dtype: torch.dtype
@@ -116,7 +116,7 @@ class Exporter:
         return "text_encoder"
 
     def _trained_text(self, folder: Path) -> str:
-        part, encoder, target = self.weights.plan.text_encoder, self.models.encoder, folder / "text_encoder"
+        part, encoder, target = self.weights.plan.text_encoder, self.models.text_encoder, folder / "text_encoder"
         assert part is not None
         model: Any = encoder.module
         if not hasattr(model, "save_pretrained") or not hasattr(encoder, "tokenizer"):

@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
-from gtg_bench.methods.ldm.components import check_attention, check_latents, check_width
+from gtg_bench.methods.ldm.components import LdmComponents, check_attention, check_latents, check_width
 from gtg_bench.methods.pretrained import load_pretrained
 from gtg_bench.methods.quiet import hush_libraries
 from gtg_bench.methods.text_encoders import load_text_encoder
@@ -41,18 +41,10 @@ _ADAPTED = ["to_q", "to_k", "to_v", "to_out.0"]
 
 
 @dataclass(frozen=True)
-class Models:
-    """Loaded models, on the CPU, in float32; what is trained requires gradients, everything else is frozen."""
+class TrainableLdm(LdmComponents):
+    """Components in float32; what is trained requires gradients, everything else is frozen."""
 
-    unet: Any
-    vae: Any
-    scheduler: Any
-    encoder: TrainableTextEncoder
-
-    @property
-    def image_size(self) -> int:
-        """Side of the square image, in pixels, that the U-Net is trained on."""
-        return int(self.unet.config.sample_size) * 2 ** (len(self.vae.config.block_out_channels) - 1)
+    text_encoder: TrainableTextEncoder
 
 
 def locate_parts(
@@ -101,7 +93,7 @@ def _phantom(variant: Variant, parts: Path) -> tuple[WeightsPlan, Path]:
     return parse_plan(plan, parts), parts
 
 
-def load_models(weights: Weights, variant: Variant, recipe: LdmRecipe, seed: int) -> Models:
+def load_models(weights: Weights, variant: Variant, recipe: LdmRecipe, seed: int) -> TrainableLdm:
     """Load what training starts from, and say what of it is trained.
 
     Raises:
@@ -124,7 +116,7 @@ def load_models(weights: Weights, variant: Variant, recipe: LdmRecipe, seed: int
     check_latents(unet, vae, named)
     check_width(unet, encoder, named)
     _choose(unet, encoder, variant, recipe)
-    return Models(unet, vae, _scheduler(places), encoder)
+    return TrainableLdm(unet, vae, _scheduler(places), encoder, torch.device("cpu"))
 
 
 def _unet(places: Mapping[str, Path], recipe: LdmRecipe, encoder: TextEncoder) -> Any:

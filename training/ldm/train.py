@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from gtg_bench.training.cards import NOTICE
 from gtg_bench.training.ldm.encoded import Encoder
 from gtg_bench.training.ldm.examples import LatentDraws
 from gtg_bench.training.ldm.export import Exporter
-from gtg_bench.training.ldm.models import Models, load_models, locate_parts
+from gtg_bench.training.ldm.models import TrainableLdm, load_models, locate_parts
 from gtg_bench.training.ldm.objective import NoiseObjective
 from gtg_bench.training.ldm.validation import Validation, grounded_samples
 from gtg_bench.training.loop import checkpoints
@@ -192,16 +192,18 @@ class _Training:
         return open_training_set(r.data or self.recipe.data, r.data_root, r.data_options, split)
 
     @cached_property
-    def models(self) -> Models:
+    def models(self) -> TrainableLdm:
         models = load_models(self.weights, self.variant, self.recipe, self.seed)
-        for model in (models.vae, models.encoder.module):
+        for model in (models.vae, models.text_encoder.module):
             model.to(self.accelerator.device)
-        return models
+        return replace(models, device=self.accelerator.device)
 
     @cached_property
     def objective(self) -> NoiseObjective:
         m, trains_text = self.models, "text_encoder" in self.variant.trains
-        return NoiseObjective(m.unet, m.scheduler, m.encoder, trains_text, self.recipe.text_memory, self.recipe.min_snr)
+        return NoiseObjective(
+            m.unet, m.scheduler, m.text_encoder, trains_text, self.recipe.text_memory, self.recipe.min_snr
+        )
 
     @cached_property
     def exporter(self) -> Exporter:
@@ -249,16 +251,16 @@ class _Training:
         """Of the images and texts that so many samples need."""
         config, vae = self.models.unet.config, self.models.vae.config
         row = vae.latent_channels * int(config.sample_size) ** 2 * 2 * 2
-        return min(total, len(self.pairs)) * (row + self.models.encoder.max_length * 5)
+        return min(total, len(self.pairs)) * (row + self.models.text_encoder.max_length * 5)
 
     @cached_property
     def encoder(self) -> Encoder:
-        main, place = self.accelerator.is_main_process, self.request.cache or self.work / "cache"
-        return Encoder(self.models, self.weights, place, self.accelerator.device, self.stop, main)
+        place = self.request.cache or self.work / "cache"
+        return Encoder(self.models, self.weights, place, self.accelerator, self.stop)
 
     def _draws(self, pairs: TrainingSet, positions: range, seed: int, dropout: float) -> LatentDraws:
         latents, texts, item = self.encoder.encode(pairs, positions, seed)
-        tokens = self.models.encoder.tokens([""])
+        tokens = self.models.text_encoder.tokens([""])
         return LatentDraws(latents, texts, {"ids": tokens.ids[0], "mask": tokens.mask[0]}, item, dropout, seed)
 
     @cached_property
@@ -268,7 +270,6 @@ class _Training:
             models=self.models,
             objective=self.objective,
             recipe=self.recipe.validation,
-            device=self.accelerator.device,
             draws=self._held_out(),
             dataset=self._grounded,
             pictures=self.work / "pictures",

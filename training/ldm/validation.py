@@ -18,10 +18,9 @@ from gtg_bench.benchmark.api.types import Dataset, GroundingMap, MethodSettings,
 from gtg_bench.benchmark.metrics.auroc import auroc
 from gtg_bench.benchmark.metrics.cnr import cnr
 from gtg_bench.benchmark.report.overlay import Tile, draw_sheet
-from gtg_bench.methods.ldm.components import LdmComponents
 from gtg_bench.methods.ldm.lexicon import installed_lexicon
 from gtg_bench.methods.ldm.method import LdmMethod
-from gtg_bench.training.ldm.models import Models
+from gtg_bench.training.ldm.models import TrainableLdm
 from gtg_bench.training.ldm.objective import NoiseObjective
 from gtg_bench.training.loop.trainer import Draws
 from gtg_bench.training.recipe import ValidationRecipe
@@ -39,7 +38,6 @@ class Validation:
         models: the models, on the device they are trained on.
         objective: their objective.
         recipe: how much is looked at.
-        device: where they are.
         draws: of the validation split, never dropped; None: no loss on fixed noise.
         dataset: whose phrases are grounded; None: none are.
         pictures: folder of the sheets.
@@ -48,10 +46,9 @@ class Validation:
         highest: that CNR so far.
     """
 
-    models: Models
+    models: TrainableLdm
     objective: NoiseObjective
     recipe: ValidationRecipe
-    device: torch.device
     draws: Draws | None
     dataset: Dataset | None
     pictures: Path
@@ -82,7 +79,7 @@ class Validation:
         losses = []
         for first in range(0, self.recipe.pairs, _BATCH):
             samples = [draws[p] for p in range(first, min(first + _BATCH, self.recipe.pairs))]
-            batch = {name: value.to(self.device) for name, value in default_collate(samples).items()}
+            batch = {name: value.to(self.models.device) for name, value in default_collate(samples).items()}
             losses += [float(self.objective(batch))] * len(samples)
         return round(float(np.mean(losses)), 6)
 
@@ -94,7 +91,7 @@ class Validation:
 
     def ground(self) -> list[GroundingMap]:
         """The maps of the phrases, mode gt-cfg, all layers, lexical words."""
-        method = LdmMethod(self._components(), self._settings())
+        method = LdmMethod(self.models, self._settings())
         found: list[GroundingMap] = []
         for first in range(0, len(self.samples), _BATCH):
             part = self.samples[first : first + _BATCH]
@@ -123,12 +120,12 @@ class Validation:
         """Images float32 [H, W] in [0, 1], sampled with guidance from the same noise every time."""
         from diffusers import StableDiffusionPipeline
 
-        encoder, m = self.models.encoder, self.models
+        encoder, m = self.models.text_encoder, self.models
         pipeline = StableDiffusionPipeline(
             m.vae, None, None, m.unet, m.scheduler, None, None, None, requires_safety_checker=False
         )
         pipeline.set_progress_bar_config(disable=True)
-        states = [encoder.encode(list(texts)).states.to(self.device) for texts in (phrases, [""] * len(phrases))]
+        states = [encoder.encode(list(texts)).states.to(self.models.device) for texts in (phrases, [""] * len(phrases))]
         images = pipeline(
             prompt_embeds=states[0],
             negative_prompt_embeds=states[1],
@@ -142,10 +139,6 @@ class Validation:
     def _image(self, sample: PhraseSample) -> Any:
         assert self.dataset is not None
         return self.dataset.image(sample)
-
-    def _components(self) -> LdmComponents:
-        m = self.models
-        return LdmComponents(m.unet, m.vae, m.scheduler, m.encoder, self.device)
 
     def _settings(self) -> MethodSettings:
         return MethodSettings(

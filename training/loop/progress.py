@@ -1,4 +1,4 @@
-"""What a training run shows while it goes on: a bar or lines, a curve on the disk, and Accelerate's trackers."""
+"""Progress of a training run: a bar or log lines, the loss curve on disk, and Accelerate's trackers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from accelerate import Accelerator
 from rich.console import Console
@@ -16,20 +16,36 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gtg_bench.benchmark.paths import atomic
 
-if TYPE_CHECKING:
-    from gtg_bench.training.loop.trainer import Trainer
-
 console = Console(stderr=True, highlight=False)
 CURVE = "curve.csv"
 SEEN = "validation.jsonl"
 
 
 class Monitor:
-    """Shows and keeps the progress of one run; on other processes than the main one it does nothing."""
+    """Shows and logs the progress of one run; on all processes but the main one it does nothing.
 
-    def __init__(self, plan: Trainer, accelerator: Accelerator, first: int) -> None:
-        self.plan, self.accelerator = plan, accelerator
-        self.first, self.started = first, time.monotonic()
+    Args:
+        name: name of the run.
+        steps: optimiser steps of the whole run.
+        batch_size: samples per step.
+        work: folder of the curve and the validation log.
+        facts: what trackers record about the run.
+        accelerator: the run's processes and trackers.
+        first: steps that were done before.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        steps: int,
+        batch_size: int,
+        work: Path,
+        facts: Mapping[str, str],
+        accelerator: Accelerator,
+        first: int,
+    ) -> None:
+        self.name, self.steps, self.batch_size, self.work, self.facts = name, steps, batch_size, work, dict(facts)
+        self.accelerator, self.first, self.started = accelerator, first, time.monotonic()
         self.main = accelerator.is_main_process
         self.bar = Progress(
             TextColumn("{task.description}"),
@@ -42,15 +58,15 @@ class Monitor:
             console=console,
             disable=not (self.main and console.is_terminal),
         )
-        self.task = self.bar.add_task(plan.name, total=plan.schedule.steps, completed=first, facts="")
+        self.task = self.bar.add_task(name, total=steps, completed=first, facts="")
 
     def __enter__(self) -> Self:
         if self.first:
-            self.tell(f"{self.plan.name}: resumed at step {self.first}")
+            self.tell(f"{self.name}: resumed at step {self.first}")
         if self.main:
-            _forget(self.plan.work / SEEN, self.first)
+            _forget(self.work / SEEN, self.first)
         if self.accelerator.log_with:
-            self.accelerator.init_trackers(self.plan.name, _plain(self.plan))
+            self.accelerator.init_trackers(self.name, self.facts)
         self.bar.start()
         return self
 
@@ -64,7 +80,7 @@ class Monitor:
 
     def step(self, step: int, loss: float, rate: float) -> None:
         """After every step: the bar and the trackers."""
-        speed = self._steps_per_second(step) * self.plan.schedule.batch_size
+        speed = self._steps_per_second(step) * self.batch_size
         self.bar.update(self.task, completed=step, facts=f"loss {loss:.4f}  lr {rate:.1e}  {speed:.1f} images/s")
         if self.accelerator.log_with:
             self.accelerator.log({"loss": loss, "learning_rate": rate, "images_per_second": speed}, step=step)
@@ -73,24 +89,24 @@ class Monitor:
         """At a point of the curve: the file, and a line where there is no bar."""
         if not self.main:
             return
-        with atomic(self.plan.work / CURVE) as part, part.open("w", newline="") as file:
+        with atomic(self.work / CURVE) as part, part.open("w", newline="") as file:
             csv.writer(file).writerows([("step", "loss"), *curve])
         if not console.is_terminal:
-            speed, steps = self._steps_per_second(step), self.plan.schedule.steps
+            speed, steps = self._steps_per_second(step), self.steps
             left = (steps - step) / speed / 60
             self.tell(
-                f"{self.plan.name}: step {step}/{steps}  loss {curve[-1][1]:.4f}  {1 / speed:.2f} s/step  "
-                f"{speed * self.plan.schedule.batch_size:.1f} images/s  {left:.0f} min left"
+                f"{self.name}: step {step}/{steps}  loss {curve[-1][1]:.4f}  {1 / speed:.2f} s/step  "
+                f"{speed * self.batch_size:.1f} images/s  {left:.0f} min left"
             )
 
     def seen(self, step: int, numbers: Mapping[str, float]) -> None:
         """After a validation: its numbers, into the file, the trackers and a line."""
-        with (self.plan.work / SEEN).open("a") as file:
+        with (self.work / SEEN).open("a") as file:
             file.write(json.dumps({"step": step, **numbers}) + "\n")
         if self.accelerator.log_with:
             self.accelerator.log({f"validation/{name}": value for name, value in numbers.items()}, step=step)
         told = "  ".join(f"{name} {value:.4f}" for name, value in numbers.items())
-        self.tell(f"{self.plan.name}: step {step}  validation  {told}")
+        self.tell(f"{self.name}: step {step}  validation  {told}")
 
     def _steps_per_second(self, step: int) -> float:
         return (step - self.first) / max(time.monotonic() - self.started, 1e-9)
@@ -116,12 +132,3 @@ def _step_of(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError):
         return float("inf")  # a line that a kill tore
-
-
-def _plain(plan: Trainer) -> dict[str, str]:
-    """What a run is, as a tracker takes it."""
-    return {
-        "seed": str(plan.seed),
-        "schedule": plan.schedule.model_dump_json(),
-        "about": json.dumps(plan.about, default=str),
-    }

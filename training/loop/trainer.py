@@ -147,7 +147,12 @@ class _Run:
         self.model, self.optimizer = self.accelerator.prepare(self.plan.objective, optimizer)
         self._resume()
         self.model.train()
-        with Monitor(self.plan, self.accelerator, self.step) as self.monitor:
+        about = json.dumps(self.plan.about, default=str)
+        facts = {"seed": str(self.plan.seed), "schedule": s.model_dump_json(), "about": about}
+        self.monitor = Monitor(
+            self.plan.name, s.steps, s.batch_size, self.plan.work, facts, self.accelerator, self.step
+        )
+        with self.monitor:
             self._steps()
         if self.average is not None:
             self.average.copy_to(self.trained)

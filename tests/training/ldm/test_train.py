@@ -24,10 +24,9 @@ from gtg_bench.methods.catalog import CATALOG
 from gtg_bench.methods.ldm.components import load_components
 from gtg_bench.methods.ldm.method import LdmMethod
 from gtg_bench.methods.weights import find_weights
-from gtg_bench.training import bench_steps
 from gtg_bench.training.ldm import train as training
 from gtg_bench.training.ldm.examples import LatentDraws, Usable
-from gtg_bench.training.ldm.models import load_models, locate_parts
+from gtg_bench.training.ldm.models import locate_parts
 from gtg_bench.training.ldm.objective import NoiseObjective
 from gtg_bench.training.ldm.text_states import FrozenStates
 from gtg_bench.training.ldm.train import TrainRequest, train
@@ -523,33 +522,3 @@ def test_a_full_disk_is_seen_before_anything_is_encoded(request_for: Any, monkey
 
 
 # The benchmark
-
-
-def test_the_benchmark_measures_both_loops_on_the_same_models(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """How fast anything is, no test asserts; that both loops train, and how many steps are timed, is tested."""
-    recipe = LdmRecipe.model_validate(RECIPE)
-    now = iter(range(100))
-    monkeypatch.setattr(bench_steps.time, "perf_counter", lambda: float(next(now)))
-    rows = []
-    for way in bench_steps.WAYS:
-        variant = variants()["clip-ldm"]
-        weights = locate_parts("clip-ldm", variant, recipe, str(folder))
-        models = load_models(weights, variant, recipe, 0)
-        before = {name: p.clone() for name, p in models.unet.named_parameters()}
-        place = tmp_path / str(len(rows))
-        place.mkdir()
-        setting = bench_steps.Setting(weights, models, variant, recipe, Pictures(), 2, place)  # type: ignore[arg-type]
-        rows.append((way, bench_steps.measure(way, setting)))
-        assert any(not torch.equal(p, before[name]) for name, p in models.unet.named_parameters())
-    assert [row["seconds"] for _, row in rows] == [1.0, 1.0]
-    shown = bench_steps.show(rows)
-    assert (shown.row_count, list(shown.columns[1].cells)[-1]) == (3, "1.00")
-
-
-def test_a_step_is_timed_from_its_first_sample() -> None:
-    clock = bench_steps.Clock(range(24), batch=4, times=[0.0, 0.0, 0.0, 5.0, 6.0, 9.0])
-    assert clock.seconds(2) == 2.0
-    assert (clock[3], len(clock.times)) == (3, 6)
-    assert (clock[8], len(clock.times)) == (8, 7)
