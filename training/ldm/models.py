@@ -12,8 +12,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.methods.ldm.components import check_attention, check_latents, check_width
-from gtg_bench.methods.pretrained import load_pretrained
-from gtg_bench.methods.quiet import hush_libraries
+from gtg_bench.methods.pretrained import load_pretrained, silence_libraries
 from gtg_bench.methods.text_encoders import load_text_encoder
 from gtg_bench.methods.text_encoders.base import TextEncoder, TrainableTextEncoder
 from gtg_bench.methods.weights import Weights, find_weights
@@ -107,7 +106,7 @@ def load_models(weights: Weights, variant: Variant, recipe: LdmRecipe, seed: int
     Raises:
         DataError: a part cannot be loaded, or does not fit another one.
     """
-    hush_libraries()
+    silence_libraries()
     places, text = weights.places, weights.plan.text_encoder
     assert text is not None
     tokenizer = places.get("tokenizer", places["text_encoder"])
