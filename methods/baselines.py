@@ -16,21 +16,21 @@ _GRID = 64
 _SIGMA = 0.25
 """Standard deviation of the centre prior, as a fraction of the image's sides."""
 
-_WITH_TABLE = {"class-prior", "phrase-prior", "difference"}
-
 
 def complete(wanted: MethodSettings) -> MethodSettings:
-    """A baseline's settings: seed and data set, and for methods with a prior table its name and fingerprint.
+    """The settings of a baseline: seed and data set."""
+    return MethodSettings(wanted.method, seed=wanted.seed, dataset=wanted.dataset)
+
+
+def complete_with_table(wanted: MethodSettings) -> MethodSettings:
+    """The settings of a baseline with a prior table: also the table's name and fingerprint.
 
     Raises:
         UsageError: the data set has no prior table.
         DataError: the table cannot be read.
     """
-    settings = MethodSettings(wanted.method, seed=wanted.seed, dataset=wanted.dataset)
-    if wanted.method not in _WITH_TABLE:
-        return settings
     table = priors.find(wanted.dataset, wanted.weights)
-    return replace(settings, weights=table.name, weights_version=table.sha256[:12])
+    return replace(complete(wanted), weights=table.name, weights_version=table.sha256[:12])
 
 
 class Fixed:

@@ -45,10 +45,12 @@ def _biovil(name: str, summary: str, **card: str) -> MethodEntry:
     )
 
 
-def _baseline(name: str, kind: Literal["baseline", "prior"], summary: str, data: str = "none") -> MethodEntry:
+def _baseline(name: str, kind: Literal["baseline", "prior"], summary: str, table: str = "") -> MethodEntry:
+    """A baseline; `table` says what its prior table is fitted on, if it has one."""
     module = "gtg_bench.methods.baselines"
-    card = MethodCard(summary, kind, licence="MIT", training_data=data)
-    return MethodEntry(name, f"{module}:{name.replace('-', '_')}", card, complete=f"{module}:complete")
+    card = MethodCard(summary, kind, licence="MIT", training_data=table or "none")
+    complete = f"{module}:complete_with_table" if table else f"{module}:complete"
+    return MethodEntry(name, f"{module}:{name.replace('-', '_')}", card, complete=complete)
 
 
 CATALOG: tuple[MethodEntry, ...] = (

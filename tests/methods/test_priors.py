@@ -187,12 +187,12 @@ def test_difference_stretches_the_mean_image() -> None:
 def test_the_only_setting_of_a_baseline_is_its_table(table: PriorTable) -> None:
     wanted = MethodSettings("uniform", weights="x", sampling="gt-cfg", steps=5, guidance=2.0, seed=7, dataset="toy")
     assert baselines.complete(wanted) == MethodSettings("uniform", seed=7, dataset="toy")
-    completed = baselines.complete(MethodSettings("class-prior", sampling="gt-cfg", dataset="toy"))
+    completed = baselines.complete_with_table(MethodSettings("class-prior", sampling="gt-cfg", dataset="toy"))
     assert completed.weights_version == table.sha256[:12]
     assert completed.weights == "toy training split"
     assert completed.sampling is None
     with pytest.raises(UsageError, match="no prior table"):
-        baselines.complete(MethodSettings("difference", dataset="elsewhere"))
+        baselines.complete_with_table(MethodSettings("difference", dataset="elsewhere"))
 
 
 # A user's own tables
@@ -226,7 +226,7 @@ def test_a_fitted_table_is_used_by_its_data_set(cache: Path) -> None:
     assert set(table.maps) == {ANY, EFFUSION, LEFT, SMALL_LEFT}
     np.testing.assert_array_equal(table.maps[SMALL_LEFT], area(A))
     np.testing.assert_allclose(table.mean_image, np.full((MEAN_SIDE, MEAN_SIDE), 0.25), atol=0.002)
-    completed = baselines.complete(MethodSettings("class-prior", dataset="toy"))
+    completed = baselines.complete_with_table(MethodSettings("class-prior", dataset="toy"))
     assert (completed.weights, completed.weights_version) == ("toy training split", table.sha256[:12])
     assert baselines.class_prior(completed).table.sha256 == table.sha256
 
@@ -241,12 +241,12 @@ def test_the_same_split_gives_the_same_file(tmp_path: Path) -> None:
 
 def test_a_file_named_as_weights(tmp_path: Path) -> None:
     path = fit_user_table(Toy(), "test", tmp_path / "mine.npz").path
-    settings = baselines.complete(MethodSettings("phrase-prior", dataset="elsewhere", weights=str(path)))
+    settings = baselines.complete_with_table(MethodSettings("phrase-prior", dataset="elsewhere", weights=str(path)))
     assert settings.weights == str(path)
     values = baselines.phrase_prior(settings).ground(IMAGE, "small left effusion").values
     np.testing.assert_array_equal(values, area(A))
     with pytest.raises(UsageError, match=r"absent\.npz"):
-        baselines.complete(MethodSettings("phrase-prior", weights="absent.npz"))
+        baselines.complete_with_table(MethodSettings("phrase-prior", weights="absent.npz"))
     fit_user_table(Toy(), "test", users_table("toy"))
     assert priors.load("toy").name == "toy test split", "a table of another split is named as such"
 
