@@ -197,15 +197,6 @@ def test_step_and_layer_maps_are_the_literal_ones(
         assert list(by_step.maps) == cross_attention_layers(unet)
 
 
-def test_steps_of_one_image_may_share_a_forward_with_another(make_unet: MakeUnet, components: Any) -> None:
-    t, weights = ddim_timesteps(components.scheduler, 5), token_weights([[1], [2, 3], [4]])
-    inputs = random_inputs(3, 5, (8, 8))
-    alone, shared = MeanMaps(3, (8, 8)), MeanMaps(3, (8, 8))
-    reduce(alone, make_unet(), components.scheduler, t, inputs, weights, 1)
-    reduce(shared, make_unet(), components.scheduler, t, inputs, weights, 4)
-    torch.testing.assert_close(alone.mean(), shared.mean(), atol=1e-6, rtol=0)
-
-
 # Which layers, and their sizes
 
 

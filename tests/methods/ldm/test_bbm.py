@@ -300,16 +300,6 @@ def assert_same(found: Sequence[GroundingMap], expected: Sequence[GroundingMap])
         np.testing.assert_allclose(one.values, other.values, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("mode", ["text", "cfg", "gt1-cfg", "gt-cfg"])
-def test_a_batch_gives_the_merged_maps_of_its_queries_alone(components: LdmComponents, mode: str) -> None:
-    settings = replace(SETTINGS, sampling=mode)
-    together = LdmMethod(components, settings).ground_batch(QUERIES)
-    assert_same(together, [LdmMethod(components, settings, rows=1).ground_batch([q])[0] for q in QUERIES])
-    for found in together:
-        assert found.values.dtype == np.float32
-        assert 0 <= found.values.min() < found.values.max() <= 1.5
-
-
 def test_the_text_bias_depends_on_the_runs_seed_but_not_on_the_image(components: LdmComponents) -> None:
     def bias(seed: int, number: int) -> Tensor:
         method = LdmMethod(components, replace(SETTINGS, seed=seed))

@@ -210,14 +210,6 @@ def test_half_precision_gives_nearly_the_same_maps(
         assert not np.array_equal(found, expected)
 
 
-@pytest.mark.parametrize("mode", ["text", "cfg", "gt1-cfg"])
-def test_batches_do_not_matter(mode: str, components: LdmComponents) -> None:
-    queries = [*two_queries(), Query(np.zeros((16, 16), np.float32), "small left 2", 2)]
-    method = LdmMethod(components, replace(TINY, sampling=mode, last_steps=2))
-    for query, together in zip(queries, method.ground_batch(queries), strict=True):
-        np.testing.assert_allclose(method.ground_batch([query])[0].values, together.values, atol=1e-5)
-
-
 def test_what_a_mode_depends_on(components: LdmComponents) -> None:
     dark, bright = np.zeros((16, 16), np.float32), np.ones((16, 16), np.float32)
 
@@ -234,25 +226,3 @@ def test_what_a_mode_depends_on(components: LdmComponents) -> None:
     assert not np.array_equal(values("gt1-cfg", dark), values("gt1-cfg", dark, guidance=9.0))
     assert np.array_equal(values("gt-cfg", dark), values("gt-cfg", dark, guidance=9.0))
     assert not np.array_equal(values("gt-cfg", dark), values("gt-cfg", bright))
-
-
-@pytest.mark.parametrize(("mode", "fresh"), [("gt-cfg", 4), ("gt1-cfg", 1)])
-def test_the_mode_of_the_posterior_is_one_latent_for_all_steps(
-    components: LdmComponents, mode: str, fresh: int
-) -> None:
-    """Each step draws a new sample, while the mode is always the same; both get the same noise."""
-    query = two_queries()[0]
-    engines = [LdmMethod(components, replace(TINY, sampling=mode, latent=kind)).engine for kind in ("sample", "mode")]
-    frames = [LdmMethod(components, TINY).ground(query.image, query.text).frame]
-    with torch.inference_mode():
-        sampled, fixed = (engine.prepare_latents(mode, [query], frames) for engine in engines)
-        posterior = components.vae.encode(torch.from_numpy(query.image)[None, None] * 2 - 1).latent_dist
-    assert sampled.image is not None
-    assert fixed.image is not None
-    assert torch.equal(sampled.noise, fixed.noise)
-    assert len(torch.unique(sampled.image[0], dim=0)) == fresh
-    mean, std = (2.5 * part.expand(1, fresh, -1, -1, -1) for part in (posterior.mean, posterior.std))
-    torch.testing.assert_close(fixed.image, mean)
-    draws = torch.randn((2 * fresh, 4, 8, 8), generator=torch.Generator().manual_seed(query.seed))
-    torch.testing.assert_close(sampled.image, mean + std * draws[:fresh])
-    torch.testing.assert_close(sampled.noise[0], draws[fresh:])
