@@ -1,4 +1,4 @@
-"""Baselines and priors: what any real method must beat before its number means anything."""
+"""Baselines and priors: what a method must beat before its numbers mean anything."""
 
 from __future__ import annotations
 
@@ -14,31 +14,23 @@ from gtg_bench.methods import priors
 
 _GRID = 64
 _SIGMA = 0.25
-"""Standard deviation of the centre prior, as a share of the image's sides."""
-
-_WITH_TABLE = {"class-prior", "phrase-prior", "difference"}
+"""Standard deviation of the centre prior, as a fraction of the image's sides."""
 
 
 def complete(wanted: MethodSettings) -> MethodSettings:
-    """A baseline's settings: for those that have a table, which one and its fingerprint; `weights` may name its file.
+    """The settings of a baseline: seed and data set."""
+    return MethodSettings(wanted.method, seed=wanted.seed, dataset=wanted.dataset)
+
+
+def complete_with_table(wanted: MethodSettings) -> MethodSettings:
+    """The settings of a baseline with a prior table: also the table's name and fingerprint.
 
     Raises:
-        UsageError: there is no table.
-        DataError: it cannot be read.
+        UsageError: the data set has no prior table.
+        DataError: the table cannot be read.
     """
-    settings = MethodSettings(wanted.method, seed=wanted.seed, dataset=wanted.dataset)
-    if wanted.method not in _WITH_TABLE:
-        return settings
-    table = _table(wanted)
-    return replace(settings, weights=table.name, weights_version=table.sha256[:12])
-
-
-def _table(settings: MethodSettings) -> priors.PriorTable:
-    return priors.find(settings.dataset, settings.weights)
-
-
-def _whole(image: FloatArray) -> Frame:
-    return Frame.original((image.shape[1], image.shape[0]))
+    table = priors.find(wanted.dataset, wanted.weights)
+    return replace(complete(wanted), weights=table.name, weights_version=table.sha256[:12])
 
 
 class Fixed:
@@ -48,37 +40,41 @@ class Fixed:
         self.values = values
 
     def ground(self, image: FloatArray, text: str) -> GroundingMap:
-        """The fixed map over the whole image."""
+        """The fixed map, over the whole image."""
         return GroundingMap(self.values, _whole(image))
 
 
 class Prior:
-    """The mean training region of what the phrase says, to a depth of facts: 1 category, 4 also side, zone and size."""
+    """The mean training region for the first `depth` facts of a phrase: category, side, zone, size."""
 
     def __init__(self, table: priors.PriorTable, depth: int) -> None:
         self.table = table
         self.depth = depth
 
     def ground(self, image: FloatArray, text: str) -> GroundingMap:
-        """The mean region; the image is not looked at."""
+        """The mean region; the image is ignored."""
         return GroundingMap(self.table.lookup(read_phrase(text), self.depth), _whole(image))
 
 
 class Difference:
-    """How much a pixel differs from the mean training image; the phrase is not looked at."""
+    """Absolute difference of each pixel from the mean training image; the phrase is ignored."""
 
     def __init__(self, mean_image: FloatArray) -> None:
         self.mean_image = mean_image
 
     def ground(self, image: FloatArray, text: str) -> GroundingMap:
-        """|image - mean image| in the image's own pixels."""
-        size = (image.shape[1], image.shape[0])
-        mean = np.asarray(Image.fromarray(self.mean_image).resize(size, Image.Resampling.BILINEAR))
-        return GroundingMap(np.abs(image - mean).astype(np.float32), Frame.original(size))
+        """|image - mean image|, in the image's own pixels."""
+        frame = _whole(image)
+        mean = np.asarray(Image.fromarray(self.mean_image).resize(frame.size, Image.Resampling.BILINEAR))
+        return GroundingMap(np.abs(image - mean).astype(np.float32), frame)
+
+
+def _whole(image: FloatArray) -> Frame:
+    return Frame.original((image.shape[1], image.shape[0]))
 
 
 def uniform(settings: MethodSettings) -> Fixed:
-    """A constant map: no information at all."""
+    """A constant map, without any information."""
     return Fixed(np.ones((_GRID, _GRID), dtype=np.float32))
 
 
@@ -90,15 +86,15 @@ def center_prior(settings: MethodSettings) -> Fixed:
 
 
 def class_prior(settings: MethodSettings) -> Prior:
-    """The mean box of the category, from the data set's table."""
-    return Prior(_table(settings), depth=1)
+    """The mean region of the category, from the data set's prior table."""
+    return Prior(priors.find(settings.dataset, settings.weights), depth=1)
 
 
 def phrase_prior(settings: MethodSettings) -> Prior:
-    """The mean box of category, side, zone and size, from the data set's table."""
-    return Prior(_table(settings), depth=4)
+    """The mean region of category, side, zone and size, from the data set's prior table."""
+    return Prior(priors.find(settings.dataset, settings.weights), depth=4)
 
 
 def difference(settings: MethodSettings) -> Difference:
-    """The absolute difference from the mean image of the data set's table."""
-    return Difference(_table(settings).mean_image)
+    """The absolute difference from the mean image, from the data set's prior table."""
+    return Difference(priors.find(settings.dataset, settings.weights).mean_image)

@@ -58,8 +58,9 @@ BERT = {
 
 @pytest.fixture(scope="session")
 def torch() -> Any:
-    """torch on one thread: the models are too small to gain from more."""
-    torch = pytest.importorskip("torch")
+    """torch on one thread; the models are too small to gain from more."""
+    import torch
+
     torch.set_num_threads(1)
     return torch
 
@@ -74,7 +75,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def word_pieces() -> Any:
-    """A WordPiece tokenizer that splits most words; 24 tokens a text."""
+    """A WordPiece tokenizer that splits most words; 24 tokens per text."""
     from gtg_bench.training.pretraining.tokenizers import word_piece_tokenizer
 
     return word_piece_tokenizer(TEXTS, 90, 24)
@@ -104,7 +105,7 @@ def byte_pairs() -> Any:
 
 @pytest.fixture(scope="session")
 def make_unet(torch: Any) -> Callable[..., Any]:
-    """Builds a tiny U-Net of a seed; keyword arguments replace settings. Its attention is far from even."""
+    """Builds a tiny seeded U-Net; keyword arguments replace settings. Its attention is far from uniform."""
     from diffusers import UNet2DConditionModel
 
     def make(seed: int = 0, **changes: Any) -> Any:
@@ -124,26 +125,24 @@ def components(torch: Any, make_unet: Callable[..., Any], word_pieces: Any) -> L
     from diffusers import AutoencoderKL, DDIMScheduler
     from health_multimodal.text.model import CXRBertConfig, CXRBertModel
 
+    from gtg_bench.methods.ldm.architectures import SD15_SCHEDULE
     from gtg_bench.methods.ldm.components import LdmComponents
     from gtg_bench.methods.text_encoders.cxr_bert import CxrBertTextEncoder
-    from gtg_bench.training.ldm.models import SCHEDULER
 
     torch.manual_seed(1)
     vae = AutoencoderKL(**VAE).eval().requires_grad_(False)
     vae.register_to_config(scaling_factor=2.5)
     bert = CXRBertModel(CXRBertConfig(vocab_size=len(word_pieces), pad_token_id=word_pieces.pad_token_id, **BERT))
     encoder = CxrBertTextEncoder(bert, word_pieces, max_length=24)
-    return LdmComponents(make_unet(), vae, DDIMScheduler(**SCHEDULER), encoder, torch.device("cpu"))
+    return LdmComponents(make_unet(), vae, DDIMScheduler(**SD15_SCHEDULE), encoder, torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")
 def golden(torch: Any) -> Callable[[str], tuple[dict[str, Any], dict[str, Any]]]:
-    """Reads the facts and the arrays, as tensors, of the released code's golden values of a name."""
+    """Reads the facts, and the arrays as tensors, of a file of the released code's golden values."""
     import numpy as np
 
     def read(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        if not (GOLDEN / f"{name}.npz").is_file():
-            pytest.skip("the golden values of the released code are not beside this checkout")
         with np.load(GOLDEN / f"{name}.npz") as arrays:
             return json.loads((GOLDEN / f"{name}.json").read_text()), {k: torch.from_numpy(arrays[k]) for k in arrays}
 
@@ -152,7 +151,7 @@ def golden(torch: Any) -> Callable[[str], tuple[dict[str, Any], dict[str, Any]]]
 
 @pytest.fixture(scope="session")
 def golden_unet(golden: Callable[[str], tuple[dict[str, Any], dict[str, Any]]]) -> Any:
-    """The U-Net that the golden attention maps are of."""
+    """The U-Net of the golden attention maps."""
     facts, _ = golden("attention")
     spec = importlib.util.spec_from_file_location("golden_tiny_unet", GOLDEN / "tiny_unet.py")
     assert spec is not None
@@ -166,10 +165,10 @@ def golden_unet(golden: Callable[[str], tuple[dict[str, Any], dict[str, Any]]]) 
 
 @pytest.fixture(scope="session")
 def literal_forward(torch: Any) -> Callable[..., tuple[Any, list[Any]]]:
-    """Eq. 1 word for word, with plain hooks on the projections and nothing of the package.
+    """Eq. 1 literally, with plain hooks on the projections and no code of the package.
 
-    (U-Net, x_t [C, H, W], t, states [L, D]) -> its output [C, H, W], and of every layer that projects the states to
-    keys, in the order in which that happens, the probabilities, float64 [heads, L, H, W], upsampled by index.
+    (U-Net, x_t [C, H, W], t, states [L, D]) -> its output [C, H, W], and the probabilities of every layer that projects
+    the states to keys, in execution order, float64 [heads, L, H, W], upsampled by index.
     """
 
     def forward(unet: Any, x_t: Any, t: int, states: Any) -> tuple[Any, list[Any]]:
@@ -210,26 +209,25 @@ def literal_forward(torch: Any) -> Callable[..., tuple[Any, list[Any]]]:
 
 @pytest.fixture(scope="session")
 def golden_bbm(golden: Callable[[str], tuple[dict[str, Any], dict[str, Any]]], torch: Any) -> Callable[[int], Any]:
-    """The golden maps of a case through the package's reductions: P_comb, P_mult, image bias, text bias, float64.
+    """The golden maps of a case after the package's reductions: P_comb, P_mult, image bias, text bias, float64.
 
-    As the golden values have it, the last step is averaged for P_comb and both steps for the biases.
+    As in the golden values, P_comb averages the last step and the biases average both.
     """
-    from gtg_bench.methods.ldm.bias import BiasedMaps, BiasProducts, text_bias
-    from gtg_bench.methods.ldm.reduction import MeanMaps, Rows
+    from gtg_bench.methods.ldm.bbm import BiasMaps, text_bias
+    from gtg_bench.methods.ldm.reduction import Rows
 
     facts, arrays = golden("bbm")
     steps, layers, size = facts["T"], range(facts["L"]), (64, 64)
+    rows = Rows(torch.zeros(steps, dtype=torch.int64), torch.arange(steps))
 
     def parts(case: int) -> list[Any]:
         image, text = arrays[f"c{case}_gt"], arrays[f"c{case}_text"]
-        of_text = {str(layer): text[None, :, layer, 1:].mean(2) for layer in layers}
-        products = BiasProducts(of_text, torch.tensor([0]), size)
-        maps = BiasedMaps(MeanMaps(1, size, steps - facts["rev_diff_steps"]), products)
-        maps.rows = Rows(torch.zeros(steps, dtype=torch.int64), torch.arange(steps))
+        text_maps = {str(layer): text[None, :, layer, 1:].mean(2) for layer in layers}
+        maps = BiasMaps(text_maps, torch.tensor([0]), size, steps - facts["rev_diff_steps"])
         for layer in layers:
-            maps.add(str(layer), torch.stack([image[:, layer, 1:].mean(1), image[:, layer, 0]], 1))
-        found = (maps.combined.mean()[0], products.mean(), maps.image.mean()[0], text_bias(of_text, size))
-        return [part[0].double().numpy() for part in found]
+            maps.add(str(layer), torch.stack([image[:, layer, 1:].mean(1), image[:, layer, 0]], 1), rows)
+        means = [reduced.mean()[0, 0] for reduced in (maps.combined, maps.product, maps.image)]
+        return [mean.double().numpy() for mean in (*means, text_bias(text_maps, size)[0])]
 
     return parts
 

@@ -7,7 +7,7 @@ with `text_encoder: {place: FOLDER, family: distilbert}` in weights.yaml.
 
 from transformers import DistilBertModel
 
-from gtg_bench.methods.ldm.entry import register_ldm
+from gtg_bench.methods.ldm import register_ldm
 from gtg_bench.methods.text_encoders import register_text_encoder
 from gtg_bench.methods.text_encoders.base import HuggingFaceTextEncoder
 

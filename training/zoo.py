@@ -20,7 +20,7 @@ from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset
 from gtg_bench.benchmark.runs.revision import git_revision
 from gtg_bench.methods.cards import read_card
-from gtg_bench.methods.quiet import hush_libraries
+from gtg_bench.methods.pretrained import silence_libraries
 from gtg_bench.methods.weights.find import ZOO
 from gtg_bench.training.cards import write_card
 from gtg_bench.training.evaluation import choose_defaults, score_test_splits
@@ -70,7 +70,7 @@ class Zoo:
                 "small letters"
             )
         self.out = self.out.resolve()  # the places of parts are looked up from elsewhere
-        hush_libraries()
+        silence_libraries()
 
     def folder(self, name: str) -> Path:
         """Where a member lies, or will."""

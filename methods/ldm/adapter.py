@@ -1,4 +1,4 @@
-"""Low-rank adapters on a U-Net (Hu et al. 2022), merged into it: afterwards it computes as any other."""
+"""Merge low-rank adapters (LoRA, Hu et al. 2022) into a U-Net."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gtg_bench.benchmark.api.errors import DataError
-from gtg_bench.methods.pretrained import reason, some
+from gtg_bench.methods.pretrained import abridged, reason
 
 _PEFT = ("adapter_model.safetensors", "adapter_model.bin")
 _DIFFUSERS = "pytorch_lora_weights.safetensors"
@@ -16,11 +16,11 @@ _DIFFUSERS = "pytorch_lora_weights.safetensors"
 def merge_adapter(unet: Any, place: Path) -> Any:
     """The U-Net with the adapter of a folder merged into its weights.
 
-    Two layouts are known: peft's (adapter_config.json beside adapter_model.safetensors or .bin), and that of diffusers'
-    training scripts, which the paper's released code uses (pytorch_lora_weights.safetensors).
+    Two layouts are supported: peft's (adapter_config.json with adapter_model.safetensors or .bin), and that of
+    diffusers' training scripts, which the paper's released code uses (pytorch_lora_weights.safetensors).
 
     Raises:
-        DataError: the folder holds neither, or not an adapter of this U-Net.
+        DataError: the folder holds neither, or its adapter is not one of this U-Net.
     """
     if (place / "adapter_config.json").is_file() and any((place / name).is_file() for name in _PEFT):
         merge = _merge_peft
@@ -32,8 +32,8 @@ def merge_adapter(unet: Any, place: Path) -> Any:
         return merge(unet, place)
     except DataError:
         raise
-    except Exception as error:  # the libraries' errors are many
-        raise DataError(f"{place}: is no adapter of this U-Net: {reason(error)}") from error
+    except Exception as error:  # the libraries raise many kinds
+        raise DataError(f"{place}: not an adapter of this U-Net: {reason(error)}") from error
 
 
 def _merge_peft(unet: Any, place: Path) -> Any:
@@ -46,7 +46,7 @@ def _merge_peft(unet: Any, place: Path) -> Any:
     adapted = get_peft_model(unet, PeftConfig.from_pretrained(str(place)))
     loaded = set_peft_model_state_dict(adapted, load_peft_weights(str(place), device="cpu"))
     if wrong := [name for name in loaded.missing_keys if "lora_" in name] + list(loaded.unexpected_keys):
-        raise DataError(f"{place}: is no adapter of this U-Net, see {some(wrong)}")
+        raise DataError(f"{place}: not an adapter of this U-Net, see {abridged(wrong)}")
     return adapted.merge_and_unload()
 
 
@@ -56,10 +56,10 @@ def _merge_diffusers(unet: Any, place: Path) -> Any:
     with safe_open(place / _DIFFUSERS, framework="pt") as stored:
         names = [name for name in stored.keys() if not name.endswith(".alpha")]  # noqa: SIM118
     if other := [name for name in names if not name.startswith("unet.")]:
-        raise DataError(f"{place}/{_DIFFUSERS}: is no adapter of a U-Net alone, see {some(other)}")
+        raise DataError(f"{place}/{_DIFFUSERS}: not an adapter of a U-Net alone, see {abridged(other)}")
     unet.load_lora_adapter(str(place), weight_name=_DIFFUSERS, prefix="unet", local_files_only=True)
     if len(names) != sum("lora_" in name for name, _ in unet.named_parameters()):
-        raise DataError(f"{place}/{_DIFFUSERS}: is no adapter of this U-Net: some of its weights have no place in it")
+        raise DataError(f"{place}/{_DIFFUSERS}: not an adapter of this U-Net: some of its weights match no layer")
     unet.fuse_lora()
     unet.unload_lora()
     return unet

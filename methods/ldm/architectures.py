@@ -1,4 +1,4 @@
-"""Published architectures with random weights, to measure what they cost where their weights are not at hand."""
+"""Published architectures with random weights, to measure their cost without downloading anything."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from gtg_bench.benchmark.api.types import MethodSettings, seed_for
 from gtg_bench.methods.ldm.components import LdmComponents
 from gtg_bench.methods.ldm.method import LdmMethod
-from gtg_bench.methods.quiet import hush_libraries
+from gtg_bench.methods.pretrained import silence_libraries
 from gtg_bench.methods.text_encoders.base import TextEncoding
 
 SD15_UNET = {
@@ -24,7 +24,7 @@ SD15_UNET = {
     "cross_attention_dim": 768,
     "attention_head_dim": 8,
 }
-"""Stable Diffusion 1.5's U-Net (Rombach et al. 2022); what is not named is diffusers' default."""
+"""Stable Diffusion 1.5's U-Net (Rombach et al. 2022); other settings are diffusers' defaults."""
 
 SD15_VAE = {
     "block_out_channels": (128, 256, 512, 512),
@@ -48,14 +48,14 @@ SD15_SCHEDULE = {
 
 @dataclass
 class RandomStates:
-    """In the place of a text encoder: random states of a text, one token a word. It understands nothing."""
+    """A stand-in for a text encoder: random states that depend on the text alone, one token per word."""
 
     width: int
     device: torch.device
     max_length: int = 77
 
     def encode(self, texts: Sequence[str]) -> TextEncoding:
-        """See `TextEncoder.encode`; the states are a function of the text."""
+        """See `TextEncoder.encode`."""
         states, offsets, mask = [], [], []
         for text in texts:
             generator = torch.Generator().manual_seed(seed_for("random states", text))
@@ -72,8 +72,8 @@ class RandomStates:
 
 
 def stable_diffusion_15(settings: MethodSettings) -> LdmMethod:
-    """Stable Diffusion 1.5 with random weights and random text states: what it costs is real, what it says is not."""
-    hush_libraries()
+    """Stable Diffusion 1.5 with random weights and random text states: its cost is real, its maps are meaningless."""
+    silence_libraries()
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
     device = torch.device(settings.device)

@@ -1,4 +1,4 @@
-"""What the harness costs on top of the bare U-Net: both measured in turns, in one go, on the same inputs."""
+"""Measure what a method costs beside the bare U-Net: both in turns, in one process, on the same inputs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import statistics
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,51 +14,53 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gtg_bench.benchmark.api.types import Query
-from gtg_bench.methods.ldm.method import LdmMethod
-from gtg_bench.methods.ldm.prompts import Prompt
 
-Forward = tuple[int, int]
-"""How many forwards of how many rows."""
+if TYPE_CHECKING:
+    from gtg_bench.methods.ldm.method import LdmMethod
+    from gtg_bench.methods.ldm.prompts import Prompt
 
 
 @torch.inference_mode()
 def measure(method: LdmMethod, queries: Sequence[Query], repeats: int) -> dict[str, float]:
-    """The cost of the method's sampling mode on a batch of queries.
+    """Measure the method's sampling mode on a batch of queries.
 
     Returns:
-        seconds_per_sample: U-Net with capture and reduction, image and text encoded before.
-        bare_seconds_per_sample: the same number of forwards of the same rows, without capture.
-        ratio: median over the repeats of one by the other; each repeat measures both, in changing order.
-        image_seconds_per_sample, text_seconds_per_sample: autoencoder and text encoder, each once.
-        peak_bytes_over_model: the most that tensors took, minus what they took in a bare forward.
-        all_maps_bytes: what keeping the maps of all steps, layers and tokens at the latent size would take.
+        seconds_per_sample: U-Net with capture and reduction; image and text are encoded before.
+        bare_seconds_per_sample: the same number of forward passes of the same rows, without capture.
+        ratio: median over the repeats of the former by the latter; each repeat measures both, in alternating order.
+        image_seconds_per_sample, text_seconds_per_sample: autoencoder and text encoder, once each.
+        peak_bytes_over_model: peak bytes of tensors, minus the peak of the bare forward passes.
+        all_maps_bytes: bytes that the maps of all steps, layers and tokens would take at the latent size.
         forwards_per_sample: rows that go through the U-Net, each a conditional or an unconditional branch.
     """
+    engine, batch, tokens = method.engine, len(queries), method.components.text_encoder.max_length
     method.prompts("warm up", "")  # a lexicon is loaded once
-    frames = [method.frame(query.image) for query in queries]
-    text, prompts = _timed(method, lambda: [method.prompts(query.text, query.category) for query in queries])
-    image, _ = _timed(method, lambda: method.engine.start(method.mode, queries, frames))
+    text, prepared = _timed(method, lambda: method.prepare(queries))
+    image, _ = _timed(method, lambda: engine.prepare_latents(method.mode, queries, prepared.frames))
 
     def ours() -> object:
-        return method.maps(queries, frames, prompts)
+        return method.maps(prepared)
 
-    bare = _bare(method, prompts)
+    bare = _bare(method, prepared.prompts)
     ours(), bare()  # warm up: kernels are chosen, and text biases computed, once
-    pairs = [_pair(method, ours, bare, swapped=bool(number % 2)) for number in range(repeats)]
+    pairs: list[tuple[float, float]] = []
+    for number in range(repeats):
+        first, second = (_timed(method, run)[0] for run in ((bare, ours) if number % 2 else (ours, bare)))
+        pairs.append((second, first) if number % 2 else (first, second))
     return {
-        "seconds_per_sample": statistics.median(first for first, _ in pairs) / len(queries),
-        "bare_seconds_per_sample": statistics.median(second for _, second in pairs) / len(queries),
+        "seconds_per_sample": statistics.median(first for first, _ in pairs) / batch,
+        "bare_seconds_per_sample": statistics.median(second for _, second in pairs) / batch,
         "ratio": statistics.median(first / second for first, second in pairs),
-        "image_seconds_per_sample": image / len(queries),
-        "text_seconds_per_sample": text / len(queries),
+        "image_seconds_per_sample": image / batch,
+        "text_seconds_per_sample": text / batch,
         "peak_bytes_over_model": float(peak_bytes(method, ours) - peak_bytes(method, bare)),
-        "all_maps_bytes": float(_all_maps(method, prompts)),
-        "forwards_per_sample": sum(count * rows for count, rows in _forwards(method, len(queries))) / len(queries),
+        "all_maps_bytes": 4.0 * batch * len(engine.timesteps) * len(engine.layers) * tokens * engine.side**2,
+        "forwards_per_sample": sum(count * rows for count, rows in _forwards(method, batch)) / batch,
     }
 
 
-def _forwards(method: LdmMethod, batch: int) -> list[Forward]:
-    """The forwards of a batch: in GT mode all steps that count, else conditional and unconditional in turn."""
+def _forwards(method: LdmMethod, batch: int) -> list[tuple[int, int]]:
+    """(forward passes, rows of each): in GT mode all kept steps in batches, else both branches of every step."""
     steps, guidance = len(method.engine.timesteps), method.settings.guidance
     if method.mode == "gt-cfg":
         rows = batch * (method.kept if method.bbm == "none" else steps)
@@ -69,50 +71,35 @@ def _forwards(method: LdmMethod, batch: int) -> list[Forward]:
 
 
 def _bare(method: LdmMethod, prompts: Sequence[Prompt]) -> Callable[[], object]:
-    """The forwards alone, each batch of rows with its own latents and states."""
+    """The forward passes alone, each batch of rows with its own latents and states."""
     engine = method.engine
     states = torch.stack([prompt.states for prompt in prompts]).to(engine.dtype)
     noise = engine.normal(0, 1).to(engine.dtype)
 
-    def run() -> object:
+    def run() -> None:
         for count, rows in _forwards(method, len(prompts)):
             sample = torch.arange(rows, device=states.device) % len(prompts)
             for _ in range(count):
                 engine.unet(noise.repeat(rows, 1, 1, 1), torch.full_like(sample, 500), states[sample])
-        return None
 
     return run
 
 
-def _pair(
-    method: LdmMethod, ours: Callable[[], object], bare: Callable[[], object], swapped: bool
-) -> tuple[float, float]:
-    """Seconds of ours and of the bare forwards, one after the other."""
-    first, second = (bare, ours) if swapped else (ours, bare)
-    times = _timed(method, first)[0], _timed(method, second)[0]
-    return (times[1], times[0]) if swapped else times
-
-
 def _timed(method: LdmMethod, run: Callable[[], Any]) -> tuple[float, Any]:
-    _wait(method)
-    started = time.perf_counter()
+    """Seconds of a call, and its result."""
+
+    def now() -> float:
+        if method.components.device.type == "cuda":
+            torch.cuda.synchronize(method.components.device)
+        return time.perf_counter()
+
+    started = now()
     result = run()
-    _wait(method)
-    return time.perf_counter() - started, result
-
-
-def _wait(method: LdmMethod) -> None:
-    if method.components.device.type == "cuda":
-        torch.cuda.synchronize(method.components.device)
-
-
-def _all_maps(method: LdmMethod, prompts: Sequence[Prompt]) -> int:
-    engine = method.engine
-    return len(prompts) * len(engine.timesteps) * len(engine.layers) * len(prompts[0].chosen) * engine.side**2 * 4
+    return now() - started, result
 
 
 def peak_bytes(method: LdmMethod, run: Callable[[], object]) -> int:
-    """The most bytes that tensors made by `run` took at a time."""
+    """Peak bytes of the tensors that a call of `run` creates."""
     device = method.components.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -125,30 +112,26 @@ def peak_bytes(method: LdmMethod, run: Callable[[], object]) -> int:
 
 
 class TensorBytes(TorchDispatchMode):
-    """Counts the bytes of the tensors that come to life inside; scratch inside of a kernel does not show."""
+    """Counts the bytes of tensors created inside the block; scratch memory inside a kernel is not seen."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = self.peak = 0
-        self._known: set[int] = set()
+        self._alive: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation and note its new tensors."""
+        """Run an operation and count its new tensors."""
         out = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor):
-                self._note(leaf.untyped_storage())
+        storages = (leaf.untyped_storage() for leaf in tree_leaves(out) if isinstance(leaf, Tensor))
+        for storage in storages:
+            key, size = storage._cdata, storage.nbytes()
+            if key not in self._alive:
+                self._alive.add(key)
+                self.now += size
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self._forget, key, size)
         return out
 
-    def _note(self, storage: Any) -> None:
-        key, size = storage._cdata, storage.nbytes()
-        if key in self._known:
-            return
-        self._known.add(key)
-        self.now += size
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._forget, key, size)
-
     def _forget(self, key: int, size: int) -> None:
-        self._known.discard(key)
+        self._alive.discard(key)
         self.now -= size

@@ -1,4 +1,4 @@
-"""From a method's name and settings to a latent diffusion model. `complete` imports no torch."""
+"""Complete the settings of a latent diffusion method, and build it. `complete` imports no torch."""
 
 from __future__ import annotations
 
@@ -17,31 +17,41 @@ if TYPE_CHECKING:
     from gtg_bench.methods.ldm.method import LdmMethod
 
 MOST_STEPS = 999
-"""Stable Diffusion's schedule has 1000 timesteps and starts one late (steps_offset 1)."""
+"""Stable Diffusion's schedule has 1000 timesteps and starts at the second (steps_offset 1)."""
 
 RELEASED_LAST_STEPS = 40
-"""How many of the last steps the released code averages (`rev_diff_steps`)."""
+"""The released code averages the last 40 steps (`rev_diff_steps`)."""
 
 CLASSES = {
     "paper": "gtg_bench.methods.ldm.method:LdmMethod",
     "released": "gtg_bench.methods.ldm.released:ReleasedLdmMethod",
 }
-"""Profile -> the class that keeps to it."""
+"""Profile -> the class that implements it."""
 
 
 def complete(wanted: MethodSettings) -> MethodSettings:
-    """Fill what the user left open from the weights' card, and refuse what cannot be run."""
-    chosen: dict[str, Any] = {name: _choose(name, getattr(wanted, name)) for name in CHOICES}
+    """Fill unset options from the weights' card.
+
+    Raises:
+        UsageError: an option has an unknown value or is out of range, or the weights are unknown.
+        DataError: the weights' card cannot be read.
+    """
+    chosen: dict[str, Any] = {}
+    for name, known in CHOICES.items():
+        value = getattr(wanted, name)
+        chosen[name] = DEFAULTS[name] if value is None else value
+        if chosen[name] not in known:
+            raise UsageError(f"--{name} {value}: choose from {', '.join(known)}")
     weights = find_weights(wanted.method, wanted.weights)
     defaults = weights.plan.defaults
     steps = int(defaults.get("steps", 50)) if wanted.steps is None else wanted.steps
     if not 1 <= steps <= MOST_STEPS:
-        raise UsageError(f"--steps must lie between 1 and {MOST_STEPS}, not {steps}")
+        raise UsageError(f"--steps must be between 1 and {MOST_STEPS}, not {steps}")
     last_steps = wanted.last_steps
     if last_steps is None and chosen["profile"] == "released":
         last_steps = min(RELEASED_LAST_STEPS, steps)
     if last_steps is not None and not 1 <= last_steps <= steps:
-        raise UsageError(f"--last-steps must lie between 1 and --steps ({steps}), not {last_steps}")
+        raise UsageError(f"--last-steps must be between 1 and --steps ({steps}), not {last_steps}")
     return replace(
         wanted,
         weights=weights.name,
@@ -55,30 +65,19 @@ def complete(wanted: MethodSettings) -> MethodSettings:
     )
 
 
-def _choose(name: str, value: str | None) -> str:
-    """The value, or the default. Raises UsageError for one that there is not."""
-    if value is None:
-        return DEFAULTS[name]
-    if value not in CHOICES[name]:
-        raise UsageError(f"--{name} {value}: there is {', '.join(CHOICES[name])}")
-    return value
-
-
 def _layers(text: str) -> str:
-    """ "all", or distinct indices in order and then resolutions, joined by commas: "3,4,16x16"."""
+    """Normalise the option: "all", or distinct indices in order, then resolutions, such as "3,4,16x16"."""
     if text == "all":
         return text
     parts = [part.strip().lower() for part in text.split(",")]
     if not all(re.fullmatch("[0-9]+(x[0-9]+)?", part) for part in parts):
-        raise UsageError(
-            f"--layers {text!r} is neither 'all', indices such as 3,4,5, nor resolutions such as 16x16,8x8"
-        )
+        raise UsageError(f"--layers {text!r}: expected 'all', indices such as 3,4,5, or resolutions such as 16x16,8x8")
     chosen = sorted({tuple(map(int, part.split("x"))) for part in parts}, key=lambda one: (len(one), one))
     return ",".join("x".join(map(str, one)) for one in chosen)
 
 
 def build(settings: MethodSettings) -> LdmMethod:
-    """The method, its weights loaded on `settings.device`."""
+    """Load the method's weights on `settings.device`. Raises DataError where a file is missing or does not fit."""
     import torch
 
     from gtg_bench.methods.ldm.components import load_components

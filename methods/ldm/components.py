@@ -1,4 +1,4 @@
-"""The parts of a latent diffusion model, loaded from folders in diffusers' and transformers' layouts."""
+"""Load the components of a latent diffusion model from folders in the layouts of diffusers and transformers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ import torch
 
 from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.methods.ldm.adapter import merge_adapter
-from gtg_bench.methods.pretrained import load_pretrained, reason
-from gtg_bench.methods.quiet import hush_libraries
+from gtg_bench.methods.pretrained import load_pretrained, reason, silence_libraries
 from gtg_bench.methods.text_encoders import load_text_encoder
 from gtg_bench.methods.text_encoders.base import TextEncoder
 from gtg_bench.methods.weights import Weights
 
-_PLAIN = {
+_PLAIN_ATTENTION = {
     "norm_cross": None,
     "group_norm": None,
     "spatial_norm": None,
@@ -27,7 +26,7 @@ _PLAIN = {
     "residual_connection": False,
     "rescale_output_factor": 1.0,
 }
-"""What an attention layer can have, and its value in a layer whose maps can be taken."""
+"""Optional features of an attention layer, with their values in a layer whose maps can be captured."""
 
 _CONDITIONS = (
     "addition_embed_type",
@@ -36,7 +35,7 @@ _CONDITIONS = (
     "encoder_hid_dim_type",
     "dual_cross_attention",
 )
-"""What a U-Net can be conditioned by beside the text states."""
+"""Settings that condition a U-Net on more than text states."""
 
 
 @dataclass(frozen=True)
@@ -56,64 +55,56 @@ class LdmComponents:
 
 
 def load_components(weights: Weights, device: torch.device) -> LdmComponents:
-    """Load located weights. Half-precision files are computed with in float32.
+    """Load located weights, in float32.
 
     Raises:
-        DataError: a part is missing, is not what it should be, or does not fit another part.
+        DataError: a component is missing, cannot be loaded, or does not fit the others.
     """
-    hush_libraries()
-    from diffusers import AutoencoderKL
+    silence_libraries()
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
     places, text = weights.places, weights.plan.text_encoder
     if missing := [name for name in ("unet", "vae", "scheduler", "text_encoder") if name not in places]:
-        raise DataError(f"weights {weights.name} name no {', '.join(missing)}")
+        raise DataError(f"weights {weights.name} do not name {', '.join(missing)}")
     assert text is not None
-    unet, vae = _load_unet(places), load_pretrained(AutoencoderKL, places["vae"], torch_dtype=torch.float32)
+    unet = load_pretrained(UNet2DConditionModel, places["unet"], torch_dtype=torch.float32)
+    check_attention(unet, places["unet"])
+    if "adapter" in places:
+        unet = merge_adapter(unet, places["adapter"])
+    vae = load_pretrained(AutoencoderKL, places["vae"], torch_dtype=torch.float32)
     check_latents(unet, vae, places)
     tokenizer = places.get("tokenizer", places["text_encoder"])
     encoder = load_text_encoder(text.family, places["text_encoder"], tokenizer, text.max_length, device)
     check_width(unet, encoder, places)
+    try:  # DDIM with the schedule of the folder, whatever sampler the folder names
+        scheduler = DDIMScheduler.from_pretrained(places["scheduler"], local_files_only=True)
+    except Exception as error:  # the library raises many kinds
+        raise DataError(f"{places['scheduler']}: no scheduler can be loaded from it: {reason(error)}") from error
     return LdmComponents(
         unet=unet.to(device).eval().requires_grad_(False),
         vae=vae.to(device).eval().requires_grad_(False),
-        scheduler=_load_scheduler(places["scheduler"]),
+        scheduler=scheduler,
         text_encoder=encoder,
         device=device,
     )
 
 
-def _load_unet(places: Mapping[str, Path]) -> Any:
-    from diffusers import UNet2DConditionModel
-
-    unet = load_pretrained(UNet2DConditionModel, places["unet"], torch_dtype=torch.float32)
-    check_attention(unet, places["unet"])
-    return merge_adapter(unet, places["adapter"]) if "adapter" in places else unet
-
-
-def _load_scheduler(place: Path) -> Any:
-    """DDIM with the schedule of the folder, whatever sampler it names."""
-    from diffusers import DDIMScheduler
-
-    try:
-        return DDIMScheduler.from_pretrained(place, local_files_only=True)
-    except Exception as error:  # the library's errors are many
-        raise DataError(f"{place}: no scheduler can be loaded from it: {reason(error)}") from error
-
-
 def check_attention(unet: Any, place: Path) -> None:
-    """Refuse a U-Net whose maps cannot be taken exactly. Raises DataError that names the layer and its feature."""
+    """Refuse a U-Net whose maps cannot be captured exactly. Raises DataError that names the layer and its feature."""
     if strange := [name for name in _CONDITIONS if unet.config.get(name)]:
         raise DataError(f"{place}: a U-Net with {', '.join(strange)} needs more than the text's states")
     layers = {name: layer for name, layer in unet.named_modules() if getattr(layer, "is_cross_attention", False)}
     if not layers:
         raise DataError(f"{place}: this U-Net has no cross-attention layer")
     for name, layer in layers.items():
-        if strange := [feature for feature, plain in _PLAIN.items() if getattr(layer, feature, plain) != plain]:
+        if strange := [
+            feature for feature, plain in _PLAIN_ATTENTION.items() if getattr(layer, feature, plain) != plain
+        ]:
             raise DataError(f"{place}: maps of {name} cannot be taken: it has {', '.join(strange)}")
 
 
 def check_latents(unet: Any, vae: Any, places: Mapping[str, Path]) -> None:
-    """Refuse an autoencoder whose latents are not the U-Net's. Raises DataError that names both."""
+    """Refuse an autoencoder whose latents do not fit the U-Net. Raises DataError that names both."""
     channels, wanted = vae.config.latent_channels, unet.config.in_channels
     if channels != wanted:
         raise DataError(f"{places['vae']}: its latents have {channels} channels, but {places['unet']} takes {wanted}")

@@ -1,7 +1,7 @@
-"""Which words of a phrase carry lexical meaning (paper, section 2.2: ADJ, NOUN and VERB by ScispaCy).
+"""Which words of a phrase are lexical (paper, section 2.2: ADJ, NOUN and VERB by ScispaCy).
 
-ScispaCy's models are not on the package index, so they may be absent: then its tokenizer, which needs no model, cuts
-the words, and a list of closed-class words tells which of them carry no meaning. `lexicon` names what is used here;
+ScispaCy's models are not on PyPI. Without one, ScispaCy's tokenizer, which needs no model, finds the words, and a list
+of closed-class words rules out those without lexical meaning. `installed_lexicon` names what is used on this machine;
 the name is part of a run's key.
 """
 
@@ -12,14 +12,14 @@ import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 Span = tuple[int, int]
 """A half-open character range."""
 
 
 class Word(NamedTuple):
-    """A word or a punctuation mark of a text: its half-open character range, and what kind it is."""
+    """A word or punctuation mark of a text, with its half-open character range."""
 
     start: int
     end: int
@@ -28,10 +28,10 @@ class Word(NamedTuple):
 
 
 Lexicon = Callable[[str], list[Word]]
-"""Cuts a text into words."""
+"""Splits a text into words."""
 
 MODELS = ("en_core_sci_scibert", "en_core_sci_sm")
-"""ScispaCy's models, best first; the released code uses the first."""
+"""ScispaCy's models, in order of preference; the released code uses the first."""
 
 LEXICAL_TAGS = frozenset({"ADJ", "NOUN", "VERB"})
 
@@ -45,13 +45,11 @@ FUNCTION_WORDS = frozenset(
     s t n re ve ll d m i you he she we they
     """.split()
 )
-"""Closed-class English words and what is left of them after an apostrophe."""
-
-_PIECE = re.compile(r"[^\W_]+")
+"""Closed-class English words, and what a tokenizer leaves of them after an apostrophe."""
 
 
 def installed_lexicon() -> str:
-    """The name and version of what tells lexical words on this machine. Imports nothing heavy."""
+    """Name and version of the lexicon on this machine. Imports nothing heavy."""
     for name in MODELS:
         try:
             return f"{name} {version(name)}"
@@ -62,39 +60,39 @@ def installed_lexicon() -> str:
 
 @lru_cache(maxsize=2)
 def load_lexicon(name: str) -> Lexicon:
-    """The lexicon of a name as `installed_lexicon` gives it."""
+    """The lexicon of a name from `installed_lexicon`: a ScispaCy model's tags, or the closed-class list."""
+    import spacy
+
     model = name.partition(" ")[0]
-    return _tagged(model) if model in MODELS else _ruled()
+    if model in MODELS:
+        split = spacy.load(model)
+    else:
+        from scispacy.custom_tokenizer import combined_rule_tokenizer
 
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # one of its patterns holds "[["
+            split = combined_rule_tokenizer(spacy.blank("en"))
 
-def _tagged(model: str) -> Lexicon:
-    """Words by a ScispaCy model's part-of-speech tags."""
-    import spacy
+    def words(text: str) -> list[Word]:
+        return [
+            Word(
+                token.idx,
+                token.idx + len(token.text),
+                token.pos_ in LEXICAL_TAGS if model in MODELS else is_lexical(token.text),
+                token.is_punct,
+            )
+            for token in split(text)
+        ]
 
-    pipeline = spacy.load(model)
-    return lambda text: [_word(token, token.pos_ in LEXICAL_TAGS) for token in pipeline(text)]
-
-
-def _ruled() -> Lexicon:
-    """Words by ScispaCy's tokenizer and the closed-class list."""
-    import spacy
-    from scispacy.custom_tokenizer import combined_rule_tokenizer
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # one of its patterns holds "[["
-        tokenizer = combined_rule_tokenizer(spacy.blank("en"))
-    return lambda text: [_word(token, is_lexical(token.text)) for token in tokenizer(text)]
-
-
-def _word(token: Any, lexical: bool) -> Word:
-    return Word(token.idx, token.idx + len(token.text), lexical, token.is_punct)
+    return words
 
 
 def lexical_words(text: str, lexicon: Lexicon) -> list[Span]:
-    """The character ranges of the words that carry meaning."""
+    """The character ranges of the lexical words."""
     return [(word.start, word.end) for word in lexicon(text) if word.lexical]
 
 
 def is_lexical(word: str) -> bool:
     """Whether any part of a word ("new/worsening", "5-cm") is neither a closed-class word nor a number."""
-    return any(piece.lower() not in FUNCTION_WORDS and not piece.isdigit() for piece in _PIECE.findall(word))
+    parts = re.findall(r"[^\W_]+", word)
+    return any(part.lower() not in FUNCTION_WORDS and not part.isdigit() for part in parts)

@@ -1,11 +1,10 @@
-"""A phrase as a latent diffusion model reads it: text states, and how much each token counts."""
+"""Encode a phrase for a latent diffusion model: text states, and the weight of each token."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -14,23 +13,20 @@ from gtg_bench.benchmark.api.errors import SampleError
 from gtg_bench.methods.ldm.tokens import start_token
 from gtg_bench.methods.text_encoders.base import TextEncoder, TextEncoding
 
-T = TypeVar("T")
-_CACHED = 256
-
 Choose = Callable[[TextEncoding, str], tuple[Tensor, str]]
-"""(encoding of one text, category) -> how much each token counts, float32 [L], and a note."""
+"""(encoding of one text, category) -> token weights, float32 [L], and a note."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One phrase.
+    """An encoded phrase.
 
     Attributes:
         text: the phrase.
         states: float32 [L, D].
-        chosen: float32 [L], how much each token counts; they sum to one.
-        start: float32 [L], the start token alone.
-        note: anything unusual about the choice.
+        chosen: float32 [L], token weights; they sum to 1.
+        start: float32 [L], 1 for the start token.
+        note: anything unusual about the choice of tokens, or "".
     """
 
     text: str
@@ -41,24 +37,24 @@ class Prompt:
 
     @property
     def key(self) -> Hashable:
-        """Equal for equal phrases of which the same tokens count."""
+        """Equal for equal phrases with equal token weights."""
         return self.text, tuple(self.chosen.tolist())
 
 
-class Prompts:
-    """Encodes phrases, each one once as long as it is among the last few hundred."""
+class PromptEncoder:
+    """Encodes phrases; the last few hundred are cached."""
 
     def __init__(self, encoder: TextEncoder, choose: Choose, device: torch.device) -> None:
         self.encoder = encoder
         self.choose = choose
         self.device = device
-        self._known: OrderedDict[Hashable, Prompt] = OrderedDict()
+        self._cached = lru_cache(256)(self._encode)
 
     def __call__(self, text: str, category: str) -> Prompt:
-        """The prompt. Raises SampleError where the text is empty or has no token."""
-        return cached(self._known, (text, category), lambda: self._read(text, category))
+        """Encode a phrase about a finding. Raises SampleError for a text that is empty or has no token."""
+        return self._cached(text, category)
 
-    def _read(self, text: str, category: str) -> Prompt:
+    def _encode(self, text: str, category: str) -> Prompt:
         if not text.strip():
             raise SampleError("the phrase is empty")
         encoding = self.encoder.encode([text])
@@ -67,12 +63,3 @@ class Prompts:
             raise SampleError(f"the text encoder's tokenizer finds no token in the phrase {text!r}")
         chosen, start = weights / weights.sum(), start_token(encoding.mask[0].cpu()).float()
         return Prompt(text, encoding.states[0].to(self.device), chosen.to(self.device), start.to(self.device), note)
-
-
-def cached(cache: OrderedDict[Hashable, T], key: Hashable, make: Callable[[], T]) -> T:
-    """The value of `key`, made if it is not among the last few hundred."""
-    if key not in cache:
-        cache[key] = make()
-        if len(cache) > _CACHED:
-            cache.popitem(last=False)
-    return cache[key]

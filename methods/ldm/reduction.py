@@ -1,9 +1,9 @@
-"""From maps of many layers and steps to one map (paper, section 2.2)."""
+"""Reduce the maps of many layers and steps to one map per sample (paper, section 2.2)."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import torch
@@ -15,11 +15,11 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Rows:
-    """What the rows of a forward pass belong to.
+    """Which sample and step each row of a forward pass belongs to.
 
     Attributes:
-        sample: int64 [R], the sample's place in its batch.
-        step: int64 [R], the number of the sampling step, 0 is the noisiest.
+        sample: int64 [R], index of the sample in its batch.
+        step: int64 [R], index of the sampling step; 0 is the noisiest.
     """
 
     sample: Tensor
@@ -27,44 +27,37 @@ class Rows:
 
 
 class Reduction(Protocol):
-    """Takes every layer's maps of every forward pass."""
+    """Receives the maps of every layer in every forward pass."""
 
-    rows: Rows
-
-    def add(self, layer: str, maps: Tensor) -> None:
-        """Add a layer's maps, float32 [R, K, h, w], of `rows`."""
+    def add(self, layer: str, maps: Tensor, rows: Rows) -> None:
+        """Add a layer's maps, float32 [R, K, h, w]."""
         ...
 
 
 class MeanMaps:
-    """The mean over steps and layers of maps that are nearest-upsampled to the latent size.
+    """Mean over steps and layers of maps that are nearest-upsampled to the latent size.
 
     Nearest upsampling commutes with the mean, so maps are summed at their own resolution and upsampled once.
-
-    Attributes:
-        rows: what the rows of the coming forward pass belong to.
     """
 
-    rows: Rows
-
     def __init__(self, samples: int, size: Size, first_step: int = 0) -> None:
-        """Of so many samples, for latents of `size`; steps before `first_step` do not count."""
+        """Average maps of `samples` samples for latents of `size`; steps before `first_step` are ignored."""
         self.samples = samples
         self.size = size
         self.first_step = first_step
         self._sums: dict[Size, Tensor] = {}
         self._counts: Tensor | None = None
 
-    def add(self, layer: str, maps: Tensor) -> None:
+    def add(self, layer: str, maps: Tensor, rows: Rows) -> None:
         """Add a layer's maps, float32 [R, K, h, w]."""
-        sample, counted = self.rows.sample, (self.rows.step >= self.first_step).float()
+        counted = (rows.step >= self.first_step).float()
         size = (maps.shape[-2], maps.shape[-1])
         if size not in self._sums:
             self._sums[size] = maps.new_zeros(self.samples, *maps.shape[1:])
         if self._counts is None:
             self._counts = maps.new_zeros(self.samples)
-        self._counts.index_add_(0, sample, counted)
-        self._sums[size].index_add_(0, sample, maps * counted[:, None, None, None] if self.first_step else maps)
+        self._counts.index_add_(0, rows.sample, counted)
+        self._sums[size].index_add_(0, rows.sample, maps * counted[:, None, None, None] if self.first_step else maps)
 
     def mean(self) -> Tensor:
         """float32 [samples, K, H, W] at the latent size."""
@@ -75,19 +68,14 @@ class MeanMaps:
 
 
 class LayerMaps:
-    """The means of every layer by itself, for choosing among them."""
-
-    rows: Rows
+    """The mean maps of each layer by itself, for choosing among layers."""
 
     def __init__(self, samples: int, size: Size, first_step: int = 0) -> None:
-        self._make = partial(MeanMaps, samples, size, first_step)
-        self._layers: dict[str, MeanMaps] = {}
+        self._layers = defaultdict[str, MeanMaps](lambda: MeanMaps(samples, size, first_step))
 
-    def add(self, layer: str, maps: Tensor) -> None:
+    def add(self, layer: str, maps: Tensor, rows: Rows) -> None:
         """Add a layer's maps, float32 [R, K, h, w]."""
-        means = self._layers.setdefault(layer, self._make())
-        means.rows = self.rows
-        means.add(layer, maps)
+        self._layers[layer].add(layer, maps, rows)
 
     def mean(self) -> Tensor:
         """float32 [samples, layers * K, H, W] at the latent size, layers in execution order."""
@@ -95,17 +83,19 @@ class LayerMaps:
 
 
 class StepMaps:
-    """Every step's map of every layer at its own resolution: what the text bias is kept as (section 2.3)."""
+    """Every step's map of every layer at its own resolution, as the text bias needs them (section 2.3).
 
-    rows: Rows
+    Attributes:
+        maps: layer -> float32 [samples, steps, h, w].
+    """
 
     def __init__(self, samples: int, steps: int) -> None:
         self.samples = samples
         self.steps = steps
         self.maps: dict[str, Tensor] = {}
 
-    def add(self, layer: str, maps: Tensor) -> None:
-        """Add a layer's maps, float32 [R, 1, h, w]; kept as float32 [samples, steps, h, w] a layer."""
+    def add(self, layer: str, maps: Tensor, rows: Rows) -> None:
+        """Store a layer's maps, float32 [R, 1, h, w]."""
         if layer not in self.maps:
             self.maps[layer] = maps.new_zeros(self.samples, self.steps, *maps.shape[-2:])
-        self.maps[layer][self.rows.sample, self.rows.step] = maps[:, 0]
+        self.maps[layer][rows.sample, rows.step] = maps[:, 0]

@@ -11,18 +11,17 @@ from torch import Tensor
 from gtg_bench.methods.ldm.reduction import Rows
 
 Forward = Callable[[Tensor, Tensor, Rows], Tensor]
-"""(x_t [R, C, h, w], t int64 [R], what the rows belong to) -> noise [R, C, h, w]: the conditional U-Net; its maps are
-kept."""
+"""(x_t [R, C, h, w], t int64 [R], rows) -> noise [R, C, h, w]: the conditional U-Net under capture."""
 
 Predict = Callable[[Tensor, Tensor, bool], Tensor]
-"""(x_t [B, C, h, w], t int64 [B], conditional) -> noise [B, C, h, w]; no maps are kept."""
+"""(x_t [B, C, h, w], t int64 [B], conditional) -> noise [B, C, h, w]: the U-Net without capture."""
 
 GT1_TIMESTEP = 999
-"""GT-1's image is noised to the last training timestep, whatever the first sampling step is (released code)."""
+"""GT-1 noises the image to the last training timestep, not to the first sampling step (released code)."""
 
 
 def ddim_timesteps(scheduler: Any, steps: int) -> Tensor:
-    """int64 [steps]: the timesteps of a DDIM schedule, the noisiest first."""
+    """The timesteps of a DDIM schedule, int64 [steps], noisiest first."""
     scheduler.set_timesteps(steps)
     return scheduler.timesteps
 
@@ -30,33 +29,33 @@ def ddim_timesteps(scheduler: Any, steps: int) -> Tensor:
 def ground_truth(
     forward: Forward, scheduler: Any, timesteps: Tensor, latents: Tensor, noise: Tensor, rows: int, first: int = 0
 ) -> None:
-    """GT + CFG: the image itself, freshly noised to every timestep (section 2.2, Appendix A).
+    """GT + CFG: noise the image itself to every timestep (section 2.2, Appendix A).
 
-    The U-Net's output is never used, so the steps are independent of one another, and neither the unconditional
-    branch nor the guidance scale can change a map: only the conditional branch is run, all steps in batches, and a
-    step whose maps nobody wants is not run.
+    The U-Net's output is never used, so the steps are independent, and neither the unconditional branch nor the
+    guidance scale can change a map. Only the conditional branch runs, with steps and samples batched together, and
+    only for the steps that are averaged.
 
     Args:
-        forward: takes the noisy rows.
+        forward: receives the noisy rows.
         scheduler: adds the noise.
         timesteps: int64 [T].
-        latents: [B, T, C, h, w], a fresh sample of the image's posterior for every step, scaled.
+        latents: [B, T, C, h, w], a fresh scaled sample of the image's posterior for every step.
         noise: [B, T, C, h, w].
-        rows: how many rows a forward takes at most.
-        first: number of the first step that is run; the ones before are left out.
+        rows: most rows of a forward pass.
+        first: index of the first step that runs.
     """
     batch, steps = latents.shape[:2]
     device = latents.device
     sample = torch.arange(batch, device=device).repeat_interleave(steps - first)
     step = torch.arange(first, steps, device=device).repeat(batch)
     t = timesteps.to(device)[step]
-    for of_sample, of_step, t_rows in zip(sample.split(rows), step.split(rows), t.split(rows), strict=True):
-        noisy = scheduler.add_noise(latents[of_sample, of_step], noise[of_sample, of_step], t_rows)
-        forward(noisy, t_rows, Rows(of_sample, of_step))
+    for samples, numbers, t_rows in zip(sample.split(rows), step.split(rows), t.split(rows), strict=True):
+        noisy = scheduler.add_noise(latents[samples, numbers], noise[samples, numbers], t_rows)
+        forward(noisy, t_rows, Rows(samples, numbers))
 
 
 def first_latent(scheduler: Any, latents: Tensor, noise: Tensor) -> Tensor:
-    """GT-1 + CFG: the image, noised once to t = 999, is where ordinary denoising starts; all [B, C, h, w]."""
+    """GT-1 + CFG: ordinary denoising starts from the image, noised once to t = 999; all [B, C, h, w]."""
     t = torch.full((len(latents),), GT1_TIMESTEP, device=latents.device)
     return scheduler.add_noise(latents, noise, t)
 
@@ -73,15 +72,15 @@ def denoise(
     """Text, CFG and GT-1 + CFG: ordinary DDIM (Song et al. 2021) from the latent `x`.
 
     Args:
-        forward: the conditional U-Net, maps kept.
-        predict: the U-Net without keeping maps.
-        scheduler: set to as many steps as there are timesteps.
+        forward: the conditional U-Net under capture, for the last `kept` steps.
+        predict: the U-Net without capture, for everything else.
+        scheduler: a DDIM scheduler.
         timesteps: int64 [T].
-        kept: maps of the last so many steps are kept.
+        kept: number of last steps whose maps are captured.
         x: [B, C, h, w], the latent at the first timestep: Gaussian noise, or `first_latent`.
-        guidance: scale of classifier-free guidance (Ho and Salimans 2022); None or 1: the conditional branch alone.
+        guidance: scale of classifier-free guidance (Ho and Salimans 2022); None or 1 runs the conditional branch only.
     """
-    scheduler.set_timesteps(len(timesteps))  # another method may have used the scheduler since
+    scheduler.set_timesteps(len(timesteps))  # another method may share the scheduler
     sample = torch.arange(len(x), device=x.device)
     for number, t in enumerate(timesteps):
         at = t.to(x.device).expand(len(x))

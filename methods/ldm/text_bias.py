@@ -1,4 +1,4 @@
-"""The text bias of a prompt (paper, section 2.3): it depends on no image, so it is computed once a prompt."""
+"""The text bias of a prompt (paper, section 2.3). It does not depend on an image, so each prompt needs it only once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gtg_bench.benchmark.api.types import seed_for
-from gtg_bench.methods.ldm.engine import Engine, Start
+from gtg_bench.methods.ldm.engine import Engine, Latents
 from gtg_bench.methods.ldm.prompts import Prompt
 from gtg_bench.methods.ldm.reduction import StepMaps
 
@@ -17,21 +17,21 @@ Maps = Mapping[str, Tensor]
 """Layer -> float32 [T, h, w] at the layer's own resolution."""
 
 MOST_BYTES = 2**30
-"""How much the kept biases may take on the model's device: about 200 prompts of Stable Diffusion at 50 steps."""
+"""Limit of the cached biases on the model's device: about 200 prompts of Stable Diffusion at 50 steps."""
 
 
 class TextBiases:
-    """P_txt: the chosen tokens' maps of a run with guidance from Gaussian noise, one for each distinct prompt."""
+    """P_txt: the chosen tokens' maps in a guided run from Gaussian noise, cached for each distinct prompt."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._known: OrderedDict[Hashable, Maps] = OrderedDict()
+        self._cache: OrderedDict[Hashable, Maps] = OrderedDict()
 
     def __call__(self, prompts: Sequence[Prompt]) -> tuple[dict[str, Tensor], Tensor]:
-        """Layer -> float32 [P, T, h, w] of the distinct prompts, and each prompt's place in them, int64 [B]."""
+        """Layer -> float32 [P, T, h, w] for the P distinct prompts, and the index of each prompt, int64 [B]."""
         distinct = {prompt.key: prompt for prompt in prompts}
-        missing = [prompt for key, prompt in distinct.items() if key not in self._known]
-        found = {key: self._known[key] for key in distinct if key in self._known}
+        found = {key: self._cache[key] for key in distinct if key in self._cache}
+        missing = [prompt for key, prompt in distinct.items() if key not in found]
         for start in range(0, len(missing), self.engine.rows):
             found |= self._run(missing[start : start + self.engine.rows])
         self._keep(found)
@@ -46,20 +46,15 @@ class TextBiases:
         states = torch.stack([prompt.states for prompt in prompts])
         weights = torch.stack([prompt.chosen[None] for prompt in prompts])
         maps = StepMaps(len(prompts), steps)
-        engine.run("cfg", Start(noise), states, weights, maps, steps)
-        of = [{layer: found[row] for layer, found in maps.maps.items()} for row in range(len(prompts))]
-        return {prompt.key: found for prompt, found in zip(prompts, of, strict=True)}
+        engine.run("cfg", Latents(noise), states, weights, maps, steps)
+        return {prompt.key: {name: m[row] for name, m in maps.maps.items()} for row, prompt in enumerate(prompts)}
 
     def _keep(self, found: Mapping[Hashable, Maps]) -> None:
-        """Remember the maps, and forget the oldest beyond `MOST_BYTES`."""
+        """Cache the maps, then drop the least recently used beyond `MOST_BYTES`."""
         for key, maps in found.items():
-            if key not in self._known:
-                self._known[key] = {layer: part.clone() for layer, part in maps.items()}  # not a view of a whole batch
-            self._known.move_to_end(key)
-        room = MOST_BYTES - sum(_bytes(maps) for maps in self._known.values())
-        while room < 0 and self._known:
-            room += _bytes(self._known.popitem(last=False)[1])
-
-
-def _bytes(maps: Maps) -> int:
-    return sum(part.nbytes for part in maps.values())
+            if key not in self._cache:
+                self._cache[key] = {layer: part.clone() for layer, part in maps.items()}  # not a view of a whole batch
+            self._cache.move_to_end(key)
+        sizes = {key: sum(part.nbytes for part in maps.values()) for key, maps in self._cache.items()}
+        while self._cache and sum(sizes[key] for key in self._cache) > MOST_BYTES:
+            self._cache.popitem(last=False)

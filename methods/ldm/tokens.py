@@ -1,4 +1,4 @@
-"""Which tokens' maps are averaged (paper, section 2.2, Appendix B and Table 3).
+"""Choose the tokens whose maps are averaged (paper, section 2.2, Appendix B and Table 3).
 
 Words are found in the text and aligned to sub-tokens by character offsets: every sub-token of a chosen word counts.
 """
@@ -24,20 +24,20 @@ QUERY_WORDS = {
     "pneumonia": ("pneumonia",),
     "pneumothorax": ("pneumothorax", "pneumothoraces"),
 }
-"""The words that stand for a finding (released code; Table 3, disease filtering), by category in small letters.
+"""Lower-case category -> the words that name the finding (released code; Table 3, disease filtering).
 
-The released code has the eight findings of MS-CXR; another category stands for itself.
+The released code has the eight findings of MS-CXR; any other category is its own query word.
 """
 
 _WORD = re.compile(r"[^\W_]+(?:[-/'’][^\W_]+)*")
 
 
 def disease_words(text: str, category: str) -> list[Span]:
-    """The words that contain a query word of the category; of any category where none is named."""
+    """The words that contain a query word of the category, or of any category if `category` is empty."""
     known = category.strip().lower().replace("_", " ")
     queries = QUERY_WORDS.get(known, (known,)) if known else [word for words in QUERY_WORDS.values() for word in words]
-    found = _WORD.finditer(text)
-    return [match.span() for match in found if any(query in match.group().lower() for query in queries)]
+    words = _WORD.finditer(text)
+    return [match.span() for match in words if any(query in match.group().lower() for query in queries)]
 
 
 def covered(spans: Sequence[Span], offsets: Tensor) -> Tensor:
@@ -51,40 +51,32 @@ def covered(spans: Sequence[Span], offsets: Tensor) -> Tensor:
 def choose_tokens(
     text: str, offsets: Tensor, mask: Tensor, choice: str, lexicon: Lexicon, category: str = ""
 ) -> tuple[Tensor, str]:
-    """Which tokens of a text are averaged.
+    """Choose the tokens of a text that are averaged.
 
     Args:
-        text: what was cut into tokens.
-        offsets: int64 [L, 2], each token's character range in it, (0, 0) for start, end and padding.
+        text: the tokenized text.
+        offsets: int64 [L, 2], each token's character range; (0, 0) for start, end and padding.
         mask: bool [L], True for tokens, False for padding.
         choice: "lexical", "disease", "all", "start" or "end".
-        lexicon: cuts the text into words; only asked for "lexical".
-        category: the finding whose words count for "disease".
+        lexicon: splits the text into words, for "lexical".
+        category: the finding, for "disease".
 
     Returns:
-        bool [L], and a note where the choice kept no token and all are taken instead. Start, end and padding are
-        chosen by "start" and "end" alone (Appendix B). All False only for a text without tokens.
+        bool [L], and a note if no word qualified and all tokens are used instead. Only "start" and "end" choose those
+        tokens; padding is never chosen (Appendix B). All False only for a text without tokens.
     """
     inside = offsets[:, 1] > offsets[:, 0]
     if choice == "all":
         return inside, ""
-    if choice in ("start", "end"):
-        return _only(_bounds(mask)[choice == "end"], len(mask)), ""
+    if choice == "start":
+        return start_token(mask), ""
+    if choice == "end":
+        return torch.arange(len(mask)) == mask.nonzero().max(), ""
     spans = lexical_words(text, lexicon) if choice == "lexical" else disease_words(text, category)
     chosen = covered(spans, offsets)
     return (chosen, "") if chosen.any() else (inside, f"no {choice} word in the phrase: all tokens were averaged")
 
 
 def start_token(mask: Tensor) -> Tensor:
-    """bool [L]: the start token alone (the image bias, section 2.3)."""
-    return _only(_bounds(mask)[0], len(mask))
-
-
-def _bounds(mask: Tensor) -> tuple[int, int]:
-    """The first and the last token's place."""
-    places = mask.nonzero()[:, 0]
-    return int(places[0]), int(places[-1])
-
-
-def _only(place: int, length: int) -> Tensor:
-    return torch.arange(length) == place
+    """bool [L]: the start token alone, for the image bias (section 2.3)."""
+    return torch.arange(len(mask)) == mask.nonzero().min()

@@ -19,17 +19,17 @@ __all__ = ["TEXT_ENCODERS", "load_text_encoder", "register_text_encoder"]
 def load_text_encoder(
     family: str, place: Path, tokenizer: Path, max_length: int, device: str | torch.device = "cpu"
 ) -> TextEncoder:
-    """The text encoder of a registered family.
+    """Load a text encoder of a registered family.
 
     Args:
-        family: a name that `TEXT_ENCODERS` knows.
+        family: a name in `TEXT_ENCODERS`.
         place: the folder or file of the model.
         tokenizer: the folder of its tokenizer, often the same.
-        max_length: texts are truncated and padded to so many tokens.
+        max_length: number of tokens that texts are truncated and padded to.
         device: where it computes.
 
     Raises:
-        DataError: there is no such family, or the files are not of it.
+        DataError: the family is unknown, or the files do not belong to it.
     """
     if max_length < 3:
         raise DataError(f"{place}: max_length {max_length} leaves no room for a word between start and end token")

@@ -1,4 +1,4 @@
-"""What a text encoder gives to a latent diffusion model, and the one way to make it."""
+"""The text encoder interface, and its implementation for transformers models."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.methods.pretrained import load_pretrained, reason
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
-_ENDS = ("bos", "eos", "cls", "sep", "pad", "mask")
+_SPECIAL = ("bos", "eos", "cls", "sep", "pad", "mask")
 
 
 @dataclass(frozen=True)
 class TextTokens:
-    """Texts cut into tokens, on the CPU.
+    """Tokenized texts, on the CPU.
 
     Attributes:
         ids: int64 [B, L], padded to the encoder's fixed length.
@@ -37,12 +37,12 @@ class TextEncoding:
     """Encoded texts.
 
     Attributes:
-        states: float32 [B, L, D], last hidden states, padded to the encoder's fixed length; padding is not
-            masked in the U-Net (paper, section 2.2: the softmax runs over all keys).
+        states: float32 [B, L, D], last hidden states, padded to the encoder's fixed length; the U-Net does not mask
+            padding (paper, section 2.2: the softmax runs over all keys).
         mask: bool [B, L], True for tokens, False for padding.
-        offsets: int64 [B, L, 2], half-open character range of each token in its text; (0, 0) for the start
-            token, the end token, other special tokens, and the padding.
-        texts: what was cut into tokens, B strings; the phrases themselves, but for encoders that rewrite them.
+        offsets: int64 [B, L, 2], half-open character range of each token in its text; (0, 0) for special tokens
+            (start and end included) and padding.
+        texts: the B texts that were tokenized: the phrases themselves, unless the encoder rewrites them.
     """
 
     states: Tensor
@@ -56,7 +56,7 @@ class TextEncoder(Protocol):
 
     @property
     def max_length(self) -> int:
-        """How many tokens a text is truncated and padded to."""
+        """Number of tokens that texts are truncated and padded to."""
         ...
 
     def encode(self, texts: Sequence[str]) -> TextEncoding:
@@ -66,7 +66,7 @@ class TextEncoder(Protocol):
 
 @runtime_checkable
 class TrainableTextEncoder(TextEncoder, Protocol):
-    """A text encoder that latent diffusion models can be trained with: cutting and encoding can be told apart."""
+    """A text encoder that can be trained with: it tokenizes and encodes in separate steps."""
 
     @property
     def module(self) -> nn.Module:
@@ -74,7 +74,7 @@ class TrainableTextEncoder(TextEncoder, Protocol):
         ...
 
     def tokens(self, texts: Sequence[str]) -> TextTokens:
-        """Cut texts into tokens, truncated and padded to `max_length`."""
+        """Tokenize texts, truncated and padded to `max_length`."""
         ...
 
     def states(self, ids: Tensor, mask: Tensor) -> Tensor:
@@ -82,8 +82,8 @@ class TrainableTextEncoder(TextEncoder, Protocol):
         ...
 
 
-def encoding(encoder: TrainableTextEncoder, texts: Sequence[str]) -> TextEncoding:
-    """Encode texts: cut into tokens, then states in float32 on the network's device."""
+def encode(encoder: TrainableTextEncoder, texts: Sequence[str]) -> TextEncoding:
+    """Tokenize texts and compute their states, in float32 on the network's device."""
     tokens = encoder.tokens(texts)
     device = next(encoder.module.parameters()).device
     with torch.inference_mode():
@@ -92,15 +92,15 @@ def encoding(encoder: TrainableTextEncoder, texts: Sequence[str]) -> TextEncodin
 
 
 class HuggingFaceTextEncoder:
-    """A transformers tokenizer and model: its last hidden states, with the attention mask.
+    """Last hidden states of a transformers model, with the attention mask.
 
-    A family says which class the model is of; what else differs between families can be overridden.
+    A subclass names the class of its model, and overrides whatever else differs.
 
     Attributes:
-        model_class: of the model.
-        tokenizer_class: transformers' name of the tokenizer's class, where the folder has no tokenizer.json.
-        unused: weights whose names start so are no part of the hidden states and may be missing.
-        options: what `model_class` gets beside the folder.
+        model_class: class of the model.
+        tokenizer_class: name of transformers' tokenizer class, for folders without tokenizer.json.
+        unused: prefixes of weights that do not contribute to the hidden states and may be missing.
+        options: further arguments of `model_class.from_pretrained`.
     """
 
     model_class: ClassVar[Any]
@@ -112,31 +112,31 @@ class HuggingFaceTextEncoder:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.max_length = max_length
-        special = {getattr(tokenizer, f"{name}_token_id") for name in _ENDS} - {None}
+        special = {getattr(tokenizer, f"{name}_token_id") for name in _SPECIAL} - {None}
         self._special = torch.tensor(sorted(special))
 
     @classmethod
     def load(cls, place: Path, tokenizer: Path, max_length: int, device: str | torch.device = "cpu") -> Self:
-        """From the folders of model and tokenizer. Raises DataError where they cannot be loaded, or do not match."""
-        pieces = load_tokenizer(tokenizer, cls.tokenizer_class)
+        """Load the folders of model and tokenizer. Raises DataError if one cannot be loaded, or they do not match."""
+        loaded = load_tokenizer(tokenizer, cls.tokenizer_class)
         model = cls.load_model(place, tokenizer)
         known = model.get_input_embeddings().num_embeddings
-        if len(pieces) > known:
+        if len(loaded) > known:
             raise DataError(
-                f"{tokenizer}: its tokenizer knows {len(pieces)} tokens, but the model {place} only {known}"
+                f"{tokenizer}: the tokenizer knows {len(loaded)} tokens, but the model {place} only {known}"
             )
         longest = getattr(model.config, "max_position_embeddings", max_length)
         if max_length > longest:
-            raise DataError(f"{place}: max_length {max_length} is more than the {longest} tokens that the model takes")
-        return cls(model.to(device), pieces, max_length)
+            raise DataError(f"{place}: max_length {max_length} is more than the {longest} tokens of the model")
+        return cls(model.to(device), loaded, max_length)
 
     @classmethod
     def load_model(cls, place: Path, tokenizer: Path) -> Any:
-        """The model in float32, on the CPU; `tokenizer` is the tokenizer's folder."""
+        """Load the model in float32, on the CPU; `tokenizer` is the tokenizer's folder."""
         return load_pretrained(cls.model_class, place, cls.unused, dtype=torch.float32, **cls.options)
 
     def rewrite(self, text: str) -> str:
-        """The text that is really cut into tokens."""
+        """The text that is tokenized instead of the phrase; by default the phrase."""
         return text
 
     @property
@@ -146,7 +146,7 @@ class HuggingFaceTextEncoder:
 
     def encode(self, texts: Sequence[str]) -> TextEncoding:
         """See `TextEncoder.encode`."""
-        return encoding(self, texts)
+        return encode(self, texts)
 
     def tokens(self, texts: Sequence[str]) -> TextTokens:
         """See `TrainableTextEncoder`."""
@@ -169,10 +169,10 @@ class HuggingFaceTextEncoder:
 
 
 def load_tokenizer(place: Path, kind: str) -> Any:
-    """A tokenizer from its folder: tokenizer.json as it is, else built by transformers' class of name `kind`.
+    """Load a tokenizer from its folder: from tokenizer.json, else with the transformers class named `kind`.
 
     Raises:
-        DataError: there is none, or it asks for code of its own.
+        DataError: the folder has no tokenizer, or one that needs custom code.
     """
     import transformers
 
@@ -183,10 +183,11 @@ def load_tokenizer(place: Path, kind: str) -> Any:
     whole = (place / "tokenizer.json").is_file()
     kind = "PreTrainedTokenizerFast" if whole else kind
     try:
-        pieces = getattr(transformers, kind).from_pretrained(place, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # the library's errors are many
+        tokenizer = getattr(transformers, kind).from_pretrained(place, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the library raises many kinds
         raise DataError(f"{place}: no tokenizer can be loaded from it: {reason(error)}") from error
-    needed = {name for use, name in pieces.vocab_files_names.items() if use != "tokenizer_file"}
+    needed = {name for use, name in tokenizer.vocab_files_names.items() if use != "tokenizer_file"}
     if absent := sorted(name for name in needed if not whole and not (place / name).is_file()):
-        raise DataError(f"{place}: a {type(pieces).__name__} needs {', '.join(absent)}")  # or it makes up a vocabulary
-    return pieces
+        # transformers would make up a vocabulary
+        raise DataError(f"{place}: a {type(tokenizer).__name__} needs {', '.join(absent)}")
+    return tokenizer

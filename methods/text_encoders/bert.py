@@ -1,4 +1,4 @@
-"""BERT (Devlin et al. 2019), for encoders that are nothing but one: RadBERT (Chambon et al. 2022) and others."""
+"""BERT (Devlin et al. 2019), for plain BERT encoders such as RadBERT (Chambon et al. 2022)."""
 
 from __future__ import annotations
 

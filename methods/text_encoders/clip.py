@@ -1,4 +1,4 @@
-"""CLIP's text tower (Radford et al. 2021), as Stable Diffusion 1.5 uses it: final layer norm included."""
+"""CLIP's text tower (Radford et al. 2021) as Stable Diffusion 1.5 uses it, with the final layer norm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CXR-BERT (Boecking et al. 2022) through health_multimodal's model class; no hub code is needed."""
+"""CXR-BERT (Boecking et al. 2022), with health_multimodal's model class instead of code from the hub."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""CXR-CLIP's text encoder (You et al. 2023): a Bio_ClinicalBERT whose weights lie in CXR-CLIP's checkpoint.
+"""CXR-CLIP's text encoder (You et al. 2023): a Bio_ClinicalBERT with weights from CXR-CLIP's checkpoint.
 
-The checkpoint (`r50_mcc.tar`, a torch pickle in spite of its name) holds no configuration and no vocabulary: both
-come from the folder of emilyalsentzer/Bio_ClinicalBERT, which the weights name as their tokenizer.
+The checkpoint (`r50_mcc.tar`, a torch pickle despite its name) has no configuration and no vocabulary. Both come from
+the folder of emilyalsentzer/Bio_ClinicalBERT, which the weights name as their tokenizer.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.methods.pretrained import fill, read_pickle, reason
 from gtg_bench.methods.text_encoders.bert import BertTextEncoder
 
-_TOWER = "text_encoder."
+_PREFIX = "text_encoder."
 _FIRST = "embeddings.word_embeddings.weight"
-_NEEDLESS = ("pooler.", "embeddings.position_ids")
-"""The pooler is no part of the hidden states; the positions are a list of 0 to 511 that older versions saved."""
+_UNUSED = ("pooler.", "embeddings.position_ids")
+"""The pooler does not contribute to the hidden states; older versions saved the position ids, a list of 0 to 511."""
 
 
 class CxrClipTextEncoder(BertTextEncoder):
@@ -28,7 +28,7 @@ class CxrClipTextEncoder(BertTextEncoder):
 
     @classmethod
     def load(cls, place: Path, tokenizer: Path, max_length: int, device: str | torch.device = "cpu") -> Self:
-        """From a checkpoint file, and the folder of Bio_ClinicalBERT. Raises DataError where either is none."""
+        """Load a checkpoint file, and the folder of Bio_ClinicalBERT. Raises DataError if either is missing."""
         if not place.is_file():
             raise DataError(f"{place}: CXR-CLIP's text encoder is a file such as r50_mcc.tar; name it with `path:`")
         if not (tokenizer / "config.json").is_file():
@@ -37,7 +37,7 @@ class CxrClipTextEncoder(BertTextEncoder):
 
     @classmethod
     def load_model(cls, place: Path, tokenizer: Path) -> Any:
-        """The BERT of checkpoint file `place`, configured by folder `tokenizer`."""
+        """Load the BERT of checkpoint file `place`, configured by folder `tokenizer`."""
         try:
             config = BertConfig.from_pretrained(tokenizer, local_files_only=True)
         except Exception as error:
@@ -48,22 +48,21 @@ class CxrClipTextEncoder(BertTextEncoder):
 
 
 def text_weights(checkpoint: Any, place: Path) -> dict[str, Tensor]:
-    """BERT's weights by BERT's own names, out of a checkpoint.
+    """BERT's weights in a checkpoint, by BERT's own names.
 
-    The weights are looked for under "model" (as CXR-CLIP saves them), "state_dict", or the checkpoint itself. There the
-    names of BERT stand behind one prefix that ends in `text_encoder.`, perhaps followed by the name of the BERT inside
-    (`text_encoder.text_encoder.` in CXR-CLIP).
+    The weights are under "model" (as CXR-CLIP saves them), under "state_dict", or the checkpoint itself. Names of
+    BERT's weights share one prefix that contains `text_encoder.`, perhaps twice (as in CXR-CLIP).
 
     Raises:
-        DataError: there is no such prefix, or more than one.
+        DataError: no prefix fits, or more than one.
     """
     for key in ("model", "state_dict"):
         if isinstance(checkpoint, dict) and isinstance(checkpoint.get(key), dict):
             checkpoint = checkpoint[key]
     names = [name for name in checkpoint if isinstance(name, str)] if isinstance(checkpoint, dict) else []
-    prefixes = [name.removesuffix(_FIRST) for name in names if _TOWER in name and name.endswith(_FIRST)]
+    prefixes = [name.removesuffix(_FIRST) for name in names if _PREFIX in name and name.endswith(_FIRST)]
     if len(prefixes) != 1:
-        found = f"{len(prefixes)} text encoders" if prefixes else f"no weights under `{_TOWER}`"
-        raise DataError(f"{place}: is no checkpoint of CXR-CLIP: it holds {found}")
+        found = f"{len(prefixes)} text encoders" if prefixes else f"no weights under `{_PREFIX}`"
+        raise DataError(f"{place}: not a checkpoint of CXR-CLIP: it holds {found}")
     own = {name.removeprefix(prefixes[0]): checkpoint[name] for name in names if name.startswith(prefixes[0])}
-    return {name: weights for name, weights in own.items() if not name.startswith(_NEEDLESS)}
+    return {name: weights for name, weights in own.items() if not name.startswith(_UNUSED)}

@@ -1,4 +1,4 @@
-"""Families of text encoders by name: the packaged ones, entry points of other packages, and plug-in files.
+"""Text encoder families by name: packaged ones, entry points of other packages, and plug-in files.
 
 Imports no torch, and no family before it is used.
 """
@@ -36,7 +36,7 @@ Kind = TypeVar("Kind", bound=type)
 
 @dataclass(frozen=True)
 class Registered:
-    """A family that was registered by hand: its class, the module and file that hold it, and the file's version."""
+    """A family registered by a plug-in: its class, the module and file that define it, and the file's sha256."""
 
     kind: type
     module: ModuleType | None
@@ -45,7 +45,7 @@ class Registered:
 
     @classmethod
     def of(cls, kind: type) -> Registered:
-        """Where a class comes from; a class without a file (typed into a notebook) is known by its name."""
+        """Describe a class; one without a file (typed into a notebook) is identified by its name."""
         module, name = sys.modules.get(kind.__module__), f"{kind.__module__}.{kind.__qualname__}"
         try:
             file = inspect.getfile(kind)
@@ -53,44 +53,51 @@ class Registered:
         except (TypeError, OSError):
             return cls(kind, module, name, name)
 
-    def reloads(self, other: Registered) -> bool:
-        """Whether this is `other` again, its file run anew: a plug-in that failed, or was edited."""
-        return self.file == other.file and self.module is not other.module
-
 
 @dataclass
 class TextEncoderRegistry:
-    """All families by name. A name that is taken cannot be registered again."""
+    """All families by name."""
 
     _registered: dict[str, Registered] = field(default_factory=dict)
 
     def names(self) -> list[str]:
-        """All names: the packaged ones, then entry points, then what was registered by hand."""
-        return list(dict.fromkeys([*PACKAGED, *sorted(_points()), *self._registered]))
+        """All names: packaged families, then entry points, then plug-ins."""
+        return list(dict.fromkeys([*PACKAGED, *sorted(_entry_points()), *self._registered]))
 
     def get(self, name: str) -> Any:
-        """The class of a family. Raises UsageError with the near names if there is none."""
+        """The class of a family. Raises UsageError with similar names if it is unknown."""
         if name in PACKAGED:
             return load_object(PACKAGED[name])
         if name in self._registered:
             return self._registered[name].kind
-        if (point := _points().get(name)) is not None:
-            return _loaded(point)
-        raise UsageError(unknown("text encoder family", name, self.names()))
+        if (point := _entry_points().get(name)) is None:
+            raise UsageError(unknown("text encoder family", name, self.names()))
+        try:
+            return point.load()
+        except Exception as error:
+            package = point.dist.name if point.dist else "an unknown package"
+            raise UsageError(
+                f"text encoder family {name!r} of package {package} cannot be imported: {type(error).__name__}: {error}"
+            ) from error
 
     def code(self, name: str) -> str | None:
-        """Version of code that is not packaged here: a file's sha256, or a package and its version; else None."""
+        """Version of code that is not packaged here: the sha256 of a plug-in file, or a package and its version."""
         if name in PACKAGED:
             return None
         if name in self._registered:
             return self._registered[name].code
-        point = _points().get(name)
+        point = _entry_points().get(name)
         return f"{point.dist.name} {point.dist.version}" if point is not None and point.dist else None
 
     def register(self, name: str, kind: type) -> None:
-        """Add a family. Raises UsageError if its name is taken, or the class has no `load`."""
+        """Add a family. A plug-in file that runs again may register its families again.
+
+        Raises:
+            UsageError: the name is taken, or the class has no `load`.
+        """
         new, old = Registered.of(kind), self._registered.get(name)
-        if name in self.names() and not (old is not None and new.reloads(old)):
+        reloaded = old is not None and new.file == old.file and new.module is not old.module
+        if name in self.names() and not reloaded:
             raise UsageError(f"a text encoder family named {name!r} is registered already; give yours another name")
         if not callable(getattr(kind, "load", None)):
             raise UsageError(f"text encoder family {name!r} has no load(place, tokenizer, max_length, device)")
@@ -117,16 +124,5 @@ def register_text_encoder(name: str) -> Callable[[Kind], Kind]:
     return decorate
 
 
-def _points() -> dict[str, EntryPoint]:
+def _entry_points() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
-
-
-def _loaded(point: EntryPoint) -> Any:
-    try:
-        return point.load()
-    except Exception as error:
-        package = point.dist.name if point.dist else "an unknown package"
-        raise UsageError(
-            f"text encoder family {point.name!r} of package {package} cannot be imported: "
-            f"{type(error).__name__}: {error}"
-        ) from error

@@ -66,7 +66,7 @@ class ImagePart(Part):
     """BioViL's image encoder: a checkpoint file of its own kind."""
 
     encoder: str = Field(
-        "resnet50", description="health_multimodal's name of the encoder; or small, see methods.biovil_small"
+        "resnet50", description="health_multimodal's name of the encoder; or small, see methods.biovil.image_model"
     )
     resize: int = Field(512, gt=0, description="the shorter side is resized to this, in pixels")
     crop: int = Field(480, gt=0, description="then the centre is cropped to this, in pixels")

@@ -1,4 +1,4 @@
-"""Prior tables by hand, and the maps of the baselines."""
+"""Prior tables, computed by hand, and the maps of the baselines."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def area(box: Box) -> BoolArray:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No test sees the tables that this machine's user has fitted."""
+    """Hide the tables that this machine's user has fitted."""
     monkeypatch.setenv("GTG_BENCH_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
 @pytest.fixture
 def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PriorTable:
-    """The table of `SAMPLES` and two images, saved for the data set `toy` and read again."""
+    """The table of `SAMPLES` and two images, saved and loaded for the data set `toy`."""
     monkeypatch.setattr(priors, "TABLES", tmp_path)
     priors.save(tmp_path / "toy.npz", *priors.fit(SAMPLES, [np.zeros((8, 8)), np.full((8, 8), 0.5)]))
     return priors.load("toy")
@@ -66,16 +66,13 @@ def test_mean_masks_by_hand() -> None:
     assert all(values.dtype == np.float32 for values in maps.values())
 
 
-def test_a_table_spans_images_of_any_size_and_takes_the_union_of_boxes() -> None:
+def test_regions_are_unions_of_boxes_or_masks_over_images_of_any_size() -> None:
     overlapping = sample("opacity", (0, 0, 100, 50), (50, 0, 200, 50), image_size=(200, 100))
     maps, _ = priors.fit([overlapping] * MIN_COUNT, [np.zeros((2, 2))])
     np.testing.assert_array_equal(maps[ANY], area((0, 0, 64, 32)))
-
-
-def test_a_mask_counts_as_boxes_do_and_a_sample_without_a_region_not_at_all() -> None:
     mask = Mask.of((64, 64), "polygon", "0 0 32 0 32 32 0 32")
-    masked = replace(sample("small left effusion"), mask=mask)
-    maps, _ = priors.fit([*SAMPLES[:3], masked, masked, masked, sample("small left effusion")], [np.zeros((2, 2))])
+    masked, without_region = replace(sample("small left effusion"), mask=mask), sample("small left effusion")
+    maps, _ = priors.fit([*SAMPLES[:3], masked, masked, masked, without_region], [np.zeros((2, 2))])
     np.testing.assert_array_equal(maps[SMALL_LEFT], area(A))
 
 
@@ -99,13 +96,11 @@ def test_the_mean_image() -> None:
         ("frontal chest radiograph", 4, ANY),
     ],
 )
-def test_what_is_too_rare_falls_back_to_what_is_coarser(
-    table: PriorTable, phrase: str, depth: int, key: priors.Key
-) -> None:
+def test_rare_keys_fall_back_to_coarser_ones(table: PriorTable, phrase: str, depth: int, key: priors.Key) -> None:
     assert table.lookup(read_phrase(phrase), depth) is table.maps[key]
 
 
-def test_a_table_comes_back_from_its_file(table: PriorTable) -> None:
+def test_a_table_is_loaded_as_saved(table: PriorTable) -> None:
     maps, mean_image = priors.fit(SAMPLES, [np.zeros((8, 8)), np.full((8, 8), 0.5)])
     assert set(table.maps) == set(maps)
     for key, values in maps.items():
@@ -116,15 +111,12 @@ def test_a_table_comes_back_from_its_file(table: PriorTable) -> None:
 
 
 @pytest.mark.usefixtures("table")
-@pytest.mark.parametrize("dataset", ["ms-cxr", "", None])
-def test_a_data_set_without_table_is_refused(dataset: str | None) -> None:
-    with pytest.raises(UsageError, match=rf"no prior table for data set {dataset!r} \(there is one for: toy\)"):
-        priors.load(dataset)
-
-
-def test_without_any_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_set_without_table_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for dataset in ("ms-cxr", "", None):
+        with pytest.raises(UsageError, match=rf"{dataset!r} has no prior table .*: toy\)"):
+            priors.load(dataset)
     monkeypatch.setattr(priors, "TABLES", tmp_path / "absent")
-    with pytest.raises(UsageError, match="there is one for: none"):
+    with pytest.raises(UsageError, match="none"):
         priors.load("phantom")
 
 
@@ -142,10 +134,6 @@ def ground(build: Callable[[MethodSettings], baselines.Fixed], image: FloatArray
     return grounding.values
 
 
-def test_uniform_is_constant() -> None:
-    assert np.unique(ground(baselines.uniform)).size == 1
-
-
 def test_the_centre_prior_is_symmetric_and_falls_from_the_centre() -> None:
     values = ground(baselines.center_prior)
     for turned in (values[::-1], values[:, ::-1], values.T):
@@ -155,13 +143,14 @@ def test_the_centre_prior_is_symmetric_and_falls_from_the_centre() -> None:
     assert values[centre + 16, centre] / values[centre, centre] == pytest.approx(np.exp(-0.5), rel=0.04)  # one sigma
 
 
-def test_fixed_maps_hear_and_see_nothing() -> None:
+def test_fixed_maps_ignore_image_and_phrase() -> None:
+    assert np.unique(ground(baselines.uniform)).size == 1
     for build in (baselines.uniform, baselines.center_prior):
         np.testing.assert_array_equal(ground(build), ground(build, 1 - IMAGE))
 
 
 @pytest.mark.usefixtures("table")
-def test_the_class_prior_ignores_the_side_and_the_phrase_prior_does_not() -> None:
+def test_only_the_phrase_prior_depends_on_the_side() -> None:
     settings = MethodSettings("any", dataset="toy")
     by_class, by_phrase = baselines.class_prior(settings), baselines.phrase_prior(settings)
     left, right = "left effusion", "right effusion"
@@ -172,7 +161,7 @@ def test_the_class_prior_ignores_the_side_and_the_phrase_prior_does_not() -> Non
 
 
 @pytest.mark.usefixtures("table")
-def test_difference_looks_at_the_image_alone() -> None:
+def test_difference_depends_on_the_image_only() -> None:
     method = baselines.difference(MethodSettings("difference", dataset="toy"))
     mean = 64 / 255  # 0.25 in eight bits
     ours, theirs = method.ground(IMAGE, "left effusion"), method.ground(IMAGE, "cardiomegaly")
@@ -195,15 +184,15 @@ def test_difference_stretches_the_mean_image() -> None:
 # Settings
 
 
-def test_a_baseline_has_no_settings_but_its_table(table: PriorTable) -> None:
+def test_the_only_setting_of_a_baseline_is_its_table(table: PriorTable) -> None:
     wanted = MethodSettings("uniform", weights="x", sampling="gt-cfg", steps=5, guidance=2.0, seed=7, dataset="toy")
     assert baselines.complete(wanted) == MethodSettings("uniform", seed=7, dataset="toy")
-    completed = baselines.complete(MethodSettings("class-prior", sampling="gt-cfg", dataset="toy"))
+    completed = baselines.complete_with_table(MethodSettings("class-prior", sampling="gt-cfg", dataset="toy"))
     assert completed.weights_version == table.sha256[:12]
     assert completed.weights == "toy training split"
     assert completed.sampling is None
     with pytest.raises(UsageError, match="no prior table"):
-        baselines.complete(MethodSettings("difference", dataset="elsewhere"))
+        baselines.complete_with_table(MethodSettings("difference", dataset="elsewhere"))
 
 
 # A user's own tables
@@ -237,32 +226,29 @@ def test_a_fitted_table_is_used_by_its_data_set(cache: Path) -> None:
     assert set(table.maps) == {ANY, EFFUSION, LEFT, SMALL_LEFT}
     np.testing.assert_array_equal(table.maps[SMALL_LEFT], area(A))
     np.testing.assert_allclose(table.mean_image, np.full((MEAN_SIDE, MEAN_SIDE), 0.25), atol=0.002)
-    completed = baselines.complete(MethodSettings("class-prior", dataset="toy"))
+    completed = baselines.complete_with_table(MethodSettings("class-prior", dataset="toy"))
     assert (completed.weights, completed.weights_version) == ("toy training split", table.sha256[:12])
     assert baselines.class_prior(completed).table.sha256 == table.sha256
 
 
 def test_the_same_split_gives_the_same_file(tmp_path: Path) -> None:
-    files = [
-        fit_user_table(Toy(), split, tmp_path / f"{k}.npz").path for k, split in enumerate(("train", "train", "test"))
-    ]
-    first, again, other = (path.read_bytes() for path in files)
+    first, again, other = (
+        fit_user_table(Toy(), split, tmp_path / f"{k}.npz").path.read_bytes()
+        for k, split in enumerate(("train", "train", "test"))
+    )
     assert first == again != other
 
 
 def test_a_file_named_as_weights(tmp_path: Path) -> None:
     path = fit_user_table(Toy(), "test", tmp_path / "mine.npz").path
-    settings = baselines.complete(MethodSettings("phrase-prior", dataset="elsewhere", weights=str(path)))
+    settings = baselines.complete_with_table(MethodSettings("phrase-prior", dataset="elsewhere", weights=str(path)))
     assert settings.weights == str(path)
     values = baselines.phrase_prior(settings).ground(IMAGE, "small left effusion").values
     np.testing.assert_array_equal(values, area(A))
-    with pytest.raises(UsageError, match=r"--weights absent\.npz: there is no such file"):
-        baselines.complete(MethodSettings("phrase-prior", weights="absent.npz"))
-
-
-def test_a_record_tells_another_split(cache: Path) -> None:
+    with pytest.raises(UsageError, match=r"absent\.npz"):
+        baselines.complete_with_table(MethodSettings("phrase-prior", weights="absent.npz"))
     fit_user_table(Toy(), "test", users_table("toy"))
-    assert priors.load("toy").name == "toy test split"
+    assert priors.load("toy").name == "toy test split", "a table of another split is named as such"
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"<html>", b"\x93NUMPY"])
@@ -270,47 +256,45 @@ def test_a_damaged_table_is_named(content: bytes, cache: Path) -> None:
     path = users_table("toy")
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"toy\.npz is no prior table .* fit it again with `gtg-bench data priors`"):
+    with pytest.raises(DataError, match=r"toy\.npz .* `gtg-bench data priors`"):
         priors.load("toy")
     np.savez(path, keys=np.zeros(3, dtype=np.uint8))
-    with pytest.raises(DataError, match="no prior table"):
+    with pytest.raises(DataError, match=r"toy\.npz"):
         priors.load("toy")
 
 
 @pytest.mark.usefixtures("table")
-def test_a_packaged_table_comes_first() -> None:
-    with pytest.raises(UsageError, match=r"write it elsewhere with --out TABLE\.npz, and use it with --weights"):
+def test_a_packaged_table_takes_precedence() -> None:
+    with pytest.raises(UsageError, match=r"--out TABLE\.npz"):
         users_table("toy")
 
 
-def test_what_a_prior_may_be_fitted_on() -> None:
+def test_a_prior_is_not_fitted_on_evaluated_splits() -> None:
     assert training_split("ms-cxr", ("train", "validate", "test", "all"), None) == "train"
     assert training_split("ms-cxr", ("train", "validate", "test", "all"), "validate") == "validate"
     for splits, chosen in ((("test",), None), (("all",), None), (("all",), "all"), (("train", "test"), "test")):
-        with pytest.raises(UsageError, match="would be cheating"):
+        with pytest.raises(UsageError, match="split"):
             training_split("ms-cxr", splits, chosen)
-    with pytest.raises(UsageError, match=r"ms-cxr has no training split \(it has: all\)"):
-        training_split("ms-cxr", ("all",), None)
 
 
 def test_nothing_to_fit_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Toy, "image", lambda self, wanted: (_ for _ in ()).throw(DataError("gone")))
-    with pytest.raises(DataError, match="no image of split 'train' of toy can be read; the first: gone"):
+    with pytest.raises(DataError, match=r"image.*toy.*gone"):
         fit_user_table(Toy(), "train", tmp_path / "t.npz")
     monkeypatch.setattr(Toy, "samples", lambda self, split: [sample("left effusion")])
-    with pytest.raises(DataError, match="split 'train' of toy has no usable region"):
+    with pytest.raises(DataError, match=r"toy.*region"):
         fit_user_table(Toy(), "train", tmp_path / "t.npz")
     assert not (tmp_path / "t.npz").exists()
 
 
-def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
+def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"t\.npz cannot be written"):
+    with pytest.raises(DataError, match=r"t\.npz"):
         fit_user_table(Toy(), "train", tmp_path / "file" / "t.npz")
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The phantom exported as MS-CXR 1.1.0 and fitted there has the maps of the phantom itself."""
+    """The phantom, exported as MS-CXR 1.1.0 and fitted there, has the same maps as the phantom itself."""
     monkeypatch.chdir(tmp_path)
 
     def call(*words: str, code: int = 0) -> str:
@@ -319,7 +303,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return " ".join(done.output.split())
 
     call("data", "export", "phantom", "--split", "validate", "--split", "test", "--to", "files")
-    assert "would be cheating" in call("data", "priors", "ms-cxr", "--data-root", "files", code=2)
+    assert "split" in call("data", "priors", "ms-cxr", "--data-root", "files", code=2)
     text = call("data", "priors", "ms-cxr", "--data-root", "files", "--split", "validate")
     assert "312 phrases, mean of 202 images" in text
     fitted = fit_user_table(PhantomDataset(), "validate", tmp_path / "phantom.npz").path
@@ -327,8 +311,8 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all((ours[name] == theirs[name]).all() for name in ("keys", "maps", "mean_image"))
     run = ("run", "-m", "phrase-prior", "--dataset", "ms-cxr", "--data-root", "files", "--limit", "3")
     assert "phrase-prior" in call(*run)
-    assert "comes with the package" in call("data", "priors", "phantom", code=2)
-    assert "give only one" in call("data", "priors", "phantom", "--to", ".", "--out", "a.npz", code=2)
+    assert "phantom" in call("data", "priors", "phantom", code=2)
+    assert "--out" in call("data", "priors", "phantom", "--to", ".", "--out", "a.npz", code=2)
     assert ".npz" in call("data", "priors", "phantom", "--out", "a.csv", code=2)
 
 

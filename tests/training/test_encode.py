@@ -89,7 +89,7 @@ def test_posteriors_are_those_of_an_evaluation(vae: Any, components: LdmComponen
     for number in READABLE:
         image, found = pairs[number].pixels(), results[number]
         assert isinstance(found, dict)
-        for name, wanted in zip(("mean", "std"), engine._posterior(image, method.frame(image)), strict=True):
+        for name, wanted in zip(("mean", "std"), engine.posterior(image, method.frame(image)), strict=True):
             assert (found[name].dtype, found[name].shape) == (torch.float16, (4, 8, 8))
             torch.testing.assert_close(found[name].float(), wanted, atol=1e-3, rtol=1e-3)
 

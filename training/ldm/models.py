@@ -11,9 +11,9 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
+from gtg_bench.methods.ldm.architectures import SD15_SCHEDULE
 from gtg_bench.methods.ldm.components import LdmComponents, check_attention, check_latents, check_width
-from gtg_bench.methods.pretrained import load_pretrained
-from gtg_bench.methods.quiet import hush_libraries
+from gtg_bench.methods.pretrained import load_pretrained, silence_libraries
 from gtg_bench.methods.text_encoders import load_text_encoder
 from gtg_bench.methods.text_encoders.base import TextEncoder, TrainableTextEncoder
 from gtg_bench.methods.weights import Weights, find_weights
@@ -23,18 +23,6 @@ from gtg_bench.methods.weights.paper import downloads, known
 from gtg_bench.methods.weights.plan import WeightsPlan, parse_plan
 from gtg_bench.training.recipe import LdmRecipe
 from gtg_bench.training.variants import Variant
-
-SCHEDULER: dict[str, Any] = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "num_train_timesteps": 1000,
-    "steps_offset": 1,
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "prediction_type": "epsilon",
-}
-"""Stable Diffusion 1.5's schedule (paper, section 2.1)."""
 
 _ADAPTED = ["to_q", "to_k", "to_v", "to_out.0"]
 """What a low-rank adapter is put on: the projections of all attention layers, as in diffusers' training script."""
@@ -99,7 +87,7 @@ def load_models(weights: Weights, variant: Variant, recipe: LdmRecipe, seed: int
     Raises:
         DataError: a part cannot be loaded, or does not fit another one.
     """
-    hush_libraries()
+    silence_libraries()
     places, text = weights.places, weights.plan.text_encoder
     assert text is not None
     tokenizer = places.get("tokenizer", places["text_encoder"])
@@ -130,7 +118,7 @@ def _unet(places: Mapping[str, Path], recipe: LdmRecipe, encoder: TextEncoder) -
 def _scheduler(places: Mapping[str, Path]) -> Any:
     if "scheduler" in places:
         return DDIMScheduler.from_pretrained(places["scheduler"], local_files_only=True)
-    return DDIMScheduler(**SCHEDULER)
+    return DDIMScheduler(**SD15_SCHEDULE)
 
 
 def _choose(unet: Any, encoder: TrainableTextEncoder, variant: Variant, recipe: LdmRecipe) -> None:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from gtg_bench.benchmark.api.geometry import Frame
 from gtg_bench.benchmark.api.types import seed_for
-from gtg_bench.methods.biovil import JointTextEncoder, eight_bits, prompt_of
-from gtg_bench.methods.biovil_small import SMALL, SmallImageModel
+from gtg_bench.methods.biovil.image_model import SMALL, SmallImageModel
+from gtg_bench.methods.biovil.method import JointTextEncoder, eight_bits, prompt_of
 from gtg_bench.methods.cards import read_card
 from gtg_bench.training.loop.order import EpochOrder
 from gtg_bench.training.pretraining.contrast import START, contrast, local_contrast

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from transformers import BertConfig, BertModel
 
 from gtg_bench.benchmark.api.types import seed_for
-from gtg_bench.methods.text_encoders.entity_text import entity_text
+from gtg_bench.methods.text_encoders.med_kebert import entity_text
 from gtg_bench.training.loop.order import EpochOrder
 from gtg_bench.training.pretraining.contrast import START, group_contrast
 from gtg_bench.training.pretraining.pairs import Material, Tokens

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gtg_bench.methods.text_encoders.open_clip import CONFIG, VOCABULARY, WEIGHTS
-from gtg_bench.methods.text_encoders.open_clip_cut import cut
+from gtg_bench.methods.text_encoders.open_clip_tokens import tokenize
 from gtg_bench.training.pretraining.clip import ContrastObjective, contrast_stage
 from gtg_bench.training.pretraining.pairs import Material, Tokens
 from gtg_bench.training.pretraining.recipe import TextRecipe
@@ -55,7 +55,7 @@ def _tokens(tokenizer: SimpleTokenizer, texts: list[str], max_length: int) -> To
     """Cut as the method's encoder does; padded with token 0."""
     ids, mask = torch.zeros((2, len(texts), max_length), dtype=torch.int64)
     for row, text in enumerate(texts):
-        found = cut(tokenizer, text, max_length).ids
+        found = tokenize(tokenizer, text, max_length).ids
         ids[row, : len(found)] = torch.tensor(found)
         mask[row, : len(found)] = 1
     return Tokens(ids, mask)

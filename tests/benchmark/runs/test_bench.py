@@ -96,12 +96,11 @@ def test_bytes_of_a_computation_by_hand() -> None:
 
 def test_peak_memory_is_far_below_keeping_all_maps(components: LdmComponents) -> None:
     method = LdmMethod(components, replace(SETTINGS, steps=40), rows=8)
-    frames = [method.frame(query.image) for query in QUERIES]
-    prompts = [method.prompts(query.text, "") for query in QUERIES]
+    batch = method.prepare(QUERIES)
     with torch.inference_mode():
-        method.maps(QUERIES, frames, prompts)
-        ours = peak_bytes(method, lambda: method.maps(QUERIES, frames, prompts))
-    assert ours < measure(method, QUERIES, 1)["all_maps_bytes"] / 4
+        method.maps(batch)
+        ours = peak_bytes(method, lambda: method.maps(batch))
+    assert ours < method.measure(QUERIES, 1)["all_maps_bytes"] / 4
 
 
 def test_random_states_are_a_function_of_the_text_and_point_at_its_words() -> None:

@@ -1,4 +1,4 @@
-"""The profile `released`: the released code's numbers, 8 and 16 bits and all, and its choice of tokens by hand."""
+"""The profile `released`: the released code's numbers with their quantisation, and its choice of tokens by hand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.types import MethodSettings, Query
-from gtg_bench.methods.ldm import bias
+from gtg_bench.methods.ldm import bbm
 from gtg_bench.methods.ldm import build as building
 from gtg_bench.methods.ldm.components import LdmComponents
 from gtg_bench.methods.ldm.method import LdmMethod
@@ -23,7 +23,6 @@ from gtg_bench.methods.ldm.released import ReleasedLdmMethod, normalised, trunca
 SETTINGS = MethodSettings(
     "tiny", sampling="gt-cfg", steps=4, guidance=3.0, tokens="lexical", profile="released", lexicon="rule 1"
 )
-CASES = [0, 1, 2]
 
 pytestmark = pytest.mark.usefixtures("torch")
 
@@ -33,54 +32,39 @@ def method(components: LdmComponents) -> ReleasedLdmMethod:
     return ReleasedLdmMethod(components, SETTINGS)
 
 
-# Golden values
-
-
 def same_bits(found: Any, expected: Any) -> None:
-    """Equal, but for a few pixels that another processor's float32 may round to the next of 256 levels."""
+    """Equal except for a few pixels, which another processor's float32 may round to the next of 256 levels."""
     found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
     level = 1 if expected.max() > 1 else 1 / 255
     assert (found == expected).mean() > 0.99
     assert np.abs(found - expected).max() < 1.01 * level
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_golden_biases_in_8_bits(golden: Callable, golden_bbm: Callable, case: int) -> None:
-    _, arrays = golden("bbm")
-    _, _, image, text = golden_bbm(case)
-    same_bits(truncated(image), arrays[f"c{case}_ref_image_bias_u8"])
-    same_bits(truncated(text), arrays[f"c{case}_ref_text_bias_u8"])
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_golden_maps_that_are_merged(golden: Callable, golden_bbm: Callable, case: int) -> None:
-    _, arrays = golden("bbm")
-    combined, product, _, _ = golden_bbm(case)
-    mult, comb = normalised(torch.from_numpy(truncated(product))), normalised(torch.from_numpy(combined).float())
-    same_bits(mult, arrays[f"c{case}_ref_merged"])
-    same_bits(comb, arrays[f"c{case}_ref_act"])
-    same_bits(mult * comb, arrays[f"c{case}_ref_merged_x_act"])
-    same_bits((mult + comb + mult * comb) / 2, arrays[f"c{case}_ref_comb"])
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_golden_merged_map(golden: Callable, golden_bbm: Callable, method: ReleasedLdmMethod, case: int) -> None:
-    parts = golden_bbm(case)
-    found = method.merge(*parts)
-    assert found.dtype == np.float64
-    same_bits(found, golden("bbm")[1][f"c{case}_ref_bbm"])
-    with pytest.raises(AssertionError):
-        same_bits(bias.merged(*parts[:2], bias.similarity(*parts[2:]), "mixture"), found)
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_the_paper_gives_another_map(golden: Callable, golden_bbm: Callable, case: int) -> None:
-    """What the quantisation moves is known, and it is not nothing."""
+@pytest.mark.parametrize("case", [0, 1, 2])
+def test_the_released_codes_merged_maps(
+    golden: Callable, golden_bbm: Callable, method: ReleasedLdmMethod, case: int
+) -> None:
+    facts, arrays = golden("bbm")
     combined, product, image, text = golden_bbm(case)
-    paper = bias.merged(combined, product, bias.similarity(image, text), "mixture")
-    known = golden("bbm")[0]["cases"][case]["maxabs_ref_minus_f64_matmul"]["bbm"]
-    assert np.abs(paper - golden("bbm")[1][f"c{case}_ref_bbm"].numpy()).max() == pytest.approx(known, abs=1e-5)
-    assert known > 1e-3
+    mult, comb = normalised(torch.from_numpy(truncated(product))), normalised(torch.from_numpy(combined).float())
+    parts = {
+        "image_bias_u8": truncated(image),
+        "text_bias_u8": truncated(text),
+        "merged": mult,
+        "act": comb,
+        "merged_x_act": mult * comb,
+        "comb": (mult + comb + mult * comb) / 2,
+    }
+    for name, values in parts.items():
+        same_bits(values, arrays[f"c{case}_ref_{name}"])
+    found, expected = method.merge(combined, product, image, text), arrays[f"c{case}_ref_bbm"].numpy()
+    assert found.dtype == np.float64
+    same_bits(found, expected)
+    paper = bbm.merged(combined, product, bbm.similarity(image, text), "mixture")
+    known = facts["cases"][case]["maxabs_ref_minus_f64_matmul"]["bbm"]
+    assert np.abs(paper - expected).max() == pytest.approx(known, abs=1e-5)
+    with pytest.raises(AssertionError):
+        same_bits(paper, found)
 
 
 def test_a_constant_map_is_all_0() -> None:
@@ -97,13 +81,13 @@ def test_a_constant_map_is_all_0() -> None:
         ("Small left pleural effusion.", [1, 2, 3, 4]),
         ("mild cardiomegaly, large in degree", [1, 2, 4, 6]),
         ("there is a hazy opacity at the right base", [4, 5, 8, 9]),
-        # "edema" is the third word, but what is third between spaces is the slash
+        # "edema" is the third word, but the slash is third between spaces
         ("Right-sided pneumonia / edema", [1, 4, 5]),
-        # "left" is taken for "base", and "base" for what comes after it: the end token
+        # "left" is mistaken for "base", and "base" for the end token
         ("right,left base", [1, 4, 5]),
     ],
 )
-def test_the_first_piece_of_each_lexical_word_as_far_as_the_counting_holds(
+def test_lexical_tokens_are_first_sub_tokens_at_drifting_indices(
     method: ReleasedLdmMethod, text: str, places: list[int]
 ) -> None:
     prompt = method.prompts(text, "")
@@ -113,9 +97,11 @@ def test_the_first_piece_of_each_lexical_word_as_far_as_the_counting_holds(
     assert prompt.note == ""
 
 
-def test_a_rare_words_other_pieces_do_not_count(method: ReleasedLdmMethod) -> None:
-    """[start] the pleural c ##a ##r ...: the first pieces of the second and the third word."""
+def test_only_the_first_sub_token_of_a_rare_word_counts(method: ReleasedLdmMethod) -> None:
+    """[start] the pleural c ##a ##r ...: the first sub-tokens of the second and third word, also by default."""
     assert method.prompts("the pleural cart", "").chosen.nonzero()[:, 0].tolist() == [2, 3]
+    default = ReleasedLdmMethod(method.components, replace(SETTINGS, tokens=None))
+    assert default.prompts("the pleural cart", "").chosen.nonzero()[:, 0].tolist() == [2, 3]
     paper = LdmMethod(method.components, SETTINGS).prompts("the pleural cart", "")
     assert paper.chosen.nonzero()[:, 0].tolist() == [2, 3, 4, 5, 6]
 
@@ -128,20 +114,15 @@ def test_a_rare_words_other_pieces_do_not_count(method: ReleasedLdmMethod) -> No
         ("mild cardiomegaly, large in degree", "Cardiomegaly", {2: 0.5, 3: 0.5}),
     ],
 )
-def test_every_disease_word_counts_the_same(
+def test_every_disease_word_has_the_same_weight(
     components: LdmComponents, text: str, category: str, expected: dict[int, float]
 ) -> None:
     chosen = ReleasedLdmMethod(components, replace(SETTINGS, tokens="disease")).prompts(text, category).chosen
     assert {place: weight for place, weight in enumerate(chosen.tolist()) if weight} == pytest.approx(expected)
 
 
-def test_lexical_is_the_default_here_too(components: LdmComponents) -> None:
-    chosen = ReleasedLdmMethod(components, replace(SETTINGS, tokens=None)).prompts("the pleural cart", "").chosen
-    assert chosen.nonzero()[:, 0].tolist() == [2, 3]
-
-
 @pytest.mark.parametrize(("tokens", "text"), [("lexical", "there is a"), ("disease", "Small left base")])
-def test_where_it_finds_no_token_the_paper_decides(components: LdmComponents, tokens: str, text: str) -> None:
+def test_the_paper_decides_if_no_token_is_found(components: LdmComponents, tokens: str, text: str) -> None:
     settings = replace(SETTINGS, tokens=tokens)
     found = ReleasedLdmMethod(components, settings).prompts(text, "Edema")
     assert found.chosen.nonzero()[:, 0].tolist() == [1, 2, 3]
@@ -149,7 +130,7 @@ def test_where_it_finds_no_token_the_paper_decides(components: LdmComponents, to
 
 
 @pytest.mark.parametrize("tokens", ["lexical", "disease"])
-def test_what_truncation_cuts_off_does_not_count(components: LdmComponents, tokens: str) -> None:
+def test_truncated_words_do_not_count(components: LdmComponents, tokens: str) -> None:
     text = "small edema " * 20  # 40 words, of which 22 are read
     found = ReleasedLdmMethod(components, replace(SETTINGS, tokens=tokens)).prompts(text, "Edema")
     assert len(found.chosen) == 24
@@ -163,19 +144,12 @@ def query(seed: int, text: str = "Small left effusion.") -> Query:
     return Query(np.random.default_rng(seed).random((16, 16), dtype=np.float32), text, seed)
 
 
-@pytest.mark.parametrize(
-    ("steps", "last_steps", "kept"), [(50, None, 40), (41, None, 40), (40, None, 40), (4, None, 4), (50, 50, 50)]
-)
-def test_the_last_40_steps_are_averaged(folder: Path, steps: int, last_steps: int | None, kept: int) -> None:
-    wanted = MethodSettings("tiny-ldm", weights=str(folder), steps=steps, last_steps=last_steps, profile="released")
-    assert building.build(building.complete(wanted)).kept == kept
-
-
-def test_all_steps_are_averaged_where_they_are_asked_for(folder: Path) -> None:
-    wanted = MethodSettings("tiny-ldm", weights=str(folder), steps=50, last_steps=50, profile="released")
-    method = building.build(building.complete(wanted))
-    assert isinstance(method, ReleasedLdmMethod)
-    assert method.kept == 50
+def test_the_last_40_steps_are_averaged_by_default(folder: Path) -> None:
+    for steps, last_steps, kept in ((50, None, 40), (41, None, 40), (40, None, 40), (4, None, 4), (50, 50, 50)):
+        wanted = MethodSettings("tiny-ldm", weights=str(folder), steps=steps, last_steps=last_steps, profile="released")
+        method = building.build(building.complete(wanted))
+        assert isinstance(method, ReleasedLdmMethod)
+        assert method.kept == kept
 
 
 def test_maps_are_normalised_in_half_precision(components: LdmComponents) -> None:
@@ -184,11 +158,11 @@ def test_maps_are_normalised_in_half_precision(components: LdmComponents) -> Non
     assert found.dtype == np.float32
     assert np.array_equal(found, found.astype(np.float16).astype(np.float32))
     assert (found.min(), found.max()) == (0.0, 1.0)
-    np.testing.assert_allclose(found, bias.scaled(paper), atol=2e-2)
+    np.testing.assert_allclose(found, bbm.scaled(paper), atol=2e-2)
 
 
 def test_merging_gets_the_papers_parts(components: LdmComponents) -> None:
-    """The maps that are merged are those of the clean path; only how is the released code's."""
+    """The merged maps are the paper's; only the merge is the released code's."""
     settings = replace(SETTINGS, tokens="all", bbm="mixture")
     released, paper = ReleasedLdmMethod(components, settings), LdmMethod(components, settings)
     with patch.object(paper, "merge", wraps=paper.merge) as merge:
@@ -202,7 +176,7 @@ def test_merging_gets_the_papers_parts(components: LdmComponents) -> None:
 
 @pytest.mark.parametrize("bbm", ["none", "mixture"])
 def test_batches_do_not_matter(components: LdmComponents, bbm: str) -> None:
-    """The released code's maps depend on the batch; half precision aside, these do not."""
+    """The released code's maps depend on the batch; these do not, up to half precision."""
     method = ReleasedLdmMethod(components, replace(SETTINGS, bbm=bbm))
     queries = [query(0), query(1, "edema"), query(2)]
     for asked, together in zip(queries, method.ground_batch(queries), strict=True):
@@ -210,10 +184,8 @@ def test_batches_do_not_matter(components: LdmComponents, bbm: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["linear", "quadratic"])
-def test_other_merges_than_the_released_codes_are_refused(components: LdmComponents, folder: Path, how: str) -> None:
-    with pytest.raises(UsageError, match=f"--bbm {how}: the released code merges by mixture only"):
-        ReleasedLdmMethod(components, replace(SETTINGS, bbm=how))
+def test_other_merges_are_refused(components: LdmComponents, folder: Path, how: str) -> None:
     wanted = MethodSettings("tiny-ldm", weights=str(folder), bbm=how)
-    with pytest.raises(UsageError, match=f"--bbm {how}: the released code merges by mixture only"):
+    with pytest.raises(UsageError, match=f"--bbm {how}: .* mixture only"):
         building.build(building.complete(replace(wanted, profile="released")))
     assert type(building.build(building.complete(wanted))) is LdmMethod

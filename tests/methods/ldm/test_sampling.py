@@ -1,4 +1,4 @@
-"""The sampling modes: the released code's inputs and maps, DDIM written out, and what each mode runs and what not."""
+"""The sampling modes: the released code's inputs and maps, DDIM written out, and which models each mode runs."""
 
 from __future__ import annotations
 
@@ -23,30 +23,27 @@ from gtg_bench.methods.ldm.sampling import ddim_timesteps, denoise, first_latent
 
 GUIDANCE, STEPS, KEPT, SHOWN = 16.0, 4, 3, 7
 TINY = MethodSettings("tiny", steps=4, guidance=3.0, lexicon="rule 1")
-DENOISING = ["text", "cfg", "gt1-cfg"]
 
 pytestmark = pytest.mark.usefixtures("torch")
 
 
-# The released code's numbers
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["text", "cfg", "gt1"])
-def test_released_inputs_and_maps(mode: str, golden: Callable, golden_unet: Any, components: LdmComponents) -> None:
+def test_the_released_codes_inputs_and_maps(
+    mode: str, golden: Callable, golden_unet: Any, components: LdmComponents
+) -> None:
     _, arrays = golden("attention")
     means, inputs, layers = MeanMaps(1, (64, 64), STEPS - KEPT), [], []
     states, empty = arrays["p0_text_emb"][None], arrays["uncond_emb"][None]
-
-    def keep(layer: str, maps: Tensor) -> None:
-        layers.append(maps[0].flatten(1))
-        means.add(layer, maps[:, :SHOWN])
-
-    capture = AttentionCapture(golden_unet, keep)
+    capture = AttentionCapture(golden_unet)
 
     def forward(x: Tensor, t: Tensor, rows: Rows) -> Tensor:
+        def keep(layer: str, maps: Tensor) -> None:
+            layers.append(maps[0].flatten(1))
+            means.add(layer, maps[:, :SHOWN], rows)
+
         inputs.append(x)
-        means.rows = rows
-        return capture.forward(x, t, states, torch.eye(77)[None])
+        return capture.forward(x, t, states, torch.eye(77)[None], keep)
 
     def predict(x: Tensor, t: Tensor, conditional: bool) -> Tensor:
         assert not conditional, "maps of all steps are kept"
@@ -69,12 +66,18 @@ def test_released_inputs_and_maps(mode: str, golden: Callable, golden_unet: Any,
 # The modes as plain functions
 
 
+def test_ddim_timesteps_are_the_noisiest_first(components: LdmComponents) -> None:
+    assert ddim_timesteps(components.scheduler, 4).tolist() == [751, 501, 251, 1]
+    assert ddim_timesteps(components.scheduler, 50).tolist() == list(range(981, 0, -20))
+    assert ddim_timesteps(components.scheduler, 1).tolist() == [1]
+
+
 @pytest.mark.parametrize("kept", [1, 2, 3])
 def test_ddim_written_out(components: LdmComponents, kept: int) -> None:
     """DDIM's update with e = u + g (c - u), where the branches u and c are linear in x_t."""
     scheduler, seen, wanted = components.scheduler, [], []
     t = ddim_timesteps(scheduler, 3)
-    scheduler.set_timesteps(50)  # somebody else used the scheduler since
+    scheduler.set_timesteps(50)  # as another method on the same scheduler does
 
     def forward(x: Tensor, rows: Tensor, of: Rows) -> Tensor:
         wanted.append((of.sample.tolist(), of.step.tolist()))
@@ -96,48 +99,42 @@ def test_ddim_written_out(components: LdmComponents, kept: int) -> None:
     assert wanted == [([0, 1], [step, step]) for step in range(3)[-kept:]]
 
 
-@pytest.mark.parametrize("rows", [1, 2, 4, 100])
-@pytest.mark.parametrize("first", [0, 1, 2])
-def test_ground_truth_noises_every_step_of_every_sample(components: LdmComponents, rows: int, first: int) -> None:
-    scheduler, seen = components.scheduler, {}
+def test_ground_truth_noises_every_step_of_every_sample(components: LdmComponents) -> None:
+    scheduler = components.scheduler
     latents, noise = torch.randn((2, 2, 3, 4, 8, 8), generator=torch.Generator().manual_seed(0))
     t = torch.tensor([900, 400, 7])
+    for rows, first in itertools.product((1, 2, 4, 100), range(3)):
+        seen: dict[tuple[int, int], tuple[int, Tensor]] = {}
 
-    def forward(x: Tensor, t_rows: Tensor, of: Rows) -> Tensor:
-        assert len(x) <= rows
-        parts = zip(of.sample.tolist(), of.step.tolist(), t_rows.tolist(), x, strict=True)
-        seen.update({(sample, step): (timestep, x_t) for sample, step, timestep, x_t in parts})
-        return x
+        def forward(x: Tensor, t_rows: Tensor, of: Rows, most: int = rows, seen: dict = seen) -> Tensor:
+            assert len(x) <= most
+            parts = zip(of.sample.tolist(), of.step.tolist(), t_rows.tolist(), x, strict=True)
+            seen.update({(sample, step): (timestep, x_t) for sample, step, timestep, x_t in parts})
+            return x
 
-    ground_truth(forward, scheduler, t, latents, noise, rows, first)
-    assert set(seen) == set(itertools.product(range(2), range(first, 3)))
-    for (sample, step), (timestep, x_t) in seen.items():
-        a = scheduler.alphas_cumprod[timestep]
-        assert timestep == t[step]
-        torch.testing.assert_close(x_t, a.sqrt() * latents[sample, step] + (1 - a).sqrt() * noise[sample, step])
+        ground_truth(forward, scheduler, t, latents, noise, rows, first)
+        assert set(seen) == set(itertools.product(range(2), range(first, 3)))
+        for (sample, step), (timestep, x_t) in seen.items():
+            a = scheduler.alphas_cumprod[timestep]
+            assert timestep == t[step]
+            torch.testing.assert_close(x_t, a.sqrt() * latents[sample, step] + (1 - a).sqrt() * noise[sample, step])
 
 
-# What the method runs
+# Which models a method runs
 
 
 class Seen:
-    """What a method asked of its components: the text states of every row of the U-Net, by forward."""
+    """The calls of a method's components: rows and unconditional rows of each U-Net forward, and other calls."""
 
-    def __init__(self, empty: Tensor) -> None:
-        self.empty = empty
-        self.forwards: list[Tensor] = []
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+        self.unconditional: list[int] = []
         self.calls: dict[str, int] = {}
-
-    @property
-    def unconditional(self) -> list[int]:
-        """Rows of the empty prompt in each forward."""
-        return [sum(torch.equal(row, self.empty) for row in states) for states in self.forwards]
 
 
 @contextmanager
 def watched(components: LdmComponents) -> Iterator[Seen]:
-    """Counts forwards of the U-Net, steps of the scheduler, and the autoencoder's work."""
-    seen = Seen(components.text_encoder.encode([""]).states[0])
+    seen, empty = Seen(), components.text_encoder.encode([""]).states[0]
     unet, vae, scheduler = components.unet, components.vae, components.scheduler
     with (
         patch.object(unet, "forward", wraps=unet.forward) as forward,
@@ -146,9 +143,10 @@ def watched(components: LdmComponents) -> Iterator[Seen]:
         patch.object(scheduler, "step", wraps=scheduler.step) as step,
     ):
         yield seen
-        seen.forwards = [call.args[2] for call in forward.call_args_list]
-        mocks = {"encode": encode, "decode": decode, "step": step}
-        seen.calls = {name: mock.call_count for name, mock in mocks.items()}
+        states = [call.args[2] for call in forward.call_args_list]
+        seen.rows = [len(rows) for rows in states]
+        seen.unconditional = [sum(torch.equal(row, empty) for row in rows) for rows in states]
+        seen.calls = {"encode": encode.call_count, "decode": decode.call_count, "step": step.call_count}
 
 
 def two_queries() -> list[Query]:
@@ -157,34 +155,32 @@ def two_queries() -> list[Query]:
 
 
 @pytest.mark.parametrize("last_steps", [None, 1, 2])
-def test_gt_runs_the_conditional_branch_of_the_averaged_steps_alone(
+def test_gt_runs_only_the_conditional_branch_of_the_averaged_steps(
     components: LdmComponents, last_steps: int | None
 ) -> None:
     with watched(components) as seen:
         method = LdmMethod(components, replace(TINY, sampling="gt-cfg", last_steps=last_steps), rows=3)
         method.ground_batch(two_queries())
     rows = 2 * (last_steps or 4)
-    assert [len(states) for states in seen.forwards] == [3] * (rows // 3) + [rows % 3] * (rows % 3 > 0)
+    assert seen.rows == [3] * (rows // 3) + [rows % 3] * (rows % 3 > 0)
     assert not any(seen.unconditional)
     assert seen.calls == {"encode": 2, "decode": 0, "step": 0}
 
 
 @pytest.mark.parametrize(("mode", "encoded"), [("text", 0), ("cfg", 0), ("gt1-cfg", 2)])
-@pytest.mark.parametrize("guidance", [None, 1.0, 3.0])
-def test_denoising_runs_both_branches_but_where_one_is_enough(
-    components: LdmComponents, mode: str, encoded: int, guidance: float | None
-) -> None:
-    with watched(components) as seen:
-        method = LdmMethod(components, replace(TINY, sampling=mode, guidance=guidance, last_steps=2))
-        method.ground_batch(two_queries())
-    guided = mode != "text" and guidance == 3.0
-    assert seen.unconditional == ([0, 2, 0, 2, 0, 2, 0] if guided else [0, 0, 0, 0])
-    assert {len(states) for states in seen.forwards} == {2}
-    assert seen.calls == {"encode": encoded, "decode": 0, "step": 3}
+def test_denoising_runs_both_branches_only_with_guidance(components: LdmComponents, mode: str, encoded: int) -> None:
+    for guidance in (None, 1.0, 3.0):
+        with watched(components) as seen:
+            method = LdmMethod(components, replace(TINY, sampling=mode, guidance=guidance, last_steps=2))
+            method.ground_batch(two_queries())
+        guided = mode != "text" and guidance == 3.0
+        assert seen.unconditional == ([0, 2, 0, 2, 0, 2, 0] if guided else [0, 0, 0, 0])
+        assert set(seen.rows) == {2}
+        assert seen.calls == {"encode": encoded, "decode": 0, "step": 3}
 
 
 @pytest.mark.parametrize("mode", ["cfg", "gt1-cfg", "gt-cfg"])
-def test_a_failing_unet_gets_its_processors_back(components: LdmComponents, mode: str) -> None:
+def test_a_failing_unet_keeps_its_processors(components: LdmComponents, mode: str) -> None:
     unet, method = components.unet, LdmMethod(components, replace(TINY, sampling=mode, bbm="mixture"))
     before, forward = unet.attn_processors, unet.forward
 
@@ -201,7 +197,7 @@ def test_a_failing_unet_gets_its_processors_back(components: LdmComponents, mode
 
 @pytest.mark.parametrize(("dtype", "near"), [(torch.bfloat16, 0.02), (torch.float16, 0.003)])
 @pytest.mark.parametrize("mode", ["cfg", "gt-cfg"])
-def test_half_precision_gives_nearly_the_same_maps_in_float32(
+def test_half_precision_gives_nearly_the_same_maps(
     components: LdmComponents, make_unet: Callable[..., Any], mode: str, dtype: torch.dtype, near: float
 ) -> None:
     settings, half = replace(TINY, sampling=mode), replace(components, unet=make_unet().to(dtype))
@@ -212,15 +208,6 @@ def test_half_precision_gives_nearly_the_same_maps_in_float32(
         rounded = torch.from_numpy(found).to(dtype).float().numpy()
         assert not np.array_equal(found, rounded), "summed in half precision"
         assert not np.array_equal(found, expected)
-
-
-@pytest.mark.parametrize("sampling", DENOISING)
-def test_batches_do_not_matter(sampling: str, components: LdmComponents) -> None:
-    random = np.random.default_rng(0)
-    queries = [Query(random.random((16, 16), dtype=np.float32), f"small left {n}", n) for n in range(3)]
-    method = LdmMethod(components, replace(TINY, sampling=sampling, last_steps=2))
-    for query, together in zip(queries, method.ground_batch(queries), strict=True):
-        np.testing.assert_allclose(method.ground_batch([query])[0].values, together.values, atol=1e-5)
 
 
 def test_what_a_mode_depends_on(components: LdmComponents) -> None:
@@ -239,25 +226,3 @@ def test_what_a_mode_depends_on(components: LdmComponents) -> None:
     assert not np.array_equal(values("gt1-cfg", dark), values("gt1-cfg", dark, guidance=9.0))
     assert np.array_equal(values("gt-cfg", dark), values("gt-cfg", dark, guidance=9.0))
     assert not np.array_equal(values("gt-cfg", dark), values("gt-cfg", bright))
-
-
-@pytest.mark.parametrize(("mode", "fresh"), [("gt-cfg", 4), ("gt1-cfg", 1)])
-def test_the_mode_of_the_posterior_is_one_latent_for_all_steps(
-    components: LdmComponents, mode: str, fresh: int
-) -> None:
-    """A sample is another one at every step; the mode is always the same; both are noised by the same noise."""
-    query = two_queries()[0]
-    engines = [LdmMethod(components, replace(TINY, sampling=mode, latent=kind)).engine for kind in ("sample", "mode")]
-    frames = [LdmMethod(components, TINY).ground(query.image, query.text).frame]
-    with torch.inference_mode():
-        sampled, fixed = (engine.start(mode, [query], frames) for engine in engines)
-        posterior = components.vae.encode(torch.from_numpy(query.image)[None, None] * 2 - 1).latent_dist
-    assert sampled.latents is not None
-    assert fixed.latents is not None
-    assert torch.equal(sampled.noise, fixed.noise)
-    assert len(torch.unique(sampled.latents[0], dim=0)) == fresh
-    mean, std = (2.5 * part.expand(1, fresh, -1, -1, -1) for part in (posterior.mean, posterior.std))
-    torch.testing.assert_close(fixed.latents, mean)
-    draws = torch.randn((2 * fresh, 4, 8, 8), generator=torch.Generator().manual_seed(query.seed))
-    torch.testing.assert_close(sampled.latents, mean + std * draws[:fresh])
-    torch.testing.assert_close(sampled.noise[0], draws[fresh:])

@@ -1,7 +1,8 @@
-"""Words, and the tokens that stand for them."""
+"""Lexical and disease words, and the tokens that belong to them."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -30,7 +31,7 @@ RULE = "rule 1 (a test)"
 
 @pytest.fixture(scope="module")
 def rule() -> Lexicon:
-    """The embedded rule, whatever is installed here."""
+    """The closed-class list, whatever is installed on this machine."""
     return load_lexicon(RULE)
 
 
@@ -56,14 +57,14 @@ class Encoder(HuggingFaceTextEncoder):
 def chosen_pieces(
     tokenizer: Any, text: str, choice: str = "lexical", length: int = 24, category: str = "", name: str = RULE
 ) -> list[str]:
-    """What the chosen tokens cover of the text, leading spaces left out."""
+    """The text of the chosen tokens, without leading spaces."""
     found = Encoder(tokenizer, length).encode([text])
     offsets = found.offsets[0]
     chosen, _ = choose_tokens(text, offsets, found.mask[0], choice, load_lexicon(name), category)
     return [text[start:end].strip() for (start, end), kept in zip(offsets.tolist(), chosen, strict=True) if kept]
 
 
-# Words by the embedded rule
+# Words by the closed-class list
 
 
 @pytest.mark.parametrize(
@@ -78,32 +79,23 @@ def chosen_pieces(
         ("3 cm, T10; 1.5 cm", ["cm", "T10", "cm"]),
         ("Ödem -- œdème", ["Ödem", "œdème"]),
         ("changes,left>right", ["changes", "left", "right"]),
-        ("of the and", []),
-        ("and/or", []),
-        ("3-4", []),
-        ("...", []),
-        ("", []),
+        *((text, []) for text in ("of the and", "and/or", "3-4", "...", "", "it isn't", "they don't")),
     ],
 )
-def test_lexical_words_leave_out_function_words_numbers_and_punctuation(
+def test_lexical_words_are_not_function_words_numbers_or_punctuation(
     rule: Lexicon, text: str, expected: list[str]
 ) -> None:
     assert spelled(text, lexical_words(text, rule)) == expected
 
 
-@pytest.mark.parametrize("text", ["it isn't", "they don't"])
-def test_what_is_left_of_not_has_no_meaning_of_its_own(rule: Lexicon, text: str) -> None:
-    assert lexical_words(text, rule) == []
-
-
-def test_words_tell_punctuation_and_their_place(rule: Lexicon) -> None:
+def test_words_have_a_range_and_a_kind(rule: Lexicon) -> None:
     text = "Mild edema, at the base."
     assert [text[word.start : word.end] for word in rule(text)] == ["Mild", "edema", ",", "at", "the", "base", "."]
     assert [word.punctuation for word in rule(text)] == [False, False, True, False, False, False, True]
     assert [word.lexical for word in rule(text)] == [True, True, False, False, False, True, False]
 
 
-def test_words_that_place_or_size_a_finding_are_no_function_words() -> None:
+def test_words_for_place_and_size_are_lexical() -> None:
     assert not FUNCTION_WORDS & {"left", "right", "upper", "lower", "mid", "bilateral", "base", "small", "large"}
     assert not any(query in FUNCTION_WORDS for queries in QUERY_WORDS.values() for query in queries)
     assert is_lexical("Left")
@@ -115,7 +107,7 @@ def test_words_that_place_or_size_a_finding_are_no_function_words() -> None:
 
 @pytest.fixture
 def models(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Pretends that ScispaCy's models of these versions are installed; their tags are said by hand."""
+    """Pretends that ScispaCy's models of these versions are installed; returns which of them are loaded."""
     import spacy
 
     pipeline = spacy.blank("en")
@@ -144,12 +136,9 @@ def models(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     load_lexicon.cache_clear()
 
 
-def test_without_a_model_the_rule_is_used(models: Callable[..., None]) -> None:
+def test_the_best_installed_lexicon_is_used(models: Callable[..., None]) -> None:
     models(scispacy="7.8.9")
     assert installed_lexicon() == "rule 1 (scispacy 7.8.9)"
-
-
-def test_the_best_installed_model_is_preferred(models: Callable[..., None]) -> None:
     models(scispacy="0.6.2", en_core_sci_sm="0.5.4")
     assert installed_lexicon() == "en_core_sci_sm 0.5.4"
     models(scispacy="0.6.2", en_core_sci_sm="0.5.4", en_core_sci_scibert="0.5.3")
@@ -157,7 +146,7 @@ def test_the_best_installed_model_is_preferred(models: Callable[..., None]) -> N
 
 
 @pytest.mark.parametrize("name", lexicons.MODELS)
-def test_a_models_tags_tell_lexical_words(models: Callable[..., Any], name: str) -> None:
+def test_a_models_tags_decide_which_words_are_lexical(models: Callable[..., Any], name: str) -> None:
     loaded = models(**{name: "1.0"})
     text = "Small effusion, seen by Smith, left 3"
     found = load_lexicon(installed_lexicon())
@@ -174,7 +163,7 @@ def test_tokens_follow_the_models_tags(models: Callable[..., Any], tokenizer: An
     assert "".join(chosen_pieces(tokenizer, text)) == "Smalllefteffusionseen"
 
 
-def test_the_real_name_holds_a_real_version() -> None:
+def test_the_version_in_the_name_is_the_installed_one() -> None:
     kind, number = installed_lexicon().replace("rule 1 (", "").rstrip(")").split()
     assert version(kind) == number
 
@@ -204,11 +193,11 @@ def test_disease_words_contain_a_query_word_of_the_category(text: str, category:
     assert spelled(text, disease_words(text, category)) == expected
 
 
-@pytest.mark.parametrize("category", sorted(QUERY_WORDS))
-def test_every_query_word_stands_for_its_category(category: str) -> None:
-    for query in QUERY_WORDS[category]:
-        assert spelled(f"a {query}.", disease_words(f"a {query}.", category.title())) == [query]
-        assert spelled(f"a {query}.", disease_words(f"a {query}.", "")) == [query]
+def test_every_query_word_names_its_category() -> None:
+    for category, queries in QUERY_WORDS.items():
+        for query in queries:
+            assert spelled(f"a {query}.", disease_words(f"a {query}.", category.title())) == [query]
+            assert spelled(f"a {query}.", disease_words(f"a {query}.", "")) == [query]
 
 
 # Tokens, by hand: [start] effu ##sion - mild [end] [padding]
@@ -234,11 +223,11 @@ def test_tokens_by_hand(rule: Lexicon, choice: str, category: str, expected: lis
     assert note == ""
 
 
-@pytest.mark.parametrize("choice", ["lexical", "disease"])
-def test_without_a_word_to_choose_all_tokens_are_and_a_note_says_so(rule: Lexicon, choice: str) -> None:
-    chosen, note = choose_tokens("they were, here", BY_HAND, MASK, choice, rule, "Edema")
-    assert chosen.nonzero()[:, 0].tolist() == [1, 2, 3, 4]
-    assert note == f"no {choice} word in the phrase: all tokens were averaged"
+def test_without_a_qualifying_word_all_tokens_are_chosen_with_a_note(rule: Lexicon) -> None:
+    for choice in ("lexical", "disease"):
+        chosen, note = choose_tokens("they were, here", BY_HAND, MASK, choice, rule, "Edema")
+        assert chosen.nonzero()[:, 0].tolist() == [1, 2, 3, 4]
+        assert note == f"no {choice} word in the phrase: all tokens were averaged"
 
 
 def test_a_neighbour_that_touches_a_span_is_not_covered() -> None:
@@ -267,23 +256,21 @@ def test_all_pieces_of_a_rare_word_are_chosen(tokenizer: Any) -> None:
         ("\tpneumonia\n of the lung ", "pneumonialung"),
         ("effusion,left", "effusionleft"),
         ("(the) 'base'...", "base"),
-    ],
-)
-def test_punctuation_spaces_and_function_words_are_not_chosen(tokenizer: Any, text: str, expected: str) -> None:
-    assert "".join(chosen_pieces(tokenizer, text)) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
+        # hyphens and slashes inside a word belong to it
         ("the left-sided effusion", "left-sidedeffusion"),
         ("in the mid/lower base", "mid/lowerbase"),
         ("(right-sided)", "right-sided"),
         ("left - sided", "leftsided"),
+        # without a lexical word all tokens are chosen, of an empty text none
+        ("it is there", "itisthere"),
+        ("there is a 3", "thereisa3"),
+        ("...", "..."),
+        ("", ""),
     ],
 )
-def test_hyphens_and_slashes_inside_a_word_belong_to_it(tokenizer: Any, text: str, expected: str) -> None:
+def test_the_tokens_of_lexical_words(tokenizer: Any, text: str, expected: str) -> None:
     assert "".join(chosen_pieces(tokenizer, text)) == expected
+    assert "".join(chosen_pieces(tokenizer, text, "all")) == "".join(text.split())
 
 
 @pytest.mark.parametrize(
@@ -293,41 +280,29 @@ def test_hyphens_and_slashes_inside_a_word_belong_to_it(tokenizer: Any, text: st
         ("Right-sided pneumonia/edema, large", "Edema", "pneumonia/edema"),
         ("(pneumothorax) at the base", "Pneumothorax", "pneumothorax"),
         ("hazy opacity", "Edema", "hazyopacity"),
+        ("", "Edema", ""),
     ],
 )
-def test_disease_tokens_are_all_pieces_of_the_disease_words(
-    tokenizer: Any, text: str, category: str, expected: str
-) -> None:
+def test_the_tokens_of_disease_words(tokenizer: Any, text: str, category: str, expected: str) -> None:
     assert "".join(chosen_pieces(tokenizer, text, "disease", category=category)) == expected
 
 
-@pytest.mark.parametrize("text", ["it is there", "there is a 3", "..."])
-def test_without_a_lexical_word_all_tokens_are_chosen(tokenizer: Any, text: str) -> None:
-    assert chosen_pieces(tokenizer, text) == chosen_pieces(tokenizer, text, "all")
-    assert "".join(chosen_pieces(tokenizer, text)) == text.replace(" ", "")
-
-
-@pytest.mark.parametrize("choice", ["lexical", "disease", "all"])
-def test_an_empty_text_has_no_token_to_choose(tokenizer: Any, choice: str) -> None:
-    assert chosen_pieces(tokenizer, "", choice) == []
-
-
-@pytest.mark.parametrize("choice", ["lexical", "disease", "all"])
-@pytest.mark.parametrize("text", ["small left pleural effusion " * 4, "edema", "is a the"])
-def test_start_end_and_padding_are_never_among_words(tokenizer: Any, rule: Lexicon, text: str, choice: str) -> None:
-    found = Encoder(tokenizer).encode([text])
-    chosen, _ = choose_tokens(text, found.offsets[0], found.mask[0], choice, rule)
+def test_start_end_and_padding_are_never_among_words(tokenizer: Any, rule: Lexicon) -> None:
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    assert chosen.any()
-    assert not special & set(found.states[0, chosen, 0].tolist())
-    assert (found.mask[0] | ~chosen).all()
+    texts = ["small left pleural effusion " * 4, "edema", "is a the"]
+    for text, choice in itertools.product(texts, ("lexical", "disease", "all")):
+        found = Encoder(tokenizer).encode([text])
+        chosen, _ = choose_tokens(text, found.offsets[0], found.mask[0], choice, rule)
+        assert chosen.any()
+        assert not special & set(found.states[0, chosen, 0].tolist())
+        assert (found.mask[0] | ~chosen).all()
 
 
 @pytest.mark.parametrize(
     ("text", "length"), [("edema", 24), ("small left pleural effusion " * 4, 24), ("hazy opacity", 4), ("edema", 3)]
 )
 def test_start_and_end_tokens(tokenizer: Any, rule: Lexicon, text: str, length: int) -> None:
-    """The end token is the text's own: the first one where padding is the same token, the last one of a cut text."""
+    """The first end token where padding is the same token, and the last token of a truncated text."""
     found = Encoder(tokenizer, length).encode([text])
     ids, mask = found.states[0, :, 0].tolist(), found.mask[0]
     start, _ = choose_tokens(text, found.offsets[0], mask, "start", rule)
@@ -340,21 +315,18 @@ def test_start_and_end_tokens(tokenizer: Any, rule: Lexicon, text: str, length: 
 
 
 def test_the_padding_of_byte_pairs_is_their_end_token(byte_pairs: Any) -> None:
-    """As CLIP's: what the test above is for."""
+    """As in CLIP, which is what the test above covers."""
     assert byte_pairs.pad_token_id == byte_pairs.eos_token_id
     ids = Encoder(byte_pairs).encode(["edema"]).states[0, :, 0].tolist()
     assert ids.count(byte_pairs.eos_token_id) > 5
 
 
-def test_what_truncation_cuts_off_is_not_missed(tokenizer: Any) -> None:
+def test_truncated_texts(tokenizer: Any) -> None:
     text = "left base and right upper opacity"
     full, cut = chosen_pieces(tokenizer, text), chosen_pieces(tokenizer, text, length=8)
     assert cut == full[: len(cut)]
     assert 0 < len(cut) < len(full)
-
-
-def test_truncation_before_the_first_lexical_word_leaves_all_tokens(tokenizer: Any) -> None:
-    text = "there is and there was and there will be an effusion"
+    text = "there is and there was and there will be an effusion"  # no lexical word is left: all tokens are chosen
     assert "effusion" in "".join(chosen_pieces(tokenizer, text, length=64))
     assert "".join(chosen_pieces(tokenizer, text, length=6)) in text.replace(" ", "")
 
@@ -363,13 +335,10 @@ def test_byte_level_tokens_carry_their_leading_space(byte_pairs: Any) -> None:
     offsets = Encoder(byte_pairs).encode(["a left base"]).offsets[0]
     assert [1, 6] in offsets.tolist(), "the space before 'left' belongs to its token"
     assert chosen_pieces(byte_pairs, "a left base")[0] == "left"
+    assert chosen_pieces(byte_pairs, "œ") == ["œ"] * len("œ".encode()), "all bytes of a letter are chosen"
 
 
-def test_the_bytes_of_one_letter_are_chosen_together(byte_pairs: Any) -> None:
-    assert chosen_pieces(byte_pairs, "œ") == ["œ"] * len("œ".encode())
-
-
-def test_an_unknown_word_is_a_token_like_any_other(word_pieces: Any) -> None:
+def test_an_unknown_word_is_chosen_like_any_other(word_pieces: Any) -> None:
     ids = Encoder(word_pieces).encode(["the ☃ base"]).states[0, :, 0].tolist()
     assert word_pieces.unk_token_id in ids
     assert chosen_pieces(word_pieces, "the ☃ base", "all") == ["the", "☃", "base"]

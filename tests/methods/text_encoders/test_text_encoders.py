@@ -1,13 +1,15 @@
-"""Text encoders: every family beside the plain library call, character offsets by brute force, and the registry."""
+"""Text encoders: every family against the plain library call, character offsets by brute force, and the registry."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,17 @@ import numpy as np
 import pytest
 
 from gtg_bench.benchmark.api import METHODS, DataError, UsageError
+from gtg_bench.methods import text_encoders
+from gtg_bench.methods.cards import read_card
 from gtg_bench.methods.text_encoders import TEXT_ENCODERS, load_text_encoder, register_text_encoder
-from gtg_bench.methods.text_encoders.entity_text import entity_text
+from gtg_bench.methods.text_encoders.med_kebert import entity_text
+from gtg_bench.methods.text_encoders.open_clip import CONFIG, VOCABULARY, WEIGHTS
 from gtg_bench.methods.text_encoders.registry import PACKAGED, TextEncoderRegistry
+
+ZOO = Path(text_encoders.__file__).parents[1] / "zoo"
 
 pytestmark = pytest.mark.usefixtures("torch")
 
-WORDS = ["effusion", "left", "pleural", "opacity", "edema", "pneumonia"]
 PHRASES = [
     "Small left pleural effusion.",
     "Right-sided pneumonia / edema, 2.5 cm; not worsening!",
@@ -30,163 +36,85 @@ PHRASES = [
 ]
 STRANGE = ["Ödem naïve – 5µm €", "Ⅻ İstanbul ΟΔΟΣ ß", "胸水 left 🫁🫁 lung", "é́e\u0301", "it's O'Brien's"]
 LONG = " ".join(["left pleural-effusion,", "opacity;"] * 60)
-BERT = {
-    "vocab_size": 80,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 48,
-    "max_position_embeddings": 80,
-}
-CLIP = {
-    "hidden_size": 32,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "max_position_embeddings": 77,
-}
 
 
 @dataclass
 class Family:
-    """A tiny encoder of one family, and what the library itself gives for a text that was cut into tokens."""
+    """An encoder of one family, and the states that the plain library computes for texts."""
 
     encoder: Any
     plain: Callable[[list[str]], Any]
 
 
-def word_piece_vocabulary() -> list[str]:
-    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
-    return [
-        *"[PAD] [UNK] [CLS] [SEP] [MASK]".split(),
-        *letters,
-        *(f"##{letter}" for letter in letters[:26]),
-        *".,-/;!(",
-    ]
+def packaged(name: str, model_class: Any, rewrite: Callable[[str], str] = str, positional: bool = False) -> Family:
+    """A packaged encoder, and the model and tokenizer of its folder as transformers loads them."""
+    from transformers import AutoTokenizer
+
+    folder = ZOO / name
+    card = read_card(folder)
+    encoder = load_text_encoder(card["family"], folder / card.get("file", ""), folder, card["max_length"])
+    tokenizer, length = AutoTokenizer.from_pretrained(folder), card["max_length"]
+    if name == "cxrclip":
+        model = cxr_clip_model(folder, model_class)
+    else:
+        model = model_class.from_pretrained(folder).float().eval()
+
+    def plain(texts: list[str]) -> Any:
+        texts = [*map(rewrite, texts)]
+        cut = tokenizer(texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
+        found = (cut["input_ids"], cut["attention_mask"])
+        return (model(*found, return_dict=True) if positional else model(**cut)).last_hidden_state
+
+    return Family(encoder, plain)
 
 
-def save_bert(folder: Path, **config: Any) -> Any:
-    """A seeded BertModel, its vocabulary and no tokenizer.json, as older repositories ship it."""
+def cxr_clip_model(folder: Path, model_class: Any) -> Any:
     import torch
-    from transformers import BertConfig, BertModel
 
-    torch.manual_seed(0)
-    model = BertModel(BertConfig(**BERT | config)).eval()
-    model.save_pretrained(folder)
-    (folder / "vocab.txt").write_text("\n".join(word_piece_vocabulary()) + "\n")
+    prefix = "text_encoder.text_encoder."
+    checkpoint = torch.load(folder / read_card(folder)["file"], weights_only=True)["model"]
+    model = model_class(model_class.config_class.from_pretrained(folder), add_pooling_layer=False).eval()
+    model.load_state_dict({n.removeprefix(prefix): w.float() for n, w in checkpoint.items() if n.startswith(prefix)})
     return model
-
-
-def tokenized(folder: Path, texts: list[str], kind: str = "BertTokenizer") -> dict[str, Any]:
-    import transformers
-
-    tokenizer = getattr(transformers, kind).from_pretrained(folder)
-    return tokenizer(texts, padding="max_length", truncation=True, max_length=77, return_tensors="pt")
 
 
 def bert(folder: Path) -> Family:
-    model = save_bert(folder)
-    encoder = load_text_encoder("bert", folder, folder, 77)
-    return Family(encoder, lambda texts: model(**tokenized(folder, texts)).last_hidden_state)
-
-
-def med_kebert(folder: Path) -> Family:
-    model = save_bert(folder)
-    encoder = load_text_encoder("med-kebert", folder, folder, 77)
-    return Family(encoder, lambda texts: model(**tokenized(folder, [*map(entity_text, texts)])).last_hidden_state)
-
-
-def cxr_clip(folder: Path) -> Family:
+    """Random weights, a vocabulary and no tokenizer.json, as older repositories ship it."""
     import torch
+    from transformers import BertConfig, BertModel, BertTokenizer
 
-    model = save_bert(folder)
-    weights = {f"text_encoder.text_encoder.{name}": value for name, value in model.state_dict().items()}
-    torch.save({"model": weights | {"image_encoder.conv.weight": torch.ones(2)}, "epoch": 3}, folder / "r50.tar")
-    encoder = load_text_encoder("cxr-clip", folder / "r50.tar", folder, 77)
-    return Family(encoder, lambda texts: model(**tokenized(folder, texts)).last_hidden_state)
-
-
-def cxr_bert(folder: Path) -> Family:
-    import torch
-    from health_multimodal.text.model import CXRBertConfig, CXRBertModel
-
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *"0123456789.,-/;!(", *(f"##{c}" for c in letters)]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
     torch.manual_seed(0)
-    model = CXRBertModel(CXRBertConfig(projection_size=16, **BERT)).eval()
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+    model = BertModel(BertConfig(vocab_size=80, max_position_embeddings=80, **sizes)).eval()
     model.save_pretrained(folder)
-    (folder / "vocab.txt").write_text("\n".join(word_piece_vocabulary()) + "\n")
+    tokenizer = BertTokenizer.from_pretrained(folder)
 
     def plain(texts: list[str]) -> Any:
-        cut = tokenized(folder, texts)
-        return model(cut["input_ids"], cut["attention_mask"], return_dict=True).last_hidden_state
+        cut = tokenizer(texts, padding="max_length", truncation=True, max_length=77, return_tensors="pt")
+        return model(**cut).last_hidden_state
 
-    return Family(load_text_encoder("cxr-bert", folder, folder, 77), plain)
-
-
-def save_clip_tokenizer(folder: Path) -> int:
-    """vocab.json and merges.txt as CLIP's repositories ship them; the size of the vocabulary."""
-    from open_clip.tokenizer import bytes_to_unicode
-
-    symbols = list(bytes_to_unicode().values())
-    merges: list[tuple[str, str]] = []
-    for word in WORDS:
-        parts = [*word[:-1], f"{word[-1]}</w>"]
-        merges += [("".join(parts[:k]), parts[k]) for k in range(1, len(parts))]
-    merges = list(dict.fromkeys(merges))
-    pieces = [*symbols, *(f"{symbol}</w>" for symbol in symbols), *("".join(pair) for pair in merges)]
-    pieces = list(dict.fromkeys([*pieces, "<|startoftext|>", "<|endoftext|>"]))
-    folder.mkdir(exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps({piece: number for number, piece in enumerate(pieces)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(map(" ".join, merges)) + "\n")
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CLIPTokenizer"}))
-    return len(pieces)
+    return Family(load_text_encoder("bert", folder, folder, 77), plain)
 
 
-def clip(folder: Path) -> Family:
-    import torch
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    size = save_clip_tokenizer(folder)
-    torch.manual_seed(0)
-    ends = {"bos_token_id": size - 2, "eos_token_id": size - 1, "pad_token_id": size - 1}
-    model = CLIPTextModel(CLIPTextConfig(vocab_size=size, **ends, **CLIP)).eval()
-    model.save_pretrained(folder)
-    encoder = load_text_encoder("clip", folder, folder, 77)
-    return Family(encoder, lambda texts: model(**tokenized(folder, texts, "CLIPTokenizer")).last_hidden_state)
-
-
-OPEN_CLIP = {
-    "embed_dim": 16,
-    "vision_cfg": {"image_size": 8, "patch_size": 4, "width": 16, "layers": 1, "head_width": 8},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 3},
-}
-
-
-def save_open_clip(folder: Path) -> Any:
-    """A seeded CLIP of open_clip in the layout that it publishes."""
-    import open_clip
-    import torch
-    from safetensors.torch import save_file
-
-    torch.manual_seed(0)
-    model = open_clip.CLIP(**OPEN_CLIP).eval()
-    for parameter in model.parameters():
-        parameter.data.add_(0.05 * torch.randn_like(parameter))
-    folder.mkdir(exist_ok=True)
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": OPEN_CLIP, "preprocess_cfg": {}}))
-    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
-    save_file(weights, folder / "open_clip_model.safetensors")
-    return model
-
-
-def open_clip_family(folder: Path) -> Family:
-    """Every block but the last, called one by one, then the final layer norm."""
+def open_clip_family() -> Family:
+    """All blocks except the last, called one by one, then the final layer norm."""
     import torch
     from open_clip.tokenizer import SimpleTokenizer
+    from open_clip.transformer import TextTransformer
+    from safetensors.torch import load_file
 
-    model = save_open_clip(folder)
+    folder = ZOO / "openclip"
+    sizes = json.loads((folder / CONFIG).read_text())["model_cfg"]
+    model = TextTransformer(**sizes["text_cfg"], output_dim=sizes["embed_dim"]).eval()
+    weights = load_file(folder / WEIGHTS[0])
+    model.load_state_dict({name: weights[name].float() for name in model.state_dict() if name != "attn_mask"}, False)
+    tokenizer = SimpleTokenizer(str(folder / VOCABULARY))
 
     def plain(texts: list[str]) -> Any:
-        x = model.token_embedding(SimpleTokenizer()(texts)) + model.positional_embedding
+        x = model.token_embedding(tokenizer(texts)) + model.positional_embedding
         for block in model.transformer.resblocks[:-1]:
             x = block(x, attn_mask=torch.full((77, 77), float("-inf")).triu(1))
         return model.ln_final(x)
@@ -194,52 +122,46 @@ def open_clip_family(folder: Path) -> Family:
     return Family(load_text_encoder("open-clip", folder, folder, 77), plain)
 
 
-FAMILIES = {
-    "bert": bert,
-    "med-kebert": med_kebert,
-    "cxr-clip": cxr_clip,
-    "cxr-bert": cxr_bert,
-    "clip": clip,
-    "open-clip": open_clip_family,
-}
+def make(name: str, folder: Path) -> Family:
+    from health_multimodal.text.model import CXRBertModel
+    from transformers import BertModel, CLIPTextModel
+
+    makers: dict[str, Callable[[], Family]] = {
+        "bert": partial(bert, folder),
+        "med-kebert": partial(packaged, "medkebert", BertModel, entity_text),
+        "cxr-clip": partial(packaged, "cxrclip", BertModel),
+        "cxr-bert": partial(packaged, "cxr-bert", CXRBertModel, positional=True),
+        "clip": partial(packaged, "clip", CLIPTextModel),
+        "open-clip": open_clip_family,
+    }
+    return makers[name]()
 
 
 @pytest.fixture(scope="module")
 def made(torch: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Family]:
-    """Each family once."""
-    known: dict[str, Family] = {}
-
-    def make(name: str) -> Family:
-        if name not in known:
-            known[name] = FAMILIES[name](tmp_path_factory.mktemp(name))
-        return known[name]
-
-    return make
+    """Makes each family once."""
+    return cache(lambda name: make(name, tmp_path_factory.mktemp(name)))
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=PACKAGED)
 def family(request: pytest.FixtureRequest, made: Callable[[str], Family]) -> Family:
     return made(request.param)
-
-
-def test_every_packaged_family_is_tested_here() -> None:
-    assert set(FAMILIES) == set(PACKAGED)
 
 
 # States
 
 
 @pytest.mark.parametrize("texts", [PHRASES, STRANGE, [LONG], [""]], ids=["phrases", "strange", "long", "empty"])
-def test_states_are_those_of_the_library(torch: Any, family: Family, texts: list[str]) -> None:
+def test_states_equal_the_librarys(torch: Any, family: Family, texts: list[str]) -> None:
     found = family.encoder.encode(texts)
     with torch.no_grad():
         expected = family.plain(texts)
     assert found.states.dtype == torch.float32
-    assert found.states.shape == (len(texts), 77, 32)
+    assert found.states.shape == expected.shape == (len(texts), family.encoder.max_length, expected.shape[-1])
     torch.testing.assert_close(found.states, expected, atol=2e-6, rtol=0)
 
 
-def test_a_batch_gives_what_its_texts_alone_give(torch: Any, family: Family) -> None:
+def test_a_batch_equals_single_calls(torch: Any, family: Family) -> None:
     texts = [*PHRASES, *STRANGE, LONG, ""]
     batch = family.encoder.encode(texts)
     for row, text in enumerate(texts):
@@ -261,12 +183,14 @@ def test_an_encoder_is_frozen_and_in_evaluation_mode(torch: Any, family: Family)
 
 
 def test_open_clip_is_the_text_model_of_stable_diffusion_2(torch: Any, made: Callable[[str], Family]) -> None:
-    """Stable Diffusion 2 ships the same tower as a CLIPTextModel with gelu and one layer less."""
+    """Stable Diffusion 2 ships the same tower as a CLIPTextModel with gelu and without the last layer."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    tower = made("open-clip").encoder.tower
-    changes = {"vocab_size": 49408, "num_hidden_layers": 2, "intermediate_size": 128, "hidden_act": "gelu"}
-    model = CLIPTextModel(CLIPTextConfig(**CLIP | changes)).eval()
+    encoder = made("open-clip").encoder
+    tower = encoder.tower
+    vocabulary, width = tower.token_embedding.weight.shape
+    sizes = {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 2, "num_attention_heads": 4}
+    model = CLIPTextModel(CLIPTextConfig(vocab_size=vocabulary, hidden_act="gelu", **sizes)).eval()
     weights = {}
     for name, value in tower.state_dict().items():
         _, _, inner = name.partition("resblocks.")
@@ -284,67 +208,57 @@ def test_open_clip_is_the_text_model_of_stable_diffusion_2(torch: Any, made: Cal
     weights |= {f"final_layer_norm.{kind}": getattr(tower.ln_final, kind) for kind in ("weight", "bias")}
     prefix = next(iter(model.state_dict())).partition("embeddings.")[0]
     model.load_state_dict({prefix + name: value for name, value in weights.items()})
-    ids = made("open-clip").encoder.tokenizer(PHRASES)
     with torch.no_grad():
-        expected = model(input_ids=ids).last_hidden_state
-    torch.testing.assert_close(made("open-clip").encoder.encode(PHRASES).states, expected, atol=2e-6, rtol=0)
+        expected = model(input_ids=encoder.tokenizer(PHRASES)).last_hidden_state
+    torch.testing.assert_close(encoder.encode(PHRASES).states, expected, atol=5e-6, rtol=0)
 
 
-def test_a_shorter_length_gives_the_first_states_of_a_causal_encoder(torch: Any, tmp_path: Path) -> None:
-    save_open_clip(tmp_path)
-    long, short = (load_text_encoder("open-clip", tmp_path, tmp_path, length) for length in (77, 20))
-    found = short.encode(PHRASES[:1])
-    assert found.states.shape == (1, 20, 32)
-    torch.testing.assert_close(found.states, long.encode(PHRASES[:1]).states[:, :20], atol=2e-6, rtol=0)
+def test_a_shorter_length_gives_the_first_states_of_a_causal_encoder(torch: Any, made: Callable[[str], Family]) -> None:
+    short = load_text_encoder("open-clip", ZOO / "openclip", ZOO / "openclip", 20).encode(PHRASES[:1])
+    long = made("open-clip").encoder.encode(PHRASES[:1])
+    assert short.states.shape[1] == 20
+    torch.testing.assert_close(short.states, long.states[:, :20], atol=5e-6, rtol=0)
 
 
 # Offsets
 
 
 def spans(encoding: Any, row: int) -> list[tuple[int, int]]:
-    """Character ranges of the tokens of a row that are not special."""
+    """Character ranges of a row's tokens, without special tokens."""
     return [(start, end) for start, end in encoding.offsets[row].tolist() if end > start]
 
 
 def test_offsets_are_ordered_and_cover_every_visible_character(family: Family) -> None:
-    texts = [*PHRASES, *STRANGE]
-    encoding = family.encoder.encode(texts)
+    encoding = family.encoder.encode([*PHRASES, *STRANGE])
     for row, text in enumerate(encoding.texts):
         found = spans(encoding, row)
         assert all(0 <= start < end <= len(text) for start, end in found)
         assert found == sorted(found)
         covered = {place for start, end in found for place in range(start, end)}
-        hidden = {place for mark in ("[SEP]",) for at in finds(text, mark) for place in range(at, at + len(mark))}
+        hidden = {place for match in re.finditer(r"\[SEP\]", text) for place in range(*match.span())}
         seen = {place for place, character in enumerate(text) if not character.isspace()} - hidden
         assert {place for place in seen - covered if not unicodedata.combining(text[place])} == set()
 
 
-def finds(text: str, mark: str) -> list[int]:
-    return [place for place in range(len(text)) if text.startswith(mark, place)]
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_start_end_and_padding_have_no_offsets(made: Callable[[str], Family], name: str) -> None:
-    encoding = made(name).encoder.encode([*PHRASES, ""])
+def test_start_end_and_padding_have_no_offsets(family: Family) -> None:
+    encoding = family.encoder.encode([*PHRASES, ""])
     for row in range(len(encoding.texts)):
         last = int(encoding.mask[row].sum()) - 1
-        assert encoding.mask[row].tolist() == [True] * (last + 1) + [False] * (76 - last)
-        for place in (0, *range(last, 77)):
+        length = family.encoder.max_length
+        assert encoding.mask[row].tolist() == [True] * (last + 1) + [False] * (length - 1 - last)
+        for place in (0, *range(last, length)):
             assert encoding.offsets[row, place].tolist() == [0, 0]
     assert spans(encoding, len(PHRASES)) == []
 
 
-@pytest.mark.parametrize("name", ["bert", "cxr-bert", "cxr-clip"])
-def test_word_pieces_are_the_characters_at_their_offsets(made: Callable[[str], Family], name: str) -> None:
+@pytest.mark.parametrize("name", ["bert", "cxr-bert", "cxr-clip", "clip"])
+def test_tokens_are_the_characters_at_their_offsets(made: Callable[[str], Family], name: str) -> None:
     encoder = made(name).encoder
     encoding = encoder.encode(PHRASES)
     for row, text in enumerate(PHRASES):
-        ids = encoder.tokenizer(text)["input_ids"]
-        pieces = [piece.removeprefix("##") for piece in encoder.tokenizer.convert_ids_to_tokens(ids)[1:-1]]
-        found = [text[start:end].lower() for start, end in spans(encoding, row)]
-        assert [piece for piece in pieces if piece != "[UNK]"] == [
-            text for text, piece in zip(found, pieces, strict=True) if piece != "[UNK]"
-        ]
+        pieces = encoder.tokenizer.convert_ids_to_tokens(encoder.tokenizer(text)["input_ids"])[1:-1]
+        for piece, (start, end) in zip(pieces, spans(encoding, row), strict=True):
+            assert piece == "[UNK]" or piece.removeprefix("##").replace("Ġ", " ") == text[start:end].lower()
 
 
 def by_counting_bytes(text: str, pieces: list[bytes]) -> list[tuple[int, int]]:
@@ -376,33 +290,21 @@ def test_open_clips_offsets_by_counting_bytes(made: Callable[[str], Family], tex
         ("â€œhazyâ€\x9d", '"hazy"'),
     ],
 )
-def test_open_clip_says_what_it_cut(made: Callable[[str], Family], phrase: str, text: str) -> None:
+def test_open_clip_returns_the_cleaned_text(made: Callable[[str], Family], phrase: str, text: str) -> None:
     encoding = made("open-clip").encoder.encode([phrase])
     assert encoding.texts == (text,)
     assert "".join(text[start:end] for start, end in spans(encoding, 0)) == "".join(text.split())
 
 
-def test_clips_tokens_are_the_characters_at_their_offsets(made: Callable[[str], Family]) -> None:
-    encoder = made("clip").encoder
-    for text in PHRASES:
-        encoding = encoder.encode([text])
-        found = spans(encoding, 0)
-        pieces = encoder.tokenizer.convert_ids_to_tokens(encoder.tokenizer(text)["input_ids"])[1:-1]
-        assert [text[start:end].lower() for start, end in found] == [piece.removesuffix("</w>") for piece in pieces]
-    assert encoder.tokenizer.tokenize("effusion") == ["effusion</w>"]
-
-
-@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "med-kebert"])
+@pytest.mark.parametrize("name", [name for name in PACKAGED if name != "med-kebert"])
 def test_a_long_text_keeps_its_end_token(made: Callable[[str], Family], name: str) -> None:
     encoder = made(name).encoder
-    encoding = encoder.encode([LONG, "left"])
+    encoding, ids = encoder.encode([LONG, "left"]), encoder.tokens([LONG]).ids[0].tolist()
     assert encoding.mask[0].all()
     assert encoding.offsets[0, -1].tolist() == [0, 0]
-    assert len(spans(encoding, 0)) == 75
-    whole = encoder.tokenizer(LONG, **{} if name == "open-clip" else {"truncation": True, "max_length": 77})
-    last = int(whole[0, -1]) if name == "open-clip" else whole["input_ids"][-1]
-    ends = ("sep_token_id", "eot_token_id") if name != "clip" else ("eos_token_id",)
-    assert last in [getattr(encoder.tokenizer, end) for end in ends if hasattr(encoder.tokenizer, end)]
+    assert len(spans(encoding, 0)) == encoder.max_length - 2
+    ends = ("sep_token_id", "eot_token_id", "eos_token_id")
+    assert ids[-1] in [getattr(encoder.tokenizer, end, None) for end in ends]
 
 
 @pytest.mark.parametrize(
@@ -411,7 +313,7 @@ def test_a_long_text_keeps_its_end_token(made: Callable[[str], Family], name: st
 def test_a_special_token_in_the_phrase_has_no_offsets(made: Callable[[str], Family], name: str, mark: str) -> None:
     text = f"left {mark} base"
     encoding = made(name).encoder.encode([text])
-    assert "".join(text[start:end] for start, end in spans(encoding, 0)) == "leftbase"
+    assert "".join(text[start:end].strip() for start, end in spans(encoding, 0)) == "leftbase"
 
 
 # Entity text
@@ -437,7 +339,7 @@ def test_entity_text(phrase: str, text: str) -> None:
     assert entity_text(phrase) == text
 
 
-def test_med_keberts_offsets_are_of_the_entity_text(made: Callable[[str], Family]) -> None:
+def test_med_keberts_offsets_refer_to_the_entity_text(made: Callable[[str], Family]) -> None:
     encoding = made("med-kebert").encoder.encode(["Small effusion. No edema."])
     (text,) = encoding.texts
     assert text == "pleural effusion present [SEP] edema absent [SEP]"
@@ -451,7 +353,7 @@ def test_med_keberts_offsets_are_of_the_entity_text(made: Callable[[str], Family
 
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> TextEncoderRegistry:
-    """The one that weights are loaded with, without what a test adds to it."""
+    """The registry that weights are loaded with; what a test adds is removed afterwards."""
     monkeypatch.setattr(TEXT_ENCODERS, "_registered", {})
     return TEXT_ENCODERS
 
@@ -471,15 +373,21 @@ def test_a_registered_family_is_loaded(registry: TextEncoderRegistry) -> None:
     assert load_text_encoder("toy", place, place, 9, "cpu") == (place, place, 9, "cpu")  # type: ignore[comparison-overlap]
 
 
-@pytest.mark.parametrize("name", ["toy", "clip"])
-def test_a_family_that_is_taken_is_refused(registry: TextEncoderRegistry, name: str) -> None:
+def test_refused_families(registry: TextEncoderRegistry) -> None:
     registry.register("toy", Toy)
-    with pytest.raises(UsageError, match=f"text encoder family named '{name}' is registered already"):
-        register_text_encoder(name)(Toy)
+    for name in ("toy", "clip"):
+        with pytest.raises(UsageError, match=f"'{name}' is registered already"):
+            register_text_encoder(name)(Toy)
+    with pytest.raises(UsageError, match=r"'mute' has no load\(place, tokenizer, max_length, device\)"):
+        registry.register("mute", int)
+    with pytest.raises(DataError, match=r"somewhere: .*'cxrbert'; did you mean cxr-bert"):
+        load_text_encoder("cxrbert", Path("somewhere"), Path("somewhere"), 77)
+    with pytest.raises(DataError, match="max_length 2"):
+        load_text_encoder("clip", Path("somewhere"), Path("somewhere"), 2)
 
 
-def test_a_plugin_file_may_be_run_again(registry: TextEncoderRegistry, tmp_path: Path) -> None:
-    """It failed after its encoder was registered, or it was edited; twice the same name in one file is refused."""
+def test_a_plugin_file_may_run_again(registry: TextEncoderRegistry, tmp_path: Path) -> None:
+    """After it failed, or was edited; the same name twice in one file is refused."""
     text = "from gtg_bench.methods.text_encoders import register_text_encoder\n"
     text += "@register_text_encoder('again')\nclass Again:\n    load = print\n"
     plugin = tmp_path / "again.py"
@@ -493,26 +401,11 @@ def test_a_plugin_file_may_be_run_again(registry: TextEncoderRegistry, tmp_path:
         METHODS.load_plugin(plugin)
 
 
-def test_a_family_needs_load(registry: TextEncoderRegistry) -> None:
-    with pytest.raises(UsageError, match=r"'mute' has no load\(place, tokenizer, max_length, device\)"):
-        registry.register("mute", int)
-
-
-def test_near_families_are_suggested(registry: TextEncoderRegistry) -> None:
-    with pytest.raises(DataError, match="somewhere: unknown text encoder family 'cxrbert'; did you mean cxr-bert"):
-        load_text_encoder("cxrbert", Path("somewhere"), Path("somewhere"), 77)
-
-
-def test_a_length_without_room_for_a_word_is_refused() -> None:
-    with pytest.raises(DataError, match="max_length 2 leaves no room"):
-        load_text_encoder("clip", Path("somewhere"), Path("somewhere"), 2)
-
-
-def test_the_code_of_a_family_is_its_files(registry: TextEncoderRegistry) -> None:
+def test_the_code_of_a_family_is_its_files_hash(registry: TextEncoderRegistry) -> None:
     registry.register("toy", Toy)
     assert registry.code("toy") == hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
     assert registry.code("clip") is None
-    assert registry.code("nobody's") is None
+    assert registry.code("unknown") is None
     scope: dict[str, Any] = {"__name__": "typed_by_hand"}
     exec("class Typed:\n load = print", scope)
     registry.register("typed", scope["Typed"])
@@ -521,7 +414,7 @@ def test_the_code_of_a_family_is_its_files(registry: TextEncoderRegistry) -> Non
 
 @pytest.fixture
 def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Another package, installed, with a good and a broken family."""
+    """Another installed package, with a working and a broken family, and one with a packaged name."""
     info = tmp_path / "third_encoders-2.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: third-encoders\nVersion: 2.0\n")
@@ -541,7 +434,7 @@ def test_entry_points_are_families(registry: TextEncoderRegistry) -> None:
     assert registry.code("third") == "third-encoders 2.0"
     assert registry.get("clip").__name__ == "ClipTextEncoder"
     assert registry.code("clip") is None
-    with pytest.raises(UsageError, match="'broken' of package third-encoders cannot be imported: ModuleNotFoundError"):
+    with pytest.raises(UsageError, match=r"'broken' of package third-encoders .*ModuleNotFoundError"):
         registry.get("broken")
     with pytest.raises(UsageError, match="registered already"):
         registry.register("third", Toy)

@@ -440,7 +440,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], Any], dict[str, Any], str]] = {
         "clip-ldm",
         lambda p: drop(p / "sd/unet/diffusion_pytorch_model.safetensors", "mid_block"),
         {},
-        r"sd/unet: is no UNet2DConditionModel: its weights lack mid_block\S+, .* \.\.\. \(\d+\)",
+        r"sd/unet: .*UNet2DConditionModel: its weights lack mid_block\S+, .* \.\.\. \(\d+\)",
     ),
     "no config": ("clip-ldm", lambda p: (p / "sd/unet/config.json").unlink(), {}, "sd/unet: no UNet2DConditionModel"),
     "no schedule": (
@@ -449,7 +449,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], Any], dict[str, Any], str]] = {
         {},
         "no scheduler",
     ),
-    "no text encoder": ("clip-ldm", lambda p: None, {"text_encoder": None}, "name no text_encoder"),
+    "no text encoder": ("clip-ldm", lambda p: None, {"text_encoder": None}, "text_encoder"),
     "no tokenizer": (
         "clip-ldm",
         lambda p: None,
@@ -467,7 +467,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], Any], dict[str, Any], str]] = {
         "clip-ldm",
         lambda p: None,
         {"text_encoder": {"place": "radbert", "family": "clip"}},
-        "radbert: is no CLIPTextModel: its weights lack",
+        "radbert: .*CLIPTextModel: its weights lack",
     ),
     "unknown family": (
         "clip-ldm",
@@ -491,7 +491,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], Any], dict[str, Any], str]] = {
         "openclip-ldm",
         lambda p: (p / "open-clip/open_clip_config.json").unlink(),
         {},
-        "open-clip is no folder of OpenCLIP: open_clip_config.json is missing",
+        "open-clip .*folder of OpenCLIP: open_clip_config.json is missing",
     ),
     "open clip without weights": (
         "openclip-ldm",
@@ -503,7 +503,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], Any], dict[str, Any], str]] = {
         "openclip-ldm",
         lambda p: drop(p / "open-clip/open_clip_model.safetensors", "resblocks.1"),
         {},
-        "holds 1 blocks of a text tower, and open_clip_config.json says 2",
+        "holds 1 blocks of a text tower, .* open_clip_config.json says 2",
     ),
     "torn open clip": (
         "openclip-ldm",
@@ -529,19 +529,19 @@ BROKEN: dict[str, tuple[str, Callable[[Path], Any], dict[str, Any], str]] = {
         "clip-ldm-lora",
         lambda p: edit(p / "peft/adapter_config.json", target_modules=["nowhere"]),
         {},
-        "peft: is no adapter of this U-Net",
+        "peft: .* adapter of this U-Net",
     ),
     "half an adapter": (
         "clip-ldm-lora",
         lambda p: drop(p / "peft/adapter_model.safetensors", "mid_block"),
         {},
-        "peft: is no adapter of this U-Net, see .*mid_block",
+        "peft: .* adapter of this U-Net, see .*mid_block",
     ),
     "adapter of another rank": (
         "clip-ldm-lora",
         lambda p: edit(p / "peft/adapter_config.json", r=5),
         {},
-        "peft: is no adapter of this U-Net: RuntimeError",
+        "peft: .* adapter of this U-Net: RuntimeError",
     ),
     "adapter of another kind": (
         "clip-ldm-lora",
@@ -605,12 +605,15 @@ def test_code_of_a_repository_is_never_run(hub: Path) -> None:
             "no weights under `text_encoder.`",
         ),
         (lambda names: {n: w for n, w in names.items() if "layer.0.output" not in n}, r"lack encoder.layer.0.output"),
-        (lambda names: names | {"text_encoder.text_encoder.extra": names["logit_scale"]}, "hold extra, for which"),
+        (lambda names: names | {"text_encoder.text_encoder.extra": names["logit_scale"]}, "hold extra, "),
         (
             lambda names: names | {f"b.text_encoder.{n}": w for n, w in names.items() if "text_enc" in n},
             "2 text encoders",
         ),
-        (lambda names: {n: w[:1] if "LayerNorm" in n else w for n, w in names.items()}, r"is \(1,\), and not \(32,\)"),
+        (
+            lambda names: {n: w[:1] if "LayerNorm" in n else w for n, w in names.items()},
+            r"LayerNorm.*\(1,\), .*\(32,\)",
+        ),
         (lambda names: [1, 2], "no weights under"),
     ],
 )
@@ -727,9 +730,8 @@ def test_stable_diffusion_1_5_has_its_16_layers(torch: Any) -> None:
     names = cross_attention_layers(unet)
     assert [layer_sizes(unet, (64, 64))[name] for name in names] == [(side, side) for side in sides]
     seen: list[tuple[str, tuple[int, ...]]] = []
-    capture = AttentionCapture(unet, lambda name, maps: seen.append((name, tuple(maps.shape))))
-    with torch.no_grad(), capture.open():
-        capture.forward(*inputs)
+    with torch.no_grad(), AttentionCapture(unet).open() as capture:
+        capture.forward(*inputs, lambda name, maps: seen.append((name, tuple(maps.shape))))
     assert seen == [(name, (1, 1, side, side)) for name, side in zip(names, sides, strict=True)]
 
 

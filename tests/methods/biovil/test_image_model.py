@@ -1,4 +1,4 @@
-"""The phantom's small image encoder: its interface, what a patch sees, and its files."""
+"""The phantom's small image encoder: its interface, the receptive field of a patch, and its files."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from gtg_bench.benchmark.api.errors import DataError
-from gtg_bench.methods.biovil import load_image_model
-from gtg_bench.methods.biovil_small import SmallImageModel
+from gtg_bench.methods.biovil.image_model import SmallImageModel, load_image_model
 from gtg_bench.methods.weights.plan import ImagePart
 
 pytestmark = pytest.mark.usefixtures("torch")
@@ -50,10 +49,10 @@ def test_whole_image_and_patches_share_a_projection(model: SmallImageModel, imag
     torch.testing.assert_close(patches[0, 3, 5], model.projector(features[0, 3, 5]))
 
 
-def test_a_patch_lies_where_it_is_and_sees_most_of_the_image(model: SmallImageModel, image: torch.Tensor) -> None:
+def test_the_receptive_field_of_a_patch_is_centred_on_it(model: SmallImageModel, image: torch.Tensor) -> None:
     image.requires_grad_(True)
     for layer in [*model.stem, *model.blocks]:
-        layer[1] = torch.nn.Identity()  # the norm of a group looks at the whole image  # type: ignore[index]
+        layer[1] = torch.nn.Identity()  # group norm depends on the whole image  # type: ignore[index]
     model.features(image)[0, 4, 11].abs().sum().backward()
     assert image.grad is not None
     seen = (image.grad[0, 0] != 0).nonzero()
@@ -62,7 +61,7 @@ def test_a_patch_lies_where_it_is_and_sees_most_of_the_image(model: SmallImageMo
     assert left == pytest.approx(11 * 8 + 4 - 63, abs=8)
 
 
-def test_its_weights_are_read_from_both_kinds_of_files(model: SmallImageModel, tmp_path: Path) -> None:
+def test_weights_are_read_from_safetensors_and_torch_files(model: SmallImageModel, tmp_path: Path) -> None:
     part = ImagePart(place="x", encoder="small", size_of_projection=24, resize=136, crop=128)
     half = {name: value.half() for name, value in model.state_dict().items()}
     save_file(half, tmp_path / "small.safetensors")
@@ -71,10 +70,10 @@ def test_its_weights_are_read_from_both_kinds_of_files(model: SmallImageModel, t
         loaded = load_image_model(tmp_path / name, part)
         for found, wanted in zip(loaded.parameters(), model.parameters(), strict=True):
             torch.testing.assert_close(found, wanted, atol=1e-3, rtol=1e-3)
-    with pytest.raises(DataError, match="is this a small with a projection of 32"):
+    with pytest.raises(DataError, match="small with a projection of 32"):
         load_image_model(tmp_path / "small.pt", part.model_copy(update={"size_of_projection": 32}))
     (tmp_path / "torn.safetensors").write_bytes((tmp_path / "small.safetensors").read_bytes()[:-9])
     with pytest.raises(DataError, match=r"torn\.safetensors"):
         load_image_model(tmp_path / "torn.safetensors", part)
-    with pytest.raises(DataError, match=r"encoder 'tiny' is none of .*resnet50.*small"):
+    with pytest.raises(DataError, match=r"encoder 'tiny': .*resnet50.*small"):
         load_image_model(tmp_path / "small.pt", part.model_copy(update={"encoder": "tiny"}))

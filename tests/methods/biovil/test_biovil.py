@@ -1,4 +1,4 @@
-"""BioViL's maps: small random models in the published files' layout, held against health_multimodal's own engine."""
+"""BioViL's maps: small random models in the published layout, compared with health_multimodal's own engine."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from PIL import Image
 from gtg_bench.benchmark.api import METHODS, DataError, MethodSettings, Query, SampleError, UsageError, load_method
 from gtg_bench.benchmark.api.geometry import FloatArray, Frame
 from gtg_bench.benchmark.api.testing import check_method
+from gtg_bench.methods import cache as image_cache
 
 pytestmark = pytest.mark.usefixtures("torch")
 PHRASE = "Small left pleural effusion."
@@ -33,7 +34,7 @@ BERT = {
     "max_position_embeddings": 100,
 }
 SMALL = {"resize": 128, "crop": 120}
-"""A grid of 4 x 4 patches, for what does not depend on the size."""
+"""A grid of 4 x 4 patches, for tests that do not depend on the size."""
 
 
 def levels(seed: int = 0, shape: tuple[int, int] = (512, 512), low: int = 0, high: int = 255) -> np.ndarray:
@@ -59,7 +60,7 @@ def image_model(encoder: str = "resnet18") -> Any:
     torch.manual_seed(0)
     model = ImageModel(encoder, 128).eval()
     for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):  # as if trained: no layer is neutral
+        if isinstance(module, torch.nn.BatchNorm2d):  # as if trained
             module.running_mean.normal_(std=0.1)
             module.weight.data.uniform_(0.7, 1.3)
     return model
@@ -183,17 +184,21 @@ def carried(method: Any, pixels: np.ndarray) -> tuple[FloatArray, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    ("shape", "low", "high"), [((512, 512), 0, 255), ((512, 640), 0, 255), ((700, 512), 31, 204)], ids=str
+    ("shape", "low", "high", "tolerance"),
+    [((512, 512), 0, 255, 1e-5), ((512, 640), 0, 255, 1e-5), ((700, 512), 31, 204, 1e-5), ((768, 1024), 0, 255, None)],
+    ids=str,
 )
 def test_the_map_is_health_multimodals(
-    biovil: Any, files: Path, tmp_path: Path, shape: tuple[int, int], low: int, high: int
+    biovil: Any, files: Path, tmp_path: Path, shape: tuple[int, int], low: int, high: int, tolerance: float | None
 ) -> None:
+    """Resizing in floating point instead of 8 bits moves the map by less than 1 % of its range."""
     pixels = levels(3, shape, low, high)
     expected = reference(files, tmp_path, pixels)
     values, covered = carried(biovil, pixels)
     np.testing.assert_array_equal(covered, ~np.isnan(expected))
     assert np.ptp(expected[covered]) > 0.05
-    np.testing.assert_allclose(values[covered], expected[covered], atol=1e-5, rtol=0)
+    atol = tolerance or 0.01 * np.ptp(expected[covered])
+    np.testing.assert_allclose(values[covered], expected[covered], atol=atol, rtol=0)
 
 
 def test_biovil_t_has_another_encoder_and_crop(weights: Callable[..., str], files: Path, tmp_path: Path) -> None:
@@ -206,39 +211,26 @@ def test_biovil_t_has_another_encoder_and_crop(weights: Callable[..., str], file
     np.testing.assert_allclose(values[covered], expected[covered], atol=1e-5, rtol=0)
 
 
-def test_resizing_in_floating_point_moves_the_map_very_little(biovil: Any, files: Path, tmp_path: Path) -> None:
-    pixels = levels(5, (768, 1024))
-    expected = reference(files, tmp_path, pixels)
-    values, covered = carried(biovil, pixels)
-    np.testing.assert_array_equal(covered, ~np.isnan(expected))
-    assert np.abs(values - expected)[covered].max() < 0.01 * np.ptp(expected[covered])
-
-
-@pytest.mark.parametrize("shape", [(300, 401), (900, 700)], ids=str)
-def test_the_resized_crop_is_within_a_grey_level_of_torchvisions(shape: tuple[int, int]) -> None:
+def test_the_resized_crop_is_within_a_grey_level_of_torchvisions() -> None:
     from torchvision.transforms import CenterCrop, Compose, Resize
 
-    pixels = levels(6, shape)
-    expected = Compose([Resize(512), CenterCrop(480)])(Image.fromarray(pixels))
-    found = Frame.center_crop((shape[1], shape[0]), 512, 480).apply(pixels.astype(np.float32))
-    difference = np.abs(found - np.asarray(expected, dtype=np.float32))
-    assert difference.max() <= 1.0
-    assert difference.mean() < 0.4
+    for height, width in ((300, 401), (900, 700)):
+        pixels = levels(6, (height, width))
+        expected = Compose([Resize(512), CenterCrop(480)])(Image.fromarray(pixels))
+        found = Frame.center_crop((width, height), 512, 480).apply(pixels.astype(np.float32))
+        difference = np.abs(found - np.asarray(expected, dtype=np.float32))
+        assert difference.max() <= 1.0
+        assert difference.mean() < 0.4
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 255), (0, 229), (3, 17), (120, 121)])
-def test_the_image_is_read_as_health_multimodal_reads_it(low: int, high: int) -> None:
+def test_the_image_is_quantised_as_health_multimodal_does() -> None:
     from health_multimodal.image.data.io import remap_to_uint8
 
-    from gtg_bench.methods.biovil import eight_bits
+    from gtg_bench.methods.biovil.method import eight_bits
 
-    pixels = levels(7, (60, 50), low, high)
-    np.testing.assert_array_equal(eight_bits((pixels / 255).astype(np.float32)), remap_to_uint8(pixels))
-
-
-def test_a_constant_image_is_black() -> None:
-    from gtg_bench.methods.biovil import eight_bits
-
+    for low, high in ((0, 255), (0, 229), (3, 17), (120, 121)):
+        pixels = levels(7, (60, 50), low, high)
+        np.testing.assert_array_equal(eight_bits((pixels / 255).astype(np.float32)), remap_to_uint8(pixels))
     np.testing.assert_array_equal(eight_bits(np.full((3, 4), 0.7, dtype=np.float32)), np.zeros((3, 4)))
 
 
@@ -283,27 +275,25 @@ def test_a_batch_gives_the_maps_of_its_queries_alone_and_encodes_once(fresh: Any
         assert one.frame == alone.frame
 
 
-def test_only_the_last_images_are_kept(fresh: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gtg_bench.methods.biovil._CACHED", 2)
+def test_only_the_last_images_are_cached(fresh: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_cache, "CACHED", 2)
     for seed in range(4):
         fresh.ground(picture(seed, (64, 64)), PHRASE)
     assert len(fresh._patches) == 2
 
 
-def test_the_last_stop_is_left_out_as_health_multimodal_does(small: Any) -> None:
-    with_stop, without = (small.ground(picture(), text).values for text in (PHRASE, PHRASE[:-1]))
-    np.testing.assert_array_equal(with_stop, without)
+def test_phrases_lose_their_full_stop_and_are_truncated(small: Any) -> None:
+    def values(text: str) -> np.ndarray:
+        return small.ground(picture(), text).values
 
-
-def test_a_long_phrase_is_cut_and_says_so(small: Any) -> None:
-    found = small.ground(picture(), "left, " * 60)
-    assert found.note == "the phrase is cut from 122 to 77 tokens"
-    np.testing.assert_array_equal(found.values, small.ground(picture(), "left, " * 50).values)
+    np.testing.assert_array_equal(values(PHRASE), values(PHRASE[:-1]))
+    np.testing.assert_array_equal(values("left, " * 60), values("left, " * 50))
+    assert "from 122 to 77 tokens" in small.ground(picture(), "left, " * 60).note
     assert small.ground(picture(), PHRASE).note == ""
 
 
 @pytest.mark.parametrize("text", ["", "  ", "...", "\u200b", "left [SEP] effusion"])
-def test_a_phrase_that_says_nothing_is_refused(small: Any, text: str) -> None:
+def test_phrases_that_are_refused(small: Any, text: str) -> None:
     with pytest.raises(SampleError, match="phrase"):
         small.ground(picture(), text)
 
@@ -316,7 +306,7 @@ def test_the_contract_is_kept(weights: Callable[..., str]) -> None:
 # Settings
 
 
-def test_what_belongs_to_sampling_is_left_out(weights: Callable[..., str]) -> None:
+def test_options_of_sampling_are_dropped(weights: Callable[..., str]) -> None:
     entry, plan = METHODS.get("biovil"), weights()
     wanted = MethodSettings("biovil", weights=plan, sampling="gt-cfg", steps=9, layers="all", tokens="all", bbm="none")
     done = entry.completed(wanted)
@@ -324,17 +314,12 @@ def test_what_belongs_to_sampling_is_left_out(weights: Callable[..., str]) -> No
     assert entry.samplings == ()
 
 
-def test_bias_merging_is_refused(weights: Callable[..., str]) -> None:
-    with pytest.raises(UsageError, match="--bbm mixture: biovil-t has no "):
-        METHODS.get("biovil-t").completed(MethodSettings("biovil-t", weights=weights(), bbm="mixture"))
-
-
-def test_without_weights_the_message_says_what_to_do() -> None:
-    with pytest.raises(UsageError, match="no phantom weights of biovil-t are packaged"):
+def test_biovil_t_has_no_phantom_weights() -> None:
+    with pytest.raises(UsageError, match="biovil-t"):
         METHODS.get("biovil-t").completed(MethodSettings("biovil-t", weights="phantom"))
 
 
-def test_whatever_changes_a_map_changes_the_version(weights: Callable[..., str]) -> None:
+def test_the_version_changes_with_the_map(weights: Callable[..., str]) -> None:
     changes: list[dict[str, Any]] = [{}, {"crop": 448}, {"resize": 500}, {"file": "biovil_t.pt"}, {"encoder": "x"}]
     changes.append({"text": {"max_length": 32}})
     entry = METHODS.get("biovil")
@@ -368,21 +353,22 @@ def test_a_pickle_with_code_is_not_run(
     assert "code was run" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint"], ids=["empty", "text"])
-def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path, weights: Callable[..., str], content: bytes) -> None:
-    (tmp_path / "torn.pt").write_bytes(content)
-    with pytest.raises(DataError, match=r"torn\.pt"):
-        load_method("biovil", weights=weights("torn.pt", place=str(tmp_path)))
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, weights: Callable[..., str], torch: Any) -> None:
+    torch.save([1, 2], tmp_path / "list.pt")
+    for content in (b"", b"not a checkpoint", (tmp_path / "list.pt").read_bytes()):
+        (tmp_path / "torn.pt").write_bytes(content)
+        with pytest.raises(DataError, match=r"torn\.pt"):
+            load_method("biovil", weights=weights("torn.pt", place=str(tmp_path)))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"file": "biovil_t.pt"}, r"biovil_t\.pt.* is this a resnet18 with a projection of 128\? .*multi_image"),
-        ({"encoder": "resnet18_multi_image"}, r"biovil\.pt.* is this a resnet18_multi_image"),
-        ({"size_of_projection": 64}, "with a projection of 64"),
-        ({"encoder": "vit"}, r"image_encoder\.encoder 'vit' is none of resnet18, resnet50"),
-        ({"path": ""}, "is a folder; name the checkpoint file in it under image_encoder.path"),
+        ({"file": "biovil_t.pt"}, r"biovil_t\.pt.* resnet18 with a projection of 128\? .*multi_image"),
+        ({"encoder": "resnet18_multi_image"}, r"biovil\.pt.* resnet18_multi_image"),
+        ({"size_of_projection": 64}, "projection of 64"),
+        ({"encoder": "vit"}, r"image_encoder\.encoder 'vit': .* resnet18, resnet50"),
+        ({"path": ""}, "folder; .* image_encoder.path"),
         ({"path": "absent.pt"}, r"absent\.pt"),
         ({"text": {"family": "clip"}}, "family 'clip'"),
     ],
@@ -392,12 +378,6 @@ def test_a_plan_that_does_not_fit_its_files_is_refused(
 ) -> None:
     with pytest.raises(DataError, match=message):
         load_method("biovil", weights=weights(**change))
-
-
-def test_a_list_is_no_state_dict(tmp_path: Path, weights: Callable[..., str], torch: Any) -> None:
-    torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(DataError, match=r"list\.pt holds a list, not a state dict"):
-        load_method("biovil", weights=weights("list.pt", place=str(tmp_path)))
 
 
 def test_a_plan_without_an_image_encoder_is_refused(files: Path, tmp_path: Path) -> None:
@@ -418,10 +398,10 @@ def test_a_text_model_without_the_joint_space_is_refused(
         load_method("biovil", weights=weights(text={"place": str(folder)}))
 
 
-def test_encoders_of_two_models_are_refused(tmp_path: Path, weights: Callable[..., str], torch: Any) -> None:
+def test_encoders_of_different_models_are_refused(tmp_path: Path, weights: Callable[..., str], torch: Any) -> None:
     from health_multimodal.image.model.model import ImageModel
 
     torch.save(ImageModel("resnet18", 64).state_dict(), tmp_path / "narrow.pt")
     plan = weights("narrow.pt", place=str(tmp_path), size_of_projection=64)
-    with pytest.raises(DataError, match="projects texts to 128 numbers and the image encoder to 64"):
+    with pytest.raises(DataError, match=r"cxr-bert projects texts to 128 .* 64"):
         load_method("biovil", weights=plan)

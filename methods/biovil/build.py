@@ -1,4 +1,4 @@
-"""From a method's name and settings to an image-text model without diffusion. Imports no torch."""
+"""Complete the settings of BioViL and its relatives, and build them. `complete` imports no torch."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from gtg_bench.benchmark.api.types import MethodSettings
 from gtg_bench.methods.weights import Weights, find_weights
 
 if TYPE_CHECKING:
-    from gtg_bench.methods.biovil import BiovilMethod
+    from gtg_bench.methods.biovil.method import BiovilMethod
 
 
 def complete(wanted: MethodSettings) -> MethodSettings:
-    """Locate the weights; whatever belongs to sampling is left out, since nothing is sampled.
+    """Locate the weights, and drop the options of sampling, which do not apply.
 
     Raises:
-        UsageError: there are no such weights.
-        DataError: the weights' files are missing, or they are those of another kind of model.
+        UsageError: the weights are unknown.
+        DataError: their files are missing, or belong to another kind of model.
     """
     weights = _find(wanted)
     return MethodSettings(
@@ -31,10 +31,10 @@ def complete(wanted: MethodSettings) -> MethodSettings:
 
 
 def build(settings: MethodSettings) -> BiovilMethod:
-    """The method, its weights loaded on `settings.device`."""
+    """Load the method's weights on `settings.device`. Raises DataError where a file is missing or does not fit."""
     import torch
 
-    from gtg_bench.methods.biovil import load
+    from gtg_bench.methods.biovil.method import load
 
     return load(_find(settings), torch.device(settings.device))
 
@@ -44,7 +44,7 @@ def _find(settings: MethodSettings) -> Weights:
     weights = find_weights(settings.method, settings.weights)
     if missing := [name for name in ("image_encoder", "text_encoder") if getattr(weights.plan, name) is None]:
         raise DataError(
-            f"weights {weights.name} name no {' and no '.join(missing)}: {settings.method} needs the checkpoint of an "
+            f"weights {weights.name} do not name {' and '.join(missing)}: {settings.method} needs the checkpoint of an "
             "image encoder and the folder of a CXR-BERT; name both in a YAML file"
         )
     return weights

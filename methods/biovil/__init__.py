@@ -1,0 +1,1 @@
+"""BioViL and its relatives: grounding by image-text similarity, without diffusion."""
