@@ -124,7 +124,9 @@ def test_every_definition_has_a_file_of_its_own(tmp_path: Path, changes: dict[st
 
 def test_thresholds_that_were_chosen_for_each_method_stand_beside_each_other(tmp_path: Path) -> None:
     for mask in ("best:0.3", "best:0.4"):
-        row = leaderboard.update(tmp_path, dataclasses.replace(SPEC, mask=mask, settings=MethodSettings(f"m{mask[-1]}")), RECORDS)
+        row = leaderboard.update(
+            tmp_path, dataclasses.replace(SPEC, mask=mask, settings=MethodSettings(f"m{mask[-1]}")), RECORDS
+        )
     assert [other["mask"] for other in leaderboard.beside(tmp_path, row)] == ["best:0.3", "best:0.4"]
 
 
