@@ -96,7 +96,7 @@ class Block:
     paired: bool = False
     """Published and measured columns are side by side: the origin is an additional heading."""
     compact: bool = False
-    """Terminal: show a CI as plus-minus half its width, and fold labels instead of cutting the table into parts."""
+    """Terminal: a CI is plus-minus half its width, or left out if labels do not fit; never cut into parts."""
 
 
 @dataclass(frozen=True)

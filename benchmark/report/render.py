@@ -32,7 +32,8 @@ def show(document: Document, console: Console) -> None:
         for part in parts(block, console.width):
             console.print()
             console.print(Text(part.title))
-            console.print(drawn(part))
+            wide = part.compact and table_width(drawn(part)) > console.width
+            console.print(drawn(part, intervals=not wide))
     console.print()
     if document.marked:
         console.print(document.legend, highlight=False)
@@ -40,9 +41,20 @@ def show(document: Document, console: Console) -> None:
         console.print(f"({letter}) {note}" if letter else f"- {note}", markup=False, highlight=False)
 
 
-def drawn(block: Block) -> Table:
-    """A block for the terminal. Each group of columns is one column of the rich table, so its heading spans them."""
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0 if block.compact else (0, 1, 0, 0))
+def drawn(block: Block, intervals: bool = True) -> Table:
+    """A block for the terminal. Each group of columns is one column of the rich table, so its heading spans them.
+
+    Args:
+        block: what to draw.
+        intervals: show 95 % CIs.
+    """
+    if not intervals:
+        cells = [tuple(replace(cell, low="", high="") for cell in row.cells) for row in block.rows]
+        rows = tuple(replace(row, cells=found) for row, found in zip(block.rows, cells, strict=True))
+        block = replace(block, rows=rows)
+    table = Table(
+        box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0 if block.compact and intervals else (0, 1, 0, 0)
+    )
     table.add_column("", overflow="fold", min_width=18 if block.compact else None)
     groups = list(_groups(block.columns))
     widths = [_widths(block, group) for group in groups]
@@ -60,11 +72,9 @@ def drawn(block: Block) -> Table:
 
 def parts(block: Block, width: int) -> list[Block]:
     """The block cut between groups of columns, or within a group if need be, into blocks of at most `width` cells."""
-    console = Console(width=10_000)
 
     def fits(places: Sequence[int]) -> bool:
-        measured = Measurement.get(console, console.options, drawn(_cut(block, places)))
-        return block.compact or measured.maximum <= width
+        return block.compact or table_width(drawn(_cut(block, places))) <= width
 
     found: list[list[int]] = []
     for group in _groups(block.columns):
@@ -77,6 +87,12 @@ def parts(block: Block, width: int) -> list[Block]:
         return [block]
     cuts = [_cut(block, places) for places in found]
     return [replace(cut, title=f"{block.title} (part {i} of {len(cuts)})") for i, cut in enumerate(cuts, 1)]
+
+
+def table_width(table: Table) -> int:
+    """The width that a table needs to show everything without wrapping."""
+    console = Console(width=10_000)
+    return Measurement.get(console, console.options, table).maximum
 
 
 def _groups(columns: Sequence[Column]) -> Iterator[list[int]]:

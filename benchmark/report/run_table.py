@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -20,7 +19,7 @@ from gtg_bench.benchmark.report import leaderboard
 from gtg_bench.benchmark.report.document import Block, Column, Document
 from gtg_bench.benchmark.report.document import Row as Line
 from gtg_bench.benchmark.report.leaderboard import SUFFIXES, Row, as_text
-from gtg_bench.benchmark.report.render import drawn
+from gtg_bench.benchmark.report.render import drawn, table_width
 from gtg_bench.benchmark.report.selection import (
     AVERAGE_NAMES,
     PHANTOM_NOTE,
@@ -118,7 +117,7 @@ def _summary(
     while True:  # leave out the last metrics but the primary one until the table fits
         block = _block(rows, metrics, own=own, shipped=shipped)
         bare = Block("", block.columns, tuple(Line("", line.cells) for line in block.rows), compact=True)
-        width = Measurement.get(console, console.options.update(width=1000), drawn(bare)).maximum
+        width = table_width(drawn(bare))
         if width <= console.width or len(metrics) == 1:
             break
         metrics.remove([name for name in metrics if name != rules.primary][-1])
@@ -169,10 +168,9 @@ def board_document(
         samples = f"{counts[0]} samples, " if len(counts) == 1 else ""
         title = f"{_title(found[0])}: {samples}{AVERAGE_NAMES[rules.average]}"
         blocks.append(_block(found, metrics or rules.metrics, title))
-    notes = [
-        source_note(path),
-        *(["± half-width of the 95 % CI; indented: the same run under a control."] * bool(rows)),
-    ]
+    notes = [source_note(path)]
+    ci = "95 % CI: ± half-width where the console is wide enough, limits with `--format csv`."
+    notes += [f"Indented: the same run under a control. {ci}"] if rows else []
     notes += [PHANTOM_NOTE] if any(of_phantom(row["weights"]) for row in rows) else []
     notes += [] if rows else ["This leaderboard has no such rows; `gtg-bench run` makes them."]
     return Document(path.stem, f"Leaderboard of {dataset}", tuple(blocks), tuple(("", note) for note in notes))
@@ -184,7 +182,7 @@ def _block(
     title: str = "",
     own: Set[str] = frozenset(),
     shipped: Set[str] = frozenset(),
-    label_width: int = 40,
+    label_width: int = 1000,
 ) -> Block:
     """Rows as a compact table; a control below its plain run has only the control's name.
 

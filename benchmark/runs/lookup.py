@@ -40,7 +40,9 @@ class FinishedRun:
     def name(self) -> str:
         """Method, sampling mode, and every setting that is not the default."""
         values = self.spec.as_json()
-        unusual = [f"{n} {values[n]}" for n, usual in _USUAL.items() if n != "sampling" and values[n] not in (None, usual)]
+        unusual = [
+            f"{n} {values[n]}" for n, usual in _USUAL.items() if n != "sampling" and values[n] not in (None, usual)
+        ]
         several = [f"(mean of {len(self.parts)} runs)"] if self.parts else []
         return " ".join(filter(None, [self.spec.method, values["sampling"], *unusual, *several]))
 
