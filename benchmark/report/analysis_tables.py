@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -20,6 +21,7 @@ from gtg_bench.benchmark.analysis.seeds import seeds_note, spread
 from gtg_bench.benchmark.analysis.sensitivity import Contrast, control_in_words, prior_in_words
 from gtg_bench.benchmark.analysis.subgroups import CSV_COLUMNS, Subgroup, as_rows
 from gtg_bench.benchmark.paths import atomic
+from gtg_bench.benchmark.report.document import HEADINGS
 from gtg_bench.benchmark.runs.lookup import FinishedRun
 from gtg_bench.benchmark.statistics import Comparison, Estimate
 
@@ -64,7 +66,7 @@ def _show_context(report: Report, subject: Subject, console: Console) -> None:
     for what, found in {"its controls": subject.controls, "the priors": subject.priors}.items():
         if found:
             _print(console, f"\nA: {subject.label}; B: {what}")
-            console.print(contrasts_table(found))
+            _show_contrasts(found, console)
     for contrast in subject.controls:
         row = next(row for row in contrast.rows if row.metric == report.primary)
         _print(console, control_in_words(row, subject.label, contrast.name))
@@ -85,7 +87,7 @@ def show_sensitivity(sensitivity: Sensitivity, impossible: Mapping[str, str], co
     name = sensitivity.run.name
     if sensitivity.controls:
         _print(console, f"\nA: {name}; B: its controls, on the samples that both have")
-        console.print(contrasts_table(sensitivity.controls))
+        _show_contrasts(sensitivity.controls, console)
     for contrast in sensitivity.controls:
         row = next(row for row in contrast.rows if row.metric == sensitivity.primary)
         _print(console, control_in_words(row, name, contrast.name))
@@ -93,19 +95,22 @@ def show_sensitivity(sensitivity: Sensitivity, impossible: Mapping[str, str], co
         _print(console, f"{control} was skipped: {reason}")
 
 
-def contrasts_table(found: Sequence[Contrast]) -> Table:
-    """One row per control or prior: A - B with half the width of its 95 % CI, metric by metric."""
-    caption = f"A - B ± half-width of the 95 % CI; * p < {LEVEL:g}, Holm-corrected over the rows."
-    table = _table(("B", "n", *(row.metric for row in found[0].rows)), caption)
-    for contrast in found:
+def _show_contrasts(found: Sequence[Contrast], console: Console) -> None:
+    """Print one column per control or prior: A - B with half the width of its 95 % CI, metric by metric."""
+    table = _table(("B:", *(one.name.replace("-", "-\n") for one in found)), "left")
+    table.add_row("n", *(str(max(row.found.n for row in one.rows)) for one in found))
+    for metric, *rows in zip([row.metric for row in found[0].rows], *(one.rows for one in found), strict=True):
         cells = []
-        for row in contrast.rows:
-            one, star = row.found, "*" if row.better else ""
+        for one, row in ((row.found, row) for row in rows):
             half = "" if one.low is None or one.high is None else f"±{(one.high - one.low) / 2:.3f}"
-            text = "-" if one.difference is None else f"{one.difference:+.3f}{half}{star}"
-            cells.append(text.replace("0.", "."))
-        table.add_row(Text(contrast.name), str(max(row.found.n for row in contrast.rows)), *cells)
-    return table
+            text = "-" if one.difference is None else f"{one.difference:+.3f}{half}{'*' if row.better else ''}"
+            cells.append(text.replace("+0.", "+.").replace("-0.", "-.").replace("±0.", "±."))
+        table.add_row(HEADINGS.get(metric, metric), *cells)
+    console.print(table)
+    names = [f" {HEADINGS[row.metric]} = {row.metric}." for row in found[0].rows if row.metric in HEADINGS]
+    _print(
+        console, f"A - B ± half-width of the 95 % CI; * p < {LEVEL:g}, Holm-corrected over each row.{''.join(names)}"
+    )
 
 
 _HEADINGS = {
@@ -158,11 +163,11 @@ def write_subgroups(found: Sequence[Subgroup], runs: Sequence[FinishedRun], path
         part.write_text(text.getvalue(), encoding="utf-8")
 
 
-def _table(headings: Sequence[str], caption: str | None = None) -> Table:
-    """A table whose first column takes text and whose others take numbers."""
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0, caption=caption, caption_justify="left")
+def _table(headings: Sequence[str], justify: Literal["left", "right"] = "right") -> Table:
+    """A table with text in its first column and numbers in the others."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     for i, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if i else "left", no_wrap=bool(i), overflow="fold")
+        table.add_column(Text(heading), justify=justify if i else "left", no_wrap=bool(i), overflow="fold")
     return table
 
 

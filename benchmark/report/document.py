@@ -11,6 +11,14 @@ Mark = Literal["", "best", "second", "equal"]
 LOWER_IS_BETTER = frozenset({"fid", "fid_xrv", "distance"})
 MISSING = "-"
 
+HEADINGS = {
+    "phrase_discrimination": "discrim.",
+    "box_iou_full": "box iou",
+    "miou_thresholds": "miou-t",
+    "miou_thresholds_minmax": "miou-mm",
+}
+"""Metric -> shorter heading where room is scarce."""
+
 
 @dataclass(frozen=True)
 class Cell:

@@ -17,6 +17,7 @@ from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.metrics import METRICS
 from gtg_bench.benchmark.paths import atomic
+from gtg_bench.benchmark.runs.labels import as_text
 from gtg_bench.benchmark.runs.spec import COLUMNS, RunSpec
 from gtg_bench.benchmark.scoring.protocols import PROTOCOL, Protocol, definition, find_protocol
 from gtg_bench.benchmark.statistics import bootstrap_averages
@@ -151,10 +152,3 @@ def _put(path: Path, rows: Sequence[Row], names: Sequence[str]) -> None:
     writer.writerows({name: row.get(name) or "" for name in names} for row in kept)
     with atomic(path) as part:
         part.write_text(text.getvalue(), encoding="utf-8")
-
-
-def as_text(value: object) -> str:
-    """A setting's value as it is in the file."""
-    if value is None:
-        return ""
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -49,9 +49,9 @@ def drawn(block: Block, intervals: bool = True) -> Table:
         intervals: show 95 % CIs.
     """
     if not intervals:
-        cells = [tuple(replace(cell, low="", high="") for cell in row.cells) for row in block.rows]
-        rows = tuple(replace(row, cells=found) for row, found in zip(block.rows, cells, strict=True))
-        block = replace(block, rows=rows)
+        bare = [tuple(replace(cell, low="", high="") for cell in row.cells) for row in block.rows]
+        kept = (replace(row, cells=cells) for row, cells in zip(block.rows, bare, strict=True))
+        block = replace(block, rows=tuple(kept))
     table = Table(
         box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0 if block.compact and intervals else (0, 1, 0, 0)
     )

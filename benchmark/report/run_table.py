@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence, Set
-from functools import cache
 from pathlib import Path
+from textwrap import wrap
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gtg_bench.benchmark.api.errors import GtgError
 from gtg_bench.benchmark.api.registry import METHODS
-from gtg_bench.benchmark.api.settings import DEFAULTS, FROM_CARD, OPTIONS, SETTINGS, MethodSettings, of_phantom
+from gtg_bench.benchmark.api.settings import SETTINGS, of_phantom
 from gtg_bench.benchmark.metrics.named_masks import rule_of
 from gtg_bench.benchmark.report import leaderboard
-from gtg_bench.benchmark.report.document import Block, Column, Document
+from gtg_bench.benchmark.report.document import HEADINGS, Block, Column, Document
 from gtg_bench.benchmark.report.document import Row as Line
-from gtg_bench.benchmark.report.leaderboard import SUFFIXES, Row, as_text
+from gtg_bench.benchmark.report.leaderboard import SUFFIXES, Row
 from gtg_bench.benchmark.report.render import drawn, table_width
 from gtg_bench.benchmark.report.selection import (
     AVERAGE_NAMES,
@@ -29,7 +28,8 @@ from gtg_bench.benchmark.report.selection import (
     source_note,
     title_of,
 )
-from gtg_bench.benchmark.runs.spec import COLUMNS, differing
+from gtg_bench.benchmark.runs.labels import labels
+from gtg_bench.benchmark.runs.spec import COLUMNS
 from gtg_bench.benchmark.scoring.controls import CONTROLS
 from gtg_bench.benchmark.scoring.protocols import PROTOCOL, definition, find_protocol
 
@@ -37,15 +37,7 @@ LINES = 15
 """Most lines in the summary of a run."""
 
 PLAIN = CONTROLS[0]
-_CHOOSABLE = tuple(name for name in OPTIONS if name != "sampling")
 _DEFINITION = ("frame", "uncovered", "mask")
-_HEADINGS = {
-    "phrase_discrimination": "discrim.",
-    "box_iou_full": "box iou",
-    "miou_thresholds": "miou-t",
-    "miou_thresholds_minmax": "miou-mm",
-}
-"""Metric -> shorter heading, explained in the caption."""
 
 
 def show_runs(rows: Sequence[Row], folder: Path, console: Console) -> None:
@@ -91,11 +83,12 @@ def _with_context(own: Sequence[Row], folder: Path) -> tuple[list[Row], set[str]
     found: dict[str, Row] = {}
     for row in own:
         family = [other for other in known.values() if _without_control(other) == _without_control(row)]
-        found |= {other["run_key"]: other for other in sorted(family, key=_control)}
+        by_control = {other["control"]: other for other in [*family, row]}  # of one control the last: the user's
+        found |= {other["run_key"]: other for other in sorted(by_control.values(), key=_control)}
     for entry in METHODS.entries():
         priors = [row for row in known.values() if row["method"] == entry.name and row["control"] == PLAIN]
         if entry.card.kind == "prior" and priors and all(row["method"] != entry.name for row in own):
-            best = min(priors, key=lambda row: (row["seed"] != own[0]["seed"], bool(_not_default(row)), row["run_key"]))
+            best = min(priors, key=lambda row: (row["run_key"] not in here, row["seed"] != own[0]["seed"], row["run_key"]))
             found[best["run_key"]] = best
     return list(found.values()), found.keys() - here.keys() - {row["run_key"] for row in own}
 
@@ -122,14 +115,15 @@ def _summary(
             break
         metrics.remove([name for name in metrics if name != rules.primary][-1])
     block = _block(rows, metrics, own=own, shipped=shipped, label_width=max(18, console.width - width + 18))
-    names = [f"{_HEADINGS[name]} = {name}" for name in metrics if name in _HEADINGS]
+    names = [f"{HEADINGS[name]} = {name}" for name in metrics if name in HEADINGS]
     marks = ["† shipped result"] if any(row["run_key"] in shipped for row in rows) else []
-    caption = ["; ".join(["± half-width of the 95 % CI", *marks, *names])]
+    average = "" if rules.average == "overall" else f"{AVERAGE_NAMES[rules.average]} "
+    caption = wrap("; ".join([f"{average}± half-width of the 95 % CI", *marks, *names]), console.width)
     path, command = f"Leaderboard: {leaderboard.path_of(folder, first)}", _table_command(first, folder)
     together = f"{path} (all rows: {command})"
     caption += [together] if len(together) <= console.width else [path, f"All rows: {command}"]
     phantom = any(of_phantom(row["weights"]) for row in rows if row["run_key"] in own)
-    title = f"{_title(first)}: {first['n_total']} samples, {AVERAGE_NAMES[rules.average]}"
+    title = _title(first) + ("" if first["limit"] else f", {first['n_total']} samples")
     return drawn(block), [title, *caption, *([PHANTOM_NOTE] if phantom else [])]
 
 
@@ -165,7 +159,7 @@ def board_document(
         found.sort(key=lambda row: (row["method"], [row.get(name) or "" for name in SETTINGS], _control(row)))
         rules = find_protocol(found[0]["protocol"])
         counts = sorted({int(row["n_total"]) for row in found if row["control"] == PLAIN})
-        samples = f"{counts[0]} samples, " if len(counts) == 1 else ""
+        samples = f"{counts[0]} samples, " if len(counts) == 1 and not found[0]["limit"] else ""
         title = f"{_title(found[0])}: {samples}{AVERAGE_NAMES[rules.average]}"
         blocks.append(_block(found, metrics or rules.metrics, title))
     notes = [source_note(path)]
@@ -195,7 +189,7 @@ def _block(
         label_width: labels are wrapped between settings to this width.
     """
     suffix, total = SUFFIXES[find_protocol(rows[0]["protocol"]).average], rows[0]["n_total"]
-    columns = [Column("", _HEADINGS.get(name, name), name, "", "measured", _title(rows[0]), False) for name in metrics]
+    columns = [Column("", HEADINGS.get(name, name), name, "", "measured", _title(rows[0]), False) for name in metrics]
     lines: list[Line] = []
     before: list[str] = []
     for row, label in zip(rows, labels(rows), strict=True):
@@ -219,51 +213,3 @@ def _wrapped(items: Sequence[str], width: int) -> str:
         else:
             lines.append(f"  {item}")
     return "\n".join(lines)
-
-
-def labels(rows: Sequence[Row]) -> list[list[str]]:
-    """Each row's method with its sampling mode, then every setting that a reader needs to tell the rows apart.
-
-    Named are settings that are not the default, weights that differ between rows of the method, and settings without a
-    fixed set of values that differ between rows of the method and weights.
-    """
-    found = []
-    for row in rows:
-        method = [other for other in rows if other["method"] == row["method"]]
-        weights = [other for other in method if (other.get("weights") or "") == (row.get("weights") or "")]
-        names = _not_default(row) | {name for name in differing(method) if name == "weights"}
-        names |= {name for name in differing(weights) if name not in DEFAULTS}
-        found.append(_label(row, names))
-    texts = [(*label, row["control"]) for label, row in zip(found, rows, strict=True)]
-    for i, row in enumerate(rows):
-        alike = [other for other, text in zip(rows, texts, strict=True) if text == texts[i]]
-        if len(alike) > 1:  # the same weights' name for other weights, for example
-            found[i] = found[i] + [f"{name} {row[name]}" for name in differing(alike) if name in SETTINGS and row[name]]
-    return found
-
-
-def _label(row: Row, names: Set[str]) -> list[str]:
-    head = " ".join(filter(None, [row["method"], row.get("sampling") or ""]))
-    return [head, *(f"{name} {row[name]}" for name in _CHOOSABLE if name in names and row.get(name))]
-
-
-def _not_default(row: Row) -> set[str]:
-    """The settings of a row that are not what the method uses by itself with these weights."""
-    usual = dict(DEFAULTS)
-    own = _completed(row["method"], row.get("weights") or None, row.get("profile") or None, row["dataset"])
-    default = _completed(row["method"], None, None, row["dataset"])
-    usual |= {} if default is None else {"weights": as_text(default.weights)}
-    for name in _CHOOSABLE:
-        if name not in (*DEFAULTS, "weights"):
-            unknown = own is None and name in FROM_CARD  # the weights are not on this machine
-            usual[name] = row.get(name) or "" if unknown else as_text(getattr(own or MethodSettings(""), name))
-    return {name for name in _CHOOSABLE if row.get(name) and row[name] != usual.get(name)}
-
-
-@cache
-def _completed(method: str, weights: str | None, profile: str | None, dataset: str) -> MethodSettings | None:
-    """The settings that a method uses by itself; None if it, or its weights, are not on this machine."""
-    try:
-        return METHODS.get(method).completed(MethodSettings(method, weights, profile=profile, dataset=dataset))
-    except (GtgError, OSError):
-        return None
