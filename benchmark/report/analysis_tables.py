@@ -114,10 +114,10 @@ def _show_contrasts(found: Sequence[Contrast], console: Console) -> None:
 
 
 _HEADINGS = {
-    "size": "region's share of the frame",
+    "size": "region / frame",
     "boxes": "number of boxes",
-    "side": "side in the phrase",
-    "length": "length of the phrase",
+    "side": "side named",
+    "length": "phrase length",
     "category": "category",
 }
 

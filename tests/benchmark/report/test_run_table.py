@@ -36,7 +36,7 @@ def measure(tmp_path: Path) -> Callable[..., Row]:
         if changes.get("method", "cxrbert-ldm") != "cxrbert-ldm":
             plain |= dict.fromkeys(USUAL.as_json()) | {"seed": 4200}
         spec = RunSpec.from_json(plain | changes)
-        metrics = {name: 0.5 for name in PROTOCOLS[spec.protocol].metrics}
+        metrics = dict.fromkeys(PROTOCOLS[spec.protocol].metrics, 0.5)
         records = [SampleRecord(str(k), "i", f"p{k}", "A", "ok", metrics | {"cnr": 1 + k / 1000}) for k in range(n)]
         return leaderboard.update(tmp_path / "boards", spec, records)
 
@@ -84,12 +84,8 @@ def test_the_users_rows_replace_shipped_ones_and_other_settings_are_not_shown(
     assert any(line.startswith("phrase-prior ") for line in lines)
     assert not any("biovil" in line or "mixture" in line for line in lines)
     alone = shown(tmp_path, measure(steps=3))
-    assert [line.split()[0] for line in table(alone)] == [
-        "cxrbert-ldm",
-        "center-prior†",
-        "class-prior†",
-        "phrase-prior",
-    ]
+    priors = ["center-prior†", "class-prior†", "phrase-prior"]
+    assert [line.split()[0] for line in table(alone)] == ["cxrbert-ldm", "steps", *priors]
     assert "cxrbert-ldm" not in "".join(shown(tmp_path, measure(method="biovil", dataset_options="seed=9")))
 
 
@@ -101,10 +97,10 @@ def test_at_most_15_lines_of_80_columns(
     rules = PROTOCOLS[protocol]
     used = {"protocol": protocol, "frame": rules.frame, "mask": rules.mask, **settings}
     for control in CONTROLS:
-        measure(**used | {"control": control})
+        measure(8, **used | {"control": control})
     for method in ("center-prior", "class-prior", "phrase-prior"):
-        measure(method=method, **used | {"weights": None, "control": "none", "steps": None, "last_steps": None})
-    lines = shown(tmp_path, measure(**used))
+        measure(8, method=method, **used | {"weights": None, "control": "none", "steps": None, "last_steps": None})
+    lines = shown(tmp_path, measure(8, **used))
     assert len(lines) <= LINES
     path = str(tmp_path)
     assert max(len(line) for line in lines if path not in line) <= 80
@@ -113,7 +109,7 @@ def test_at_most_15_lines_of_80_columns(
 
 def test_several_runs_share_a_table_and_are_never_left_out(tmp_path: Path, measure: Callable[..., Row]) -> None:
     methods = [f"m{k}" for k in range(14)]
-    lines = shown(tmp_path, measure(), *(measure(method=name) for name in methods))
+    lines = shown(tmp_path, measure(8), *(measure(8, method=name) for name in methods))
     assert [line.split()[0] for line in table(lines)] == ["cxrbert-ldm", *methods]
     lines = shown(tmp_path, measure(method="phrase-prior"), measure(method="center-prior"))
     assert [line.split()[0] for line in lines].count("phrase-prior") == 1
@@ -151,10 +147,10 @@ def test_labels_name_what_is_not_the_default_and_what_differs() -> None:
 
 
 def test_a_whole_leaderboard(tmp_path: Path, measure: Callable[..., Row]) -> None:
-    measure()
-    measure(steps=4)
-    measure(control="phrase-swap")
-    measure(limit=3)
+    measure(8)
+    measure(8, steps=4)
+    measure(8, control="phrase-swap")
+    measure(8, limit=3)
     words = ["table", "--leaderboards-dir", str(tmp_path / "boards")]
     said = CliRunner().invoke(app, words, env={"COLUMNS": "80"}).output
     assert said.count("cxrbert-ldm gt-cfg") == 3
