@@ -159,5 +159,5 @@ def test_a_broken_installation_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_the_room_of_leaderboards_is_data_and_never_code() -> None:
     room = Path(__file__).parents[3] / "leaderboards"
     files = [path for path in room.rglob("*") if path.is_file() and not path.name.startswith(".")]
-    assert {path.suffix for path in files} == {".csv"}
+    assert {path.suffix for path in files} == {".csv", ".md"}
     assert published.FOLDER.resolve() == (room / "published").resolve()
