@@ -88,7 +88,9 @@ def _with_context(own: Sequence[Row], folder: Path) -> tuple[list[Row], set[str]
     for entry in METHODS.entries():
         priors = [row for row in known.values() if row["method"] == entry.name and row["control"] == PLAIN]
         if entry.card.kind == "prior" and priors and all(row["method"] != entry.name for row in own):
-            best = min(priors, key=lambda row: (row["run_key"] not in here, row["seed"] != own[0]["seed"], row["run_key"]))
+            best = min(
+                priors, key=lambda row: (row["run_key"] not in here, row["seed"] != own[0]["seed"], row["run_key"])
+            )
             found[best["run_key"]] = best
     return list(found.values()), found.keys() - here.keys() - {row["run_key"] for row in own}
 

@@ -35,7 +35,6 @@ PHANTOM_NOTE = "Phantom weights are not published models and not a diagnostic to
 _DEFINITION = ("frame", "uncovered", "mask")
 _OF_THE_PAPER = (PROTOCOL, f"{PROTOCOL}-released")
 _SETUP = tuple(name for name in SETTINGS if name not in ("method", "seed"))
-_NOTED = (*(name for name in _SETUP if name not in (*DERIVED, "sampling", "latent", "tokens", "bbm")), "seed")
 
 
 def value(row: Row, name: str) -> str:
@@ -268,9 +267,10 @@ def settings_notes(board: Board, wanted: Sequence[Mapping[str, str]]) -> list[st
     others: dict[str, dict[str, None]] = {}
     for settings, runs in zip(wanted, cells, strict=True):
         for row in board.passed_over(settings):
-            apart = [f"{name}={value(row, name)}" for name in _SETUP if value(row, name) != value(runs[0], name)]
+            apart = [name for name in _SETUP if value(row, name) != value(runs[0], name) and name not in DERIVED]
             if apart:
-                others.setdefault(row["method"], {})[" ".join(apart)] = None
+                text = " ".join(f"{name}={value(row, name)}" for name in apart)
+                others.setdefault(row["method"], {})[text] = None
     return notes + [
         f"{method} was also run with {'; '.join(found)}: choose with `--where NAME=VALUE`."
         for method, found in others.items()
@@ -278,9 +278,15 @@ def settings_notes(board: Board, wanted: Sequence[Mapping[str, str]]) -> list[st
 
 
 def _settings(rows: Sequence[Row]) -> str:
-    """The settings of the runs of one method, and how many samples they scored."""
-    found = {name: list(dict.fromkeys(filter(None, (value(row, name) for row in rows)))) for name in _NOTED}
-    counts = dict.fromkeys(f"{row['n_ok']} of {row['n_total']} samples" for row in rows)
+    """The settings of a method's runs that are not defaults, and how many samples were scored if not all."""
+    found = {}
+    for name in (*_SETUP, "seed"):
+        if name not in (*DERIVED, "sampling", "tokens", "bbm"):
+            values = dict.fromkeys(value(row, name) for row in rows)
+            found[name] = [one for one in values if one and one != DEFAULTS.get(name)]
+    counts = dict.fromkeys(
+        f"{row['n_ok']} of {row['n_total']} samples" for row in rows if row["n_ok"] != row["n_total"]
+    )
     return "; ".join([*(f"{name} {' or '.join(values)}" for name, values in found.items() if values), *counts])
 
 
