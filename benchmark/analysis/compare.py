@@ -44,11 +44,6 @@ class Difference:
         return {"metric": self.metric, "category": self.category, **asdict(self.found), "p_value_holm": self.p_value}
 
 
-def compare_runs(a: FinishedRun, b: FinishedRun, metrics: Sequence[str], average: str) -> list[Difference]:
-    """Compare two runs: each metric over all samples, then by category; see `compare_with_all`."""
-    return compare_with_all(a, [b], metrics, average)[0]
-
-
 def compare_with_all(
     a: FinishedRun, others: Sequence[FinishedRun], metrics: Sequence[str], average: str, by_category: bool = True
 ) -> list[list[Difference]]:

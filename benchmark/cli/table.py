@@ -94,15 +94,13 @@ def _document(
     from gtg_bench.benchmark.report.selection import load
 
     folder, dataset, where, _, reference = source
-    if what is not None and what not in _NAMES:
+    if what not in (None, *_NAMES):
         raise UsageError(f"unknown table {what!r}; choose from {', '.join(_NAMES)}")
-    if (rows is None) != (columns is None):
-        raise UsageError("--rows and --columns belong together")
-    if what is not None and rows is not None:
-        raise UsageError("name a table of the paper, or --rows and --columns, not both")
+    if (rows is None) != (columns is None) or (what and rows):
+        raise UsageError("name a table of the paper, or both --rows and --columns")
     if what == "averages":
         return averages()
-    if what is None and rows is None:
+    if what is None and (rows is None or columns is None):
         return board_document(*source, metrics=metric or ())
     board = load(*source)
     if rows is not None and columns is not None:

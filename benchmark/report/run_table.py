@@ -13,7 +13,6 @@ from rich.text import Text
 
 from gtg_bench.benchmark.api.registry import METHODS
 from gtg_bench.benchmark.api.settings import SETTINGS, of_phantom
-from gtg_bench.benchmark.metrics.named_masks import rule_of
 from gtg_bench.benchmark.report import leaderboard
 from gtg_bench.benchmark.report.document import HEADINGS, Block, Column, Document
 from gtg_bench.benchmark.report.document import Row as Line
@@ -23,6 +22,7 @@ from gtg_bench.benchmark.report.selection import (
     AVERAGE_NAMES,
     PHANTOM_NOTE,
     by_samples,
+    changed_rules,
     find_rows,
     measured_cell,
     source_note,
@@ -37,7 +37,6 @@ LINES = 15
 """Most lines in the summary of a run."""
 
 PLAIN = CONTROLS[0]
-_DEFINITION = ("frame", "uncovered", "mask")
 
 
 def show_runs(rows: Sequence[Row], folder: Path, console: Console) -> None:
@@ -125,13 +124,8 @@ def _summary(
     together = f"{path} (all rows: {command})"
     caption += [together] if len(together) <= console.width else [path, f"All rows: {command}"]
     phantom = any(of_phantom(row["weights"]) for row in rows if row["run_key"] in own)
-    title = _title(first) + ("" if first["limit"] else f", {first['n_total']} samples")
+    title = title_of(first) + ("" if first["limit"] else f", {first['n_total']} samples")
     return drawn(block), [title, *caption, *([PHANTOM_NOTE] if phantom else [])]
-
-
-def _title(row: Row) -> str:
-    rules = find_protocol(row["protocol"])
-    return title_of(row, [f"{name} {row[name]}" for name in _DEFINITION if row[name] != getattr(rules, name)])
 
 
 def _table_command(row: Row, folder: Path) -> str:
@@ -139,9 +133,8 @@ def _table_command(row: Row, folder: Path) -> str:
     rules, words = find_protocol(row["protocol"]), ["gtg-bench", "table"]
     words += ["--dataset", row["dataset"]] if row["dataset"] != "phantom" else []
     words += ["--protocol", rules.name] if rules.name != PROTOCOL else []
-    for name in _DEFINITION:
-        if row[name] != getattr(rules, name):
-            words += ["--where", f"{name}={rule_of(row[name])}"]
+    for name, text in changed_rules(row).items():
+        words += ["--where", f"{name}={text}"]
     words += ["--leaderboards-dir", str(folder)] if folder != Path("leaderboards") else []
     return shlex.join(words)
 
@@ -162,7 +155,7 @@ def board_document(
         rules = find_protocol(found[0]["protocol"])
         counts = sorted({int(row["n_total"]) for row in found if row["control"] == PLAIN})
         samples = f"{counts[0]} samples, " if len(counts) == 1 and not found[0]["limit"] else ""
-        title = f"{_title(found[0])}: {samples}{AVERAGE_NAMES[rules.average]}"
+        title = f"{title_of(found[0])}: {samples}{AVERAGE_NAMES[rules.average]}"
         blocks.append(_block(found, metrics or rules.metrics, title))
     notes = [source_note(path)]
     ci = "95 % CI: ± half-width where the console is wide enough, limits with `--format csv`."
@@ -191,7 +184,7 @@ def _block(
         label_width: labels are wrapped between settings to this width.
     """
     suffix, total = SUFFIXES[find_protocol(rows[0]["protocol"]).average], rows[0]["n_total"]
-    columns = [Column("", HEADINGS.get(name, name), name, "", "measured", _title(rows[0]), False) for name in metrics]
+    columns = [Column("", HEADINGS.get(name, name), name, "", "measured", title_of(rows[0]), False) for name in metrics]
     lines: list[Line] = []
     before: list[str] = []
     for row, label in zip(rows, labels(rows), strict=True):

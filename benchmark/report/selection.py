@@ -161,7 +161,9 @@ def find_rows(
     """
     if strange := [name for name in where if name not in COLUMNS]:
         raise UsageError(unknown("leaderboard column", strange[0], COLUMNS))
-    described = _described(dataset, where, protocol)
+    rules = find_protocol(where.get("protocol", protocol))
+    described = {"dataset": dataset, "protocol": rules.name, "protocol_version": str(rules.version)}
+    described |= {name: where.get(name, getattr(rules, name)) for name in _DEFINITION}
     path, shipped = (leaderboard.path_of(each, described) for each in (folder, leaderboard.REFERENCE))
     if not path.exists() and dataset not in DATASETS:
         raise UsageError(unknown("data set", dataset, DATASETS))
@@ -169,12 +171,6 @@ def find_rows(
         if rows := [row for row in leaderboard.read(each) if _has(row, where)]:
             return each, rows
     return (shipped if reference else path), []
-
-
-def _described(dataset: str, where: Mapping[str, str], protocol: str) -> dict[str, str]:
-    rules = find_protocol(where.get("protocol", protocol))
-    found = {"dataset": dataset, "protocol": rules.name, "protocol_version": str(rules.version)}
-    return found | {name: where.get(name, getattr(rules, name)) for name in _DEFINITION}
 
 
 def _has(row: Row, where: Mapping[str, str]) -> bool:
@@ -189,8 +185,7 @@ def load(
 
     Of several sets of samples it takes the one with default options, without a limit, of the default split.
     """
-    described = _described(dataset, where, protocol)
-    rules = find_protocol(described["protocol"])
+    rules = find_protocol(where.get("protocol", protocol))
     path, rows = find_rows(folder, dataset, where, protocol, reference)
     if not rows:
         asked = " with " + ", ".join(f"{k}={v}" for k, v in where.items()) if where else ""
@@ -199,13 +194,11 @@ def load(
     samples, rows = next(iter(sets.items()))
     keys = {row["run_key"] for row in rows}
     parts = [row for row in leaderboard.read(leaderboard.categories_of(path)) if row["run_key"] in keys]
-    control = where.get("control", CONTROLS[0])
-    unusual = [f"{name} {described[name]}" for name in _DEFINITION if described[name] != getattr(rules, name)]
-    unusual += [f"control {control}"] if control != CONTROLS[0] else []
-    whole = samples[:3] == ("", "", "all") and not unusual and rules.name in _OF_THE_PAPER
-    return Board(
-        dataset, title_of(rows[0], unusual), whole, tuple(rows), tuple(parts), where, rules, (source_note(path),)
-    )
+    title, control = title_of(rows[0]), where.get("control", CONTROLS[0])
+    title += f", control {control}" if control != CONTROLS[0] else ""
+    own = all(where.get(name, getattr(rules, name)) == getattr(rules, name) for name in _DEFINITION)
+    whole = samples[:3] == ("", "", "all") and own and control == CONTROLS[0] and rules.name in _OF_THE_PAPER
+    return Board(dataset, title, whole, tuple(rows), tuple(parts), where, rules, (source_note(path),))
 
 
 def source_note(path: Path) -> str:
@@ -235,12 +228,19 @@ def by_samples(dataset: str, rows: Sequence[Row]) -> dict[tuple[str, ...], list[
     return {samples: found[samples] for samples in sorted(found, key=preference)}
 
 
-def title_of(row: Row, more: Sequence[str] = ()) -> str:
-    """Data set, version, options, split, limit and protocol of a row in words."""
+def title_of(row: Row) -> str:
+    """Data set, version, options, split, limit and definition of a row in words."""
+    rules = find_protocol(row["protocol"])
     parts = [f"{row['dataset']} v{row['dataset_version']} {row['dataset_options']}".strip(), f"{row['split']} split"]
     parts += [f"first {row['limit']} samples"] if row["limit"] else []
-    parts += [f"protocol {row['protocol']}"] if row["protocol"] != PROTOCOL else []
-    return ", ".join([*parts, *more])
+    parts += [f"protocol {rules.name}"] if rules.name != PROTOCOL else []
+    return ", ".join([*parts, *(f"{name} {text}" for name, text in changed_rules(row).items())])
+
+
+def changed_rules(row: Row) -> dict[str, str]:
+    """Frame, uncovered and mask of a row where they are not the protocol's own."""
+    rules = find_protocol(row["protocol"])
+    return {name: rule_of(row[name]) for name in _DEFINITION if row[name] != getattr(rules, name)}
 
 
 def same_samples(board: Board, other: Board) -> bool:

@@ -563,8 +563,8 @@ def test_a_protocol_has_its_own_rows_metric_and_average(board: Callable[..., Boa
     ("arguments", "message"),
     [
         (["5"], "unknown table '5'"),
-        (["1", "--rows", "method", "--columns", "metric"], "not both"),
-        (["--rows", "method"], "--rows and --columns belong together"),
+        (["1", "--rows", "method", "--columns", "metric"], "or both --rows and"),
+        (["--rows", "method"], "both --rows"),
         (["1", "--metric", "cnr"], "--metric needs --rows"),
         (["1", "--format", "pdf"], "--format pdf"),
         (["1", "--dataset", "fantom"], "unknown data set 'fantom'; did you mean phantom"),
