@@ -30,7 +30,7 @@ def compare_runs(a: FinishedRun, b: FinishedRun, metrics: list[str], average: st
 
 
 def test_lines_by_hand(runs: Path, finished: Make) -> None:
-    """The gain is 0, 1, 2, 3 or 4 hundredths, 0.02 on average, whatever the category."""
+    """The gain is 0, 1, 2, 3 or 4 hundredths in turn, 0.02 on average."""
     ours = find_run(runs, finished(gain=0.01, method="better").key)
     theirs = find_run(runs, finished().key)
     lines = compare_runs(ours, theirs, ["iou"], "overall")
@@ -104,6 +104,14 @@ def called(*words: object) -> str:
     done = CliRunner().invoke(app, ["compare", *map(str, words)])
     assert done.exit_code == 0, done.output
     return done.stdout
+
+
+def test_unnamed_settings_are_those_of_the_first_run(runs: Path, finished: Make) -> None:
+    rules = {"protocol": "strict", "frame": "original", "mask": "otsu", "dataset_options": "seed=1"}
+    finished(method="first", **rules)
+    finished()
+    wanted = finished(**rules)
+    assert f'"{wanted.key}"' in called("first", "ours", "--metric", "iou", "--bare", "--json", "--runs-dir", runs)
 
 
 def test_the_command(runs: Path, finished: Make) -> None:

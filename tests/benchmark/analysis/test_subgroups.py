@@ -97,9 +97,9 @@ def test_small_subgroups_have_wide_intervals(finished: Make) -> None:
 
 def test_differences_are_paired_and_corrected_over_all_subgroups_and_runs(runs: Path, finished: Make) -> None:
     random = np.random.default_rng(2)
-    base, told = random.random(120), [facts(k % 8) for k in range(120)]
+    base, known = random.random(120), [facts(k % 8) for k in range(120)]
     values = [base, base + random.normal(0.05, 0.1, 120), base + random.normal(0, 0.1, 120)]
-    chosen = [find_run(runs, finished(values=found, facts=told, method=f"m{k}").key) for k, found in enumerate(values)]
+    chosen = [find_run(runs, finished(values=found, facts=known, method=f"m{k}").key) for k, found in enumerate(values)]
     found = subgroups(chosen, ["size", "side"], ["iou"])
     raw, corrected = [], []
     for subgroup in found:
@@ -154,9 +154,9 @@ def called(*words: Any) -> str:
 
 
 def test_the_command(tmp_path: Path, runs: Path, finished: Make) -> None:
-    told = [facts(k % 8) for k in range(40)]
-    finished(facts=told)
-    finished(facts=told, gain=0.05, method="better")
+    known = [facts(k % 8) for k in range(40)]
+    finished(facts=known)
+    finished(facts=known, gain=0.05, method="better")
     words = ["ours", "better", "--metric", "iou", "--runs-dir", runs]
     said = called(*words, "--by", "size", "--by", "side", "--csv", tmp_path / "s.csv")
     for text in ("region / frame", "15 % and more", "side named", "A - run", "B: better gt-cfg"):
