@@ -104,7 +104,7 @@ class Block:
     paired: bool = False
     """Published and measured columns are side by side: the origin is an additional heading."""
     compact: bool = False
-    """Terminal: a CI is plus-minus half its width, or left out if labels do not fit; never cut into parts."""
+    """Terminal: a CI is plus-minus half its width, or left out if labels do not fit."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.paths import atomic
-from gtg_bench.benchmark.report.document import Block, Cell, Column, Document, Row, headings, sections
+from gtg_bench.benchmark.report.document import HEADINGS, Block, Cell, Column, Document, Row, headings, sections
 
 # Terminal
 
@@ -74,7 +74,10 @@ def parts(block: Block, width: int) -> list[Block]:
     """The block cut between groups of columns, or within a group if need be, into blocks of at most `width` cells."""
 
     def fits(places: Sequence[int]) -> bool:
-        return block.compact or table_width(drawn(_cut(block, places))) <= width
+        cut = _cut(block, places)
+        if block.compact:  # labels can be wrapped, and intervals left out
+            cut = replace(cut, rows=tuple(replace(row, label="") for row in cut.rows))
+        return table_width(drawn(cut, intervals=not block.compact)) <= width
 
     found: list[list[int]] = []
     for group in _groups(block.columns):
@@ -144,8 +147,9 @@ def _group(column: Column) -> str:
 
 
 def _lower(block: Block, i: int) -> tuple[str, ...]:
-    """A column's headings below that of its group."""
-    return headings(block, block.columns[i])[bool(block.columns[i].group) :]
+    """A column's headings below that of its group, shortened in compact tables."""
+    names = headings(block, block.columns[i])[bool(block.columns[i].group) :]
+    return tuple(HEADINGS.get(name, name) for name in names) if block.compact else names
 
 
 def _lines(block: Block, cell: Cell) -> list[str]:

@@ -160,6 +160,8 @@ def board_document(
     notes = [source_note(path)]
     ci = "95 % CI: ± half-width where the console is wide enough, limits with `--format csv`."
     notes += [f"Indented: the same run under a control. {ci}"] if rows else []
+    short = dict.fromkeys(c.name for block in blocks for c in block.columns if c.name in HEADINGS)
+    notes += [f"{', '.join(f'{HEADINGS[name]} = {name}' for name in short)}."] if short else []
     notes += [PHANTOM_NOTE] if any(of_phantom(row["weights"]) for row in rows) else []
     notes += [] if rows else ["This leaderboard has no such rows; `gtg-bench run` makes them."]
     return Document(path.stem, f"Leaderboard of {dataset}", tuple(blocks), tuple(("", note) for note in notes))
@@ -184,7 +186,7 @@ def _block(
         label_width: labels are wrapped between settings to this width.
     """
     suffix, total = SUFFIXES[find_protocol(rows[0]["protocol"]).average], rows[0]["n_total"]
-    columns = [Column("", HEADINGS.get(name, name), name, "", "measured", title_of(rows[0]), False) for name in metrics]
+    columns = [Column("", name, name, "", "measured", title_of(rows[0]), False) for name in metrics]
     lines: list[Line] = []
     before: list[str] = []
     for row, label in zip(rows, labels(rows), strict=True):
