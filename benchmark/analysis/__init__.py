@@ -1,1 +1,1 @@
-"""Runs compared with runs: differences, controls, subgroups and seeds."""
+"""Compare runs with runs: differences, controls, priors, subgroups and seeds."""

@@ -1,9 +1,9 @@
-"""Finished runs compared, metric by metric, from the records that they left."""
+"""Compare finished runs metric by metric, from their records. Every difference is A - B."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
@@ -13,30 +13,27 @@ from gtg_bench.benchmark.runs.lookup import FinishedRun, conditions
 from gtg_bench.benchmark.statistics import Comparison, compare, holm, paired
 
 LEVEL = 0.05
-"""A corrected p-value below it counts as a difference."""
+"""Differences with a corrected p-value below it are significant."""
 
 ALL = "all"
 
 
 @dataclass(frozen=True)
-class Line:
-    """One metric over all samples or one category.
-
-    Attributes:
-        metric: a name of METRICS.
-        category: as the data set spells it, or ALL.
-        found: what was found; its own p-value is not corrected.
-        p_value: corrected (Holm) over all lines of the metric: all samples and each category, of every pair of runs.
-    """
+class Difference:
+    """A - B in one metric, over all samples or one category."""
 
     metric: str
+    """Name in METRICS."""
     category: str
+    """As the data set spells it, or ALL."""
     found: Comparison
+    """A is `ours` and B is `theirs`; its own p-value is not corrected."""
     p_value: float | None
+    """Holm-corrected over all rows of the metric: all samples and each category, of every pair of runs."""
 
     @property
-    def gain(self) -> int:
-        """1 where ours is better, -1 where theirs is, 0 where they cannot be told apart."""
+    def better(self) -> int:
+        """1 if A is significantly better, -1 if B is, 0 if the difference is not significant."""
         difference = self.found.difference
         if difference is None or self.p_value is None or self.p_value >= LEVEL or not difference:
             return 0
@@ -44,81 +41,81 @@ class Line:
 
     def as_json(self) -> dict[str, Any]:
         """As plain JSON values."""
-        facts = {name: getattr(self.found, name) for name in Comparison.__dataclass_fields__}
-        return {"metric": self.metric, "category": self.category} | facts | {"p_value_holm": self.p_value}
-
-
-def compare_runs(ours: FinishedRun, theirs: FinishedRun, metrics: Sequence[str], average: str) -> list[Line]:
-    """Compare two runs: each metric over all samples, then by category; see `compare_with_all`."""
-    return compare_with_all(ours, [theirs], metrics, average)[0]
+        return {"metric": self.metric, "category": self.category, **asdict(self.found), "p_value_holm": self.p_value}
 
 
 def compare_with_all(
-    ours: FinishedRun, others: Sequence[FinishedRun], metrics: Sequence[str], average: str, by_category: bool = True
-) -> list[list[Line]]:
-    """Compare a run with others, all p-values of a metric corrected together.
+    a: FinishedRun, others: Sequence[FinishedRun], metrics: Sequence[str], average: str, by_category: bool = True
+) -> list[list[Difference]]:
+    """Compare a run with others, correcting all p-values of a metric together.
 
     Args:
-        ours: the run whose gain is positive.
-        others: at least one.
-        metrics: names of METRICS.
-        average: over all samples: "overall", "macro" or "frequency2".
-        by_category: a line for each category too; without, the family is the pairs alone.
+        a: the run from which the others are subtracted.
+        others: at least one run.
+        metrics: names in METRICS.
+        average: average over all samples: "overall", "macro" or "frequency2".
+        by_category: also compare within each category; without, the correction covers the pairs only.
 
     Returns:
-        For each other run, in their order, its lines: metric by metric, all samples before the categories.
+        A list for each other run: metric by metric, all samples before the categories.
 
     Raises:
-        UsageError: an unknown metric, or runs that were not made under the same conditions.
+        UsageError: an unknown metric, or runs under different conditions.
         DataError: two runs share no sample.
     """
+    check_metrics(metrics)
+    for b in others:
+        check_comparable(a, b)
+    found: list[list[Difference]] = [[] for _ in others]
+    for metric in metrics:
+        higher, compared = METRICS[metric].higher_is_better, []
+        for b in others:
+            pairs = paired(a.records, b.records, metric)
+            compared.append({ALL: compare(pairs, average, higher)})
+            for category in sorted(set(pairs.categories.tolist())) if by_category else ():
+                compared[-1][category] = compare(pairs.of_category(category), "overall", higher)
+        corrected = iter(holm([one.p_value for part in compared for one in part.values()]))
+        for rows, part in zip(found, compared, strict=True):
+            rows += [Difference(metric, category, one, next(corrected)) for category, one in part.items()]
+    for b, rows in zip(others, found, strict=True):
+        if not any(row.found.n for row in rows):
+            raise DataError(f"{a.spec.key} and {b.spec.key} share no scored sample")
+    return found
+
+
+def check_metrics(metrics: Sequence[str]) -> None:
+    """Raise UsageError for an unknown metric."""
     if wrong := [name for name in metrics if name not in METRICS]:
         raise UsageError(unknown("metric", wrong[0], METRICS))
-    for theirs in others:
-        one, other = conditions(ours.spec), conditions(theirs.spec)
-        if differ := [name for name in one if one[name] != other[name]]:
-            told = f"{differ[0]} {one[differ[0]]!r} and {other[differ[0]]!r}"
-            raise UsageError(f"{ours.name} and {theirs.name} cannot be compared: their runs differ in {told}")
-    found: list[list[Line]] = [[] for _ in others]
-    for metric in metrics:
-        for part, lines in zip(found, _lines(ours, others, metric, average, by_category), strict=True):
-            part += lines
-    for theirs, lines in zip(others, found, strict=True):
-        if not any(line.found.n for line in lines):
-            raise DataError(f"{ours.spec.key} and {theirs.spec.key} share no scored sample")
-    return found
 
 
-def _lines(
-    ours: FinishedRun, others: Sequence[FinishedRun], metric: str, average: str, by_category: bool
-) -> list[list[Line]]:
-    found = [_compared(ours, theirs, metric, average, by_category) for theirs in others]
-    corrected = iter(holm([one.p_value for part in found for one in part.values()]))
-    return [[Line(metric, name, one, next(corrected)) for name, one in part.items()] for part in found]
+def check_comparable(a: FinishedRun, b: FinishedRun) -> None:
+    """Raise UsageError if two runs differ in their data or in the definition of their numbers."""
+    one, other = conditions(a.spec), conditions(b.spec)
+    if differ := [name for name in one if one[name] != other[name]]:
+        values = f"{differ[0]} {one[differ[0]]!r} and {other[differ[0]]!r}"
+        raise UsageError(f"{a.name} and {b.name} cannot be compared: their runs differ in {values}")
 
 
-def _compared(
-    ours: FinishedRun, theirs: FinishedRun, metric: str, average: str, by_category: bool
-) -> dict[str, Comparison]:
-    pairs = paired(ours.records, theirs.records, metric)
-    higher = METRICS[metric].higher_is_better
-    found = {ALL: compare(pairs, average, higher)}
-    for category in sorted(set(pairs.categories.tolist())) if by_category else ():
-        found[category] = compare(pairs.of_category(category), "overall", higher)
-    return found
+def in_words(row: Difference, a: str, b: str) -> str:
+    """A difference as a sentence about A."""
+    scope = "" if row.category == ALL else f" on {row.category}"
+    if row.found.difference is None or row.found.low is None or row.p_value is None:
+        return f"{a} and {b} cannot be compared in {row.metric}{scope}: only {counted(row.found)}."
+    if not row.better:
+        verdict = f"{a} does not differ significantly from {b} in {row.metric}{scope}"
+    else:
+        verdict = f"{a} is {'better' if row.better > 0 else 'worse'} than {b} in {row.metric}{scope}"
+    return f"{verdict}: {in_numbers(row)}."
 
 
-def in_words(line: Line, ours: str, theirs: str) -> str:
-    """What a line says, as a sentence."""
-    found, scope = line.found, "" if line.category == ALL else f" on {line.category}"
-    if found.difference is None or found.low is None or found.high is None or line.p_value is None:
-        return f"Nothing can be said of {line.metric}{scope}: {found.n} samples."
-    basis = f"{abs(found.difference):.3f} {line.metric}"
-    bounds = f"95 % {found.low:.3f} to {found.high:.3f}, p = {line.p_value:.2g}"
-    many = f"{found.n} samples of {found.n_patients} patients"
-    if not line.gain:
-        return f"{ours} and {theirs} cannot be told apart by {line.metric}{scope} ({bounds}; {many})."
-    if found.difference < 0:
-        bounds = f"95 % {-found.high:.3f} to {-found.low:.3f}, p = {line.p_value:.2g}"
-    better, worse = (ours, theirs) if line.gain > 0 else (theirs, ours)
-    return f"{better} is better than {worse} by {basis}{scope} ({bounds}; {many})."
+def in_numbers(row: Difference) -> str:
+    """A - B with its 95 % CI, p-value and counts."""
+    found = row.found
+    values = f"A - B = {found.difference:.3f} (95 % CI {found.low:.3f} to {found.high:.3f}, p = {row.p_value:.2g}"
+    return f"{values}; {counted(found)})"
+
+
+def counted(found: Comparison) -> str:
+    """How many samples and patients a comparison is based on."""
+    return f"{found.n} sample{'s' * (found.n != 1)} of {found.n_patients} patient{'s' * (found.n_patients != 1)}"

@@ -1,23 +1,22 @@
-"""All that `gtg-bench compare` has to say: runs against the first, what they listen to, and the priors beside them."""
+"""Everything that `gtg-bench compare` reports: runs against the first one, their controls, and the priors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gtg_bench.benchmark.analysis.compare import ALL, Line, compare_with_all
-from gtg_bench.benchmark.analysis.seeds import find_method, spread, told
+from gtg_bench.benchmark.analysis.compare import ALL, Difference, compare_with_all
+from gtg_bench.benchmark.analysis.seeds import find_method, seeds_note, spread
 from gtg_bench.benchmark.analysis.sensitivity import (
     CHANGES,
     PLAIN,
-    Beside,
-    beside_priors,
+    Contrast,
+    contrasts,
     find_controls,
     find_priors,
     is_prior,
-    under_controls,
 )
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.runs.command_line import run_command
@@ -27,69 +26,62 @@ from gtg_bench.benchmark.scoring.protocols import protocol_of
 
 @dataclass(frozen=True)
 class Subject:
-    """One of the runs that are compared.
-
-    Attributes:
-        label: its name, with what the user called it where two names are the same.
-        run: its records; a mean over seeds or checkpoints where the name stands for several.
-        lines: the first run against this one; none for the first itself.
-        controls: this run under its controls.
-        missing: controls that were not run.
-        command: makes them; "" where none is missing.
-        priors: priors and baselines on the samples that this run has too, but the compared ones; none where it is one
-            itself.
-    """
+    """One of the compared runs."""
 
     label: str
+    """Its name; with what the user called it if two names are the same."""
     run: FinishedRun
-    lines: tuple[Line, ...]
-    controls: tuple[Beside, ...] = ()
+    """Its records; a mean over seeds or checkpoints if the name refers to several runs."""
+    rows: tuple[Difference, ...]
+    """The first run (A) against this one (B); empty for the first itself."""
+    controls: tuple[Contrast, ...] = ()
+    """This run (A) against itself under controls (B)."""
     missing: tuple[str, ...] = ()
+    """Controls that were not run."""
     command: str = ""
-    priors: tuple[Beside, ...] = ()
+    """Command that runs them; "" if none is missing."""
+    priors: tuple[Contrast, ...] = ()
+    """This run (A) against priors and baselines (B) other than the compared runs; empty if it is one itself."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """Runs compared with the first of them.
-
-    Attributes:
-        subjects: in the order of the user, two at least.
-        metrics: names of METRICS.
-        average: over all samples.
-        primary: the metric that the sentences on controls are about.
-    """
+    """Runs compared with the first of them."""
 
     subjects: tuple[Subject, ...]
+    """At least two, in the user's order."""
     metrics: tuple[str, ...]
+    """Names in METRICS."""
     average: str
+    """Average over all samples."""
     primary: str
+    """The metric that the sentences about controls are about."""
 
     def as_json(self, by_category: bool) -> dict[str, Any]:
         """As plain JSON values."""
-        return {
-            "average": self.average,
-            "runs": [self._run(subject) for subject in self.subjects],
-            "comparisons": [
-                {"a": self.subjects[0].label, "b": subject.label} | line.as_json()
-                for subject in self.subjects[1:]
-                for line in subject.lines
-                if by_category or line.category == ALL
-            ],
-        }
-
-    def _run(self, subject: Subject) -> dict[str, Any]:
-        spreads = {metric: spread(subject.run, metric, self.average) for metric in self.metrics}
-        return {
-            "label": subject.label,
-            "keys": list(subject.run.keys),
-            "over_runs": {metric: asdict(found) for metric, found in spreads.items() if found},
-            "note": told(subject.run),
-            "controls": [beside.as_json() for beside in subject.controls],
-            "controls_missing": list(subject.missing),
-            "controls_command": subject.command,
-            "priors": [beside.as_json() for beside in subject.priors],
-        }
+        runs = []
+        for subject in self.subjects:
+            spreads = {metric: spread(subject.run, metric, self.average) for metric in self.metrics}
+            runs.append(
+                {
+                    "label": subject.label,
+                    "keys": list(subject.run.keys),
+                    "over_runs": {metric: asdict(found) for metric, found in spreads.items() if found},
+                    "note": seeds_note(subject.run),
+                    "controls": [contrast.as_json() for contrast in subject.controls],
+                    "controls_missing": list(subject.missing),
+                    "controls_command": subject.command,
+                    "priors": [contrast.as_json() for contrast in subject.priors],
+                }
+            )
+        first, *others = self.subjects
+        comparisons = [
+            {"a": first.label, "b": subject.label} | row.as_json()
+            for subject in others
+            for row in subject.rows
+            if by_category or row.category == ALL
+        ]
+        return {"average": self.average, "runs": runs, "comparisons": comparisons}
 
 
 def make(
@@ -98,57 +90,49 @@ def make(
     metrics: Sequence[str] | None = None,
     average: str | None = None,
     dataset: str | None = None,
-    beside: bool = True,
+    context: bool = True,
 ) -> Report:
     """Compare the first of several runs with each of the others.
 
     Args:
-        runs_dir: where runs are kept.
-        names: of runs, see `repetitions.find_method`; two at least. What they do not say is as in the first, then as
-            usual.
-        metrics: names of METRICS; None takes those of the first run's protocol.
+        runs_dir: folder of the runs.
+        names: at least two names, see `seeds.find_method`. Unnamed settings are those of the first run, else defaults.
+        metrics: names in METRICS; None takes those of the first run's protocol.
         average: "overall", "macro" or "frequency2"; None takes the protocol's.
         dataset: only runs on this data set.
-        beside: look for controls and priors too.
+        context: also look for controls and priors.
 
     Raises:
-        UsageError: a name that stands for no run or for several, an unknown metric, runs under different conditions.
+        UsageError: a name that refers to no run or several, an unknown metric, or runs under different conditions.
         DataError: two runs share no sample.
     """
     first = find_method(runs_dir, names[0], dataset)
     runs = [first, *(find_method(runs_dir, name, dataset, first.spec) for name in names[1:])]
-    if twice := [name for name, run in zip(names[1:], runs[1:], strict=True) if run.keys == runs[0].keys]:
-        raise UsageError(f"{names[0]} and {twice[0]} are the same run, {' '.join(runs[0].keys)}; name two")
-    protocol = protocol_of(runs[0].spec.protocol)
+    if twice := [name for name, run in zip(names[1:], runs[1:], strict=True) if run.keys == first.keys]:
+        raise UsageError(f"{names[0]} and {twice[0]} are the same run, {' '.join(first.keys)}; name two")
+    protocol = protocol_of(first.spec.protocol)
     chosen, kind = tuple(metrics or protocol.metrics), average or protocol.average
-    lines = [[], *compare_with_all(runs[0], runs[1:], chosen, kind)]
+    rows = [[], *compare_with_all(first, runs[1:], chosen, kind)]
     titles = [run.name for run in runs]
-    labels = [
-        title if titles.count(title) == 1 else f"{title} {name}" for title, name in zip(titles, names, strict=True)
-    ]
-    subjects = [Subject(label, run, tuple(found)) for label, run, found in zip(labels, runs, lines, strict=True)]
-    if beside:
-        compared = {key for run in runs for key in run.keys}
-        subjects = [_with_neighbours(subject, runs_dir, chosen, kind, compared) for subject in subjects]
+    compared, subjects = {key for run in runs for key in run.keys}, []
+    for run, name, title, found in zip(runs, names, titles, rows, strict=True):
+        label = title if titles.count(title) == 1 else f"{title} {name}"
+        if not context:
+            subjects.append(Subject(label, run, tuple(found)))
+            continue
+        controls = find_controls(runs_dir, run)
+        missing = tuple(name for name in CHANGES if name not in controls) if run.spec.control == PLAIN else ()
+        priors = {} if is_prior(run.spec.method) else find_priors(runs_dir, run, compared)
+        command = "; ".join(run_command(part.spec, runs_dir, "--all-controls") for part in run.parts or (run,))
+        subject = Subject(
+            label,
+            run,
+            tuple(found),
+            tuple(contrasts(run, controls, chosen, kind)),
+            missing,
+            command if missing else "",
+            tuple(contrasts(run, priors, chosen, kind)),
+        )
+        subjects.append(subject)
     primary = protocol.primary if protocol.primary in chosen else chosen[0]
     return Report(tuple(subjects), chosen, kind, primary)
-
-
-def _with_neighbours(
-    subject: Subject, runs_dir: Path, metrics: Sequence[str], average: str, compared: Set[str]
-) -> Subject:
-    """A run with its controls and the priors, but those that are compared anyway, with p-values of another family."""
-    run = subject.run
-    controls = find_controls(runs_dir, run)
-    missing = [name for name in CHANGES if name not in controls] if run.spec.control == PLAIN else []
-    priors = [] if is_prior(run.spec.method) else find_priors(runs_dir, run, compared)
-    command = "; ".join(run_command(part.spec, runs_dir, "--all-controls") for part in run.parts or (run,))
-    return Subject(
-        subject.label,
-        run,
-        subject.lines,
-        tuple(under_controls(run, controls, metrics, average)),
-        tuple(missing),
-        command if missing else "",
-        tuple(beside_priors(run, priors, metrics, average)),
-    )

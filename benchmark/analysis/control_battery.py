@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gtg_bench.benchmark.analysis.sensitivity import CHANGES, PLAIN, Beside, alike_but_control, under_controls
+from gtg_bench.benchmark.analysis.sensitivity import CHANGES, PLAIN, Contrast, alike_but_control, contrasts
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.runs.lookup import FinishedRun
 from gtg_bench.benchmark.runs.runner import PreparedRun, RunRequest, prepare
@@ -14,41 +14,35 @@ from gtg_bench.benchmark.scoring.protocols import protocol_of
 
 @dataclass(frozen=True)
 class Battery:
-    """What is to be run of one method.
-
-    Attributes:
-        runs: request and prepared run, plain first, then the controls in their order.
-        impossible: control -> why it cannot be made on this data.
-    """
+    """The runs of one method."""
 
     runs: tuple[tuple[RunRequest, PreparedRun], ...]
+    """Requests and prepared runs: plain first, then the controls in their order."""
     impossible: Mapping[str, str]
+    """Control -> why this data does not allow it."""
 
 
 @dataclass(frozen=True)
-class Listening:
-    """What a method was shown to listen to.
-
-    Attributes:
-        run: without control.
-        controls: the same under each control.
-        primary: the metric that the sentences are about.
-    """
+class Sensitivity:
+    """A method's run against its controls."""
 
     run: FinishedRun
-    controls: tuple[Beside, ...]
+    """The plain run."""
+    controls: tuple[Contrast, ...]
+    """The plain run (A) against each control (B)."""
     primary: str
+    """The metric that the sentences are about."""
 
 
 def prepare_battery(request: RunRequest, make: Callable[[RunRequest], PreparedRun] = prepare) -> Battery:
-    """Prepare a method's run, plain and under every control; a control that the data does not allow is passed over.
+    """Prepare a method's run, plain and under every control that the data allows.
 
     Args:
-        request: the run; its own control is left out of account.
+        request: the run; its own control is ignored.
         make: prepares one run.
 
     Raises:
-        UsageError or DataError: the plain run cannot be made either.
+        UsageError or DataError: the plain run is not possible either.
     """
     plain = replace(request, control=PLAIN)
     runs, impossible = [(plain, make(plain))], {}
@@ -61,18 +55,18 @@ def prepare_battery(request: RunRequest, make: Callable[[RunRequest], PreparedRu
     return Battery(tuple(runs), impossible)
 
 
-def listen(runs: Sequence[FinishedRun]) -> list[Listening]:
-    """What each method among runs was shown to listen to, in their order.
+def sensitivities(runs: Sequence[FinishedRun]) -> list[Sensitivity]:
+    """Each plain run against its controls, in order.
 
     Args:
-        runs: plain ones and controls, of any methods and settings; a control without its plain run is left out.
+        runs: plain and control runs of any methods and settings; controls without their plain run are ignored.
     """
     found = []
     for run in runs:
         if run.spec.control == PLAIN:
             protocol = protocol_of(run.spec.protocol)
             alike = {other.spec.control: other for other in runs if alike_but_control(run.spec, other.spec)}
-            under = {control: alike[control] for control in CHANGES if control in alike}
-            beside = under_controls(run, under, protocol.metrics, protocol.average)
-            found.append(Listening(run, tuple(beside), protocol.primary))
+            controls = {control: alike[control] for control in CHANGES if control in alike}
+            rows = contrasts(run, controls, protocol.metrics, protocol.average)
+            found.append(Sensitivity(run, tuple(rows), protocol.primary))
     return found

@@ -1,7 +1,7 @@
-"""What a method listens to: a run beside the same run under its controls, and beside the priors.
+"""What a method uses: a run against the same run under controls, and against priors.
 
-A control changes one thing on purpose (see `benchmark.controls`): what the score loses by it is what the method owes
-to that thing. A prior never looks at the image: what a method has not more than a prior, it has not shown to see.
+A control changes one thing (see `scoring.controls`): the score that the run loses is what it owes to that thing. A
+prior never looks at the image: a run that is not better than a prior has not shown that it uses the image.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gtg_bench.benchmark.analysis.compare import Line, compare_with_all
+from gtg_bench.benchmark.analysis.compare import Difference, compare_with_all, counted, in_numbers
 from gtg_bench.benchmark.analysis.seeds import mean_of
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import METHODS
@@ -21,107 +21,88 @@ from gtg_bench.benchmark.scoring.controls import CONTROLS
 
 PLAIN, *CHANGES = CONTROLS
 
-_LISTENS = {
-    "neutral-phrase": ("listens to", "listen to", "the phrase", "when the phrase names no finding"),
-    "phrase-swap": ("listens to", "listen to", "the phrase", "when the phrase is that of another finding"),
-    "image-swap": ("looks at", "look at", "the image", "on the region of another patient with nearly the same phrase"),
-    "side-swap": ("listens to", "listen to", "the side", "when left and right change places in the phrase"),
+_EVIDENCE = {
+    "neutral-phrase": ("the phrase", "a phrase that names no finding"),
+    "phrase-swap": ("the phrase", "the phrase of another finding"),
+    "image-swap": ("the image", "the region of another patient with nearly the same phrase"),
+    "side-swap": ("laterality", "left and right swapped in the phrase"),
 }
-"""Control -> what a fall shows that a method does, in two forms, to what, and what was changed."""
+"""Control -> what a drop shows that a method uses, and what the control changes."""
 
 
 @dataclass(frozen=True)
-class Beside:
-    """A run beside another that is there to explain it.
-
-    Attributes:
-        name: the control, or the prior's method.
-        run: the other run.
-        lines: one a metric over the samples that both have; ours is the run, theirs the other. P-values are corrected
-            over all controls, or all priors, of the metric.
-    """
+class Contrast:
+    """A run (A) against a control or a prior (B) on the samples that both have."""
 
     name: str
+    """The control, or the prior's method."""
     run: FinishedRun
-    lines: tuple[Line, ...]
+    """B."""
+    rows: tuple[Difference, ...]
+    """One per metric; p-values are corrected over all controls, or all priors, of the metric."""
 
     def as_json(self) -> dict[str, Any]:
         """As plain JSON values."""
-        rows = [{name: value for name, value in line.as_json().items() if name != "category"} for line in self.lines]
+        rows = [{name: value for name, value in row.as_json().items() if name != "category"} for row in self.rows]
         return {"name": self.name, "run_keys": list(self.run.keys), "metrics": rows}
 
 
-def under_controls(
-    run: FinishedRun, found: Mapping[str, FinishedRun], metrics: Sequence[str], average: str
-) -> list[Beside]:
-    """A run beside itself under its controls, on the samples that both have.
+def contrasts(
+    run: FinishedRun, others: Mapping[str, FinishedRun], metrics: Sequence[str], average: str
+) -> list[Contrast]:
+    """A run against others, on the samples that each pair shares; others without a shared sample are left out.
 
     Args:
-        run: without control.
-        found: control -> the same run under it, in the order of the answer.
-        metrics: names of METRICS.
+        run: A, without a control.
+        others: control or prior -> its run, B.
+        metrics: names in METRICS.
         average: "overall", "macro" or "frequency2".
     """
-    return _beside(run, found, metrics, average)
+    values = _scored(run, metrics)
+    kept = {name: other for name, other in others.items() if values & _scored(other, metrics)}
+    rows = compare_with_all(run, list(kept.values()), metrics, average, by_category=False)
+    return [Contrast(name, kept[name], tuple(part)) for name, part in zip(kept, rows, strict=True)]
 
 
-def beside_priors(
-    run: FinishedRun, priors: Sequence[FinishedRun], metrics: Sequence[str], average: str
-) -> list[Beside]:
-    """A run beside priors, on the samples that both have."""
-    return _beside(run, {prior.spec.method: prior for prior in priors}, metrics, average)
-
-
-def _beside(run: FinishedRun, others: Mapping[str, FinishedRun], metrics: Sequence[str], average: str) -> list[Beside]:
-    kept = {name: other for name, other in others.items() if _share(run, other, metrics)}
-    lines = compare_with_all(run, list(kept.values()), metrics, average, by_category=False)
-    return [Beside(name, kept[name], tuple(part)) for name, part in zip(kept, lines, strict=True)]
-
-
-def _share(one: FinishedRun, other: FinishedRun, metrics: Sequence[str]) -> bool:
-    """Whether there is a sample of which both have one of the metrics."""
-    ours, theirs = (
-        {(r.sample_id, m) for r in run.records if r.status == "ok" for m in metrics if m in r.metrics}
-        for run in (one, other)
-    )
-    return bool(ours & theirs)
+def _scored(run: FinishedRun, metrics: Sequence[str]) -> set[tuple[str, str]]:
+    """Ids of the samples that have a metric, with the metric."""
+    ok = [record for record in run.records if record.status == "ok"]
+    return {(record.sample_id, metric) for record in ok for metric in metrics if metric in record.metrics}
 
 
 def find_controls(runs_dir: Path, run: FinishedRun) -> dict[str, FinishedRun]:
-    """The same run under each control, as far as it is there: control -> run. None for a run that is itself under one.
+    """The stored runs of the same method under each control: control -> run. Empty if the run is under one itself.
 
-    For a mean of several runs a control counts where all of them have it.
+    For a mean of several runs, a control counts if all of them have it.
     """
     if run.spec.control != PLAIN:
         return {}
     specs = list(specs_in(runs_dir, run.spec.dataset))
     found = {}
     for control in CHANGES:
-        alike = [_under(specs, part.spec, control) for part in run.parts or (run,)]
+        alike = [
+            next((spec for spec in specs if spec.control == control and alike_but_control(part.spec, spec)), None)
+            for part in run.parts or (run,)
+        ]
         known = [spec for spec in alike if spec is not None]
         if len(known) == len(alike):
             found[control] = mean_of([read_run(runs_dir, spec) for spec in known])
     return found
 
 
-def _under(specs: Sequence[RunSpec], plain: RunSpec, control: str) -> RunSpec | None:
-    fitting = (spec for spec in specs if spec.control == control and alike_but_control(plain, spec))
-    return next(fitting, None)
-
-
 def alike_but_control(one: RunSpec, other: RunSpec) -> bool:
-    """Whether two runs differ in their control alone, and in what follows from it."""
+    """Whether two runs differ only in their control, and in the samples' digest that follows from it."""
     changed = {"control": other.control, "samples_sha256": other.samples_sha256}
     return one.as_json() | changed == other.as_json()
 
 
-def find_priors(runs_dir: Path, run: FinishedRun, without: Set[str] = frozenset()) -> list[FinishedRun]:
-    """A run of each prior and baseline that was made on the same data in the same way, in the order of their names.
+def find_priors(runs_dir: Path, run: FinishedRun, without: Set[str] = frozenset()) -> dict[str, FinishedRun]:
+    """A stored run of each prior and baseline under the same conditions: method -> run, in alphabetical order.
 
     Args:
-        runs_dir: where runs are kept.
-        run: beside which they stand.
-        without: keys of runs that are not wanted, nor any other of their methods.
+        runs_dir: folder of the runs.
+        run: the run to compare with them.
+        without: keys of runs whose methods are left out.
     """
     specs = [
         s for s in specs_in(runs_dir, run.spec.dataset) if s.control == PLAIN and conditions(s) == conditions(run.spec)
@@ -132,46 +113,42 @@ def find_priors(runs_dir: Path, run: FinishedRun, without: Set[str] = frozenset(
         if is_prior(spec.method) and spec.key not in run.keys:
             found.setdefault(spec.method, spec)
     unwanted = {spec.method for spec in specs if spec.key in without}
-    return [read_run(runs_dir, spec) for method, spec in found.items() if method not in unwanted]
+    return {method: read_run(runs_dir, spec) for method, spec in found.items() if method not in unwanted}
 
 
 def is_prior(method: str) -> bool:
-    """Whether a method is a prior or baseline, as far as its name is known here."""
+    """Whether a method is registered as a prior or baseline."""
     try:
         return METHODS.get(method).card.kind in ("prior", "baseline")
     except UsageError:
         return False
 
 
-def control_in_words(line: Line, run: str, control: str) -> str:
-    """What a control has shown, as a sentence.
+def control_in_words(row: Difference, run: str, control: str) -> str:
+    """What a control shows, as a sentence.
 
     Args:
-        line: the run (ours) beside itself under the control (theirs).
+        row: the run (A) against itself under the control (B).
         run: its name.
-        control: one of CHANGES.
+        control: name in CHANGES.
     """
-    does, do, what, when = _LISTENS[control]
-    found = line.found
-    if found.difference is None or found.low is None or found.high is None or line.p_value is None:
-        return f"{run}: nothing can be said of {control} by {line.metric}: {found.n} samples."
-    verb, low, high = ("falls", found.low, found.high) if found.difference >= 0 else ("rises", -found.high, -found.low)
-    many = f"{found.n} samples of {found.n_patients} patients"
-    basis = f"{line.metric} {verb} by {abs(found.difference):.3f} (95 % {low:.3f} to {high:.3f}, p = {line.p_value:.2g}"
-    if found.ties == found.n:
-        basis = f"{line.metric} is the same everywhere (p = 1"
-    if line.gain < 0:
-        return f"{run} is better {when}: {basis}; {many})."
-    shown = does if line.gain else f"cannot be shown to {do}"
-    return f"{run} {shown} {what}: {basis}; {many}) {when}."
+    used, change = _EVIDENCE[control]
+    found = row.found
+    if found.difference is None or found.low is None or row.p_value is None:
+        return f"{run}: {control} shows nothing in {row.metric}: only {counted(found)}."
+    if row.better < 0:
+        return f"{run} scores better with {change}: {row.metric} {in_numbers(row)}."
+    verdict = f"{run} uses {used}" if row.better else f"No evidence that {run} uses {used}"
+    numbers = "is the same for all samples" if found.ties == found.n else in_numbers(row)
+    return f"{verdict}: with {change}, {row.metric} {numbers}."
 
 
-def prior_in_words(beside: Beside, run: str) -> str:
-    """How a run stands to a prior, as a sentence."""
-    kinds = {1: "above", 0: "level with", -1: "below"}
+def prior_in_words(contrast: Contrast, run: str) -> str:
+    """How a run compares with a prior, as a sentence."""
+    verdicts = {1: "better than", -1: "worse than", 0: "not significantly different from"}
     parts = [
-        f"{word} {beside.name} by {', '.join(named)}"
-        for gain, word in kinds.items()
-        if (named := [line.metric for line in beside.lines if line.found.n and line.gain == gain])
+        f"{verdict} {contrast.name} in {', '.join(named)}"
+        for better, verdict in verdicts.items()
+        if (named := [row.metric for row in contrast.rows if row.found.n and row.better == better])
     ]
     return f"{run} is {'; '.join(parts)}."

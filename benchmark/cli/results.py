@@ -1,11 +1,10 @@
-"""What `run` and `score` show of a run: progress, failures, and its row beside the others of its leaderboard."""
+"""What `run` and `score` print about a run: progress, failures, and its row with controls and priors."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gtg_bench.benchmark.api.settings import of_phantom
 from gtg_bench.benchmark.cli.common import err, out
 
 if TYPE_CHECKING:
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def with_progress(prepared: PreparedRun, request: RunRequest) -> RunResult:
-    """Execute a run under a progress bar; see `runner.run`."""
+    """Execute a run with a progress bar; see `runner.run`."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -23,68 +22,37 @@ def with_progress(prepared: PreparedRun, request: RunRequest) -> RunResult:
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.text import Text
 
     from gtg_bench.benchmark.runs.runner import run
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("elapsed"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
+    name = Text(f"{prepared.spec.method} on {prepared.spec.dataset}").markup
+    times = (TextColumn("elapsed"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *times)
     with Progress(*columns, console=err, transient=False) as bar:
-        task = bar.add_task(f"{prepared.spec.method} on {prepared.spec.dataset}", total=len(prepared.trials))
+        task = bar.add_task(name, total=len(prepared.trials))
         return run(prepared, request, lambda done, total: bar.update(task, completed=done, total=total))
 
 
 def report(result: RunResult) -> None:
-    """How long it took, what was there already, and the first failures."""
+    """Print how long a run took, how much of it was reused, and its first failures."""
     known, total = len(result.records) - result.computed, len(result.records)
-    notes = [f"{known} of {total} were there already"] if known else []
+    notes = [f"{known} of {total} samples were already scored"] if known else []
     if result.reused:
         source = f" of run {result.maps_of}" if result.maps_of else ""
-        notes.append(f"{result.reused} stored maps{source} were scored anew")
+        notes.append(f"rescored {result.reused} stored maps{source}")
     note = f" ({'; '.join(notes)})" if notes else ""
-    err.print(f"{result.spec.method}: {result.seconds:.1f} s{note}; records in {result.folder}", soft_wrap=True)
+    text = f"{result.spec.method}: {result.seconds:.1f} s{note}; records in {result.folder}"
+    err.print(text, soft_wrap=True, markup=False)
     bad = [record for record in result.records if record.status == "failed"]
     if bad:
-        err.print(f"[yellow]warning:[/yellow] {len(bad)} of {total} samples failed, the first ones:")
+        err.print(f"[yellow]warning:[/yellow] {len(bad)} of {total} samples failed; the first ones:")
         for record in bad[:3]:
             err.print(f"  {record.sample_id}: {record.error}", soft_wrap=True, markup=False)
 
 
-def show(folder: Path, rows: list[Row], runs_dir: Path) -> None:
-    """The rows of this call beside those that were measured on the same samples, ranked anew, a table for each set.
+def show(folder: Path, rows: list[Row]) -> None:
+    """Print the rows of this call with their controls and the priors; see `run_table.show_runs`."""
+    from gtg_bench.benchmark.report.run_table import show_runs
 
-    Args:
-        folder: of the leaderboards.
-        rows: of this call.
-        runs_dir: where the records are by which methods are ranked.
-    """
-    from gtg_bench.benchmark.analysis.rank_groups import regroup
-    from gtg_bench.benchmark.api.registry import METHODS
-    from gtg_bench.benchmark.report import leaderboard
-    from gtg_bench.benchmark.report.run_table import comparison, nearest
-
-    priors = [entry.name for entry in METHODS.entries() if entry.card.kind in ("prior", "baseline")]
-    shown: set[str] = set()
-    for row in rows:
-        if row["run_key"] not in shown:
-            reason = regroup(folder, row, runs_dir)
-            near = leaderboard.beside(folder, row)
-            shown |= {other["run_key"] for other in near}
-            now = {one["run_key"] for one in rows}
-            here = [one for one in near if one["run_key"] in now]
-            seen = nearest(near, here, priors)
-            out.print(comparison(seen, here, priors))
-            more = (
-                f" ({len(near) - len(seen)} more rows, of other settings and weights)" if len(near) > len(seen) else ""
-            )
-            out.print(f"Leaderboard: {leaderboard.path_of(folder, row)}{more}", soft_wrap=True, highlight=False)
-            if reason:
-                out.print(f"Ranks were left as they are: {reason}.", soft_wrap=True, highlight=False)
-    if any(of_phantom(row["weights"]) for row in rows):
-        out.print("Weights `phantom` were trained on the phantom alone: not a published model, not a diagnostic tool.")
+    show_runs(rows, folder, out)

@@ -60,9 +60,9 @@ def run(
     plugin: Plugins = None,
 ) -> None:
     """Run methods over a data set."""
-    from gtg_bench.benchmark.analysis.control_battery import Battery, listen, prepare_battery
+    from gtg_bench.benchmark.analysis.control_battery import Battery, prepare_battery, sensitivities
     from gtg_bench.benchmark.report import leaderboard
-    from gtg_bench.benchmark.report.comparison_tables import show_listening
+    from gtg_bench.benchmark.report.analysis_tables import show_sensitivity
     from gtg_bench.benchmark.runs.lookup import FinishedRun
     from gtg_bench.benchmark.runs.runner import RunRequest, prepare
 
@@ -99,8 +99,8 @@ def run(
             report(result)
             rows.append(leaderboard.update(leaderboards_dir, result.spec, result.records))
             done.append(FinishedRun(result.spec, result.records))
-    show(leaderboards_dir, rows, runs_dir)
-    for battery, found in zip(batteries, listen(done) if all_controls else (), strict=all_controls):
-        show_listening(found, battery.impossible, out)
+    show(leaderboards_dir, rows)
+    for battery, found in zip(batteries, sensitivities(done) if all_controls else (), strict=all_controls):
+        show_sensitivity(found, battery.impossible, out)
     if any(row["n_ok"] == "0" for row in rows):
         raise typer.Exit(1)

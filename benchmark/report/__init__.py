@@ -1,1 +1,1 @@
-"""Comparison tables: what was published and what was measured here, as data, and as text in four forms."""
+"""Leaderboards and tables, of measured and published values, for the terminal and as files; figures of maps."""

@@ -1,7 +1,7 @@
-"""From records to CSV: one row a run, and one a run and category. Every mean carries its counts.
+"""Leaderboards: CSV files with one row per run, and one per run and category. Every mean carries its counts.
 
-One file a definition of the numbers in it (`protocols.definition`): `<dataset>.csv` for the paper's protocol as it is,
-`<dataset>.strict.csv`, `<dataset>.gtg+original.csv` and so on for others, each with a `.by_category.csv` beside it.
+There is one file per data set and definition of the numbers (`protocols.definition`): `<dataset>.csv` for the paper's
+protocol, `<dataset>.strict.csv`, `<dataset>.gtg+original.csv` and so on, each with a `.by_category.csv` beside it.
 """
 
 from __future__ import annotations
@@ -13,65 +13,56 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from gtg_bench.benchmark.api.errors import DataError
+from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.metrics import METRICS
 from gtg_bench.benchmark.paths import atomic
+from gtg_bench.benchmark.runs.labels import as_text
 from gtg_bench.benchmark.runs.spec import COLUMNS, RunSpec
-from gtg_bench.benchmark.scoring.protocols import FRAMES, MASK, PROTOCOL, UNCOVERED, Protocol, definition, find_protocol
-from gtg_bench.benchmark.statistics import AVERAGES, bootstrap_averages
+from gtg_bench.benchmark.scoring.protocols import PROTOCOL, Protocol, definition, find_protocol
+from gtg_bench.benchmark.statistics import bootstrap_averages
 
 Row = dict[str, str]
+
+REFERENCE = Path(__file__).parents[2] / "leaderboards" / "reference"
+"""Folder of the shipped results; runs never write to it."""
+
 COUNTS = ("n_total", "n_ok", "n_unscorable", "n_failed")
-BOUNDS = ("low", "high")
-"""95 % bounds of a mean, by the bootstrap over patients; empty where there are fewer than two."""
-
 SUFFIXES = {"overall": "", "macro": "_macro", "frequency2": "_freq2"}
-"""Average over a data set -> what its column is called after the metric; see `benchmark.statistics.averages`."""
+"""Average over a data set -> suffix of its column after the metric's name; see `benchmark.statistics.averages`."""
 
-RANK_GROUP = "rank_group"
-"""Column of the group of rows that cannot be told apart, 1 the best; see `benchmark.rank_groups`."""
+SAMPLES = ("dataset", "dataset_version", "dataset_options", "split", "limit")
+"""Columns that rows measured on the same samples share."""
 
-BY_CATEGORY = "by_category"
-_COMPARABLE = ("dataset", "dataset_version", "dataset_options", "split", "limit")
-_OLDER = {
-    "frame": FRAMES[0],
-    "uncovered": UNCOVERED[0],
-    "mask": MASK,
-    "protocol": PROTOCOL,
-    "protocol_version": "1",
-}
-"""What rows were measured with that were written before there was such a column."""
-
+_NEEDED = {*SAMPLES, "method", "protocol", "run_key"}
 _DECIMALS = 5
 
 
 def columns(rules: Protocol, category: bool = False) -> tuple[str, ...]:
-    """The columns of a leaderboard.
+    """The columns of a leaderboard: description, counts, means with their 95 % CI, other averages, run key.
 
-    Counts of their own stand beside the metrics that are undefined for some scorable samples; bounds beside the plain
-    mean and the protocol's headline.
+    Metrics that can be undefined for a scorable sample have their own count. The protocol's main average has a CI too.
 
     Args:
-        rules: whose metrics they are.
-        category: of the rows by category, which have no other averages.
+        rules: protocol whose metrics they are.
+        category: columns of the rows by category, which have no other averages.
     """
-    names = rules.metrics
-    partial = tuple(f"n_{name}" for name in names if METRICS[name].partial)
-    bounds = tuple(f"{name}_{end}" for name in names for end in BOUNDS)
+    names, ends = rules.metrics, ("low", "high")
+    means = (*names, *(f"n_{name}" for name in names if METRICS[name].partial))
+    means += tuple(f"{name}_{end}" for name in names for end in ends)
     if category:
-        return (*COLUMNS, "category", *COUNTS, *names, *partial, *bounds, "run_key")
-    averages = tuple(f"{name}{suffix}" for name in names for suffix in SUFFIXES.values() if suffix)
-    headline = SUFFIXES[rules.average]
-    averages += tuple(f"{name}{headline}_{end}" for name in names for end in BOUNDS if headline)
-    return (*COLUMNS, *COUNTS, *names, *partial, *bounds, *averages, RANK_GROUP, "run_key")
+        return (*COLUMNS, "category", *COUNTS, *means, "run_key")
+    means += tuple(f"{name}{suffix}" for name in names for suffix in SUFFIXES.values() if suffix)
+    main = SUFFIXES[rules.average]
+    means += tuple(f"{name}{main}_{end}" for name in names for end in ends if main)
+    return (*COLUMNS, *COUNTS, *means, "run_key")
 
 
 def path_of(folder: Path, described: Mapping[str, str]) -> Path:
-    """The leaderboard of a row: one file a data set and definition of its numbers.
+    """The file that holds a row.
 
     Args:
-        folder: of the CSV files.
+        folder: folder of the CSV files.
         described: a row, or a run's description as JSON.
     """
     named = definition(described)
@@ -79,133 +70,85 @@ def path_of(folder: Path, described: Mapping[str, str]) -> Path:
 
 
 def categories_of(path: Path) -> Path:
-    """The leaderboard by category that belongs to a leaderboard."""
-    return path.with_name(f"{path.stem}.{BY_CATEGORY}.csv")
+    """The file with the rows by category that belongs to a leaderboard."""
+    return path.with_name(f"{path.stem}.by_category.csv")
 
 
 def update(folder: Path, spec: RunSpec, records: Sequence[SampleRecord]) -> Row:
-    """Put a run's rows into its leaderboard and that by category, atomically; return its overall row."""
+    """Write a run's rows into its leaderboard and the one by category, atomically; return its overall row.
+
+    Raises:
+        UsageError: the folder is that of the shipped results.
+        DataError: an existing file is not a leaderboard of this version.
+    """
+    if folder.resolve() == REFERENCE.resolve():
+        raise UsageError(f"{folder} holds the shipped results; choose another --leaderboards-dir")
     folder.mkdir(parents=True, exist_ok=True)
-    rules = find_protocol(spec.protocol)
-    settings = _settings(spec)
+    rules, values = find_protocol(spec.protocol), spec.as_json()
+    settings = {name: as_text(values[name]) for name in COLUMNS}
     overall = settings | _measured(records, rules) | {"run_key": spec.key}
-    parts = [
-        settings | {"category": name} | _measured(part, rules) | {"run_key": spec.key}
-        for name, part in _grouped(records)
-    ]
+    parts = []
+    for name in sorted({record.category for record in records}):
+        measured = _measured([record for record in records if record.category == name], rules)
+        parts.append(settings | {"category": name} | measured | {"run_key": spec.key})
     path = path_of(folder, settings)
     with FileLock(folder / f".{spec.dataset}.lock"):
-        _put(folder, path, [overall], rules)
-        _put(folder, categories_of(path), parts, rules)
+        _put(path, [overall], columns(rules))
+        _put(categories_of(path), parts, columns(rules, category=True))
     return overall
 
 
 def read(path: Path) -> list[Row]:
-    """The rows of a leaderboard; none where there is no file. Raises DataError for a file that is no leaderboard.
-
-    Rows of an older layout are given the settings that all rows had then.
-    """
+    """The rows of a leaderboard, empty if the file does not exist. Raises DataError if it is not a leaderboard."""
     if not path.exists():
         return []
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         rows = list(reader)
-    missing = {"run_key", "method"} - set(reader.fieldnames or ())
-    if missing:
-        raise DataError(f"{path} is no leaderboard: column {sorted(missing)[0]} is missing; move it away and rerun")
-    return [row | {name: row.get(name) or usual for name, usual in _OLDER.items()} for row in rows]
+    if missing := _NEEDED - set(reader.fieldnames or ()):
+        raise DataError(f"{path} is not a leaderboard: column {min(missing)} is missing; move the file away and rerun")
+    return rows
 
 
-def beside(folder: Path, row: Row) -> list[Row]:
-    """The rows measured on the same samples by the same definition as `row`, itself included."""
-    return [other for other in read(path_of(folder, row)) if _alike(other, row)]
-
-
-def _alike(other: Row, row: Row) -> bool:
-    """Rows of an older layout may stand in a file that is no longer that of their definition."""
-    same = all(other.get(name, "") == row[name] for name in _COMPARABLE)
-    return same and definition(other) == definition(row)
-
-
-def put_groups(folder: Path, row: Row, groups: Mapping[str, int]) -> None:
-    """Write the rank groups of the rows beside `row`: run key -> group; rows of none are left without."""
-    path, near = path_of(folder, row), {other["run_key"] for other in beside(folder, row)}
-    with FileLock(folder / f".{row['dataset']}.lock"):
-        rows = read(path)
-        for one in rows:
-            if one["run_key"] in near:
-                one[RANK_GROUP] = str(groups.get(one["run_key"], ""))
-        _write(path, columns(find_protocol(row["protocol"])), rows)
+def comparable(folder: Path, row: Row) -> list[Row]:
+    """The rows of a folder measured on the same samples by the same definition as `row`."""
+    return [other for other in read(path_of(folder, row)) if all(other[name] == row[name] for name in SAMPLES)]
 
 
 def mean(records: Iterable[SampleRecord], metric: str) -> float | None:
-    """The plain mean over the ok samples where the metric is defined; None where it is nowhere."""
+    """The plain mean over the ok samples that have the metric; None if there are none."""
     values = [record.metrics[metric] for record in records if record.status == "ok" and metric in record.metrics]
     return sum(values) / len(values) if values else None
 
 
-def _settings(spec: RunSpec) -> Row:
-    values = spec.as_json()
-    return {name: _text(values[name]) for name in COLUMNS}
-
-
 def _measured(records: Sequence[SampleRecord], rules: Protocol) -> Row:
+    """Counts, and each metric's averages over the ok samples with their CI; empty where undefined."""
     row = {"n_total": str(len(records))}
     for status in ("ok", "unscorable", "failed"):
         row[f"n_{status}"] = str(sum(record.status == status for record in records))
+    ok = [record for record in records if record.status == "ok"]
+    categories, patients = [record.category for record in ok], [record.patient_id for record in ok]
     for metric in rules.metrics:
-        row |= _estimated(records, metric)
-        row[f"n_{metric}"] = str(sum(r.status == "ok" and metric in r.metrics for r in records))
+        values = [record.metrics.get(metric) for record in ok]
+        row[f"n_{metric}"] = str(sum(value is not None for value in values))
+        for kind, found in bootstrap_averages(values, categories, patients).items():
+            name = f"{metric}{SUFFIXES[kind]}"
+            for column, value in {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}.items():
+                row[column] = "" if value is None else f"{value:.{_DECIMALS}f}"
     return row
 
 
-def _estimated(records: Sequence[SampleRecord], metric: str) -> Row:
-    """A metric's averages over the ok samples with their bounds; empty where there is none."""
-    ok = [record for record in records if record.status == "ok"]
-    values = [record.metrics.get(metric) for record in ok]
-    found = bootstrap_averages(values, [record.category for record in ok], [record.patient_id for record in ok])
-    cells: dict[str, float | None] = {}
-    for kind in AVERAGES:
-        name = f"{metric}{SUFFIXES[kind]}"
-        cells |= {name: found[kind].value, f"{name}_low": found[kind].low, f"{name}_high": found[kind].high}
-    return {name: "" if value is None else f"{value:.{_DECIMALS}f}" for name, value in cells.items()}
-
-
-def _grouped(records: Sequence[SampleRecord]) -> list[tuple[str, list[SampleRecord]]]:
-    names = sorted({record.category for record in records})
-    return [(name, [record for record in records if record.category == name]) for name in names]
-
-
-def _put(folder: Path, path: Path, rows: list[Row], rules: Protocol) -> None:
-    """Put rows into a file; rows of an older layout that are of another definition move to the file of theirs."""
-    by_category = path.stem.endswith(BY_CATEGORY)
-    kept = {path: list(rows)}
-    keys = {row["run_key"]: row for row in rows}
-    for row in read(path):
-        if row["run_key"] in keys and not by_category:  # the same run again: its rank stands until all are ranked anew
-            keys[row["run_key"]][RANK_GROUP] = row.get(RANK_GROUP) or ""
-        own = categories_of(path_of(folder, row)) if by_category else path_of(folder, row)
-        if row["run_key"] in keys:
-            continue
-        if own not in kept:
-            kept[own] = read(own)
-        kept[own].append(row)
-    for own, found in kept.items():
-        _write(own, columns(rules if own == path else find_protocol(found[0]["protocol"]), by_category), found)
-
-
-def _write(path: Path, names: Sequence[str], rows: list[Row]) -> None:
-    """Columns that older rows do not have are empty."""
-    merged = sorted(rows, key=lambda row: [row.get(name) or "" for name in (*COLUMNS, "category", "run_key")])
+def _put(path: Path, rows: Sequence[Row], names: Sequence[str]) -> None:
+    """Write rows into a file, replacing those of the same runs."""
+    old = read(path)
+    if old and (strange := set(old[0]) - set(names)):
+        raise DataError(f"{path} was written by another version (column {min(strange)}); move it away and rerun")
+    keys = {row["run_key"] for row in rows}
+    kept = [*rows, *(row for row in old if row["run_key"] not in keys)]
+    kept.sort(key=lambda row: [row.get(name) or "" for name in (*COLUMNS, "category", "run_key")])
     text = io.StringIO()
-    writer = csv.DictWriter(text, names, restval="", extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(merged)
+    writer.writerows({name: row.get(name) or "" for name in names} for row in kept)
     with atomic(path) as part:
-        part.write_text(text.getvalue())
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return ""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+        part.write_text(text.getvalue(), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A map drawn over its image, for people to look at."""
+"""Draw maps over their images."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ _FOOTNOTE = "Not for diagnosis."
 
 
 def map_on_image(grounding: GroundingMap) -> FloatArray:
-    """The map in the image's own pixels, float32 [H, W]; NaN where the method's frame does not cover."""
+    """The map in the image's own pixels, float32 [H, W]; NaN where the method's frame does not cover the image."""
     values, covered = grounding.frame.carry(grounding.values, Frame.original(grounding.frame.image_size))
     return np.where(covered, values, np.float32(np.nan)).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture of a sheet.
+    """One image of a sheet.
 
     Attributes:
         image: float32 [H, W] in [0, 1].
         title: the phrase.
         boxes: float xyxy in image pixels, drawn in white.
         grounding: a map to draw over the image.
-        mask: the region where it is no set of boxes; its outline is drawn in white.
+        mask: a region that is not a set of boxes; its outline is drawn in white.
     """
 
     image: FloatArray
@@ -51,7 +51,7 @@ class Tile:
 
 
 def draw_sheet(tiles: Sequence[Tile], path: Path, columns: int = 4) -> None:
-    """Write a sheet of pictures with boxes and phrases, and with maps where there are some."""
+    """Write a sheet of images with their phrases, boxes and maps."""
     rows = -(-len(tiles) // columns)
     figure = Figure(figsize=(2.6 * columns, 2.95 * rows), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
@@ -87,7 +87,7 @@ def _outline(axes: Axes, boxes: Sequence[Box]) -> None:
 
 
 def _contour(axes: Axes, mask: Mask, image: FloatArray) -> None:
-    """The outline of a mask on an image (float32 [H, W]), also where it touches the image's edge."""
+    """Draw the outline of a mask on an image (float32 [H, W]), also along the image's edge."""
     height, width = image.shape
     region = np.pad(mask.in_frame(Frame.original((width, height))).astype(np.float32), 1)
     if region.any():
@@ -99,15 +99,15 @@ def _contour(axes: Axes, mask: Mask, image: FloatArray) -> None:
 def draw_overlay(
     image: FloatArray, grounding: GroundingMap, title: str, path: Path, boxes: Sequence[Box] = (), note: str = ""
 ) -> None:
-    """Write a picture (PNG, or what the suffix says): image, map, colour bar, boxes, the phrase as title.
+    """Write a figure in the format of the suffix: image, map, colour bar, boxes, and the phrase as title.
 
     Args:
         image: float32 [H, W] in [0, 1].
         grounding: the map of the phrase on this image.
         title: the phrase.
-        path: where to.
+        path: file to write.
         boxes: float xyxy in image pixels, drawn in white.
-        note: small print below the picture.
+        note: footnote.
     """
     scaled = _scaled(map_on_image(grounding))
     height, width = image.shape

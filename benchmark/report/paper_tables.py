@@ -1,7 +1,7 @@
-"""The paper's Tables 1 to 4: the published figures, and the same layout filled from a leaderboard.
+"""The paper's Tables 1 to 4: the published values, and the same layout filled from a leaderboard.
 
-Figures of MS-CXR as a whole stand beside the published ones, column by column. Those of any other data set, or of a
-part of it, stand in a table of their own that names it: they are no comparison with the published ones.
+Values measured on all of MS-CXR are shown beside the published ones, column by column. Those measured on any other
+data set, or on a part of it, are in a separate table that names the data: the two cannot be compared.
 """
 
 from __future__ import annotations
@@ -10,17 +10,28 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.report.layouts import LAYOUTS, METRICS, SHOWN, Layout, Variant
-from gtg_bench.benchmark.report.measured import AVERAGE_NAMES, AVERAGES, Board, choices, same_samples
-from gtg_bench.benchmark.report.model import NOTHING, Block, Cell, Column, Document, Row, ranked
-from gtg_bench.benchmark.report.published import AVERAGE, CATEGORIES, Figure, figures
+from gtg_bench.benchmark.report.document import NOTHING, Block, Cell, Column, Document, Row, ranked
+from gtg_bench.benchmark.report.leaderboard import SUFFIXES
+from gtg_bench.benchmark.report.paper_layouts import LAYOUTS, METRICS, SHOWN, Layout, Variant
+from gtg_bench.benchmark.report.published import (
+    AVERAGE,
+    CATEGORIES,
+    TABLES,
+    WEIGHTINGS,
+    Figure,
+    Recomputed,
+    figures,
+    pairs,
+    recomputed,
+)
+from gtg_bench.benchmark.report.selection import AVERAGE_NAMES, Board, same_samples, settings_notes
 
 _EXTRA_AVERAGES = {"Macro average": "macro", "Mean over samples": "overall"}
 
 
 @dataclass(frozen=True)
 class _Line:
-    """A row of the layout: its section and label as printed, and what of the leaderboard it takes."""
+    """A row of the layout: its section and label as printed, and what it takes from the leaderboard."""
 
     section: str
     label: str
@@ -50,10 +61,10 @@ def paper_table(number: int, board: Board, average: str | None = None, biovil: B
     Args:
         number: 1 to 4.
         board: the comparable rows of one data set.
-        average: of Tables 2 and 4, one of `measured.AVERAGES`; Tables 1 and 3 have a row for each. None:
-            frequency2 beside published figures (which are that), else the protocol's.
-        biovil: rows of the same samples by protocol `biovil`, for the columns that the paper took over from BioViL;
-            rows of other samples are left out.
+        average: for Tables 2 and 4, a name in `statistics.AVERAGES`; Tables 1 and 3 have a row for each. None:
+            frequency2 beside published values (which are that average), else the protocol's.
+        biovil: rows of the same samples by protocol `biovil`, for the columns that the paper copied from BioViL; rows
+            of other samples are ignored.
 
     Raises:
         UsageError: an average for Table 1 or 3.
@@ -61,7 +72,7 @@ def paper_table(number: int, board: Board, average: str | None = None, biovil: B
     printed = figures(number)
     by_category = any(figure.row == AVERAGE for figure in printed)
     if average and by_category:
-        raise UsageError(f"table {number} has a row for every average: leave --average out")
+        raise UsageError(f"table {number} has a row for every average; leave out --average")
     twin = biovil if biovil is not None and same_samples(board, biovil) else None
     builder = _Builder(LAYOUTS[number], number, printed, board, by_category, average, twin)
     board = board.with_shared_weights(builder.cells())
@@ -71,45 +82,40 @@ def paper_table(number: int, board: Board, average: str | None = None, biovil: B
 
 @dataclass(frozen=True)
 class _Builder:
-    """What one table is made from.
-
-    Attributes:
-        layout, number: of the table.
-        printed: its published cells.
-        board: what is measured.
-        by_category: whether its rows are categories.
-        wished: the average that the user asked for.
-        biovil: the same samples by protocol `biovil`, or None.
-    """
+    """What one table is made from."""
 
     layout: Layout
     number: int
     printed: Sequence[Figure]
+    """Published cells."""
     board: Board
+    """Measured rows."""
     by_category: bool
-    wished: str | None
+    """Whether the rows are categories."""
+    asked: str | None
+    """Average that the user asked for."""
     biovil: Board | None = None
+    """The same samples by protocol `biovil`."""
 
     @property
     def together(self) -> bool:
-        """Whether measured figures may stand beside the published ones."""
+        """Whether measured values may be shown beside the published ones."""
         return self.board.dataset == "ms-cxr" and self.board.whole
 
     @property
     def average(self) -> str:
-        return self.wished or ("frequency2" if self.together else self.board.rules.average)
+        return self.asked or ("frequency2" if self.together else self.board.rules.average)
 
     def document(self) -> Document:
-        blocks = [] if self.together else [self._published()]
-        blocks += [self._measured(variant) for variant in self.layout.variants]
+        blocks = [self._measured(variant) for variant in self.layout.variants]
+        if not self.together:
+            filled = [self._printed_column(place) for place in self._places()]
+            blocks.insert(
+                0, self._block(f"PUBLISHED: the paper, {self.layout.published_on}", filled, self._lines(), False)
+            )
         title = f"The paper's Table {self.number}: {self.layout.title}"
         notes = (*self.layout.notes, *(("", text) for text in self._notes()))
         return Document(f"table{self.number}", title, tuple(ranked(block) for block in blocks), notes)
-
-    def _published(self) -> Block:
-        filled = [self._printed_column(place) for place in self._places()]
-        title = f"PUBLISHED: the paper, {self.layout.published_on}"
-        return self._block(title, filled, self._lines(), paired=False)
 
     def _measured(self, variant: Variant) -> Block:
         paired = self.together and variant.alike
@@ -117,8 +123,8 @@ class _Builder:
         for place in self._places():
             filled += [self._printed_column(place)] if paired else []
             filled += [column for column in self._own_columns(place, variant) if paired or self._any(column)]
-        heads = ["PUBLISHED (paper) and MEASURED (here)" if paired else "MEASURED here", f"on {self.board.title}"]
-        title = " ".join(heads) + (f"; {variant.heading}" if variant.heading else "")
+        title = "PUBLISHED (paper) and MEASURED (here)" if paired else "MEASURED here"
+        title += f" on {self.board.title}" + (f"; {variant.heading}" if variant.heading else "")
         title += "" if self.by_category else f"; {AVERAGE_NAMES[self.average]}"
         return self._block(title, filled, [*self._lines(), *self._extra_lines()], paired)
 
@@ -129,20 +135,21 @@ class _Builder:
             cells = tuple(fill(line) for _, fill in filled)
             if not line.extra or any(cell.exact for cell in cells):
                 note = self.layout.row_notes.get((line.section, line.label), "") if noted else ""
-                rows.append(Row(SHOWN.get(line.label, line.label), cells, line.section, note))
+                rows.append(Row(_label(line.label), cells, line.section, note))
         return Block(title, columns, tuple(rows), self.layout.along, paired)
 
     def _lines(self) -> list[_Line]:
-        labels = dict.fromkeys((figure.section, figure.row) for figure in self.printed)
-        return [self._line(section, label) for section, label in labels]
-
-    def _line(self, section: str, label: str) -> _Line:
-        if not self.by_category:
-            return _Line(section, label, None, self.average)
-        return _Line(section, label, None if label == AVERAGE else CATEGORIES.get(label, label), "frequency2")
+        lines = []
+        for section, label in dict.fromkeys((figure.section, figure.row) for figure in self.printed):
+            if self.by_category:
+                category = None if label == AVERAGE else CATEGORIES.get(label, label)
+                lines.append(_Line(section, label, category, "frequency2"))
+            else:
+                lines.append(_Line(section, label, None, self.average))
+        return lines
 
     def _extra_lines(self) -> list[_Line]:
-        """Categories that the paper's data set does not have, and the averages that the paper does not print."""
+        """Categories that the paper's data set does not have, and averages that the paper does not print."""
         if not self.by_category:
             return []
         known = {line.category for line in self._lines()}
@@ -152,33 +159,30 @@ class _Builder:
 
     def _places(self) -> list[_Place]:
         labels = dict.fromkeys((figure.column, figure.metric, figure.unit) for figure in self.printed)
-        return [
-            _Place(column, metric, unit, SHOWN.get(metric, metric), METRICS[metric]) for column, metric, unit in labels
-        ]
+        return [_Place(column, metric, unit, _label(metric), METRICS[metric]) for column, metric, unit in labels]
 
     def _own_columns(self, place: _Place, variant: Variant) -> Iterator[Filled]:
-        """Measured columns for a printed one: the quantity defined like it, and the one that all others have."""
+        """Measured columns for a printed one: the quantity with its definition, and the one that all others have."""
         if self.biovil is not None and place.column in self.layout.twins:
             heading, metric = self.layout.twins[place.column][place.printed]
             yield self._own_column(replace(place, heading=heading, metric=metric, twin=True), variant)
         yield self._own_column(place, variant)
 
     def _own_column(self, place: _Place, variant: Variant) -> Filled:
-        group, note = SHOWN.get(place.column, place.column), self.layout.column_notes.get(place.column, "")
+        note = self.layout.column_notes.get(place.column, "")
         board = self.biovil if place.twin and self.biovil is not None else self.board
-        column = Column(group, place.heading, place.metric, place.unit, "measured", board.title, not place.twin, note)
+        group, data, ranks = _label(place.column), board.title, not place.twin
+        column = Column(group, place.heading, place.metric, place.unit, "measured", data, ranks, note)
 
         def fill(line: _Line) -> Cell:
             runs = board.runs(self._wanted(line, place, variant))
-            suffix = AVERAGES["overall" if line.category else line.average]
-            return board.cell(runs, place.metric, line.category, suffix)
+            return board.cell(runs, place.metric, line.category, SUFFIXES["overall" if line.category else line.average])
 
         return column, fill
 
     def _printed_column(self, place: _Place) -> Filled:
-        group, note = SHOWN.get(place.column, place.column), self.layout.column_notes.get(place.column, "")
-        ranks = place.column not in self.layout.unranked
-        data = self.layout.published_on
+        note = self.layout.column_notes.get(place.column, "")
+        group, data, ranks = _label(place.column), self.layout.published_on, place.column not in self.layout.unranked
         column = Column(group, place.heading, place.metric, place.unit, "published", data, ranks, note)
         found = {(f.section, f.row): f for f in self.printed if (f.column, f.metric) == (place.column, place.printed)}
 
@@ -192,7 +196,7 @@ class _Builder:
         return column, fill
 
     def _any(self, filled: Filled) -> bool:
-        """Whether a column has a figure; printed quantities stay in any case."""
+        """Whether a column has a value; printed quantities stay in any case."""
         column, fill = filled
         return column.ranked or any(fill(line).exact for line in (*self._lines(), *self._extra_lines()))
 
@@ -202,32 +206,82 @@ class _Builder:
             found |= self.layout.wants.get(label, {})
         return found
 
-    def cells(self) -> list[dict[str, str]]:
-        """The settings of the runs that fill the layout, each once."""
+    def cells(self, variant: Variant | None = None) -> list[dict[str, str]]:
+        """The settings of the runs that fill the layout, or one variant of it, each once."""
         wanted = [
-            self._wanted(line, place, variant)
-            for variant in self.layout.variants
+            self._wanted(line, place, each)
+            for each in ([variant] if variant else self.layout.variants)
             for line in self._lines()
             for place in self._places()
         ]
         return list({tuple(sorted(settings.items())): settings for settings in wanted}.values())
 
     def _notes(self) -> list[str]:
-        notes = [*self.board.notes, *choices(self.board, self.cells())]
-        if self.board.rows and not self.together:
-            what = f"Published figures are {self.layout.published_on}, measured ones on {self.board.title}"
-            notes.insert(0, f"{what}: not the same samples or not the same rules, so no comparison between the two.")
-        if any(line.average == "frequency2" for line in self._lines()) and not self._has("_freq2"):
-            notes.append("Frequency-squared averages are not in this leaderboard.")
-        return notes + [text for variant in self.layout.variants if (text := self._unfilled(variant))]
+        board = self.board
+        notes = [*board.notes, *settings_notes(board, self.cells())]
+        if board.rows and not self.together:
+            what = f"Published values are {self.layout.published_on}, measured values on {board.title}"
+            notes.insert(0, f"{what}: other samples or other rules, so the two cannot be compared.")
+        if any(line.average == "frequency2" for line in self._lines()):
+            columns = [f"{metric}{SUFFIXES['frequency2']}" for metric in METRICS.values()]
+            if not any(row.get(column) for row in board.rows for column in columns):
+                notes.append("This leaderboard has no frequency-squared averages.")
+        for variant in self.layout.variants:
+            if board.rows and not any(board.runs(settings) for settings in self.cells(variant)):
+                settings = ", ".join(f"{name} {text}" for name, text in variant.settings.items())
+                notes.append(f"This leaderboard has no run with {settings or 'these settings'}.")
+        return notes
 
-    def _unfilled(self, variant: Variant) -> str:
-        """Says so where a whole table has nothing measured although the leaderboard has rows."""
-        wanted = [self._wanted(line, place, variant) for line in self._lines() for place in self._places()]
-        if not self.board.rows or any(self.board.runs(settings) for settings in wanted):
-            return ""
-        settings = ", ".join(f"{name} {text}" for name, text in variant.settings.items())
-        return f"No run with {settings or 'these settings'} is in this leaderboard."
 
-    def _has(self, suffix: str) -> bool:
-        return any(row.get(metric + suffix) for row in self.board.rows for metric in METRICS.values())
+def _label(text: str) -> str:
+    return SHOWN.get(text, text)
+
+
+def averages() -> Document:
+    """The paper's "Weighted Avg." beside the three averages of the categories that the same tables print."""
+    found = {number: rows for number in TABLES if (rows := recomputed(number))}
+    counts = pairs()
+    notes = [
+        *(_finding(number, rows) for number, rows in found.items()),
+        "overall: every image-phrase pair has the same weight. macro: every category has the same weight. frequency2, "
+        "frequency-squared: every pair is weighted by its category's count, so a category by its squared count.",
+        f"Weights: MS-CXR's {sum(counts.values()):,} pairs, {', '.join(f'{name} {n}' for name, n in counts.items())}.",
+        "Tables 2 and 4 do not print categories.",
+    ]
+    return Document(
+        "averages",
+        'Which average is "Weighted Avg."? Recomputed from the published categories',
+        tuple(_averages_of(number, rows) for number, rows in found.items()),
+        tuple(("", note) for note in notes),
+        "Bold: equal to the printed average within rounding (half a last digit of the average and of the categories).",
+    )
+
+
+def _averages_of(number: int, found: Sequence[Recomputed]) -> Block:
+    heads = [("", "metric"), ("", "printed"), *(("recomputed", name) for name in WEIGHTINGS), ("", "which")]
+    columns = tuple(Column(group, name, name, "", "published", "on MS-CXR") for group, name in heads)
+    rows = []
+    for one in found:
+        metric, printed, which = one.figure.metric, one.figure.value, ", ".join(one.fits) or "none"
+        values = [
+            Cell(f"{value:.4f}", f"{value:.4f}", mark="equal" if name in one.fits else "")
+            for name, value in one.values.items()
+        ]
+        cells = (Cell(metric, metric), Cell(printed, printed), *values, Cell(which, which))
+        rows.append(Row(_label(one.figure.column), cells))
+    return Block(f"PUBLISHED: Table {number}, averages of its columns", columns, tuple(rows))
+
+
+def _finding(number: int, rows: Sequence[Recomputed]) -> str:
+    """Which weighting explains every average of a column, and which averages no weighting explains."""
+    columns: dict[str, set[str]] = {}
+    for row in rows:
+        columns.setdefault(_label(row.figure.column), set(WEIGHTINGS)).intersection_update(row.fits or WEIGHTINGS)
+    parts = [
+        f"{name} for {', '.join(fitting)}"
+        for name in WEIGHTINGS
+        if (fitting := [label for label, fits in columns.items() if name in fits])
+    ]
+    none = [f"{_label(row.figure.column)} {row.figure.metric}" for row in rows if not row.fits]
+    parts += [f"none of the three gives {', '.join(none)}"] if none else []
+    return f"Table {number}: {'; '.join(parts)}."

@@ -1,8 +1,8 @@
-"""The figures that the paper prints in its Tables 1 to 4, as typed in, and which average its "Weighted Avg." is.
+"""The values that the paper prints in its Tables 1 to 4, and which average its "Weighted Avg." is.
 
-`leaderboards/published/table<N>.csv` holds one line a cell: table, section, row and column as the table prints them,
-metric, unit, value and spread (without its sign), what the spread is, and whose result it is. Nothing in these files
-is computed. `ms_cxr_pairs.csv` holds the number of image-phrase pairs of each category of MS-CXR.
+`leaderboards/published/table<N>.csv` has one line per cell: table, section, row and column as printed, metric, unit,
+value and spread (without its sign), what the spread is, and whose result it is. Nothing in these files is computed.
+`ms_cxr_pairs.csv` has the number of image-phrase pairs of each category of MS-CXR.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.benchmark.statistics import AVERAGES, average_of_categories
 
 FOLDER = Path(__file__).parents[2] / "leaderboards" / "published"
-"""Beside this package in a checkout and in an installed wheel alike."""
+"""Folder of the files, in a checkout and in an installed wheel alike."""
 
 TABLES = (1, 2, 3, 4)
 AVERAGE = "Weighted Avg."
@@ -33,15 +33,14 @@ class Figure:
 
     Attributes:
         table: 1 to 4.
-        section: heading above the row, "" where the table has none.
-        row, column: labels as printed (as text, so subscripts stand on the line); column is "" where the metric alone
-            is the column.
+        section: heading above the row, "" if there is none.
+        row, column: labels as printed, without subscripts; column is "" if the metric alone is the column.
         metric: as printed.
         unit: fraction (0 to 1), ratio or distance.
-        value: as printed, all digits.
-        spread: what stands behind the plus-minus sign, "" where nothing does.
-        spread_of: what the paper says that the spread is.
-        source: whose result it is, by the table's caption.
+        value: as printed, with all digits.
+        spread: value after the plus-minus sign, "" if there is none.
+        spread_of: what the spread is, according to the paper.
+        source: whose result it is, according to the table's caption.
     """
 
     table: int
@@ -58,18 +57,14 @@ class Figure:
 
 @cache
 def figures(table: int) -> tuple[Figure, ...]:
-    """The cells of a table in reading order. Raises DataError where the packaged file is not there."""
-    return tuple(_figure(**row) for row in _rows(f"table{table}.csv"))
+    """The cells of a table in reading order. Raises DataError if the packaged file is missing."""
+    return tuple(Figure(int(row.pop("table")), **row) for row in _rows(f"table{table}.csv"))
 
 
 @cache
 def pairs() -> Mapping[str, int]:
-    """Category -> image-phrase pairs of MS-CXR, all splits together."""
+    """Category -> number of image-phrase pairs in MS-CXR, all splits together."""
     return {row["category"]: int(row["pairs"]) for row in _rows("ms_cxr_pairs.csv")}
-
-
-def _figure(table: str, **rest: str) -> Figure:
-    return Figure(int(table), **rest)
 
 
 def _rows(name: str) -> list[dict[str, str]]:
@@ -82,17 +77,17 @@ def _rows(name: str) -> list[dict[str, str]]:
 
 
 WEIGHTINGS = tuple(AVERAGES)
-"""Every sample alike; every category alike; every sample by its category's count: see `statistics.averages`."""
+"""Names of the averages, see `statistics.averages`."""
 
 
 @dataclass(frozen=True)
 class Recomputed:
-    """A printed average beside the three that its column's categories give.
+    """A printed average and the three averages of its column's categories.
 
     Attributes:
         figure: the printed average.
-        values: weighting -> average of the printed category figures, weighted by MS-CXR's pairs.
-        tolerance: how far rounding alone can part them: half a last digit of the average and of the categories.
+        values: weighting -> average of the printed category values, weighted by MS-CXR's pairs.
+        tolerance: largest difference that rounding explains: half a last digit of the average and of the categories.
     """
 
     figure: Figure
@@ -101,27 +96,26 @@ class Recomputed:
 
     @property
     def fits(self) -> tuple[str, ...]:
-        """The weightings that rounding can explain, nearest first."""
-        apart = {name: abs(value - float(self.figure.value)) for name, value in self.values.items()}
-        return tuple(sorted((name for name in apart if apart[name] <= self.tolerance + 1e-9), key=apart.__getitem__))
+        """The weightings that agree with the printed average within rounding, nearest first."""
+        gaps = {name: abs(value - float(self.figure.value)) for name, value in self.values.items()}
+        return tuple(sorted((name for name in gaps if gaps[name] <= self.tolerance + 1e-9), key=gaps.__getitem__))
 
 
 def recomputed(table: int) -> list[Recomputed]:
-    """Every printed average of a table that has category rows: Tables 1 and 3; none of the others."""
-    return [_recomputed(figure) for figure in figures(table) if figure.row == AVERAGE]
-
-
-def _recomputed(printed: Figure) -> Recomputed:
-    column = [
-        figure
-        for figure in figures(printed.table)
-        if (figure.column, figure.metric) == (printed.column, printed.metric) and figure.row != AVERAGE
-    ]
-    means = [float(figure.value) for figure in column]
-    counts = [pairs()[CATEGORIES.get(figure.row, figure.row)] for figure in column]
-    values = {name: average_of_categories(means, counts, name) for name in WEIGHTINGS}
-    tolerance = _half_digit(printed.value) + max(_half_digit(figure.value) for figure in column)
-    return Recomputed(printed, values, tolerance)
+    """Every printed average of a table with category rows: Tables 1 and 3; none for the others."""
+    found = []
+    for printed in (figure for figure in figures(table) if figure.row == AVERAGE):
+        column = [
+            figure
+            for figure in figures(table)
+            if (figure.column, figure.metric) == (printed.column, printed.metric) and figure.row != AVERAGE
+        ]
+        means = [float(figure.value) for figure in column]
+        counts = [pairs()[CATEGORIES.get(figure.row, figure.row)] for figure in column]
+        values = {name: average_of_categories(means, counts, name) for name in WEIGHTINGS}
+        tolerance = _half_digit(printed.value) + max(_half_digit(figure.value) for figure in column)
+        found.append(Recomputed(printed, values, tolerance))
+    return found
 
 
 def _half_digit(text: str) -> float:

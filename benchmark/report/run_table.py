@@ -1,134 +1,212 @@
-"""Leaderboard rows as a table for people."""
+"""What `gtg-bench run` shows of its runs, and a whole leaderboard as a table."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+import shlex
+from collections.abc import Sequence, Set
+from pathlib import Path
+from textwrap import wrap
 
-from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from gtg_bench.benchmark.api.settings import DEFAULTS, PHANTOM, SETTINGS, of_phantom
-from gtg_bench.benchmark.report.leaderboard import RANK_GROUP, SUFFIXES, Row
+from gtg_bench.benchmark.api.registry import METHODS
+from gtg_bench.benchmark.api.settings import SETTINGS, of_phantom
+from gtg_bench.benchmark.report import leaderboard
+from gtg_bench.benchmark.report.document import HEADINGS, Block, Column, Document
+from gtg_bench.benchmark.report.document import Row as Line
+from gtg_bench.benchmark.report.leaderboard import SUFFIXES, Row
+from gtg_bench.benchmark.report.render import drawn, table_width
+from gtg_bench.benchmark.report.selection import (
+    AVERAGE_NAMES,
+    PHANTOM_NOTE,
+    by_samples,
+    changed_rules,
+    find_rows,
+    measured_cell,
+    source_note,
+    title_of,
+)
+from gtg_bench.benchmark.runs.labels import labels
+from gtg_bench.benchmark.runs.spec import COLUMNS
 from gtg_bench.benchmark.scoring.controls import CONTROLS
-from gtg_bench.benchmark.scoring.protocols import PROTOCOL, PROTOCOLS, Protocol, definition
+from gtg_bench.benchmark.scoring.protocols import PROTOCOL, definition, find_protocol
 
-_HEADINGS = {
-    "phrase_discrimination": "spec.",
-    "coverage": "cover",
-    "box_iou_full": "box",
-    "box_iou": "box",
-    "box_miou": "mbox",
-    "distance": "dist.",
-    "miou_thresholds": "miou-t",
-    "miou_thresholds_minmax": "miou-mm",
-    "cnr_abs": "|cnr|",
-}
-"""Columns under a shorter name; what it stands for is said below the table."""
+LINES = 15
+"""Most lines in the summary of a run."""
 
-_MANY = 7
-"""Columns from which on they move together, so that a terminal of 80 characters has room for names."""
-
-_LEAST_WIDTH = 16
-_AVERAGES = {
-    "overall": "Means over the ok samples",
-    "macro": "Macro averages over categories of the ok samples",
-    "frequency2": "Averages over the ok samples in which a category weighs its squared count",
-}
-_TOLD_APART_BY = tuple(name for name in SETTINGS if name not in ("method", "sampling"))
+PLAIN = CONTROLS[0]
 
 
-def nearest(rows: Sequence[Row], now: Sequence[Row], priors: Sequence[str]) -> list[Row]:
-    """Those rows that a person wants to see beside the ones just computed; a leaderboard may hold hundreds.
+def show_runs(rows: Sequence[Row], folder: Path, console: Console) -> None:
+    """Print runs with their controls and the priors on the same samples: at most LINES lines, but never without a run.
 
-    They are the baselines, everything that was run with the same methods and weights, and of every other method one row
-    with the usual choices: that of the weights `phantom` where there is one.
+    Controls and priors are taken from the user's leaderboard, else from the shipped one. Where they do not all fit,
+    controls of earlier calls are left out first, then priors.
 
     Args:
-        rows: rows of the same samples and definition, those of this call among them.
-        now: rows of this call.
-        priors: names of the baselines.
+        rows: leaderboard rows of the runs, of any data set and protocol; a table for each.
+        folder: folder of the user's leaderboards.
+        console: where to print.
     """
-    models = {(row["method"], row.get("weights_version")) for row in now}
-    kept = [row for row in rows if row["method"] in priors or (row["method"], row.get("weights_version")) in models]
-    known, others = {row["method"] for row in kept}, dict[str, list[Row]]()
+    tables: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        if row["method"] not in known and row["control"] == CONTROLS[0] and _plain(row):
-            others.setdefault(row["method"], []).append(row)
-    return kept + [min(found, key=lambda row: (row["weights"], row["layers"] == "all")) for found in others.values()]
+        where = (definition(row), *(row[name] for name in leaderboard.SAMPLES))
+        tables.setdefault(where, []).append(row)
+    for own in tables.values():
+        keys = {row["run_key"] for row in own}
+        shown, shipped = _with_context(own, folder)
+        context = sorted((row for row in shown if row["run_key"] not in keys), key=lambda row: row["control"] == PLAIN)
+        left_out: set[str] = set()
+        while True:
+            kept = [row for row in shown if row["run_key"] not in left_out]
+            table, caption = _summary(kept, keys, shipped, folder, console)
+            if not context or len(console.render_lines(table)) + len(caption) <= LINES:
+                break
+            # controls are left out all together
+            left_out |= {row["run_key"] for row in context if row["control"] != PLAIN} or {context[0]["run_key"]}
+            context = [row for row in context if row["run_key"] not in left_out]
+        title, *below = caption
+        console.print(Text(title, style="bold"), soft_wrap=True)
+        console.print(table)
+        for line in below:
+            console.print(Text(line), soft_wrap=True)
 
 
-def _plain(row: Row) -> bool:
-    return all(row.get(name) in ("", None, usual) for name, usual in DEFAULTS.items())
+def _with_context(own: Sequence[Row], folder: Path) -> tuple[list[Row], set[str]]:
+    """The runs, each with the same run under other controls, then the priors; and the keys of the shipped rows."""
+    here, known = ({row["run_key"]: row for row in rows} for rows in (leaderboard.comparable(folder, own[0]), own))
+    reference = {row["run_key"]: row for row in leaderboard.comparable(leaderboard.REFERENCE, own[0])}
+    known = reference | here | known
+    found: dict[str, Row] = {}
+    for row in own:
+        family = [other for other in known.values() if _without_control(other) == _without_control(row)]
+        by_control = {other["control"]: other for other in [*family, row]}  # of one control the last: the user's
+        found |= {other["run_key"]: other for other in sorted(by_control.values(), key=_control)}
+    for entry in METHODS.entries():
+        priors = [row for row in known.values() if row["method"] == entry.name and row["control"] == PLAIN]
+        if entry.card.kind == "prior" and priors and all(row["method"] != entry.name for row in own):
+            best = min(
+                priors, key=lambda row: (row["run_key"] not in here, row["seed"] != own[0]["seed"], row["run_key"])
+            )
+            found[best["run_key"]] = best
+    return list(found.values()), found.keys() - here.keys() - {row["run_key"] for row in own}
 
 
-def comparison(rows: Sequence[Row], now: Sequence[Row], priors: Sequence[str]) -> Table:
-    """The rows just computed (bold) beside what was measured on the same samples before.
+def _without_control(row: Row) -> list[str]:
+    return [row.get(name) or "" for name in COLUMNS if name != "control"]
+
+
+def _control(row: Row) -> int:
+    return CONTROLS.index(row["control"]) if row["control"] in CONTROLS else len(CONTROLS)
+
+
+def _summary(
+    rows: Sequence[Row], own: Set[str], shipped: Set[str], folder: Path, console: Console
+) -> tuple[Table, list[str]]:
+    """The table, and the lines of its title and caption."""
+    first, rules = rows[0], find_protocol(rows[0]["protocol"])
+    metrics, width = list(rules.metrics), 0
+    while True:  # leave out the last metrics but the primary one until the table fits
+        block = _block(rows, metrics, own=own, shipped=shipped)
+        bare = Block("", block.columns, tuple(Line("", line.cells) for line in block.rows), compact=True)
+        width = table_width(drawn(bare))
+        if width <= console.width or len(metrics) == 1:
+            break
+        metrics.remove([name for name in metrics if name != rules.primary][-1])
+    block = _block(rows, metrics, own=own, shipped=shipped, label_width=max(18, console.width - width + 18))
+    names = [f"{HEADINGS[name]} = {name}" for name in metrics if name in HEADINGS]
+    marks = ["† shipped result"] if any(row["run_key"] in shipped for row in rows) else []
+    average = "" if rules.average == "overall" else f"{AVERAGE_NAMES[rules.average]} "
+    caption = wrap("; ".join([f"{average}± half-width of the 95 % CI", *marks, *names]), console.width)
+    path, command = f"Leaderboard: {leaderboard.path_of(folder, first)}", _table_command(first, folder)
+    together = f"{path} (all rows: {command})"
+    caption += [together] if len(together) <= console.width else [path, f"All rows: {command}"]
+    phantom = any(of_phantom(row["weights"]) for row in rows if row["run_key"] in own)
+    title = title_of(first) + ("" if first["limit"] else f", {first['n_total']} samples")
+    return drawn(block), [title, *caption, *([PHANTOM_NOTE] if phantom else [])]
+
+
+def _table_command(row: Row, folder: Path) -> str:
+    """The command that shows the leaderboard of a row."""
+    rules, words = find_protocol(row["protocol"]), ["gtg-bench", "table"]
+    words += ["--dataset", row["dataset"]] if row["dataset"] != "phantom" else []
+    words += ["--protocol", rules.name] if rules.name != PROTOCOL else []
+    for name, text in changed_rules(row).items():
+        words += ["--where", f"{name}={text}"]
+    words += ["--leaderboards-dir", str(folder)] if folder != Path("leaderboards") else []
+    return shlex.join(words)
+
+
+def board_document(
+    folder: Path, dataset: str, where: dict[str, str], protocol: str, reference: bool, metrics: Sequence[str] = ()
+) -> Document:
+    """All rows of a leaderboard, a block for each set of samples; see `selection.find_rows` for the arguments.
 
     Args:
-        rows: rows of the same samples and definition.
-        now: rows of this call.
-        priors: names of the baselines, which come last.
+        folder, dataset, where, protocol, reference: which leaderboard and rows.
+        metrics: columns; empty for all of the protocol.
     """
-    first = now[0]
-    options = f" {first['dataset_options']}" if first["dataset_options"] else ""
-    limit = f", first {first['limit']} samples" if first["limit"] else ""
-    rules = PROTOCOLS[first["protocol"]]
-    title = f"{first['dataset']} v{first['dataset_version']}{options}, {first['split']} split{limit}{_named(first)}"
-    ranked = any(row.get(RANK_GROUP) for row in rows)
-    caption = _caption(rules, ranked)
-    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
-    table.padding = 0 if len(rules.metrics) > _MANY else (0, 1, 0, 0)
-    table.add_column("method", overflow="fold", min_width=_LEAST_WIDTH)
-    for name in ("ok", *(["rank"] if ranked else []), *rules.metrics):
-        table.add_column(_HEADINGS.get(name, name), justify="right", no_wrap=True)
-    keys = {row["run_key"] for row in now}
-    before = ""
-    for row in sorted(rows, key=lambda row: _rank(row, priors)):
-        name = _name(row, rows)
-        control = row["control"]
-        label = name if control == "none" else f"  {control}" if name == before else f"{name} {control}"
-        before = name
-        table.add_row(label, *_cells(row, rules, ranked), style="bold" if row["run_key"] in keys else None)
-    return table
+    path, rows = find_rows(folder, dataset, where, protocol, reference)
+    blocks = []
+    for found in by_samples(dataset, rows).values():
+        found.sort(key=lambda row: (row["method"], [row.get(name) or "" for name in SETTINGS], _control(row)))
+        rules = find_protocol(found[0]["protocol"])
+        counts = sorted({int(row["n_total"]) for row in found if row["control"] == PLAIN})
+        samples = f"{counts[0]} samples, " if len(counts) == 1 and not found[0]["limit"] else ""
+        title = f"{title_of(found[0])}: {samples}{AVERAGE_NAMES[rules.average]}"
+        blocks.append(_block(found, metrics or rules.metrics, title))
+    notes = [source_note(path)]
+    ci = "95 % CI: ± half-width where the console is wide enough, limits with `--format csv`."
+    notes += [f"Indented: the same run under a control. {ci}"] if rows else []
+    short = dict.fromkeys(c.name for block in blocks for c in block.columns if c.name in HEADINGS)
+    notes += [f"{', '.join(f'{HEADINGS[name]} = {name}' for name in short)}."] if short else []
+    notes += [PHANTOM_NOTE] if any(of_phantom(row["weights"]) for row in rows) else []
+    notes += [] if rows else ["This leaderboard has no such rows; `gtg-bench run` makes them."]
+    return Document(path.stem, f"Leaderboard of {dataset}", tuple(blocks), tuple(("", note) for note in notes))
 
 
-def _named(row: Row) -> str:
-    """The definition of the numbers, unless it is the usual one."""
-    found = definition(row)
-    return "" if found == PROTOCOL else f", protocol {found}"
+def _block(
+    rows: Sequence[Row],
+    metrics: Sequence[str],
+    title: str = "",
+    own: Set[str] = frozenset(),
+    shipped: Set[str] = frozenset(),
+    label_width: int = 1000,
+) -> Block:
+    """Rows as a compact table; a control below its plain run has only the control's name.
+
+    Args:
+        rows: of the same samples and definition.
+        metrics: columns.
+        title: of the block.
+        own: keys of rows in bold.
+        shipped: keys of rows marked with a dagger.
+        label_width: labels are wrapped between settings to this width.
+    """
+    suffix, total = SUFFIXES[find_protocol(rows[0]["protocol"]).average], rows[0]["n_total"]
+    columns = [Column("", name, name, "", "measured", title_of(rows[0]), False) for name in metrics]
+    lines: list[Line] = []
+    before: list[str] = []
+    for row, label in zip(rows, labels(rows), strict=True):
+        controlled, family = row["control"] != PLAIN, _without_control(row)
+        items = [f"  {row['control']}"] if controlled and family == before else label
+        items += [f"control {row['control']}"] if controlled and family != before else []
+        before = family
+        items = [items[0] + ("†" if row["run_key"] in shipped else ""), *items[1:]]
+        items[-1] += f" n={row['n_ok']}" if row["n_ok"] != total else ""
+        cells = tuple(measured_cell(row, name, suffix) for name in metrics)
+        lines.append(Line(_wrapped(items, label_width), cells, bold=row["run_key"] in own))
+    return Block(title, tuple(columns), tuple(lines), compact=True)
 
 
-def _caption(rules: Protocol, ranked: bool) -> str:
-    short = [f"{_HEADINGS[name]}: {name}" for name in rules.metrics if name in _HEADINGS]
-    short += [f"rank: who shares one cannot be told apart from its best by {rules.primary}"] if ranked else []
-    told = [_AVERAGES[rules.average], "bold: this call", *short, "indented: the same run under a control"]
-    return "; ".join(told) + "; 95 % bounds and other averages are in the CSV."
-
-
-def _rank(row: Row, priors: Sequence[str]) -> tuple:
-    settings = [row.get(name) or "" for name in _TOLD_APART_BY]
-    control = CONTROLS.index(row["control"]) if row["control"] in CONTROLS else len(CONTROLS)
-    return row["method"] in priors, row["method"], row["sampling"], settings, control
-
-
-def _name(row: Row, rows: Sequence[Row]) -> str:
-    """Method and sampling mode, and those settings that are not as usual among the rows of the same method and mode."""
-    alike = [other for other in rows if (other["method"], other["sampling"]) == (row["method"], row["sampling"])]
-    settings = [f"{name} {row[name]}" for name in _TOLD_APART_BY if row.get(name) and row[name] != _usual(name, alike)]
-    return " ".join(filter(None, [row["method"], row["sampling"], ", ".join(settings)]))
-
-
-def _usual(name: str, rows: Sequence[Row]) -> str:
-    """A setting's default; where each model has its own, what most rows have."""
-    values = [row[name] for row in rows if row.get(name)]
-    if name == "weights" and all(map(of_phantom, values)):
-        return PHANTOM
-    return DEFAULTS.get(name) or Counter(values).most_common(1)[0][0]
-
-
-def _cells(row: Row, rules: Protocol, ranked: bool) -> list[str]:
-    ok = row["n_ok"] if row["n_ok"] == row["n_total"] else f"{row['n_ok']}/{row['n_total']}"
-    values = [row.get(name + SUFFIXES[rules.average]) for name in rules.metrics]
-    rank = [row.get(RANK_GROUP) or ""] if ranked else []
-    return [ok, *rank, *(f"{float(value):.3f}" if value else "-" for value in values)]
+def _wrapped(items: Sequence[str], width: int) -> str:
+    """Items joined by commas, with line breaks between them only."""
+    lines = [items[0]]
+    for item in items[1:]:
+        if len(lines[-1]) + len(item) + 2 <= width:
+            lines[-1] += f", {item}"
+        else:
+            lines.append(f"  {item}")
+    return "\n".join(lines)

@@ -13,6 +13,7 @@ from gtg_bench.benchmark.api.registry import METHODS, unknown
 from gtg_bench.benchmark.api.settings import DEFAULTS, FROM_CARD, MethodSettings
 from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.metrics.named_masks import rule_of
+from gtg_bench.benchmark.runs.labels import label, not_default
 from gtg_bench.benchmark.runs.records import MANIFEST, RunFolder
 from gtg_bench.benchmark.runs.spec import FIELDS, RunSpec, differing
 from gtg_bench.benchmark.scoring.controls import CONTROLS
@@ -40,9 +41,10 @@ class FinishedRun:
     def name(self) -> str:
         """Method, sampling mode, and every setting that is not the default."""
         values = self.spec.as_json()
-        unusual = [f"{n} {values[n]}" for n, usual in _USUAL.items() if n != "sampling" and values[n] not in (None, usual)]
-        several = [f"(mean of {len(self.parts)} runs)"] if self.parts else []
-        return " ".join(filter(None, [self.spec.method, values["sampling"], *unusual, *several]))
+        names = not_default(values) - set(differing([part.spec for part in self.parts]))
+        unusual = [f"{n} {values[n]}" for n in ("control", "dataset_options") if values[n] != _USUAL[n]]
+        several = f" (mean of {len(self.parts)} runs)" if self.parts else ""
+        return ", ".join([*label(values, names), *unusual]) + several
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -105,10 +105,14 @@ COLUMNS = tuple(name for name in FIELDS if name not in ("samples_sha256", "code"
 """What a leaderboard shows of a description."""
 
 
-def differing(specs: Sequence[RunSpec]) -> list[str]:
-    """The fields in which runs differ, weights first; those that follow from others only if nothing else differs."""
-    rows = [spec.as_json() for spec in specs]
-    unlike = [name for name in FIELDS if len({json.dumps(row[name]) for row in rows}) > 1]
+def differing(described: Sequence[RunSpec | Mapping[str, Any]]) -> list[str]:
+    """The fields in which runs differ, weights first; those that follow from others only if nothing else differs.
+
+    Args:
+        described: descriptions, or their fields by name, such as leaderboard rows; a missing field counts as empty.
+    """
+    rows = [one.as_json() if isinstance(one, RunSpec) else one for one in described]
+    unlike = [name for name in FIELDS if len({json.dumps(row.get(name, "")) for row in rows}) > 1]
     following = ("samples_sha256", "dataset_version", *DERIVED)
     return [name for name in unlike if name not in following] or unlike
 

@@ -1,8 +1,7 @@
-"""Two finished runs found by name and compared, and what the command says of them."""
+"""Compare runs, from Python and on the command line."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,97 +10,27 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from gtg_bench.benchmark.analysis.compare import ALL, compare_runs, compare_with_all, in_words
+from gtg_bench.benchmark.analysis.compare import ALL, Difference, compare_with_all, in_words
 from gtg_bench.benchmark.api.errors import DataError, UsageError
-from gtg_bench.benchmark.api.registry import METHODS
-from gtg_bench.benchmark.api.types import MethodSettings
 from gtg_bench.benchmark.cli import app
-from gtg_bench.benchmark.runs.lookup import conditions, find_run, matching
+from gtg_bench.benchmark.runs.lookup import FinishedRun, find_run
 from gtg_bench.benchmark.runs.spec import RunSpec
 
 Make = Callable[..., RunSpec]
-PLAIN: dict[str, Any] = dict.fromkeys(
-    ("weights", "sampling", "latent", "tokens", "lexicon", "bbm", "profile", "precision", "steps", "layers")
-)
 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """Where `finished` puts its runs."""
+    """Folder of the runs that `finished` makes."""
     return tmp_path / "runs"
 
 
-def test_a_run_is_found_by_method_settings_or_key(runs: Path, finished: Make) -> None:
-    plain, merged = finished(), finished(bbm="mixture")
-    finished(control="phrase-swap")
-    finished(dataset_options="seed=1")
-    prior = finished(method="prior", **PLAIN)
-    for name, spec in {
-        "ours": plain,
-        "ours:bbm=mixture": merged,
-        merged.key: merged,
-        "prior": prior,
-        "ours:control=phrase-swap": dataclasses.replace(plain, control="phrase-swap"),
-    }.items():
-        found = find_run(runs, name)
-        assert found.spec == spec
-        assert len(found.records) == 40
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("our", "unknown run 'our'; did you mean ours"),
-        ("ours", r"ours has 2 runs .* \(layers (all|3,4)\); .* \(layers (all|3,4)\)"),
-        ("ours:layers=9", r"no run of ours .* has layers=9; there are"),
-        ("ours:size=9", "'size=9' is no KEY=VALUE of a run; keys are dataset"),
-    ],
-)
-def test_a_name_that_is_not_one_run(runs: Path, finished: Make, name: str, message: str) -> None:
-    finished()
-    finished(layers="3,4")
-    with pytest.raises(UsageError, match=message):
-        find_run(runs, name)
-
-
-def test_what_a_name_leaves_open_is_as_usual(runs: Path, finished: Make) -> None:
-    plain = finished()
-    strict = finished(protocol="strict", frame="original")
-    finished(limit=5)
-    finished(frame="original")
-    named = finished(protocol="strict", frame="original", limit=5)
-    finished(protocol="strict", uncovered="exclude")
-    for name, spec in {
-        "ours": plain,
-        "ours:protocol=strict": strict,
-        "ours:protocol=strict:limit=5": named,
-        "ours:seed=1": plain,
-    }.items():
-        assert find_run(runs, name).spec == spec
-
-
-def test_what_a_name_leaves_open_is_as_in_the_run_it_is_compared_with(runs: Path, finished: Make) -> None:
-    first = finished(method="first", protocol="strict", frame="original", mask="otsu", dataset_options="seed=1")
-    finished(dataset_options="seed=1")
-    finished()
-    wanted = finished(protocol="strict", frame="original", mask="otsu", dataset_options="seed=1")
-    limited = finished(protocol="strict", frame="original", mask="otsu", dataset_options="seed=1", limit=5)
-    assert matching(runs, "ours", like=first) == [wanted]
-    assert matching(runs, "ours", like=dataclasses.replace(first, limit=5)) == [limited]
-    assert matching(runs, "ours:mask=mixture", like=first) != [wanted]
-    said = called("first", "ours", "--metric", "iou", "--bare", "--runs-dir", runs)
-    assert "cannot be told apart" in said
-
-
-def test_a_torn_manifest_is_passed_over(runs: Path, finished: Make) -> None:
-    spec = finished()
-    (runs / "d" / "ours" / "torn").mkdir()
-    (runs / "d" / "ours" / "torn" / "manifest.json").write_text("{")
-    assert find_run(runs, "ours").spec == spec
+def compare_runs(a: FinishedRun, b: FinishedRun, metrics: list[str], average: str) -> list[Difference]:
+    return compare_with_all(a, [b], metrics, average)[0]
 
 
 def test_lines_by_hand(runs: Path, finished: Make) -> None:
-    """The gain is 0, 1, 2, 3 or 4 hundredths, 0.02 on average, whatever the category."""
+    """The gain is 0, 1, 2, 3 or 4 hundredths in turn, 0.02 on average."""
     ours = find_run(runs, finished(gain=0.01, method="better").key)
     theirs = find_run(runs, finished().key)
     lines = compare_runs(ours, theirs, ["iou"], "overall")
@@ -113,26 +42,30 @@ def test_lines_by_hand(runs: Path, finished: Make) -> None:
         assert line.found.p_value is not None
         assert line.p_value is not None
         assert line.found.p_value <= line.p_value <= min(1.0, 3 * line.found.p_value)
-    assert in_words(lines[0], "better gt-cfg", "ours gt-cfg").startswith(
-        "better gt-cfg is better than ours gt-cfg by 0.020"
-    )
+    assert in_words(lines[0], "a", "b").startswith("a is better than b in iou: A - B = 0.020 (95 % CI 0.0")
     back = compare_runs(theirs, ours, ["iou"], "overall")[0]
     assert back.found.difference == pytest.approx(-0.02)
-    assert in_words(back, "ours", "better").startswith("better is better than ours by 0.020 iou")
+    assert in_words(back, "a", "b").startswith("a is worse than b in iou: A - B = -0.020 (95 % CI -0.0")
 
 
-def test_equal_runs_cannot_be_told_apart(runs: Path, finished: Make) -> None:
+def test_equal_runs_do_not_differ(runs: Path, finished: Make) -> None:
     one = find_run(runs, finished().key)
     other = find_run(runs, finished(seed=2).key)
     line = compare_runs(one, other, ["iou"], "macro")[0]
     assert (line.found.ties, line.p_value) == (40, 1.0)
-    assert "cannot be told apart" in in_words(line, "a", "b")
+    assert "does not differ significantly" in in_words(line, "a", "b")
 
 
-@pytest.mark.parametrize("changes", [{"frame": "original"}, {"uncovered": "exclude"}, {"dataset_options": "seed=1"}])
-def test_runs_under_other_conditions_are_refused(runs: Path, finished: Make, changes: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"frame": "original"}, {"uncovered": "exclude"}, {"dataset_options": "seed=1"}),
+        *({"mask": "otsu"}, {"protocol": "strict"}, {"protocol_version": 2}),
+    ],
+)
+def test_runs_under_other_conditions_are_refused(runs: Path, finished: Make, changes: dict[str, Any]) -> None:
     one, other = finished(), finished(method="other", **changes)
-    with pytest.raises(UsageError, match=f"their runs differ in {next(iter(changes))}"):
+    with pytest.raises(UsageError, match=f"differ in {next(iter(changes))} "):
         compare_runs(find_run(runs, one.key), find_run(runs, other.key), ["iou"], "overall")
 
 
@@ -140,23 +73,6 @@ def test_runs_without_a_common_value(runs: Path, finished: Make) -> None:
     one, other = finished(), finished(method="other")
     with pytest.raises(DataError, match="share no scored sample"):
         compare_runs(find_run(runs, one.key), find_run(runs, other.key), ["cnr"], "overall")
-
-
-@pytest.mark.parametrize(
-    ("changes", "differ"),
-    [({"mask": "otsu"}, "mask"), ({"protocol": "strict"}, "protocol"), ({"protocol_version": 2}, "protocol_version")],
-)
-def test_numbers_of_two_definitions_are_refused(
-    runs: Path, finished: Make, changes: dict[str, Any], differ: str
-) -> None:
-    one, other = find_run(runs, finished().key), find_run(runs, finished(method="other", **changes).key)
-    with pytest.raises(UsageError, match=f"their runs differ in {differ}"):
-        compare_runs(one, other, ["iou"], "overall")
-
-
-def test_thresholds_chosen_on_a_validation_split_are_one_rule(finished: Make) -> None:
-    one, other = finished(mask="best:0.3"), finished(mask="best:0.4")
-    assert conditions(one) == conditions(other) != conditions(finished(mask="0.3"))
 
 
 def test_p_values_are_corrected_over_categories_and_methods(runs: Path, finished: Make) -> None:
@@ -181,7 +97,7 @@ def test_without_categories_the_family_is_the_pairs(runs: Path, finished: Make) 
     others = [find_run(runs, finished(gain=gain, method=f"m{gain}").key) for gain in (0.0, 0.01)]
     (differs,), (same,) = compare_with_all(first, others, ["iou"], "overall", by_category=False)
     assert differs.p_value == pytest.approx(2 * differs.found.p_value)
-    assert (same.p_value, differs.gain, same.gain) == (1, 1, 0)
+    assert (same.p_value, differs.better, same.better) == (1, 1, 0)
 
 
 def called(*words: object) -> str:
@@ -190,47 +106,34 @@ def called(*words: object) -> str:
     return done.stdout
 
 
+def test_unnamed_settings_are_those_of_the_first_run(runs: Path, finished: Make) -> None:
+    rules = {"protocol": "strict", "frame": "original", "mask": "otsu", "dataset_options": "seed=1"}
+    finished(method="first", **rules)
+    finished()
+    wanted = finished(**rules)
+    assert f'"{wanted.key}"' in called("first", "ours", "--metric", "iou", "--bare", "--json", "--runs-dir", runs)
+
+
 def test_the_command(runs: Path, finished: Make) -> None:
     finished(gain=0.01, method="better")
     finished()
     words = ["better", "ours", "--metric", "iou", "--runs-dir", runs]
-    assert "better gt-cfg is better than ours gt-cfg by 0.020 iou" in called(*words)
+    assert "better gt-cfg is better than ours gt-cfg in iou: A - B = 0.020 " in called(*words)
     found = json.loads(called(*words, "--by-category", "--json"))
     rows = found["comparisons"]
     assert [row["category"] for row in rows] == [ALL, "A", "B"]
     assert rows[0]["difference"] == pytest.approx(0.02)
     assert [one["label"] for one in found["runs"]] == ["better gt-cfg", "ours gt-cfg"]
-    assert CliRunner().invoke(app, ["compare", "better", "nobody", "--runs-dir", str(runs)]).exit_code == 2
+    assert CliRunner().invoke(app, ["compare", "better", "unheard", "--runs-dir", str(runs)]).exit_code == 2
 
 
 def test_the_command_with_several_runs(runs: Path, finished: Make) -> None:
     for gain, method in enumerate(("worst", "middle", "best")):
         finished(gain=gain / 100, method=method)
     said = called("best", "middle", "worst", "--metric", "iou", "--bare", "--runs-dir", runs)
-    assert "best gt-cfg is better than middle gt-cfg by 0.020 iou" in said
-    assert "best gt-cfg is better than worst gt-cfg by 0.040 iou" in said
-    assert "all runs compared included" in " ".join(said.split())
-    assert "under its controls" not in said
+    assert "best gt-cfg is better than middle gt-cfg in iou: A - B = 0.020 " in said
+    assert "best gt-cfg is better than worst gt-cfg in iou: A - B = 0.040 " in said
+    assert said.count("*") == 3  # both differences are significant; the legend explains the star
+    assert "controls" not in said
     done = CliRunner().invoke(app, ["compare", "best", "best", "--runs-dir", str(runs)])
-    assert (done.exit_code, "are the same run" in done.stderr) == (2, True)
-
-
-def test_a_plain_name_means_the_settings_of_the_weights_card(tmp_path: Path, finished: Any) -> None:
-    usual = METHODS.get("cxrbert-ldm").completed(MethodSettings("cxrbert-ldm"))
-    card = {name: getattr(usual, name) for name in ("weights_version", "steps", "guidance", "layers")}
-    as_usual = finished(method="cxrbert-ldm", **card)
-    every_layer = finished(method="cxrbert-ldm", **card | {"layers": "all"})
-    finished(method="cxrbert-ldm", **card | {"weights_version": "older"})
-    assert find_run(tmp_path / "runs", "cxrbert-ldm").spec == as_usual
-    assert find_run(tmp_path / "runs", "cxrbert-ldm:layers=all").spec == every_layer
-
-
-def test_a_plain_name_means_the_weights_that_a_run_takes_where_none_are_named(
-    tmp_path: Path, finished: Callable[..., Any]
-) -> None:
-    usual = METHODS.get("cxrbert-ldm").completed(MethodSettings("cxrbert-ldm"))
-    known = {name: getattr(usual, name) for name in ("weights_version", "steps", "guidance", "layers")}
-    plain = finished(method="cxrbert-ldm", **known)
-    other = finished(method="cxrbert-ldm", **known | {"weights": "phantom-quick", "weights_version": "1"})
-    assert find_run(tmp_path / "runs", "cxrbert-ldm").spec == plain
-    assert find_run(tmp_path / "runs", "cxrbert-ldm:weights=phantom-quick").spec == other
+    assert (done.exit_code, "the same run" in done.stderr) == (2, True)

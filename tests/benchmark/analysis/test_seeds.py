@@ -11,20 +11,22 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from gtg_bench.benchmark.analysis.seeds import find_method, mean_of, spread, told
+from gtg_bench.benchmark.analysis.seeds import find_method, mean_of, seeds_note, spread
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.api.types import SampleRecord
+from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
+from gtg_bench.benchmark.api.types import MethodCard, SampleRecord
 from gtg_bench.benchmark.cli import app
 from gtg_bench.benchmark.runs.lookup import FinishedRun
 from gtg_bench.benchmark.runs.spec import RunSpec
 from gtg_bench.benchmark.statistics import Spread
+from gtg_bench.methods.ldm.entry import CARD_OF
 
 Make = Callable[..., RunSpec]
 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """Where `finished` puts its runs."""
+    """Folder of the runs that `finished` makes."""
     return tmp_path / "runs"
 
 
@@ -34,9 +36,14 @@ def test_seeds_are_one_method(runs: Path, finished: Make) -> None:
     assert set(found.keys) == {spec.key for spec in specs}
     assert [record.metrics["iou"] for record in found.records] == pytest.approx([0.3] * 6)
     assert spread(found, "iou", "overall") == Spread(pytest.approx(0.3), pytest.approx(0.07**0.5), 3, 0)
-    assert "mean over 3 runs (seed" in told(found)
+    assert "over 3 runs (seed" in seeds_note(found)
     alone = find_method(runs, "ours:seed=2")
-    assert (alone.keys, alone.parts, spread(alone, "iou", "overall"), told(alone)) == ((specs[1].key,), (), None, "")
+    assert (alone.keys, alone.parts, spread(alone, "iou", "overall"), seeds_note(alone)) == (
+        (specs[1].key,),
+        (),
+        None,
+        "",
+    )
 
 
 def test_a_sample_or_metric_that_one_run_lacks_does_not_count(finished: Make) -> None:
@@ -52,6 +59,13 @@ def test_a_sample_or_metric_that_one_run_lacks_does_not_count(finished: Make) ->
     ]
 
 
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The method of the runs is one whose weights have cards."""
+    entry = MethodEntry("ours", "", MethodCard("a test", "plug-in"), card_of=CARD_OF)
+    monkeypatch.setattr(METHODS, "_registered", {"ours": entry})
+
+
 def card(folder: Path, seed: int, **changes: Any) -> str:
     """A folder of weights with a card."""
     folder.mkdir()
@@ -61,15 +75,17 @@ def card(folder: Path, seed: int, **changes: Any) -> str:
     return str(folder)
 
 
+@pytest.mark.usefixtures("registered")
 def test_checkpoints_made_alike_but_for_the_seed_are_one_method(tmp_path: Path, runs: Path, finished: Make) -> None:
     for seed in (1, 2):
         weights = card(tmp_path / f"w{seed}", seed)
         finished(weights=weights, weights_version=str(seed), steps=8 + seed, layers="3")
     found = find_method(runs, "ours")
     assert len(found.parts) == 2
-    assert f"weights {tmp_path / 'w1'}" in told(found) or f"weights {tmp_path / 'w2'}" in told(found)
+    assert f"weights {tmp_path / 'w1'}" in seeds_note(found) or f"weights {tmp_path / 'w2'}" in seeds_note(found)
 
 
+@pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize(
     ("made", "steps"),
     [({"recipe": {"schedule": {"steps": 7}, "seed": 2}}, 10), ({"data": {"world": 1}}, 10), ({}, 5)],
@@ -91,9 +107,9 @@ def test_weights_without_a_card_are_never_one_method(runs: Path, finished: Make)
     assert set(find_method(runs, f"{one.key}+{other.key}").keys) == {one.key, other.key}
 
 
-def test_names_that_are_no_repetitions_are_refused(runs: Path, finished: Make) -> None:
+def test_names_of_different_methods_are_refused(runs: Path, finished: Make) -> None:
     one, other = finished(), finished(tokens="all")
-    with pytest.raises(UsageError, match="are no repetitions of one method: tokens 'lexical' and 'all'"):
+    with pytest.raises(UsageError, match="tokens 'lexical' and 'all'"):
         find_method(runs, f"{one.key}+{other.key}")
 
 
@@ -103,9 +119,9 @@ def test_compare_says_what_it_took_the_mean_of(runs: Path, finished: Make) -> No
     finished(method="other")
     words = ["compare", "ours", "other", "--metric", "iou", "--runs-dir", str(runs)]
     said = CliRunner().invoke(app, words).stdout
-    assert "ours gt-cfg (mean of 2 runs) is better than other gt-cfg by 0.030 iou" in said
-    assert "mean +- sd over the runs: iou" in said
-    assert "Bounds are over patients, not over runs." in said
+    assert "ours gt-cfg (mean of 2 runs) is better than other gt-cfg in iou: A - B = 0.030 " in said
+    assert "mean ± SD over the runs: iou" in said
+    assert "The CI covers patients, not runs." in said
     found = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)["runs"][0]
     assert (len(found["keys"]), found["over_runs"]["iou"]["n"]) == (2, 2)
     assert found["over_runs"]["iou"]["deviation"] == pytest.approx(0.02 / 2**0.5)

@@ -1,10 +1,9 @@
-"""What a method listens to: runs beside their controls and beside the priors, and the commands that make them."""
+"""What a method uses: runs against controls and priors, and the commands that make them."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,22 +12,20 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from gtg_bench.benchmark.analysis.control_battery import listen, prepare_battery
+from gtg_bench.benchmark.analysis.control_battery import prepare_battery, sensitivities
 from gtg_bench.benchmark.analysis.seeds import find_method
 from gtg_bench.benchmark.analysis.sensitivity import (
     CHANGES,
-    beside_priors,
+    contrasts,
     control_in_words,
     find_controls,
     find_priors,
     prior_in_words,
-    under_controls,
 )
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.cli import app
-from gtg_bench.benchmark.runs.command_line import run_command
 from gtg_bench.benchmark.runs.lookup import FinishedRun, find_run
-from gtg_bench.benchmark.runs.runner import RunRequest, prepare
+from gtg_bench.benchmark.runs.runner import RunRequest
 from gtg_bench.benchmark.runs.spec import RunSpec
 
 Make = Callable[..., RunSpec]
@@ -38,7 +35,7 @@ NOISE = np.random.default_rng(4).normal(0, 0.05, 40)
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """Where `finished` puts its runs."""
+    """Folder of the runs that `finished` makes."""
     return tmp_path / "runs"
 
 
@@ -64,24 +61,25 @@ def test_a_mean_over_seeds_has_a_control_where_every_seed_has_it(runs: Path, fin
 
 
 def sentences(runs: Path, finished: Make, **controlled: Any) -> dict[str, str]:
-    """What is said of a run whose values are BASE, by control."""
+    """Control -> the sentence about a run whose values are BASE."""
     run = find_run(runs, finished(values=BASE).key)
     found = {name: find_run(runs, finished(values=v, control=name).key) for name, v in controlled.items()}
     return {
-        beside.name: control_in_words(beside.lines[0], "ours", beside.name)
-        for beside in under_controls(run, found, ["iou"], "overall")
+        contrast.name: control_in_words(contrast.rows[0], "ours", contrast.name)
+        for contrast in contrasts(run, found, ["iou"], "overall")
     }
 
 
-def test_what_a_fall_a_rise_and_nothing_are_called(runs: Path, finished: Make) -> None:
+def test_a_drop_a_rise_and_no_difference_in_words(runs: Path, finished: Make) -> None:
     values = {"phrase-swap": BASE - 0.2 + NOISE, "side-swap": BASE + NOISE, "image-swap": BASE + 0.2 + NOISE}
     said = sentences(runs, finished, **values)
-    fall = 0.2 - NOISE.mean()
-    assert said["phrase-swap"].startswith(f"ours listens to the phrase: iou falls by {fall:.3f} (95 % 0.1")
-    assert said["phrase-swap"].endswith("40 samples of 20 patients) when the phrase is that of another finding.")
-    assert said["side-swap"].startswith("ours cannot be shown to listen to the side: iou ")
-    assert said["image-swap"].startswith("ours is better on the region of another patient with nearly the same phrase")
-    assert f"iou rises by {0.2 + NOISE.mean():.3f} (95 % 0.1" in said["image-swap"]
+    drop = 0.2 - NOISE.mean()
+    assert said["phrase-swap"].startswith("ours uses the phrase: with the phrase of another finding, iou A - B = ")
+    assert f" iou A - B = {drop:.3f} (95 % CI 0.1" in said["phrase-swap"]
+    assert said["phrase-swap"].endswith("; 40 samples of 20 patients).")
+    assert said["side-swap"].startswith("No evidence that ours uses laterality: ")
+    assert said["image-swap"].startswith("ours scores better with the region of another patient")
+    assert f" iou A - B = {-0.2 - NOISE.mean():.3f} (95 % CI -0.2" in said["image-swap"]
 
 
 def test_only_samples_that_both_have_are_compared(runs: Path, finished: Make) -> None:
@@ -89,8 +87,8 @@ def test_only_samples_that_both_have_are_compared(runs: Path, finished: Make) ->
     run = find_run(runs, finished(values=BASE).key)
     whole = find_run(runs, finished(values=BASE - 0.1, control="side-swap").key)
     part = FinishedRun(whole.spec, whole.records[5:15])
-    (beside,) = under_controls(run, {"side-swap": part}, ["iou"], "overall")
-    found = beside.lines[0].found
+    (contrast,) = contrasts(run, {"side-swap": part}, ["iou"], "overall")
+    found = contrast.rows[0].found
     assert (found.n, found.only_ours) == (10, 30)
     assert (found.ours, found.difference) == (pytest.approx(BASE[5:15].mean()), pytest.approx(0.1))
 
@@ -101,14 +99,14 @@ def test_p_values_are_corrected_over_the_controls(runs: Path, finished: Make) ->
         name: find_run(runs, finished(values=BASE - size + NOISE, control=name).key)
         for name, size in {"phrase-swap": 0.2, "side-swap": 0.012}.items()
     }
-    swap, side = (beside.lines[0] for beside in under_controls(run, found, ["iou"], "overall"))
+    swap, side = (contrast.rows[0] for contrast in contrasts(run, found, ["iou"], "overall"))
     assert swap.p_value == pytest.approx(2 * swap.found.p_value)
     assert side.p_value == pytest.approx(max(side.found.p_value, swap.p_value))
 
 
 def test_a_control_without_a_scored_sample_is_left_out(runs: Path, finished: Make) -> None:
     run = find_run(runs, finished().key)
-    assert under_controls(run, {"phrase-swap": FinishedRun(run.spec, [])}, ["iou"], "overall") == []
+    assert contrasts(run, {"phrase-swap": FinishedRun(run.spec, [])}, ["iou"], "overall") == []
 
 
 def test_priors_are_those_of_the_same_data_and_definition(runs: Path, finished: Make) -> None:
@@ -120,17 +118,23 @@ def test_priors_are_those_of_the_same_data_and_definition(runs: Path, finished: 
     finished(method="phrase-prior", control="phrase-swap")
     finished(method="clip-ldm")
     found = find_priors(runs, run)
-    assert {prior.spec.key for prior in found} == wanted
-    assert [prior.spec.method for prior in find_priors(runs, found[1])] == ["class-prior"]
-    assert [prior.spec.method for prior in find_priors(runs, run, {found[0].spec.key})] == ["uniform"]
+    assert {prior.spec.key for prior in found.values()} == wanted
+    assert list(find_priors(runs, found["uniform"])) == ["class-prior"]
+    assert list(find_priors(runs, run, {found["class-prior"].spec.key})) == ["uniform"]
 
 
-def test_how_a_run_stands_to_a_prior(runs: Path, finished: Make) -> None:
+def test_a_prior_in_words(runs: Path, finished: Make) -> None:
     run = find_run(runs, finished(values=BASE).key)
     better = find_run(runs, finished(method="phrase-prior", values=BASE + 0.2).key)
     alike = find_run(runs, finished(method="class-prior", values=BASE + NOISE - NOISE.mean()).key)
-    said = [prior_in_words(beside, "ours") for beside in beside_priors(run, [better, alike], ["iou"], "overall")]
-    assert said == ["ours is below phrase-prior by iou.", "ours is level with class-prior by iou."]
+    said = [
+        prior_in_words(contrast, "ours")
+        for contrast in contrasts(run, {"phrase-prior": better, "class-prior": alike}, ["iou"], "overall")
+    ]
+    assert said == [
+        "ours is worse than phrase-prior in iou.",
+        "ours is not significantly different from class-prior in iou.",
+    ]
 
 
 def test_compare_prints_controls_priors_and_what_is_missing(runs: Path, finished: Make) -> None:
@@ -140,8 +144,8 @@ def test_compare_prints_controls_priors_and_what_is_missing(runs: Path, finished
     finished(values=BASE + 0.1, method="phrase-prior")
     words = ["compare", "ours", "phrase-prior", "--metric", "iou", "--runs-dir", str(runs)]
     said = CliRunner().invoke(app, words).stdout
-    assert "ours gt-cfg listens to the phrase: iou falls by 0.300" in said
-    assert "ours gt-cfg is above class-prior by iou." in said
+    assert "ours gt-cfg uses the phrase: with a phrase that names no finding, iou A - B = 0.300 " in said
+    assert "ours gt-cfg is better than class-prior in iou." in said
     command = f"gtg-bench run --method ours --dataset d --steps 8 --guidance 16 --layers all --seed 1 --runs-dir {runs}"
     assert f"ours gt-cfg was not run under phrase-swap, image-swap, side-swap: {command} --all-controls" in said
     found = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)["runs"]
@@ -151,46 +155,6 @@ def test_compare_prints_controls_priors_and_what_is_missing(runs: Path, finished
     (prior,) = found[0]["priors"]
     assert (prior["name"], prior["metrics"][0]["difference"]) == ("class-prior", pytest.approx(0.1))
     assert found[1]["controls_missing"] == list(CHANGES)
-
-
-REQUESTS = [
-    RunRequest.of("class-prior"),
-    RunRequest.of("class-prior", limit=7, seed=5, dataset_options={"seed": "1"}),
-    RunRequest.of("cxrbert-ldm", sampling="cfg", guidance=3.5, tokens="disease", bbm="mixture", last_steps=4),
-    RunRequest.of("cxrbert-ldm", precision="float16", latent="mode", layers="3,4", protocol="strict"),
-    RunRequest.of("uniform", split="validate", uncovered="exclude", frame="original", mask="0.4"),
-]
-
-
-@pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: request.method)
-def test_a_printed_command_makes_the_same_run(request_: RunRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the command line makes of it is caught before anything runs."""
-    from gtg_bench.benchmark.runs import runner
-
-    spec = prepare(request_).spec
-    words = shlex.split(run_command(spec, Path("runs")))
-    seen: list[RunSpec] = []
-
-    def catch(request: RunRequest) -> Any:
-        seen.append(prepare(request).spec)
-        raise UsageError("caught")
-
-    monkeypatch.setattr(runner, "prepare", catch)
-    assert words[0] == "gtg-bench"
-    CliRunner().invoke(app, words[1:])
-    assert seen == [spec]
-
-
-def test_a_command_says_what_no_description_holds(finished: Make) -> None:
-    spec = finished(dataset="ms-cxr", dataset_options="images=a b present-only=true", code="0" * 64, weights="my zoo/w")
-    words = shlex.split(run_command(spec, Path("elsewhere"), "--all-controls"))
-    assert words[words.index("--data-root") + 1] == "DIR"
-    assert words[words.index("--plugin") + 1] == "FILE"
-    assert [words[i + 1] for i, word in enumerate(words) if word == "--dataset-option"] == [
-        *("images=a b", "present-only=true"),
-    ]
-    assert words[words.index("--weights") + 1] == "my zoo/w"
-    assert words[-3:] == ["--runs-dir", "elsewhere", "--all-controls"]
 
 
 def test_a_battery_is_the_plain_run_and_every_control_that_the_data_allows() -> None:
@@ -211,12 +175,12 @@ def test_a_battery_is_the_plain_run_and_every_control_that_the_data_allows() -> 
         prepare_battery(RunRequest.of("m"))
 
 
-def test_a_battery_listens(runs: Path, finished: Make) -> None:
+def test_plain_runs_are_paired_with_their_controls(runs: Path, finished: Make) -> None:
     specs = [finished(values=BASE - 0.1 * k, control=name) for k, name in enumerate(("none", *CHANGES))]
     specs.append(finished(method="other"))
-    ours, other = listen([find_run(runs, spec.key) for spec in specs])
-    assert [beside.name for beside in ours.controls] == list(CHANGES)
-    line = next(line for line in ours.controls[2].lines if line.metric == "iou")
+    ours, other = sensitivities([find_run(runs, spec.key) for spec in specs])
+    assert [contrast.name for contrast in ours.controls] == list(CHANGES)
+    line = next(line for line in ours.controls[2].rows if line.metric == "iou")
     assert line.found.difference == pytest.approx(0.3)
     assert (other.run.spec.method, other.controls, ours.primary) == ("other", (), "cnr")
     assert dataclasses.replace(specs[1], control="none").key == specs[0].key

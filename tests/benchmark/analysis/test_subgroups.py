@@ -1,4 +1,4 @@
-"""Subgroups: cut points, counts, bounds, paired differences, and the command."""
+"""Subgroups: cut points, counts, intervals, paired differences, and the command."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VALUES = np.random.default_rng(0).random(8)
 
 
 def facts(k: int) -> dict[str, float | str]:
-    """Of sample k: patients of two, sizes as in SHARES, sides in turn, boxes and words that grow."""
+    """Facts of sample k: sizes as in SHARES, sides in turn, growing numbers of boxes and words."""
     side = ("left", "left", "right", "none")[k % 4]
     return {"region_share": SHARES[k % 8], "n_boxes": 1 + k // 3, "side": side, "n_words": 2 * k + 1}
 
@@ -36,12 +36,12 @@ FACTS = [facts(k) for k in range(8)]
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """Where `finished` puts its runs."""
+    """Folder of the runs that `finished` makes."""
     return tmp_path / "runs"
 
 
 def ids(by: str) -> dict[str, list[int]]:
-    """Which of the eight samples are in which subgroup, in the order of the subgroups."""
+    """Subgroup -> which of the eight samples it has, in order."""
     found: dict[str, list[int]] = {name: [] for name in BY[by][1]}
     for k in range(8):
         record = SampleRecord(f"s{k}", "i", f"p{k // 2}", "AB"[k % 2], "ok", {"iou": VALUES[k]}, facts=FACTS[k])
@@ -59,7 +59,7 @@ def test_cut_points_by_hand() -> None:
     assert ids("category") == {"A": [0, 2, 4, 6], "B": [1, 3, 5, 7]}
 
 
-def test_what_is_not_known_is_a_stratum_of_its_own() -> None:
+def test_unknown_facts_are_a_subgroup() -> None:
     record = SampleRecord("s", "i", "p", "A", "ok", facts={"side": "none", "n_words": 3})
     assert {by: name(record) for by, (name, _) in BY.items()} == {
         "size": UNKNOWN,
@@ -71,7 +71,7 @@ def test_what_is_not_known_is_a_stratum_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("by", BY)
-def test_means_and_bounds_are_those_of_the_stratum_alone(runs: Path, finished: Make, by: str) -> None:
+def test_means_and_intervals_are_those_of_the_subgroup_alone(runs: Path, finished: Make, by: str) -> None:
     run = find_run(runs, finished(values=VALUES, facts=FACTS).key)
     whole, *found = subgroups([run], [by], ["iou"])
     assert (whole.name, whole.estimates[0].n, whole.estimates[0].value) == ("all", 8, pytest.approx(VALUES.mean()))
@@ -83,7 +83,7 @@ def test_means_and_bounds_are_those_of_the_stratum_alone(runs: Path, finished: M
         assert subgroup.differences == ()
 
 
-def test_small_strata_have_wide_bounds(finished: Make) -> None:
+def test_small_subgroups_have_wide_intervals(finished: Make) -> None:
     random = np.random.default_rng(1)
     records = [
         SampleRecord(f"s{k}", "i", f"p{k}", "A", "ok", {"iou": float(value)}, facts=facts(0 if k < 8 else 7))
@@ -95,11 +95,11 @@ def test_small_strata_have_wide_bounds(finished: Make) -> None:
     assert widths[0] > 3 * widths[1]
 
 
-def test_differences_are_paired_and_corrected_over_all_strata_and_runs(runs: Path, finished: Make) -> None:
+def test_differences_are_paired_and_corrected_over_all_subgroups_and_runs(runs: Path, finished: Make) -> None:
     random = np.random.default_rng(2)
-    base, told = random.random(120), [facts(k % 8) for k in range(120)]
+    base, known = random.random(120), [facts(k % 8) for k in range(120)]
     values = [base, base + random.normal(0.05, 0.1, 120), base + random.normal(0, 0.1, 120)]
-    chosen = [find_run(runs, finished(values=found, facts=told, method=f"m{k}").key) for k, found in enumerate(values)]
+    chosen = [find_run(runs, finished(values=found, facts=known, method=f"m{k}").key) for k, found in enumerate(values)]
     found = subgroups(chosen, ["size", "side"], ["iou"])
     raw, corrected = [], []
     for subgroup in found:
@@ -109,7 +109,7 @@ def test_differences_are_paired_and_corrected_over_all_strata_and_runs(runs: Pat
         kept.sort(key=lambda k: f"s{k}")
         names = np.array([f"p{k // 2}" for k in kept])
         for other, difference in enumerate(subgroup.differences, start=1):
-            expected = compare(Pairs(values[other][kept], base[kept], np.array(["x"] * len(kept)), names))
+            expected = compare(Pairs(base[kept], values[other][kept], np.array(["x"] * len(kept)), names))
             assert difference.found.difference == pytest.approx(expected.difference)
             assert (difference.found.low, difference.found.high) == pytest.approx((expected.low, expected.high))
             raw.append(difference.found.p_value)
@@ -119,14 +119,14 @@ def test_differences_are_paired_and_corrected_over_all_strata_and_runs(runs: Pat
     assert min(corrected) < 0.05 < max(corrected)
 
 
-def test_records_without_facts_name_the_command_that_makes_them(runs: Path, finished: Make) -> None:
+def test_records_without_facts_name_the_command_that_adds_them(runs: Path, finished: Make) -> None:
     old, new = finished(), finished(facts=[facts(k % 8) for k in range(40)], method="new")
-    with pytest.raises(DataError, match=f"score its maps again: gtg-bench score {old.key}"):
+    with pytest.raises(DataError, match=f"gtg-bench score {old.key}"):
         subgroups([find_run(runs, new.key), find_run(runs, old.key)], ["size"], ["iou"])
     assert len(subgroups([find_run(runs, old.key)], ["category"], ["iou"])) == 3
 
 
-def test_what_cannot_stand_in_one_table_is_refused(runs: Path, finished: Make) -> None:
+def test_runs_and_metrics_that_do_not_fit_are_refused(runs: Path, finished: Make) -> None:
     one, other = (find_run(runs, finished(frame=frame).key) for frame in ("crop512", "original"))
     with pytest.raises(UsageError, match="their runs differ in frame"):
         subgroups([one, other], ["category"], ["iou"])
@@ -136,7 +136,7 @@ def test_what_cannot_stand_in_one_table_is_refused(runs: Path, finished: Make) -
         subgroups([FinishedRun(one.spec, [])], ["category"])
 
 
-def test_rows_have_nothing_where_there_is_nothing(runs: Path, finished: Make) -> None:
+def test_missing_values_are_none(runs: Path, finished: Make) -> None:
     chosen = [
         find_run(runs, finished(values=VALUES[:1] + gain, facts=FACTS[:1], method=f"m{gain}").key) for gain in (0, 1)
     ]
@@ -144,7 +144,7 @@ def test_rows_have_nothing_where_there_is_nothing(runs: Path, finished: Make) ->
     first, second, *_ = as_rows(found, chosen)
     assert tuple(first) == CSV_COLUMNS
     assert (first["n"], first["n_patients"], first["low"], first["difference"]) == (1, 1, None, None)
-    assert (second["difference"], second["difference_low"]) == (pytest.approx(1), None)
+    assert (second["difference"], second["difference_low"]) == (pytest.approx(-1), None)
 
 
 def called(*words: Any) -> str:
@@ -154,26 +154,26 @@ def called(*words: Any) -> str:
 
 
 def test_the_command(tmp_path: Path, runs: Path, finished: Make) -> None:
-    told = [facts(k % 8) for k in range(40)]
-    finished(facts=told)
-    finished(facts=told, gain=0.05, method="better")
+    known = [facts(k % 8) for k in range(40)]
+    finished(facts=known)
+    finished(facts=known, gain=0.05, method="better")
     words = ["ours", "better", "--metric", "iou", "--runs-dir", runs]
     said = called(*words, "--by", "size", "--by", "side", "--csv", tmp_path / "s.csv")
-    for text in ("share of the frame", "15 % and more", "side in the phrase", "less A", "B: better gt-cfg"):
+    for text in ("region / frame", "15 % and more", "side named", "A - run", "B: better gt-cfg"):
         assert text in said
     assert "category" not in said
     with (tmp_path / "s.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * (1 + 4 + 3)
     assert rows[0]["difference"] == ""
-    assert float(rows[1]["difference"]) == pytest.approx(0.1, abs=1e-5)
+    assert float(rows[1]["difference"]) == pytest.approx(-0.1, abs=1e-5)
     found = json.loads(called(*words, "--json"))
     assert {row["by"] for row in found} == {"all", *BY}
-    assert CliRunner().invoke(app, ["subgroups", "nobody", "--runs-dir", str(runs)]).exit_code == 2
+    assert CliRunner().invoke(app, ["subgroups", "unheard", "--runs-dir", str(runs)]).exit_code == 2
 
 
-def test_a_stratum_of_one_patient_is_said_to_have_no_bounds(runs: Path, finished: Make) -> None:
+def test_a_subgroup_of_one_patient_has_no_interval(runs: Path, finished: Make) -> None:
     finished(values=VALUES[:3], facts=FACTS[:3])
     said = " ".join(called("ours", "--metric", "iou", "--by", "size", "--runs-dir", runs).split())
-    assert "no bounds" in said
+    assert "no CI" in said
     assert "fewer than two patients" in said

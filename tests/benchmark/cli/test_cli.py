@@ -101,7 +101,7 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert 5 <= len(lines) < 40
-    assert "were there already" in call(*words, cwd=tmp_path)
+    assert "were already scored" in call(*words, cwd=tmp_path)
     for name in ("phantom.csv", "phantom.by_category.csv"):
         assert (tmp_path / "leaderboards" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 

@@ -1,4 +1,4 @@
-"""Tables: the paper's layouts filled from a leaderboard, and any two columns of one, in four forms."""
+"""Tables: the paper's layouts filled from a leaderboard, and any two columns of one, in four formats."""
 
 from __future__ import annotations
 
@@ -17,20 +17,24 @@ from typer.testing import CliRunner
 
 from gtg_bench.benchmark.api import UsageError
 from gtg_bench.benchmark.cli import app
-from gtg_bench.benchmark.report.averages import averages
-from gtg_bench.benchmark.report.drawing import lines
-from gtg_bench.benchmark.report.formats import WRITERS, write
-from gtg_bench.benchmark.report.latex import escaped, latex
-from gtg_bench.benchmark.report.layouts import LAYOUTS
-from gtg_bench.benchmark.report.leaderboard import categories_of, path_of
-from gtg_bench.benchmark.report.markdown import markdown
-from gtg_bench.benchmark.report.measured import Board, load
-from gtg_bench.benchmark.report.model import Block, Cell, Column, Document, Row, ranked
-from gtg_bench.benchmark.report.paper_tables import paper_table
+from gtg_bench.benchmark.report.document import Block, Cell, Column, Document, Row, ranked
+from gtg_bench.benchmark.report.leaderboard import SAMPLES, categories_of, path_of
+from gtg_bench.benchmark.report.paper_layouts import LAYOUTS
+from gtg_bench.benchmark.report.paper_tables import averages, paper_table
 from gtg_bench.benchmark.report.pivot import pivot
 from gtg_bench.benchmark.report.published import AVERAGE, figures
-from gtg_bench.benchmark.report.terminal import show
-from gtg_bench.benchmark.report.tidy import tidy
+from gtg_bench.benchmark.report.render import (
+    WRITERS,
+    drawn,
+    latex_escaped,
+    parts,
+    show,
+    to_csv,
+    to_latex,
+    to_markdown,
+    write,
+)
+from gtg_bench.benchmark.report.selection import Board, load
 from gtg_bench.benchmark.runs.spec import COLUMNS
 from gtg_bench.benchmark.scoring.protocols import PROTOCOLS
 
@@ -55,13 +59,15 @@ def board(tmp_path: Path) -> Callable[..., Board]:
 
     def make(rows: list[Fields], where: Fields | None = None, dataset: str = "phantom") -> Board:
         files: dict[Path, list[Fields]] = {}
-        for found in ({**found, "dataset": dataset} for found in rows):
-            rules = PROTOCOLS[found.get("protocol", "gtg")]
+        for given in rows:
+            rules = PROTOCOLS[given.get("protocol", "gtg")]
             usual = {name: getattr(rules, name) for name in ("frame", "uncovered", "mask")}
-            path = path_of(tmp_path, {"protocol": rules.name, "protocol_version": "1", **usual, **found})
-            files.setdefault(path, []).append({**usual, "protocol": rules.name, **found})
+            usual |= {"protocol": rules.name, "protocol_version": "1", **dict.fromkeys(SAMPLES, "")}
+            found = {**usual, **given, "dataset": dataset}
+            path = path_of(tmp_path, found)
+            files.setdefault(path, []).append(found)
             for name in ("Edema", "Pleural Effusion", "Nodule"):
-                files.setdefault(categories_of(path), []).append({**files[path][-1], "category": name})
+                files.setdefault(categories_of(path), []).append({**found, "category": name})
         for path, written in files.items():
             columns = list(dict.fromkeys(key for fields in written for key in fields))
             with path.open("w", newline="") as file:
@@ -95,7 +101,7 @@ def notes(document: Document) -> str:
     return "\n".join(text for _, text in document.notes)
 
 
-# what stands where
+# what is shown where
 
 
 def test_the_phantom_and_ms_cxr_never_share_a_table(board: Callable[..., Board]) -> None:
@@ -107,7 +113,7 @@ def test_the_phantom_and_ms_cxr_never_share_a_table(board: Callable[..., Board])
             published = block.columns[0].origin == "published"
             assert block.title.startswith("PUBLISHED: the paper" if published else "MEASURED here on phantom v1, test")
             assert ("phantom" in block.title) != published
-        assert "no comparison between the two" in notes(document)
+        assert "cannot be compared" in notes(document)
         for text in (terminal(document), *(writer(document) for writer in WRITERS.values())):
             assert "phantom v1, test split" in text
 
@@ -133,20 +139,20 @@ def test_table_1_takes_categories_and_averages_from_the_leaderboard(board: Calla
     assert "Nodule" not in {line.label for line in document.blocks[0].rows}
 
 
-def test_what_is_not_measured_is_a_dash_and_never_a_number(board: Callable[..., Board]) -> None:
+def test_what_was_not_measured_is_a_dash(board: Callable[..., Board]) -> None:
     for number in LAYOUTS:
         document = paper_table(number, board([row("center-prior", 0.5)]))
         for block in document.blocks[1:]:
             assert {found.shown for line in block.rows for found in line.cells} == {"-"}
-        read = list(csv.DictReader(io.StringIO(tidy(document))))
+        read = list(csv.DictReader(io.StringIO(to_csv(document))))
         assert {line["value"] for line in read if line["origin"] == "measured"} == {""}
-        assert "is in this leaderboard" in notes(document)
+        assert "This leaderboard has no run" in notes(document)
 
 
 def test_without_a_leaderboard_the_published_figures_still_show(tmp_path: Path) -> None:
-    document = paper_table(2, load(tmp_path, "phantom", {}))
+    document = paper_table(2, load(tmp_path, "ms-cxr", {}))
     assert "0.5242" in terminal(document)
-    assert f"Nothing is measured: no such row in {tmp_path / 'phantom.csv'}" in notes(document)
+    assert f"{tmp_path / 'ms-cxr.csv'} has no rows" in notes(document)
 
 
 def test_table_2_compares_like_with_like(board: Callable[..., Board]) -> None:
@@ -159,7 +165,7 @@ def test_table_2_compares_like_with_like(board: Callable[..., Board]) -> None:
     assert "Table 3's disease filtering (0.524, 1.23), not lexical" in notes(paper_table(2, board(rows)))
 
 
-def test_all_of_ms_cxr_stands_beside_the_published_figures(board: Callable[..., Board]) -> None:
+def test_all_of_ms_cxr_is_shown_beside_the_published_values(board: Callable[..., Board]) -> None:
     own = {"split": "all", **LDM, "miou_freq2": "0.58000"}
     here = board([row("cxrbert-ldm", 0.5, **own), row("biovil", 0.3, split="all")], dataset="ms-cxr")
     facts = {"protocol": "biovil", "frame": "original", "mask": "none", "miou_thresholds": "0.25", "cnr_abs": "1.00"}
@@ -174,18 +180,17 @@ def test_all_of_ms_cxr_stands_beside_the_published_figures(board: Callable[..., 
     assert cell(block, AVERAGE, "CXR-BERT-LDM", "mIoU", origin="measured").shown == "0.580"
     assert cell(block, "Edema", "BioVil", "mIoU .1-.5").shown == "0.250"
     assert cell(block, "Edema", "BioVil", "CNR abs.").shown == "1.000"
-    assert "no comparison" not in notes(document)
+    assert "cannot be compared" not in notes(document)
 
 
-def test_a_split_of_ms_cxr_is_not_the_published_data(board: Callable[..., Board]) -> None:
-    here = board([row("cxrbert-ldm", 0.5, **LDM)], dataset="ms-cxr")
-    assert [len({column.origin for column in block.columns}) for block in paper_table(1, here).blocks] == [1, 1]
-    limited = board([row("cxrbert-ldm", 0.5, **LDM, split="all", limit="5")], dataset="ms-cxr")
-    assert len(paper_table(1, limited).blocks) == 2
+def test_a_part_of_ms_cxr_is_not_the_published_data(board: Callable[..., Board]) -> None:
+    for part in ({}, {"split": "all", "limit": "5"}):
+        blocks = paper_table(1, board([row("cxrbert-ldm", 0.5, **LDM, **part)], dataset="ms-cxr")).blocks
+        assert [len({column.origin for column in block.columns}) for block in blocks] == [1, 1]
 
 
 @pytest.mark.parametrize("field", ["control=phrase-swap", "frame=original", "uncovered=exclude", "protocol=strict"])
-def test_nor_are_other_rules_or_a_control(field: str, board: Callable[..., Board]) -> None:
+def test_other_rules_or_a_control_are_not_the_published_data(field: str, board: Callable[..., Board]) -> None:
     name, _, text = field.partition("=")
     here = board([row("cxrbert-ldm", 0.5, **LDM, **{"split": "all", name: text})], {name: text}, "ms-cxr")
     document = paper_table(1, here)
@@ -194,7 +199,7 @@ def test_nor_are_other_rules_or_a_control(field: str, board: Callable[..., Board
     assert cell(document.blocks[1], "Edema", "CXR-BERT-LDM", "mIoU").shown == "0.500"
 
 
-def test_averages_that_no_row_shows_can_be_chosen(board: Callable[..., Board]) -> None:
+def test_the_average_can_be_chosen(board: Callable[..., Board]) -> None:
     here = board([row("cxrbert-ldm", 0.5, **LDM, cnr_macro="1.25000")])
     found = paper_table(4, here, "macro").blocks[1]
     assert cell(found, "Frozen CXR-BERT", "", "CNR").shown == "1.250"
@@ -206,7 +211,7 @@ def test_averages_that_no_row_shows_can_be_chosen(board: Callable[..., Board]) -
 # which run fills a cell
 
 
-def test_the_setup_that_a_method_mostly_ran_with_is_taken_and_the_rest_is_told(board: Callable[..., Board]) -> None:
+def test_the_most_frequent_setup_is_shown_and_the_others_are_named(board: Callable[..., Board]) -> None:
     rows = [
         row("cxrbert-ldm", 0.9, **LDM | {"layers": "all"}),
         row("cxrbert-ldm", 0.5, **LDM),
@@ -215,14 +220,14 @@ def test_the_setup_that_a_method_mostly_ran_with_is_taken_and_the_rest_is_told(b
     ]
     document = paper_table(2, board(rows))
     assert cell(document.blocks[2], "CXR-BERT", "", "mIoU", "GT + CFG").shown == "0.500"
-    assert "cxrbert-ldm has also been run with layers=all: choose by `--where NAME=VALUE`." in notes(document)
+    assert "cxrbert-ldm was also run with layers=all" in notes(document)
     chosen = paper_table(2, board(rows, {"layers": "all"}))
     assert cell(chosen.blocks[2], "CXR-BERT", "", "mIoU", "GT + CFG").shown == "0.900"
     assert cell(chosen.blocks[2], "CXR-BERT", "", "mIoU", "CFG").shown == "-"
 
 
 def test_a_table_prefers_the_weights_that_fill_most_of_it(board: Callable[..., Board]) -> None:
-    """So a method that was also trained for longer does not stand beside others that were not."""
+    """A method that was also trained for longer is not compared with others that were not."""
     rows = [
         row("cxrbert-ldm", 0.9, **LDM),
         row("cxrbert-ldm", 0.8, **LDM | {"bbm": "mixture"}),
@@ -237,18 +242,18 @@ def test_a_table_prefers_the_weights_that_fill_most_of_it(board: Callable[..., B
     }
     assert shown == {"CXR-BERT": "0.300", "RadBERT": "0.300", "CLIP": "0.700"}
     assert "clip-ldm (weights phantom;" in notes(second)
-    assert "cxrbert-ldm has also been run with weights=phantom" in notes(second)
+    assert "cxrbert-ldm was also run with weights=phantom" in notes(second)
     assert cell(first.blocks[1], "Mean over samples", "CXR-BERT-LDM", "mIoU").shown == "0.900"
     asked = paper_table(2, board(rows, {"weights": "phantom"}))
     assert cell(asked.blocks[2], "CXR-BERT", "", "mIoU", "GT + CFG").shown == "0.900"
 
 
-def test_seeds_give_a_mean_and_its_deviation(board: Callable[..., Board]) -> None:
+def test_seeds_give_a_mean_and_a_standard_deviation(board: Callable[..., Board]) -> None:
     rows = [row("clip-ldm", 0.2 + i / 10, **LDM, seed=str(i), miou_low="0.1", miou_high="0.9") for i in range(3)]
     document = paper_table(1, board(rows))
-    assert any("not bounds: clip-ldm over 3 seeds (0, 1, 2)" in note for _, note in document.notes)
+    assert any("clip-ldm over 3 seeds (0, 1, 2)" in note for _, note in document.notes)
     found = cell(document.blocks[1], "Mean over samples", "CLIP-LDM", "mIoU")
-    assert (found.exact, found.spread, found.n, found.bounds) == ("0.30000", "0.100", "3 runs", "")
+    assert (found.exact, found.spread, found.n, found.interval) == ("0.30000", "0.100", "3 runs", "")
     assert len(found.run_key.split()) == 3
     assert found.figure == "0.300±.100"
 
@@ -269,7 +274,7 @@ def test_rows_of_other_samples_or_rules_are_left_out(board: Callable[..., Board]
     assert board(rows, {"frame": "original"}).title == "phantom v1, test split, frame original"
 
 
-# marks, bounds and forms
+# marks, intervals and formats
 
 
 def pool(*numbers: str, metric: str = "miou", ranked_too: bool = True) -> list[str]:
@@ -313,12 +318,12 @@ def bounded(board: Callable[..., Board]) -> Document:
     return paper_table(2, board([row("cxrbert-ldm", -0.2, **LDM, **low), row("clip-ldm", 0.2, **LDM)]))
 
 
-def test_bounds_stand_in_every_form(bounded: Document) -> None:
-    assert r"& $-$0.100$_{[-0.123, 0.988]}$ \\" in latex(bounded).replace(r"\underline{$-$0.100}", "$-$0.100")
-    assert "-0.100</ins><sub>\\[-0.123, 0.988\\]</sub>" in markdown(bounded)
-    read = next(line for line in csv.DictReader(io.StringIO(tidy(bounded))) if line["low"])
+def test_intervals_are_in_every_format(bounded: Document) -> None:
+    assert r"& $-$0.100$_{[-0.123, 0.988]}$ \\" in to_latex(bounded).replace(r"\underline{$-$0.100}", "$-$0.100")
+    assert "-0.100</ins><sub>\\[-0.123, 0.988\\]</sub>" in to_markdown(bounded)
+    read = next(line for line in csv.DictReader(io.StringIO(to_csv(bounded))) if line["low"])
     assert (read["row"], read["metric"], read["value"], read["low"], read["high"]) == (
-        *("CXR-BERT", "CNR", "-0.10000", "-0.123", "0.988"),
+        *("CXR-BERT", "CNR", "-0.10000", "-0.12345", "0.98765"),
     )
     assert "[-0.123,0.988]" in terminal(bounded)
 
@@ -336,22 +341,27 @@ def test_the_terminal_keeps_80_columns_and_cuts_nothing(board: Callable[..., Boa
         assert all(text.count(figure) >= shown.count(figure) for figure in set(shown))
 
 
-def test_headings_span_their_columns() -> None:
+def test_headings_span_their_columns_and_wide_tables_are_cut_between_groups() -> None:
     columns = tuple(Column("Group", name, name, "", "measured", "d", note="a") for name in ("m", "n"))
     cells = (Cell("1", "1"), Cell("22", "22", note="b"))
     block = Block("t", columns, (Row("label", cells), Row("x", (Cell("123", "123"), Cell("4", "4")))))
-    assert [line.plain for line in lines(block)] == [
+    console = Console(width=80, file=io.StringIO(), force_terminal=False)
+    console.print(drawn(block))
+    assert [line.rstrip() for line in console.file.getvalue().splitlines()] == [  # type: ignore[attr-defined]
         "        Group (a)",
-        "         m   n",
-        "─" * 18,
+        "         m       n",
+        "──────────────────",
         "label    1  22 (b)",
-        "x      123   4",
+        "x      123       4",
     ]
+    wide = Block("t", (*columns, Column("Other", "m", "m", "", "measured", "d")), (Row("label", (*cells, cells[0])),))
+    assert [[column.group for column in part.columns] for part in parts(wide, 20)] == [["Group"] * 2, ["Other"]]
+    assert parts(wide, 80) == [wide]
 
 
 @pytest.mark.parametrize("number", LAYOUTS)
 def test_markdown_tables_are_whole(number: int, board: Callable[..., Board]) -> None:
-    text = markdown(paper_table(number, board([row("cxrbert-ldm", 0.5, **LDM)])))
+    text = to_markdown(paper_table(number, board([row("cxrbert-ldm", 0.5, **LDM)])))
     tables = re.findall(r"(?:^\|.*\|\n)+", text, flags=re.M)
     assert len(tables) == len(paper_table(number, board([row("cxrbert-ldm", 0.5, **LDM)])).blocks)
     for table in tables:
@@ -362,7 +372,7 @@ def test_markdown_tables_are_whole(number: int, board: Callable[..., Board]) -> 
 @pytest.mark.parametrize("number", [*LAYOUTS, 0])
 def test_latex_is_balanced_and_escaped(number: int, board: Callable[..., Board]) -> None:
     here = board([row("cxrbert-ldm", 0.5, **LDM, cnr_low="-1", cnr_high="1")])
-    text = latex(paper_table(number, here) if number else averages())
+    text = to_latex(paper_table(number, here) if number else averages())
     bare = re.sub(r"\\[\\%&$#_{}]", "", re.sub(r"(?m)^%.*$|(?<=\{)%$", "", text))
     assert bare.count("{") == bare.count("}")
     assert bare.count("$") % 2 == 0
@@ -378,8 +388,8 @@ def test_latex_is_balanced_and_escaped(number: int, board: Callable[..., Board])
                 assert len(re.findall(r"(?<!\\)&", line)) + sum(spans) == len(tabular[1])
 
 
-def test_signs_that_mean_something_to_latex() -> None:
-    assert escaped("50 % & a_b #1 {x} ~ ^ \\ `--out x_y`") == (
+def test_latex_escapes() -> None:
+    assert latex_escaped("50 % & a_b #1 {x} ~ ^ \\ `--out x_y`") == (
         r"50 \% \& a\_b \#1 \{x\} \textasciitilde{} \textasciicircum{} \textbackslash{} \texttt{-{}-out x\_y}"
     )
 
@@ -390,7 +400,7 @@ def test_every_table_compiles(tmp_path: Path, board: Callable[..., Board]) -> No
     documents = [paper_table(number, board([row("cxrbert-ldm", 0.5, **LDM)])) for number in LAYOUTS] + [averages()]
     documents += [paper_table(number, board([row("cxrbert-ldm", 0.5, **own)], dataset="ms-cxr")) for number in LAYOUTS]
     for i, document in enumerate(documents):
-        (tmp_path / f"{i}.tex").write_text(latex(document), encoding="utf-8")
+        (tmp_path / f"{i}.tex").write_text(to_latex(document), encoding="utf-8")
     inputs = "\n".join(f"\\input{{{i}.tex}}\\clearpage" for i in range(len(documents)))
     head = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs}\usepackage{graphicx}"
     (tmp_path / "all.tex").write_text(f"{head}\\begin{{document}}\n{inputs}\n\\end{{document}}\n")
@@ -400,13 +410,13 @@ def test_every_table_compiles(tmp_path: Path, board: Callable[..., Board]) -> No
     assert "Missing character" not in (tmp_path / "all.log").read_text(errors="ignore")
 
 
-def test_files_are_written_by_form_or_ending(tmp_path: Path) -> None:
+def test_files_are_written_by_format_or_suffix(tmp_path: Path) -> None:
     document = averages()
     assert [path.name for path in write(document, tmp_path / "new")] == ["averages.csv", "averages.md", "averages.tex"]
     assert write(document, tmp_path / "one", ["latex"]) == [tmp_path / "one" / "averages.tex"]
     (path,) = write(document, tmp_path / "table.md")
-    assert path.read_text(encoding="utf-8") == markdown(document)
-    with pytest.raises(UsageError, match="holds markdown, not csv"):
+    assert path.read_text(encoding="utf-8") == to_markdown(document)
+    with pytest.raises(UsageError, match="markdown"):
         write(document, path, ["csv"])
     with pytest.raises(UsageError, match="cannot be written"):
         write(document, path / "folder")
@@ -424,7 +434,7 @@ def test_rows_by_columns(board: Callable[..., Board]) -> None:
     assert block.title == "MEASURED on phantom v1, test split; means over samples"
 
 
-def test_categories_and_metrics_are_rows_and_columns_too(board: Callable[..., Board]) -> None:
+def test_categories_and_metrics_are_dimensions_too(board: Callable[..., Board]) -> None:
     here = board([row("cxrbert-ldm", 0.5, **LDM), row("prior", 0.6)])
     (block,) = pivot(here, "category", "method", ["miou"]).blocks
     assert [line.label for line in block.rows] == ["Edema", "Nodule", "Pleural Effusion", "all samples"]
@@ -439,19 +449,19 @@ def test_categories_and_metrics_are_rows_and_columns_too(board: Callable[..., Bo
     [
         ("method", "sampler", ["miou"], "unknown row or column 'sampler'"),
         ("method", "split", ["miou"], "unknown row or column 'split'"),
-        ("method", "method", ["miou"], "take two different names"),
+        ("method", "method", ["miou"], "two different settings"),
         ("metric", "method", ["miou"], "metrics are columns"),
         ("method", "sampling", ["mious"], "unknown metric 'mious'; did you mean miou"),
         ("sampling", "layers", ["miou"], "add --where method=NAME"),
     ],
 )
-def test_what_makes_no_table(rows: str, columns: str, metrics: list[str], message: str, board: Callable) -> None:
+def test_tables_that_are_refused(rows: str, columns: str, metrics: list[str], message: str, board: Callable) -> None:
     here = board([row("cxrbert-ldm", 0.5, **LDM), row("prior", 0.6)])
     with pytest.raises(UsageError, match=message):
         pivot(here, rows, columns, metrics)
 
 
-# what the notes say is what the figures say
+# the notes agree with the published values
 
 
 def figure_of(table: int, label: str, column: str, metric: str, section: str = "") -> float:
@@ -551,18 +561,19 @@ def test_a_protocol_has_its_own_rows_metric_and_average(board: Callable[..., Boa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "name a table"),
-        (["1", "--rows", "method"], "name a table"),
-        (["--rows", "method"], "--rows and --columns belong together"),
-        (["1", "--metric", "cnr"], "--metric belongs to --rows"),
+        (["5"], "unknown table '5'"),
+        (["1", "--rows", "method", "--columns", "metric"], "or both --rows and"),
+        (["--rows", "method"], "both --rows"),
+        (["1", "--metric", "cnr"], "--metric needs --rows"),
+        (["1", "--format", "pdf"], "--format pdf"),
         (["1", "--dataset", "fantom"], "unknown data set 'fantom'; did you mean phantom"),
         (["1", "--where", "method"], "--where 'method' is not NAME=VALUE"),
         (["1", "--where", "methd=x"], "unknown leaderboard column 'methd'; did you mean method"),
-        (["--rows", "method", "--columns", "sampling"], "Nothing is measured"),
+        (["--rows", "method", "--columns", "sampling", "--dataset", "ms-cxr"], "has no rows"),
         (["averages", "--dataset", "x"], ""),
     ],
 )
-def test_wrong_words_are_one_line_and_code_2(arguments: list[str], message: str, tmp_path: Path) -> None:
+def test_wrong_arguments_are_one_line_and_code_2(arguments: list[str], message: str, tmp_path: Path) -> None:
     text = call(*arguments, "--leaderboards-dir", tmp_path, code=2 if message else 0)
     assert message in text
     assert "Traceback" not in text

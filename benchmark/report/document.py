@@ -1,4 +1,4 @@
-"""A comparison table as data: blocks of rows and columns; the renderers beside this file only draw it."""
+"""Tables as data: documents of blocks of rows and columns; `render` writes them in every format."""
 
 from __future__ import annotations
 
@@ -11,43 +11,49 @@ Mark = Literal["", "best", "second", "equal"]
 LOWER_IS_BETTER = frozenset({"fid", "fid_xrv", "distance"})
 MISSING = "-"
 
+HEADINGS = {
+    "phrase_discrimination": "discrim.",
+    "box_iou_full": "box iou",
+    "miou_thresholds": "miou-t",
+    "miou_thresholds_minmax": "miou-mm",
+}
+"""Metric -> shorter heading where room is scarce."""
+
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure, or its absence.
-
-    Attributes:
-        shown: what a reader sees; MISSING where there is no figure.
-        exact: the figure with all known digits, "" where there is none.
-        spread: standard deviation or what else stands behind a plus-minus sign, "" where nothing does.
-        low, high: bounds as shown, "" where there are none.
-        n: what it is a mean over, e.g. "367".
-        run_key: of the run, or runs, that it was measured in.
-        mark: its rank among the cells that it may be compared with, or that it equals a printed figure.
-        note: letter of a footnote.
-        source: whose result it is, where the table's caption says so.
-    """
+    """One value, or its absence."""
 
     shown: str = MISSING
+    """Value as displayed; MISSING if there is none."""
     exact: str = ""
+    """Value with all known digits, "" if there is none."""
     spread: str = ""
+    """Standard deviation, or whatever the paper prints after the plus-minus sign; "" if there is none."""
     low: str = ""
+    """Lower limit of the 95 % CI with all known digits, "" if there is none."""
     high: str = ""
+    """Upper limit."""
     n: str = ""
+    """What the value is a mean over, e.g. "367"."""
     run_key: str = ""
+    """Key of the run, or runs, that it was measured in."""
     mark: Mark = ""
+    """Rank among the cells that it may be compared with, or "equal": equal to a printed value."""
     note: str = ""
+    """Letter of a footnote."""
     source: str = ""
+    """Whose result it is, if the table's caption says so."""
 
     @property
     def figure(self) -> str:
-        """The figure with its spread, as on paper."""
+        """The value with its spread, as printed on paper."""
         return f"{self.shown}±{self.spread.removeprefix('0')}" if self.spread else self.shown
 
     @property
-    def bounds(self) -> str:
-        """The bounds in brackets, "" where there are none."""
-        return f"[{self.low}, {self.high}]" if self.low and self.high else ""
+    def interval(self) -> str:
+        """The 95 % CI in brackets, "" if there is none."""
+        return f"[{float(self.low):.3f}, {float(self.high):.3f}]" if self.low and self.high else ""
 
 
 NOTHING = Cell()
@@ -55,73 +61,64 @@ NOTHING = Cell()
 
 @dataclass(frozen=True)
 class Column:
-    """A column's headings and meaning.
-
-    Attributes:
-        group: upper heading, shared by neighbours; "" where there is none.
-        name: lower heading, usually the metric.
-        metric: identifier of the quantity; only cells of one metric and origin are ranked together.
-        unit: of the figures.
-        origin: whose figures they are.
-        data: what they were measured on: a data set, its version and split.
-        ranked: whether its cells take part in best and second.
-        note: letter of a footnote.
-    """
+    """A column's headings and meaning."""
 
     group: str
+    """Upper heading, shared by neighbours; "" if there is none."""
     name: str
+    """Lower heading, usually the metric."""
     metric: str
+    """Identifier of the quantity; only cells of one metric and origin are ranked together."""
     unit: str
+    """Unit of the values."""
     origin: Origin
+    """Who reports the values."""
     data: str
+    """What they were measured on: a data set, its version and split."""
     ranked: bool = True
+    """Whether best and second are marked."""
     note: str = ""
+    """Letter of a footnote."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line: its label, one cell for each column, the section it stands in and the letter of a footnote."""
+    """A row: its label, one cell per column, the section it belongs to, the letter of a footnote, and its style."""
 
     label: str
     cells: tuple[Cell, ...]
     section: str = ""
     note: str = ""
+    bold: bool = False
 
 
 @dataclass(frozen=True)
 class Block:
-    """One table with a heading that says what data the figures come from.
-
-    Attributes:
-        title: the heading.
-        columns, rows: see there.
-        along: where competitors stand: side by side in a row, or below each other in a section.
-        paired: published and measured columns stand side by side: the origin is a heading of its own.
-    """
+    """One table whose title says what data the values come from."""
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     along: Literal["row", "column"] = "row"
+    """Where competitors are: side by side in a row, or below each other in a section."""
     paired: bool = False
+    """Published and measured columns are side by side: the origin is an additional heading."""
+    compact: bool = False
+    """Terminal: a CI is plus-minus half its width, or left out if labels do not fit."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """What one call shows.
-
-    Attributes:
-        name: of its files, without ending.
-        title, blocks: see there.
-        notes: (letter or "", sentence) each; sentences may hold commands in backticks.
-        legend: what the marks mean.
-    """
+    """Everything that one call shows."""
 
     name: str
+    """Name of its files, without suffix."""
     title: str
     blocks: tuple[Block, ...]
     notes: tuple[tuple[str, str], ...] = ()
+    """(letter or "", sentence) pairs; sentences may contain commands in backticks."""
     legend: str = "Bold: best; underlined: second."
+    """What the marks mean."""
 
     @property
     def marked(self) -> bool:
@@ -130,21 +127,21 @@ class Document:
 
 
 def headings(block: Block, column: Column) -> tuple[str, ...]:
-    """A column's headings from top to bottom, empty ones left out."""
+    """A column's headings from top to bottom, without empty ones."""
     origin = {"published": "paper", "measured": "here"}[column.origin] if block.paired else ""
     return tuple(filter(None, (column.group, column.name, origin)))
 
 
 def sections(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
-    """Rows that stand together under one section heading, "" for none."""
+    """The rows of each section with its heading, "" for none."""
     for name in dict.fromkeys(row.section for row in rows):
         yield name, [row for row in rows if row.section == name]
 
 
 def ranked(block: Block) -> Block:
-    """The block with best and second marked, among at least two different figures of one metric and origin.
+    """The block with best and second marked among cells of one metric and origin, if at least two values differ.
 
-    Equal figures share a mark. Which direction is better is the metric's: see LOWER_IS_BETTER.
+    Equal values share a mark. LOWER_IS_BETTER says in which direction a metric is better.
     """
     marks: dict[tuple[int, int], Mark] = {}
     for pool in _pools(block):
@@ -162,7 +159,7 @@ def ranked(block: Block) -> Block:
 
 
 def _pools(block: Block) -> Iterable[list[tuple[int, int]]]:
-    """Places whose figures compete."""
+    """Row and column of cells that are ranked together."""
     found: dict[tuple, list[tuple[int, int]]] = {}
     for i, row in enumerate(block.rows):
         for j, column in enumerate(block.columns):

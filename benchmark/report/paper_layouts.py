@@ -1,7 +1,7 @@
-"""The layouts of the paper's Tables 1 to 4: which run of this benchmark fills which cell, and what to know of it.
+"""The layouts of the paper's Tables 1 to 4: which run fills which cell, and what to know about it.
 
-A label (section, row or column, as printed) -> the settings of the runs that belong there. What the notes say of the
-figures is checked against the figures in the tests.
+A label (section, row or column, as printed) maps to the settings of its runs. The tests check what the notes say about
+the published values against those values.
 """
 
 from __future__ import annotations
@@ -20,50 +20,50 @@ METRICS = {
     "FID": "fid",
     "FIDXRV": "fid_xrv",
 }
-"""A metric as printed -> the leaderboard's column."""
+"""Metric as printed -> column of the leaderboard."""
 
 SHOWN = {"CLIPLDM": "CLIP-LDM", "CXR-BERTLDM": "CXR-BERT-LDM", "FIDXRV": "FID-XRV"}
-"""Labels whose subscript stands on the line in the paper's text, as they are shown."""
+"""Labels that lost their subscript in the paper's text -> as displayed."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to fill the layout: settings for every cell, a heading, and whether it is like the published one."""
+    """One way to fill the layout."""
 
     settings: Settings
+    """Settings for every cell."""
     heading: str = ""
+    """Heading of the table."""
     alike: bool = True
+    """Whether these settings match the published table's."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How one table is filled.
-
-    Attributes:
-        title: what it compares.
-        published_on: the data of the published figures.
-        wants: label -> settings; a cell's are those of its section, row and column together.
-        variants: see there; the first that is alike stands beside the published figures.
-        along: where competitors stand, see `model.Block`.
-        unranked: printed columns that another definition keeps out of best and second.
-        twins: printed column -> metric as printed -> (heading, metric) that is defined alike.
-        column_notes: printed column -> letter.
-        row_notes: (section, row) as printed -> letter.
-        cell_notes: (section, row, column, metric), as printed -> letter.
-        notes: letter, or "" for what concerns the whole table -> sentences.
-    """
+    """How one table is filled."""
 
     title: str
+    """What the table compares."""
     published_on: str
+    """Data of the published values."""
     wants: Mapping[str, Settings]
+    """Label -> settings; a cell has those of its section, row and column together."""
     notes: tuple[tuple[str, str], ...]
+    """(letter, or "" for the whole table; sentences) pairs."""
     variants: tuple[Variant, ...] = (Variant({}),)
+    """Ways to fill it; the first alike one is shown beside the published values."""
     along: Literal["row", "column"] = "row"
+    """Where competitors are, see `document.Block`."""
     unranked: frozenset[str] = frozenset()
+    """Printed columns that another definition excludes from best and second."""
     twins: Mapping[str, Mapping[str, tuple[str, str]]] = field(default_factory=dict)
+    """Printed column -> metric as printed -> (heading, metric) with the same definition."""
     column_notes: Mapping[str, str] = field(default_factory=dict)
+    """Printed column -> letter."""
     row_notes: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """(section, row) as printed -> letter."""
     cell_notes: Mapping[tuple[str, str, str, str], str] = field(default_factory=dict)
+    """(section, row, column, metric) as printed -> letter."""
 
 
 _LEXICAL = {"sampling": "gt-cfg", "tokens": "lexical", "bbm": "none"}
@@ -77,8 +77,8 @@ _LDMS = {
     "CXR-BERT": {"method": "cxrbert-ldm"},
 }
 _FREQ2 = (
-    "Published: not the mean over samples but frequency-squared, a category weighs its count squared "
-    "(`gtg-bench table averages`)."
+    "Published: not the mean over samples but the frequency-squared average, in which each category is weighted by its "
+    "squared count (`gtg-bench table averages`)."
 )
 
 TABLE_1 = Layout(
@@ -98,31 +98,31 @@ TABLE_1 = Layout(
     notes=(
         (
             "a",
-            "Other quantities under the same names: Boecking et al. (2022) average the foreground's IoU over "
-            "thresholds 0.1 to 0.5 of the cosine map, and their CNR is absolute. Everywhere else mIoU is (IoU of the "
-            "foreground + IoU of the background) / 2 of one mask, and CNR is signed (the paper's text writes an "
-            "absolute value, its released code none). So the published BioVil columns are not ranked with the others.",
+            "Other quantities with the same names: Boecking et al. (2022) average the foreground IoU over thresholds "
+            "0.1 to 0.5 of the cosine map, and their CNR is absolute. Everywhere else mIoU is (foreground IoU + "
+            "background IoU) / 2 of one mask, and CNR is signed (absolute in the paper's text, signed in its released "
+            "code). The published BioVil columns are therefore not ranked with the others.",
         ),
         (
             "b",
-            "Two averages under one name: published figures of the LDM columns are frequency-squared (a category "
-            "weighs its count squared), those of BioVil and BioVil-L macro (`gtg-bench table averages`). Measured: "
-            "frequency-squared.",
+            "Two averages with one name: published values of the LDM columns are frequency-squared averages (each "
+            "category weighted by its squared count), those of BioVil and BioVil-L macro averages (`gtg-bench table "
+            "averages`). Measured: frequency-squared.",
         ),
         (
             "c",
-            "Its average is Table 2's CLIP row under GT + CFG. The paper does not say which of its tokens were "
-            "averaged; measured cells take lexical ones, as CXR-BERT-LDM.",
+            "Its average equals Table 2's CLIP row with GT + CFG. The paper does not say which tokens were averaged; "
+            "measured cells use lexical tokens, like CXR-BERT-LDM.",
         ),
         (
             "",
-            "Spread: of CXR-BERT-LDM and +BBM over three training runs; of BioVil and BioVil-L the paper does not say.",
+            "Spread: CXR-BERT-LDM and +BBM over three training runs; for BioVil and BioVil-L the paper does not say.",
         ),
         (
             "",
-            "The paper's section 4 credits Table 4 with this comparison. Its 'higher results across all diseases "
-            "compared to BioViL' has one exception, Pneumothorax (CNR 0.45 and 0.48); its 'improvement for mIoU' by "
-            "BBM is a fall here, in seven of the eight categories and on average, and is seen in Table 3 alone.",
+            "The paper's section 4 attributes this comparison to Table 4. Its 'higher results across all diseases "
+            "compared to BioViL' has one exception, Pneumothorax (CNR 0.45 vs 0.48). Its 'improvement for mIoU' by BBM "
+            "is a decrease here, in seven of the eight categories and on average; only Table 3 shows an increase.",
         ),
     ),
 )
@@ -154,19 +154,20 @@ TABLE_2 = Layout(
         (
             "a",
             "This row (0.5242, 1.2288) is Table 3's disease filtering (0.524, 1.23), not lexical filtering (0.537, "
-            "1.24): only runs with `--tokens disease` are like it. Which tokens the other rows used is not said.",
+            "1.24): only runs with `--tokens disease` match it. The paper does not say which tokens the other rows "
+            "used.",
         ),
-        ("b", "CXR-CLIP's rows under Text-Conditioning and CFG are the same four figures in the paper."),
+        ("b", "CXR-CLIP has the same four values with Text-Conditioning and CFG in the paper."),
         ("c", "Printed with five digits."),
         (
             "",
-            "The caption names no data set. Published mIoU and CNR of CLIP and CXR-BERT under GT + CFG are averages of "
-            "Tables 1 and 3: on MS-CXR, frequency-squared; presumably all others too.",
+            "The caption does not name a data set. Published mIoU and CNR of CLIP and CXR-BERT with GT + CFG equal "
+            "averages in Tables 1 and 3: MS-CXR, frequency-squared. The same presumably holds for all other rows.",
         ),
         (
             "",
             "The paper's 'CXR-BERT performs by far the best of all tested models' holds for the three modes with "
-            "guidance: under Text-Conditioning it has the lowest mIoU and Top-1 of the six.",
+            "guidance; with Text-Conditioning it has the lowest mIoU and Top-1 of the six.",
         ),
     ),
 )
@@ -186,20 +187,20 @@ TABLE_3 = Layout(
     row_notes={("", "Weighted Avg."): "b"},
     cell_notes={("", "Weighted Avg.", "Linear Bézier", "mIoU"): "d"},
     notes=(
-        ("a", "Its averages are Table 2's CXR-BERT row under GT + CFG."),
+        ("a", "Its averages equal Table 2's CXR-BERT row with GT + CFG."),
         ("b", _FREQ2 + " Measured: the same."),
         (
             "c",
-            "Eq. 3: s P_mult + (1-s) P_comb, so the merged bias weighs more where the two biases agree. Section 2.3 "
-            "writes it the other way round.",
+            "Eq. 3: s P_mult + (1-s) P_comb, so the merged bias has more weight where the two biases agree. Section "
+            "2.3 describes the opposite.",
         ),
         (
             "d",
-            "No weighting of the column's categories gives 0.526; frequency-squared, which fits all others, gives "
-            "0.5295 (`gtg-bench table averages`).",
+            "No weighting of the column's categories gives 0.526; the frequency-squared average, which fits all other "
+            "columns, is 0.5295 (`gtg-bench table averages`).",
         ),
-        ("", "The caption names no data set; the lexical column agrees with Table 1's CXR-BERT-LDM, on MS-CXR."),
-        ("", "Published: one value a cell, without spread; whether it is one training run, the paper does not say."),
+        ("", "The caption does not name a data set; the lexical column agrees with Table 1's CXR-BERT-LDM, on MS-CXR."),
+        ("", "Published: one value per cell, without spread; the paper does not say whether it is one training run."),
     ),
 )
 
@@ -217,17 +218,17 @@ TABLE_4 = Layout(
     notes=(
         (
             "a",
-            "Unlike Tables 1 to 3, which give CXR-BERT-LDM 1.21 to 1.24 (0.84 is what RadBERT has in Table 2 under "
-            "GT + CFG, rounded).",
+            "Tables 1 to 3 give CXR-BERT-LDM 1.21 to 1.24 instead (0.84 is RadBERT's rounded value with GT + CFG in "
+            "Table 2).",
         ),
-        ("b", "The highest of the three, and so the worst images; Appendix D calls it 'lower'."),
+        ("b", "The highest of the three, hence the worst images; Appendix D calls it 'lower'."),
         (
             "",
-            "The caption's 'negative correlation between CNR and FID' is one with image quality: in these figures FID "
-            "rises with CNR.",
+            "The caption's 'negative correlation between CNR and FID' is one between CNR and image quality: in these "
+            "values FID rises with CNR.",
         ),
-        ("", "The comparison to BioViL with which section 4 credits this table is Table 1's."),
-        ("", "FID and FID-XRV: lower is better. A leaderboard without such columns has none."),
+        ("", "The comparison with BioViL that section 4 attributes to this table is in Table 1."),
+        ("", "FID and FID-XRV: lower is better. Leaderboards do not have these columns."),
     ),
 )
 

@@ -1,0 +1,191 @@
+"""Comparisons, controls, priors and subgroups for the terminal. Every difference is A - B."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gtg_bench.benchmark.analysis.compare import ALL, LEVEL, in_words
+from gtg_bench.benchmark.analysis.comparison import Report, Subject
+from gtg_bench.benchmark.analysis.control_battery import Sensitivity
+from gtg_bench.benchmark.analysis.seeds import seeds_note, spread
+from gtg_bench.benchmark.analysis.sensitivity import Contrast, control_in_words, prior_in_words
+from gtg_bench.benchmark.analysis.subgroups import CSV_COLUMNS, Subgroup, as_rows
+from gtg_bench.benchmark.paths import atomic
+from gtg_bench.benchmark.report.document import HEADINGS
+from gtg_bench.benchmark.runs.lookup import FinishedRun
+from gtg_bench.benchmark.statistics import Comparison, Estimate
+
+_P = f"p: sign-flip permutation test over patients, Holm-corrected; * p < {LEVEL:g}."
+_CI = "95 % CI: bootstrap over patients."
+
+
+def show(report: Report, by_category: bool, console: Console) -> None:
+    """Print a comparison: a table for each other run, sentences, then each run against its controls and the priors."""
+    first, *others = report.subjects
+    shown = {}
+    for subject in others:
+        rows = shown[subject.label] = [row for row in subject.rows if by_category or row.category == ALL]
+        console.print(Text(f"A: {first.label}\nB: {subject.label}"))
+        table = _table(("", "A", "B", "A - B", "95 % CI", "p", "d_z", "w/t/l"))
+        for row in rows:
+            label = row.metric if row.category == ALL else f"  {row.category}"
+            found = row.found
+            effect = "-" if found.effect_size is None else f"{found.effect_size:.2f}"
+            values = [_number(value) for value in (found.ours, found.theirs, found.difference)]
+            counts = f"{found.wins}/{found.ties}/{found.losses}"
+            table.add_row(Text(label), *values, _interval(found), _p_value(row.p_value), effect, counts)
+        console.print(table)
+    for label, rows in shown.items():
+        for row in rows:
+            _print(console, in_words(row, first.label, label))
+    family = "categories" if len(others) == 1 else "categories and runs"
+    legend = "d_z: standardised mean difference. w/t/l: samples on which A is better, equal, worse."
+    console.print(f"{_CI} {_P[:-1]}; the correction covers all {family} of a metric. {legend}", highlight=False)
+    for subject in report.subjects:
+        if note := seeds_note(subject.run):
+            spreads = {metric: spread(subject.run, metric, report.average) for metric in report.metrics}
+            parts = [f"{m} {one.mean:.3f} ± {one.deviation:.3f}" for m, one in spreads.items() if one and one.deviation]
+            over = f"; mean ± SD over the runs: {', '.join(parts)}" if parts else ""
+            _print(console, f"{subject.label}: {note}{over}. The CI covers patients, not runs.")
+    for subject in report.subjects:
+        _show_context(report, subject, console)
+
+
+def _show_context(report: Report, subject: Subject, console: Console) -> None:
+    """A run against its controls and the priors."""
+    for what, found in {"its controls": subject.controls, "the priors": subject.priors}.items():
+        if found:
+            _print(console, f"\nA: {subject.label}; B: {what}")
+            _show_contrasts(found, console)
+    for contrast in subject.controls:
+        row = next(row for row in contrast.rows if row.metric == report.primary)
+        _print(console, control_in_words(row, subject.label, contrast.name))
+    for contrast in subject.priors:
+        _print(console, prior_in_words(contrast, subject.label))
+    if subject.missing:
+        _print(console, f"{subject.label} was not run under {', '.join(subject.missing)}: {subject.command}")
+
+
+def show_sensitivity(sensitivity: Sensitivity, impossible: Mapping[str, str], console: Console) -> None:
+    """Print a method's run against its controls, and what they show.
+
+    Args:
+        sensitivity: the run and its controls.
+        impossible: control -> why the data does not allow it.
+        console: where to print.
+    """
+    name = sensitivity.run.name
+    if sensitivity.controls:
+        _print(console, f"\nA: {name}; B: its controls, on the samples that both have")
+        _show_contrasts(sensitivity.controls, console)
+    for contrast in sensitivity.controls:
+        row = next(row for row in contrast.rows if row.metric == sensitivity.primary)
+        _print(console, control_in_words(row, name, contrast.name))
+    for control, reason in impossible.items():
+        _print(console, f"{control} was skipped: {reason}")
+
+
+def _show_contrasts(found: Sequence[Contrast], console: Console) -> None:
+    """Print one column per control or prior: A - B with half the width of its 95 % CI, metric by metric."""
+    table = _table(("B:", *(one.name.replace("-", "-\n") for one in found)), "left")
+    table.add_row("n", *(str(max(row.found.n for row in one.rows)) for one in found))
+    for metric, *rows in zip([row.metric for row in found[0].rows], *(one.rows for one in found), strict=True):
+        cells = []
+        for one, row in ((row.found, row) for row in rows):
+            half = "" if one.low is None or one.high is None else f"±{(one.high - one.low) / 2:.3f}"
+            text = "-" if one.difference is None else f"{one.difference:+.3f}{half}{'*' if row.better else ''}"
+            cells.append(text.replace("+0.", "+.").replace("-0.", "-.").replace("±0.", "±."))
+        table.add_row(HEADINGS.get(metric, metric), *cells)
+    console.print(table)
+    names = [f" {HEADINGS[row.metric]} = {row.metric}." for row in found[0].rows if row.metric in HEADINGS]
+    _print(
+        console, f"A - B ± half-width of the 95 % CI; * p < {LEVEL:g}, Holm-corrected over each row.{''.join(names)}"
+    )
+
+
+_HEADINGS = {
+    "size": "region / frame",
+    "boxes": "number of boxes",
+    "side": "side named",
+    "length": "phrase length",
+    "category": "category",
+}
+
+
+def show_subgroups(found: Sequence[Subgroup], runs: Sequence[FinishedRun], console: Console) -> None:
+    """Print a table of subgroups for each metric."""
+    letters = [chr(ord("A") + index) for index in range(len(runs))]
+    several = len(runs) > 1
+    for metric, part in groupby(found, key=lambda subgroup: subgroup.metric):
+        console.print(Text(metric, style="bold"))
+        differences = ("A - run", "95 % CI", "p") if several else ()
+        table = _table(("", *(["run"] if several else []), "n", "patients", "mean", "95 % CI", *differences))
+        by = ALL
+        for subgroup in part:
+            if subgroup.by != by:
+                by = subgroup.by
+                table.add_row(_HEADINGS[by])
+            label = "all samples" if by == ALL else f"  {subgroup.name}"
+            for index, one in enumerate(subgroup.estimates):
+                cells = [str(one.n), str(one.n_patients), _number(one.value), _interval(one)]
+                if index:
+                    each = subgroup.differences[index - 1]
+                    cells += [_number(each.found.difference, "+"), _interval(each.found), _p_value(each.p_value)]
+                table.add_row(Text("" if index else label), *([letters[index]] if several else []), *cells)
+        console.print(table)
+    for letter, run in zip(letters, runs, strict=True):
+        note = f"; {seeds_note(run)}" if run.parts else ""
+        _print(console, f"{letter}: {run.name} ({' '.join(run.keys)}{note})")
+    if any(one.n and one.low is None for subgroup in found for one in subgroup.estimates):
+        console.print("no CI: fewer than two patients.", highlight=False)
+    legend = f"A - run: on shared samples. {_P[:-1]}; the correction covers all rows." if several else ""
+    console.print(f"{_CI} {legend}".strip(), highlight=False)
+
+
+def write_subgroups(found: Sequence[Subgroup], runs: Sequence[FinishedRun], path: Path) -> None:
+    """Write one CSV row per subgroup and run, atomically; missing values are empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in as_rows(found, runs):
+        writer.writerow({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()})
+    with atomic(path) as part:
+        part.write_text(text.getvalue(), encoding="utf-8")
+
+
+def _table(headings: Sequence[str], justify: Literal["left", "right"] = "right") -> Table:
+    """A table with text in its first column and numbers in the others."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
+    for i, heading in enumerate(headings):
+        table.add_column(Text(heading), justify=justify if i else "left", no_wrap=bool(i), overflow="fold")
+    return table
+
+
+def _number(value: float | None, sign: str = "") -> str:
+    return "-" if value is None else f"{value:{sign}.3f}"
+
+
+def _interval(found: Estimate | Comparison) -> str:
+    if not found.n:
+        return "-"
+    return "no CI" if found.low is None or found.high is None else f"{found.low:.3f} {found.high:.3f}"
+
+
+def _p_value(p: float | None) -> str:
+    if p is None:
+        return "-"
+    return ("<.001" if p < 0.001 else f"{p:.3f}") + ("*" if p < LEVEL else " ")
+
+
+def _print(console: Console, text: str) -> None:
+    console.print(Text(text), soft_wrap=True)

@@ -1,0 +1,294 @@
+"""Which leaderboard rows may share a table, and which run fills a cell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.registry import unknown
+from gtg_bench.benchmark.api.settings import DEFAULTS, DERIVED, SETTINGS, of_phantom
+from gtg_bench.benchmark.datasets import DATASETS
+from gtg_bench.benchmark.metrics.named_masks import rule_of
+from gtg_bench.benchmark.report import leaderboard
+from gtg_bench.benchmark.report.document import NOTHING, Cell
+from gtg_bench.benchmark.report.leaderboard import Row
+from gtg_bench.benchmark.runs.spec import COLUMNS
+from gtg_bench.benchmark.scoring.controls import CONTROLS
+from gtg_bench.benchmark.scoring.protocols import PROTOCOL, Protocol, find_protocol
+from gtg_bench.benchmark.statistics import over_runs
+
+AVERAGE_NAMES = {
+    "overall": "means over samples",
+    "macro": "macro means over categories",
+    "frequency2": "frequency-squared means",
+}
+"""Average over a data set -> its name in a title."""
+
+SAMPLES = ("dataset_options", "limit", "split", "frame", "uncovered", "protocol", "dataset_version")
+"""Rows that differ in one of these were measured on other samples or by other rules: never in one table."""
+
+PHANTOM_NOTE = "Phantom weights are not published models and not a diagnostic tool."
+
+_DEFINITION = ("frame", "uncovered", "mask")
+_OF_THE_PAPER = (PROTOCOL, f"{PROTOCOL}-released")
+_SETUP = tuple(name for name in SETTINGS if name not in ("method", "seed"))
+
+
+def value(row: Row, name: str) -> str:
+    """A setting of a row, "" if it has none."""
+    return row.get(name) or ""
+
+
+@dataclass(frozen=True)
+class Board:
+    """The comparable part of one leaderboard."""
+
+    dataset: str
+    """Name of the data set."""
+    title: str
+    """Data set, version and split in words."""
+    whole: bool
+    """Every split, no limit, option or control, by the paper's rules."""
+    rows: tuple[Row, ...]
+    """Overall rows, with every control and setting."""
+    parts: tuple[Row, ...]
+    """Rows by category of the same runs."""
+    where: Mapping[str, str]
+    """What the user asked for."""
+    rules: Protocol
+    """Protocol of all rows."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know about the choice of rows."""
+    weights: str = ""
+    """Preferred weights if a method was run with several, see `with_shared_weights`; "" for no preference."""
+
+    def with_shared_weights(self, cells: Sequence[Mapping[str, str]]) -> Board:
+        """A copy that prefers the weights that fill most of a table's cells, so that training budgets match.
+
+        Of several the first by name.
+        """
+        labels = [{value(row, "weights") for row in self._fitting(wanted)} for wanted in cells]
+        known = sorted(set().union(*labels) - {""})
+        return replace(self, weights=max(known, key=lambda name: sum(name in found for found in labels), default=""))
+
+    def runs(self, wanted: Mapping[str, str]) -> list[Row]:
+        """The run with the wanted settings, or its repetitions with other seeds; empty if there is none.
+
+        Of several setups it takes the one with default choices, then the one with the preferred weights, then the one
+        that most rows of the method have; of rows that differ only in their key, the last.
+        """
+        found = self._fitting(wanted)
+        if not found:
+            return []
+        setups = list(dict.fromkeys(map(_setup, found)))
+        chosen = min(setups, key=lambda setup: self._rank(found[0], setup))
+        return list({value(row, "seed"): row for row in found if _setup(row) == chosen}.values())
+
+    def passed_over(self, wanted: Mapping[str, str]) -> list[Row]:
+        """Runs that have the wanted settings too, but were not chosen."""
+        chosen = {row["run_key"] for row in self.runs(wanted)}
+        return [row for row in self._fitting(wanted) if row["run_key"] not in chosen]
+
+    def cell(self, runs: Sequence[Row], metric: str, category: str | None = None, suffix: str = "") -> Cell:
+        """A metric's mean over the samples of a category, or of all; over runs too if there are several.
+
+        Args:
+            runs: as returned by `runs`.
+            metric: name of a column.
+            category: as the data set spells it; None takes the overall row.
+            suffix: one of `leaderboard.SUFFIXES`' values.
+        """
+        keys, name = {row["run_key"] for row in runs}, metric + suffix
+        rows = list(runs)
+        if category is not None:
+            rows = [row for row in self.parts if row["run_key"] in keys and row["category"] == category]
+        rows = [row for row in rows if row.get(name)]
+        if len(rows) > 1:  # mean and standard deviation over runs that differ only in the seed
+            found = over_runs([float(row[name]) for row in rows])
+            keys_text = " ".join(row["run_key"] for row in rows)
+            mean, deviation, n = f"{found.mean:.3f}", f"{found.deviation:.3f}", f"{found.n} runs"
+            return Cell(mean, f"{found.mean:.5f}", deviation, n=n, run_key=keys_text)
+        return measured_cell(rows[0], metric, suffix) if rows else NOTHING
+
+    def shown(self, name: str) -> list[Row]:
+        """The rows without a control, unless the control is what distinguishes them."""
+        free = name == "control" or "control" in self.where
+        return [row for row in self.rows if free or value(row, "control") == CONTROLS[0]]
+
+    def _fitting(self, wanted: Mapping[str, str]) -> list[Row]:
+        control = {} if "control" in self.where else {"control": CONTROLS[0]}
+        return [row for row in self.rows if all(value(row, k) == v for k, v in (control | dict(wanted)).items())]
+
+    def _rank(self, like: Row, setup: tuple[str, ...]) -> tuple[int, bool, int]:
+        """Smallest first: settings that are not the default, other weights, rows of the method with this setup."""
+        named = dict(zip(_SETUP, setup, strict=True))
+        unusual = sum(named[name] not in ("", usual) for name, usual in DEFAULTS.items())
+        free = {"sampling", "tokens", "bbm"}
+        kept = [i for i, name in enumerate(_SETUP) if name not in free]
+        rows = [_setup(row) for row in self.rows if row["method"] == like["method"]]
+        frequency = sum(all(row[i] == setup[i] for i in kept) for row in rows)
+        return unusual, bool(self.weights) and named["weights"] != self.weights, -frequency
+
+
+def measured_cell(row: Row, metric: str, suffix: str = "") -> Cell:
+    """A metric of one row with its 95 % CI and count."""
+    name = metric + suffix
+    if not row.get(name):
+        return NOTHING
+    low, high, n = row.get(f"{name}_low") or "", row.get(f"{name}_high") or "", row.get(f"n_{metric}") or row["n_ok"]
+    return Cell(f"{float(row[name]):.3f}", row[name], low=low, high=high, n=n, run_key=row["run_key"])
+
+
+def find_rows(
+    folder: Path, dataset: str, where: Mapping[str, str], protocol: str, reference: bool = False
+) -> tuple[Path, list[Row]]:
+    """A leaderboard's file and its rows with the wanted settings; the shipped one if the user's has no such row.
+
+    Args:
+        folder: folder of the CSV files.
+        dataset: name of the data set.
+        where: column -> value that rows must have.
+        protocol: name of the protocol, unless `where` has it. Frame, uncovered and mask are the protocol's own unless
+            `where` has them.
+        reference: read the shipped results only.
+
+    Raises:
+        UsageError: an unknown data set, protocol or column.
+        DataError: the file is not a leaderboard.
+    """
+    if strange := [name for name in where if name not in COLUMNS]:
+        raise UsageError(unknown("leaderboard column", strange[0], COLUMNS))
+    rules = find_protocol(where.get("protocol", protocol))
+    described = {"dataset": dataset, "protocol": rules.name, "protocol_version": str(rules.version)}
+    described |= {name: where.get(name, getattr(rules, name)) for name in _DEFINITION}
+    path, shipped = (leaderboard.path_of(each, described) for each in (folder, leaderboard.REFERENCE))
+    if not path.exists() and dataset not in DATASETS:
+        raise UsageError(unknown("data set", dataset, DATASETS))
+    for each in [shipped] if reference else [path, shipped]:
+        if rows := [row for row in leaderboard.read(each) if _has(row, where)]:
+            return each, rows
+    return (shipped if reference else path), []
+
+
+def _has(row: Row, where: Mapping[str, str]) -> bool:
+    """Whether a row has what the user asked for; "best" stands for thresholds tuned on a validation split."""
+    return all(value(row, k) == v or (k == "mask" and rule_of(value(row, k)) == v) for k, v in where.items())
+
+
+def load(
+    folder: Path, dataset: str, where: Mapping[str, str], protocol: str = PROTOCOL, reference: bool = False
+) -> Board:
+    """The rows of a leaderboard measured on the same samples by the same rules; see `find_rows`.
+
+    Of several sets of samples it takes the one with default options, without a limit, of the default split.
+    """
+    rules = find_protocol(where.get("protocol", protocol))
+    path, rows = find_rows(folder, dataset, where, protocol, reference)
+    if not rows:
+        asked = " with " + ", ".join(f"{k}={v}" for k, v in where.items()) if where else ""
+        return Board(dataset, dataset, False, (), (), where, rules, (f"{path} has no rows{asked}.",))
+    sets = by_samples(dataset, rows)
+    samples, rows = next(iter(sets.items()))
+    keys = {row["run_key"] for row in rows}
+    parts = [row for row in leaderboard.read(leaderboard.categories_of(path)) if row["run_key"] in keys]
+    title, control = title_of(rows[0]), where.get("control", CONTROLS[0])
+    title += f", control {control}" if control != CONTROLS[0] else ""
+    own = all(where.get(name, getattr(rules, name)) == getattr(rules, name) for name in _DEFINITION)
+    whole = samples[:3] == ("", "", "all") and own and control == CONTROLS[0] and rules.name in _OF_THE_PAPER
+    return Board(dataset, title, whole, tuple(rows), tuple(parts), where, rules, (source_note(path),))
+
+
+def source_note(path: Path) -> str:
+    """Which file the measured values come from."""
+    if path.parent.resolve() == leaderboard.REFERENCE.resolve():
+        return f"Measured values: results shipped with gtg-bench ({path.parent.name}/{path.name})."
+    shipped = leaderboard.REFERENCE / path.name
+    more = "; `--reference` shows the shipped results" if shipped.exists() else ""
+    return f"Measured values: {path}{more}."
+
+
+def by_samples(dataset: str, rows: Sequence[Row]) -> dict[tuple[str, ...], list[Row]]:
+    """Rows by the samples that they were measured on, named by SAMPLES; the preferred ones first.
+
+    Preferred are default options, no limit, the default split, then the newest version.
+    """
+    found: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(value(row, name) for name in SAMPLES), []).append(row)
+    splits = ["all", "test"] if dataset == "ms-cxr" else ["test", "all"]
+
+    def preference(samples: tuple[str, ...]) -> tuple:
+        options, limit, split, *_, version = samples
+        place = splits.index(split) if split in splits else len(splits)
+        return options != "", limit != "", place, [-int(part) for part in re.findall(r"\d+", version)], samples
+
+    return {samples: found[samples] for samples in sorted(found, key=preference)}
+
+
+def title_of(row: Row) -> str:
+    """Data set, version, options, split, limit and definition of a row in words."""
+    rules = find_protocol(row["protocol"])
+    parts = [f"{row['dataset']} v{row['dataset_version']} {row['dataset_options']}".strip(), f"{row['split']} split"]
+    parts += [f"first {row['limit']} samples"] if row["limit"] else []
+    parts += [f"protocol {rules.name}"] if rules.name != PROTOCOL else []
+    return ", ".join([*parts, *(f"{name} {text}" for name, text in changed_rules(row).items())])
+
+
+def changed_rules(row: Row) -> dict[str, str]:
+    """Frame, uncovered and mask of a row where they are not the protocol's own."""
+    rules = find_protocol(row["protocol"])
+    return {name: rule_of(row[name]) for name in _DEFINITION if row[name] != getattr(rules, name)}
+
+
+def same_samples(board: Board, other: Board) -> bool:
+    """Whether two boards, of any protocols, were measured on the same samples."""
+    names = [name for name in SAMPLES if name not in ("frame", "uncovered", "protocol")]
+    found = [[value(one.rows[0], name) for name in names] for one in (board, other) if one.rows]
+    return len(found) == 2 and found[0] == found[1]
+
+
+def settings_notes(board: Board, wanted: Sequence[Mapping[str, str]]) -> list[str]:
+    """Sentences about the settings of the runs shown, and about runs that would fit too."""
+    cells = [board.runs(settings) for settings in wanted]
+    shown = [row for rows in cells for row in rows]
+    if not shown:
+        return []
+    found: dict[str, list[Row]] = {}
+    for row in shown:
+        found.setdefault(row["method"], []).append(row)
+    notes = [f"Measured runs: {', '.join(f'{name} ({_settings(rows)})' for name, rows in found.items())}."]
+    seeds = {(runs[0]["method"], tuple(sorted(value(row, "seed") for row in runs))) for runs in cells if len(runs) > 1}
+    repeated = sorted(f"{method} over {len(each)} seeds ({', '.join(each)})" for method, each in seeds)
+    notes += [f"Mean and standard deviation over runs, not a CI: {'; '.join(repeated)}."] if repeated else []
+    notes += [PHANTOM_NOTE] if any(of_phantom(value(row, "weights")) for row in shown) else []
+    others: dict[str, dict[str, None]] = {}
+    for settings, runs in zip(wanted, cells, strict=True):
+        for row in board.passed_over(settings):
+            apart = [name for name in _SETUP if value(row, name) != value(runs[0], name) and name not in DERIVED]
+            if apart:
+                text = " ".join(f"{name}={value(row, name)}" for name in apart)
+                others.setdefault(row["method"], {})[text] = None
+    return notes + [
+        f"{method} was also run with {'; '.join(found)}: choose with `--where NAME=VALUE`."
+        for method, found in others.items()
+    ]
+
+
+def _settings(rows: Sequence[Row]) -> str:
+    """The settings of a method's runs that are not defaults, and how many samples were scored if not all."""
+    found = {}
+    for name in (*_SETUP, "seed"):
+        if name not in (*DERIVED, "sampling", "tokens", "bbm"):
+            values = dict.fromkeys(value(row, name) for row in rows)
+            found[name] = [one for one in values if one and one != DEFAULTS.get(name)]
+    counts = dict.fromkeys(
+        f"{row['n_ok']} of {row['n_total']} samples" for row in rows if row["n_ok"] != row["n_total"]
+    )
+    return "; ".join([*(f"{name} {' or '.join(values)}" for name, values in found.items() if values), *counts])
+
+
+def _setup(row: Row) -> tuple[str, ...]:
+    return tuple(value(row, name) for name in _SETUP)

@@ -1,0 +1,169 @@
+"""What a run shows: its row, controls and priors in 15 lines of 80 columns, and labels that tell rows apart."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from gtg_bench.benchmark.api import METHODS, MethodSettings, SampleRecord
+from gtg_bench.benchmark.cli import app
+from gtg_bench.benchmark.report import leaderboard
+from gtg_bench.benchmark.report.document import HEADINGS
+from gtg_bench.benchmark.report.run_table import LINES, show_runs
+from gtg_bench.benchmark.runs.labels import labels
+from gtg_bench.benchmark.runs.spec import RunSpec
+from gtg_bench.benchmark.scoring.controls import CONTROLS
+from gtg_bench.benchmark.scoring.protocols import PROTOCOLS
+
+Row = dict[str, str]
+USUAL = METHODS.get("cxrbert-ldm").completed(MethodSettings("cxrbert-ldm", dataset="phantom"))
+LONG = {"weights": "checkpoints/" + "long-" * 12 + "name", "weights_version": "1", "steps": 4, "last_steps": 2}
+
+
+@pytest.fixture
+def measure(tmp_path: Path) -> Callable[..., Row]:
+    """Writes the row of a run of cxrbert-ldm, or of another method, on the phantom's test split."""
+
+    def make(n: int = 367, **changes: Any) -> Row:
+        plain = RunSpec("phantom", "1", "", "s", "test", None, USUAL).as_json()
+        if changes.get("method", "cxrbert-ldm") != "cxrbert-ldm":
+            plain |= dict.fromkeys(USUAL.as_json()) | {"seed": 4200}
+        spec = RunSpec.from_json(plain | changes)
+        metrics = dict.fromkeys(PROTOCOLS[spec.protocol].metrics, 0.5)
+        records = [SampleRecord(str(k), "i", f"p{k}", "A", "ok", metrics | {"cnr": 1 + k / 1000}) for k in range(n)]
+        return leaderboard.update(tmp_path / "boards", spec, records)
+
+    return make
+
+
+def shown(folder: Path, *rows: Row, width: int = 80) -> list[str]:
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
+    show_runs(rows, folder / "boards", console)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+
+
+def table(lines: list[str]) -> list[str]:
+    """The rows between the rule below the header and the caption."""
+    start = next(i for i, line in enumerate(lines) if line.startswith("──"))
+    return lines[start + 1 : next(i for i, line in enumerate(lines) if "half-width" in line)]
+
+
+def test_a_run_is_shown_with_shipped_controls_and_priors(tmp_path: Path, measure: Callable[..., Row]) -> None:
+    lines = shown(tmp_path, measure())
+    found = table(lines)
+    assert [line.split()[0] for line in found] == [
+        *("cxrbert-ldm", "neutral-phrase†", "phrase-swap†", "image-swap†", "side-swap†"),
+        *("center-prior†", "class-prior†", "phrase-prior†"),
+    ]
+    assert [line.count("±") for line in found] == [6] * len(found)
+    with (leaderboard.REFERENCE / "phantom.csv").open(newline="") as file:
+        wanted = next(r for r in csv.DictReader(file) if (r["method"], r["control"]) == ("phrase-prior", "none"))
+    half = (float(wanted["cnr_high"]) - float(wanted["cnr_low"])) / 2
+    assert f"{float(wanted['cnr']):.3f}±{half:.3f}".replace("±0.", "±.") in found[-1]
+    assert len(lines) <= LINES
+    assert str(tmp_path / "boards" / "phantom.csv") in "\n".join(lines)
+
+
+def test_the_users_rows_replace_shipped_ones_and_other_settings_are_not_shown(
+    tmp_path: Path, measure: Callable[..., Row]
+) -> None:
+    measure(control="image-swap", samples_sha256="t")
+    measure(control="phrase-swap", bbm="mixture")
+    measure(method="phrase-prior")
+    measure(method="biovil")
+    lines = shown(tmp_path, measure())
+    assert any(line.startswith("  image-swap ") for line in lines)
+    assert any(line.startswith("  phrase-swap† ") for line in lines)
+    assert any(line.startswith("phrase-prior ") for line in lines)
+    assert not any("biovil" in line or "mixture" in line for line in lines)
+    alone = shown(tmp_path, measure(steps=3))
+    priors = ["center-prior†", "class-prior†", "phrase-prior"]
+    assert [line.split()[0] for line in table(alone)] == ["cxrbert-ldm", "steps", *priors]
+    assert "cxrbert-ldm" not in "".join(shown(tmp_path, measure(method="biovil", dataset_options="seed=9")))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("settings", [{}, LONG, {"control": "phrase-swap"}, {"seed": 1, "limit": 5}])
+def test_at_most_15_lines_of_80_columns(
+    tmp_path: Path, measure: Callable[..., Row], protocol: str, settings: dict[str, Any]
+) -> None:
+    rules = PROTOCOLS[protocol]
+    used = {"protocol": protocol, "frame": rules.frame, "mask": rules.mask, **settings}
+    for control in CONTROLS:
+        measure(8, **used | {"control": control})
+    for method in ("center-prior", "class-prior", "phrase-prior"):
+        measure(8, method=method, **used | {"weights": None, "control": "none", "steps": None, "last_steps": None})
+    lines = shown(tmp_path, measure(8, **used))
+    assert len(lines) <= LINES
+    path = str(tmp_path)
+    assert max(len(line) for line in lines if path not in line) <= 80
+    assert HEADINGS.get(rules.primary, rules.primary) in lines[1].split()
+
+
+def test_several_runs_share_a_table_and_are_never_left_out(tmp_path: Path, measure: Callable[..., Row]) -> None:
+    methods = [f"m{k}" for k in range(14)]
+    lines = shown(tmp_path, measure(8), *(measure(8, method=name) for name in methods))
+    assert [line.split()[0] for line in table(lines)] == ["cxrbert-ldm", *methods]
+    lines = shown(tmp_path, measure(method="phrase-prior"), measure(method="center-prior"))
+    assert [line.split()[0] for line in lines].count("phrase-prior") == 1
+
+
+def test_text_from_users_is_escaped_and_missing_values_are_dashes(tmp_path: Path, measure: Callable[..., Row]) -> None:
+    lines = shown(tmp_path, measure(method="[bold]m[/bold]", weights="[red]w", n=1))
+    assert any(line.startswith("[bold]m[/bold]") for line in lines)
+    assert "±" not in next(line for line in lines if line.startswith("[bold]m"))
+    empty = shown(tmp_path, measure(method="broken", n=0))
+    assert next(line for line in empty if line.startswith("broken")).split()[1:] == ["-"] * 6
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    return {**USUAL.as_json(), "dataset": "phantom", "control": "none", **changes}
+
+
+def test_labels_name_what_is_not_the_default_and_what_differs() -> None:
+    plain, quick = row(), row(steps=4)
+    assert labels([plain]) == [["cxrbert-ldm gt-cfg"]]
+    assert labels([quick]) == [["cxrbert-ldm gt-cfg", "steps 4"]]
+    assert labels([plain, quick]) == [["cxrbert-ldm gt-cfg", "steps 8"], ["cxrbert-ldm gt-cfg", "steps 4"]]
+    mine = row(weights="mine", weights_version="1", tokens="all", seed=7)
+    assert labels([mine]) == [["cxrbert-ldm gt-cfg", "weights mine", "tokens all", "seed 7"]]
+    assert [found[1] for found in labels([plain, mine])] == ["weights phantom", "weights mine"]
+    assert [found[-1] for found in labels([mine, mine | {"weights_version": "2"}])] == [
+        *("weights_version 1", "weights_version 2"),
+    ]
+    assert labels([row(method="unheard", seed=3, sampling=None)]) == [["unheard"]]
+    as_text = {
+        name: "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+        for name, value in quick.items()
+    }
+    assert labels([as_text]) == labels([quick])
+
+
+def test_a_whole_leaderboard(tmp_path: Path, measure: Callable[..., Row]) -> None:
+    measure(8)
+    measure(8, steps=4)
+    measure(8, control="phrase-swap")
+    measure(8, limit=3)
+    words = ["table", "--leaderboards-dir", str(tmp_path / "boards")]
+    said = CliRunner().invoke(app, words, env={"COLUMNS": "80"}).output
+    assert said.count("cxrbert-ldm gt-cfg") == 3
+    assert "cxrbert-ldm gt-cfg, steps 4" in said
+    assert "first 3 samples" in said
+    assert str(tmp_path) in said.replace("\n", "")
+    limited = CliRunner().invoke(app, [*words, "--where", "limit=3", "--format", "csv"]).output
+    assert {found["data"] for found in csv.DictReader(io.StringIO(limited))} == {
+        "phantom v1, test split, first 3 samples"
+    }
+    shipped = CliRunner().invoke(app, [*words, "--reference"], env={"COLUMNS": "80"}).output
+    assert shipped.count("biovil-l ") == 2
+    strict = CliRunner().invoke(app, [*words, "--protocol", "strict"], env={"COLUMNS": "80"}).output
+    assert "coverage" in strict
+    assert max(map(len, strict.splitlines())) <= 80
+    assert "shipped" in shipped
