@@ -21,11 +21,13 @@ STATISTICS, METRICS, DATASETS, SCORING, RUNS, ANALYSIS, REPORT = (
     f"gtg_bench.benchmark.{room}"
     for room in ("statistics", "metrics", "datasets", "scoring", "runs", "analysis", "report")
 )
+PYTHON = "gtg_bench.benchmark.python_api"
 METHODS, TRAINING, ENTRY = "gtg_bench.methods", "gtg_bench.training", "gtg_bench.training.__main__"
 PURE = (STATISTICS, METRICS, DATASETS, API, PATHS)
 ARROWS = {
     ENTRY: (CLI, TRAINING, API),
     CLI: ("gtg_bench",),
+    PYTHON: (REPORT, ANALYSIS, RUNS, SCORING, *PURE),
     TRAINING: (TRAINING, METHODS, REPORT, ANALYSIS, RUNS, SCORING, *PURE),
     METHODS: (METHODS, API, PATHS),
     REPORT: (REPORT, ANALYSIS, RUNS, SCORING, *PURE),

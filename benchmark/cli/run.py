@@ -91,6 +91,9 @@ def run(
         for name in dict.fromkeys(method)
     ]
     batteries = [prepare_battery(one) if all_controls else Battery(((one, prepare(one)),), {}) for one in requests]
+    if device not in ("auto", "cpu"):
+        for battery in batteries:
+            _ = battery.runs[0][1].source.device  # refused before anything is computed
     rows, done = [], []
     for battery in batteries:
         for request, prepared in battery.runs:

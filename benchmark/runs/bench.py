@@ -10,11 +10,11 @@ from typing import Any
 from threadpoolctl import ThreadpoolController
 
 from gtg_bench.benchmark.api.types import GroundingMap, Method, MethodSettings, PhraseSample, Query, seed_for
-from gtg_bench.benchmark.scoring.trial import Trial
-from gtg_bench.benchmark.scoring.controls import plan
 from gtg_bench.benchmark.datasets import open_dataset
-from gtg_bench.benchmark.scoring.score_map import score_map
 from gtg_bench.benchmark.runs.sources import ground_all
+from gtg_bench.benchmark.scoring.controls import plan
+from gtg_bench.benchmark.scoring.score_map import score_map
+from gtg_bench.benchmark.scoring.trial import Trial
 
 PARTS = (
     "seconds_per_sample",

@@ -20,16 +20,15 @@ from gtg_bench.benchmark.api.errors import DataError, SampleError, UsageError
 from gtg_bench.benchmark.api.geometry import FloatArray, Frame, Size
 from gtg_bench.benchmark.api.registry import METHODS
 from gtg_bench.benchmark.api.types import Box, GroundingMap, MethodSettings, PhraseSample
-from gtg_bench.benchmark.scoring.trial import Trial
-from gtg_bench.benchmark.scoring.controls import plan
 from gtg_bench.benchmark.datasets import DATASETS, open_dataset
 from gtg_bench.benchmark.runs.external_index import Entry, Index, read_index
-from gtg_bench.benchmark.scoring.protocols import Protocol
 from gtg_bench.benchmark.runs.runner import PreparedRun, digest, map_key_of, options_text, origin, with_rules
-from gtg_bench.benchmark.scoring.score_map import check_sample
-from gtg_bench.benchmark.scoring.controls import CONTROLS, REGION_CONTROLS
 from gtg_bench.benchmark.runs.sources import Fail
 from gtg_bench.benchmark.runs.spec import RunSpec
+from gtg_bench.benchmark.scoring.controls import CONTROLS, REGION_CONTROLS, plan
+from gtg_bench.benchmark.scoring.protocols import Protocol
+from gtg_bench.benchmark.scoring.score_map import check_sample
+from gtg_bench.benchmark.scoring.trial import Trial
 
 WEIGHTS = "maps"
 """What stands in a leaderboard's column `weights`; `weights_version` is 12 hex digits over the maps."""

@@ -8,16 +8,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.runs.tuned_mask import with_best_mask
-from gtg_bench.benchmark.scoring.controls import plan
 from gtg_bench.benchmark.datasets import open_dataset
 from gtg_bench.benchmark.runs.lookup import only_one, select, specs_in
-from gtg_bench.benchmark.scoring.protocols import Protocol, find_protocol
 from gtg_bench.benchmark.runs.records import RunFolder
 from gtg_bench.benchmark.runs.runner import PreparedRun, digest, map_key_of, origin, with_rules
 from gtg_bench.benchmark.runs.sources import NoSource
-from gtg_bench.benchmark.scoring.protocols import PROTOCOL
 from gtg_bench.benchmark.runs.spec import RunSpec
+from gtg_bench.benchmark.runs.tuned_mask import with_best_mask
+from gtg_bench.benchmark.scoring.controls import plan
+from gtg_bench.benchmark.scoring.protocols import PROTOCOL, Protocol, find_protocol
 
 
 @dataclass(frozen=True)

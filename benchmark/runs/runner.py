@@ -17,18 +17,16 @@ from typing import Any
 from gtg_bench.benchmark.api.errors import DataError, SampleError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry, unknown
 from gtg_bench.benchmark.api.types import Box, Dataset, GroundingMap, MethodSettings, PhraseSample, SampleRecord
-from gtg_bench.benchmark.scoring.trial import Trial
-from gtg_bench.benchmark.scoring.controls import plan
 from gtg_bench.benchmark.datasets import open_dataset
 from gtg_bench.benchmark.runs.map_store import MapStore
-from gtg_bench.benchmark.scoring.protocols import Protocol, find_protocol
 from gtg_bench.benchmark.runs.records import FINAL, RunFolder
-from gtg_bench.benchmark.scoring.worker import Scored, failed, scored_batch
-from gtg_bench.benchmark.scoring.score_map import check_map, check_sample
 from gtg_bench.benchmark.runs.sources import ModelSource, NoSource, Source
-from gtg_bench.benchmark.scoring.controls import CONTROLS, REGION_CONTROLS
-from gtg_bench.benchmark.scoring.protocols import PROTOCOL
 from gtg_bench.benchmark.runs.spec import RunSpec
+from gtg_bench.benchmark.scoring.controls import CONTROLS, REGION_CONTROLS, plan
+from gtg_bench.benchmark.scoring.protocols import PROTOCOL, Protocol, find_protocol
+from gtg_bench.benchmark.scoring.score_map import check_map, check_sample
+from gtg_bench.benchmark.scoring.trial import Trial
+from gtg_bench.benchmark.scoring.worker import Scored, failed, scored_batch
 
 Progress = Callable[[int, int], None]
 """Called with (samples done, samples in all)."""

@@ -9,16 +9,16 @@ from pathlib import Path
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray
-from gtg_bench.benchmark.scoring.trial import Trial
-from gtg_bench.benchmark.runs.map_store import MapStore
 from gtg_bench.benchmark.metrics.best_threshold import best_threshold
 from gtg_bench.benchmark.metrics.named_masks import BEST, NONE, best_name
-from gtg_bench.benchmark.scoring.protocols import Protocol
+from gtg_bench.benchmark.runs.map_store import MapStore
 from gtg_bench.benchmark.runs.records import RunFolder
 from gtg_bench.benchmark.runs.runner import PreparedRun, with_rules
-from gtg_bench.benchmark.scoring.score_map import view
-from gtg_bench.benchmark.scoring.controls import CONTROLS
 from gtg_bench.benchmark.runs.spec import MAP_FIELDS
+from gtg_bench.benchmark.scoring.controls import CONTROLS
+from gtg_bench.benchmark.scoring.protocols import Protocol
+from gtg_bench.benchmark.scoring.score_map import view
+from gtg_bench.benchmark.scoring.trial import Trial
 
 _OF_DATA = ("dataset", "dataset_version", "dataset_options", "samples_sha256", "control")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gtg_bench.benchmark.api.settings import SAMPLINGS
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
+from gtg_bench.benchmark.api.settings import SAMPLINGS
 from gtg_bench.benchmark.api.types import MethodCard
 
 __all__ = ["ldm_entry", "register_ldm"]

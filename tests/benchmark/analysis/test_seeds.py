@@ -19,7 +19,7 @@ from gtg_bench.benchmark.cli import app
 from gtg_bench.benchmark.runs.lookup import FinishedRun
 from gtg_bench.benchmark.runs.spec import RunSpec
 from gtg_bench.benchmark.statistics import Spread
-from gtg_bench.methods.ldm.entry import CARD_OF
+from gtg_bench.methods.ldm import CARD_OF
 
 Make = Callable[..., RunSpec]
 
