@@ -11,7 +11,7 @@ from typing import Any
 
 from gtg_bench.benchmark.datasets.training import TrainingSet
 from gtg_bench.methods.text_encoders.base import TrainableTextEncoder
-from gtg_bench.methods.weights.locate import files_of, sha256_of
+from gtg_bench.methods.weights.files import files_of, sha256_of
 from gtg_bench.methods.weights.plan import Part
 from gtg_bench.training.shards import ShardCache
 
