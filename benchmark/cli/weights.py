@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
+from rich.filesize import decimal
 from rich.markup import escape
 
 from gtg_bench.benchmark.api.errors import UsageError
@@ -87,7 +88,7 @@ def _print_sources(sources: list[Source]) -> None:
     for column in ("method", "weights", "status", "size", "licence"):
         table.add_column(column, no_wrap=column != "licence", justify="right" if column == "size" else "left")
     for row in sources:
-        size = _size(row.size) + ("+" if row.more else "")
+        size = "" if row.size is None else decimal(row.size) + ("+" if row.more else "")
         table.add_row(row.method, row.weights, row.state, size, row.licence.replace("; ", "\n"))
     out.print(table)
     _lines(
@@ -125,21 +126,11 @@ def _parts_table(parts: list[PartReport]) -> Any:
     for column in ("part", "status", "files", "size", "revision", "sha256"):
         table.add_column(column, no_wrap=True, justify="right" if column in ("files", "size") else "left")
     for part in parts:
-        files = str(part.files) if part.files else ""
-        table.add_row(part.part, part.state, files, _size(part.size), (part.revision or "")[:12], part.sha256)
+        files, size = str(part.files) if part.files else "", "" if part.size is None else decimal(part.size)
+        table.add_row(part.part, part.state, files, size, (part.revision or "")[:12], part.sha256)
     return table
 
 
 def _lines(texts: Iterable[str]) -> None:
     for text in texts:
         out.print(escape(text), soft_wrap=True, highlight=False)
-
-
-def _size(count: int | None) -> str:
-    """Bytes in decimal units, as the hub shows them."""
-    if count is None:
-        return ""
-    for unit, one in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= one:
-            return f"{count / one:.1f} {unit}"
-    return f"{count} B"
