@@ -1,4 +1,14 @@
-"""The parts of a model and where each one comes from, as a YAML file or the packaged table describes them."""
+"""The parts of a model and where each one comes from, as a YAML file or the packaged table describes them.
+
+A YAML file for `--weights`:
+
+    base: stable-diffusion-v1-5/stable-diffusion-v1-5  # provides the unet, vae and scheduler that are not named below
+    unet: {place: trained/checkpoint-30000, path: unet_ema}
+    text_encoder: {place: StanfordAIMI/RadBERT, family: bert, max_length: 77}
+    tokenizer: FOLDER  # only if the text encoder's folder has none
+    adapter: FOLDER  # a LoRA adapter of the U-Net, as PEFT or diffusers saves it
+    defaults: {steps: 50, guidance: 16.0, layers: all}
+"""
 
 from __future__ import annotations
 

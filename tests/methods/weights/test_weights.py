@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import time
 import zipfile
 from collections.abc import Callable
@@ -26,6 +28,7 @@ from gtg_bench.benchmark.cli import app
 from gtg_bench.methods.catalog import CATALOG
 from gtg_bench.methods.text_encoders.registry import TEXT_ENCODERS
 from gtg_bench.methods.weights import Weights, WeightsPlan, check, files, find, find_weights, paper
+from gtg_bench.methods.weights import plan as plan_module
 from gtg_bench.methods.weights.files import choose, damage, gap, sha256_of
 from gtg_bench.methods.weights.find import ZOO, plan_of
 from gtg_bench.methods.weights.hub import fetch_command
@@ -110,6 +113,16 @@ def test_base_provides_the_parts_that_are_not_named() -> None:
     assert plan.unnamed() == ["text_encoder"]
     assert WeightsPlan(image_encoder=ImagePart(place="x.pt")).unnamed() == ["text_encoder"]
     assert WeightsPlan(defaults={"layers": 8, "steps": 5}).defaults == {"layers": "8", "steps": 5}
+
+
+def test_the_documented_example_is_a_plan(tmp_path: Path) -> None:
+    """The one in the module's docstring and every YAML block of methods/README.md."""
+    readme = Path(__file__).parents[3] / "methods" / "README.md"
+    shown = readme.read_text(encoding="utf-8") if readme.exists() else ""
+    examples = re.findall(r"^```yaml\n(.*?)^```$", shown, flags=re.M | re.S)
+    for example in (str(plan_module.__doc__).partition("`--weights`:")[2], *examples):
+        (tmp_path / "mine.yaml").write_text(textwrap.dedent(example))
+        assert read_plan(tmp_path / "mine.yaml").unnamed() == []
 
 
 # Files
