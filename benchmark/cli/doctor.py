@@ -41,7 +41,7 @@ def doctor(
     dataset_option: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Data set option; repeatable.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="As for `run`.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 16,
     device: Device = "auto",
     weights: Weights = None,
     runs_dir: Annotated[Path, typer.Option(help="Folder for records and maps.")] = Path("runs"),

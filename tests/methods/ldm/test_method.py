@@ -264,8 +264,8 @@ def test_what_is_left_open_comes_from_the_card(folder: Path) -> None:
         ({"steps": 0}, "between 1 and 999"),
         ({"last_steps": 7}, r"between 1 and --steps \(6\)"),
         ({"last_steps": 0}, "last-steps"),
-        ({"weights": "nowhere"}, "neither 'phantom', 'paper', a folder"),
-        ({"weights": "paper"}, "nothing is known of published weights of tiny-ldm"),
+        ({"weights": "nowhere"}, "--weights nowhere"),
+        ({"weights": "paper"}, "published weights of tiny-ldm"),
     ],
 )
 def test_what_cannot_be_run_is_refused(folder: Path, changes: dict[str, Any], message: str) -> None:

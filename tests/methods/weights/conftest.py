@@ -1,4 +1,4 @@
-"""An empty Hugging Face cache and no network for every test here, and repositories to put into that cache."""
+"""An empty Hugging Face cache and no network for every test in this folder, and repositories for that cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """HF_HOME, for this process (which has read its variables already) and for those that it starts."""
+    """HF_HOME, for this process (huggingface_hub has already read its variables) and for its children."""
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_OFFLINE", "HF_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
