@@ -91,7 +91,7 @@ def trespasses(module: str, tree: ast.AST) -> list[str]:
         (f"{API}.types", "from gtg_bench.benchmark.runs import spec"),
         (f"{API}.types", "def f():\n import gtg_bench.methods.catalog"),
         (f"{RUNS}.runner", "from gtg_bench import methods"),
-        (f"{RUNS}.doctor", "CHECK = 'gtg_bench.methods.weights.report:check'"),
+        (f"{RUNS}.doctor", "CHECK = 'gtg_bench.methods.weights.check:check'"),
         (f"{RUNS}.runner", "from gtg_bench.benchmark.cli.common import out"),
         (f"{SCORING}.protocols", "from gtg_bench.benchmark.runs.spec import RunSpec"),
         (f"{METHODS}.baselines", "from gtg_bench.benchmark.metrics import METRICS"),

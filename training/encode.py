@@ -23,7 +23,7 @@ from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.benchmark.api.geometry import Frame
 from gtg_bench.benchmark.datasets.training import TrainingSet
 from gtg_bench.methods.text_encoders.base import TrainableTextEncoder
-from gtg_bench.methods.weights.locate import files_of, sha256_of
+from gtg_bench.methods.weights.files import files_of, sha256_of
 from gtg_bench.methods.weights.plan import Part
 from gtg_bench.training.cache import Item
 

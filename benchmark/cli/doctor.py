@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.markup import escape
 
 from gtg_bench.benchmark.api.settings import SAMPLINGS
@@ -21,32 +22,38 @@ from gtg_bench.benchmark.cli.common import (
     reports_errors,
 )
 
-HELP = "Say whether a run would get through: data, weights, disk, memory, versions, device. Exit code 1: it would not."
+HELP = """Check before a run that everything it needs is in place.
+
+Covers installed packages, data, weights, device, disk and memory. The exit code is 1 if the run would fail.
+"""
 _COLOURS = {"ok": "green", "note": "cyan", "warning": "yellow", "error": "red"}
 
 
 @reports_errors
 def doctor(
     method: Annotated[
-        list[str] | None, typer.Option("--method", "-m", help="Repeatable; default: the main job's.")
+        list[str] | None, typer.Option("--method", "-m", help="Method to run; repeatable; default: cxrbert-ldm.")
     ] = None,
     sampling: Annotated[str, choice(SAMPLINGS, "--sampling", help="As for `run`.")] = "gt-cfg",
-    dataset: Annotated[str, typer.Option(help="See `data list`.")] = "phantom",
-    split: Annotated[str, typer.Option(help="Which samples.")] = "test",
+    dataset: Annotated[str, typer.Option(help="Data set; see `data list`.")] = "phantom",
+    split: Annotated[str, typer.Option(help="Split to evaluate.")] = "test",
     data_root: Annotated[Path | None, typer.Option(help="Folder with the data set's annotations and images.")] = None,
-    dataset_option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Repeatable.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="As for `run`.")] = 16,
+    dataset_option: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Data set option; repeatable.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 16,
     device: Device = "auto",
     weights: Annotated[str | None, typer.Option(help="As for `run`.")] = None,
-    runs_dir: Annotated[Path, typer.Option(help="Where the run would keep records and maps.")] = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    runs_dir: Annotated[Path, typer.Option(help="Folder for records and maps.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     plugin: Plugins = None,
 ) -> None:
-    """Look at everything that a run needs."""
+    """Check everything that a run needs."""
     from rich.progress import Progress
     from rich.table import Table
 
     from gtg_bench.benchmark.runs.doctor import Plan, examine
+    from gtg_bench.methods.weights.check import check
 
     load_plugins(plugin)
     plan = Plan(
@@ -62,13 +69,14 @@ def doctor(
         runs_dir=runs_dir,
     )
     with Progress(console=err, transient=True, disable=as_json) as bar:
-        task = bar.add_task("looking at images", total=None)
-        found = examine(plan, lambda k, n: bar.update(task, completed=k, total=n))
+        task = bar.add_task("checking images", total=None)
+        found = examine(plan, check, lambda done, total: bar.update(task, completed=done, total=total))
     if as_json:
         typer.echo(json.dumps(found.as_json(), indent=1))
     else:
-        table = Table(title=f"{' '.join(plan.methods)} on {dataset}, {split} split", title_justify="left")
-        for column in ("check", "result", "what"):
+        title = f"{', '.join(plan.methods)} on {dataset}, {split} split"
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in ("check", "result", "details"):
             table.add_column(column, overflow="fold")
         for line in found.lines:
             table.add_row(line.name, f"[{_COLOURS[line.state]}]{line.state}[/]", escape(line.text))

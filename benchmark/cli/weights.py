@@ -4,52 +4,61 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Annotated, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich import box
+from rich.filesize import decimal
 from rich.markup import escape
 
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.api.registry import load_object
 from gtg_bench.benchmark.cli.common import Plugins, load_plugins, out, reports_errors
 
-REPORT = "gtg_bench.methods.weights.report"
-"""Where the weights are looked at; resolved by name, so this room depends on no method."""
+if TYPE_CHECKING:
+    from gtg_bench.methods.weights.check import PartReport, Report, Source
 
-AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 app = typer.Typer(no_args_is_help=True)
 
 
 @app.command("list")
 @reports_errors
 def list_(as_json: AsJson = False, plugin: Plugins = None) -> None:
-    """List the weights of every method: packaged and published ones, and what of them is here."""
+    """List the packaged and published weights of every method, and which are on this machine."""
+    from gtg_bench.methods.weights.check import sources
+
     load_plugins(plugin)
-    sources = load_object(f"{REPORT}:sources")()
+    found = sources()
     if as_json:
-        _print_json(sources)
+        typer.echo(json.dumps(list(map(dataclasses.asdict, found)), indent=1))
     else:
-        _print_sources(sources)
+        _print_sources(found)
 
 
 @app.command("check")
 @reports_errors
 def check(
-    method: Annotated[str | None, typer.Argument(help="Leave it out for a summary of all.")] = None,
+    method: Annotated[str | None, typer.Argument(help="Method to check; default: all packaged weights.")] = None,
     weights: Annotated[
         str | None, typer.Option(help="phantom, paper, a folder or a YAML file; default: phantom.")
     ] = None,
     as_json: AsJson = False,
     plugin: Plugins = None,
 ) -> None:
-    """Say of each part where it lies, or how to fetch it, and whether the parts fit. Exit code 1: it cannot run."""
+    """Check that the weights of a method are complete and fit together, and show how to download what is missing.
+
+    The exit code is 1 if the method cannot run with them.
+    """
+    from gtg_bench.methods.weights.check import check
+
     load_plugins(plugin)
     if method is None:
         _check_all(weights, as_json)
         return
-    report = load_object(f"{REPORT}:check")(method, weights)
+    report = check(method, weights)
     if as_json:
-        _print_json(report)
+        typer.echo(json.dumps(dataclasses.asdict(report), indent=1))
     else:
         _print_report(report)
     if not report.ready:
@@ -57,85 +66,71 @@ def check(
 
 
 def _check_all(weights: str | None, as_json: bool) -> None:
-    """All methods; only packaged weights that are damaged are an error."""
+    """Every method; only damaged packaged weights count as an error."""
+    from gtg_bench.methods.weights.check import damaged, sources
+
     if weights is not None:
-        raise UsageError("--weights belongs to one method: gtg-bench weights check METHOD --weights ...")
-    sources, damaged = load_object(f"{REPORT}:sources")(), load_object(f"{REPORT}:damaged")()
+        raise UsageError("--weights needs a method: gtg-bench weights check METHOD --weights ...")
+    found, problems = sources(), damaged()
     if as_json:
-        typer.echo(json.dumps({"weights": list(map(dataclasses.asdict, sources)), "damaged": damaged}, indent=1))
+        typer.echo(json.dumps({"weights": list(map(dataclasses.asdict, found)), "damaged": problems}, indent=1))
     else:
-        _print_sources(sources)
-        _lines(damaged or ["The packaged weights are whole: every file is the one that its card names."])
-    if damaged:
+        _print_sources(found)
+        _lines(problems or ["All packaged weights match the sha256 sums on their cards."])
+    if problems:
         raise typer.Exit(1)
 
 
-def _print_json(found: Any) -> None:
-    plain = [dataclasses.asdict(row) for row in found] if isinstance(found, list) else dataclasses.asdict(found)
-    typer.echo(json.dumps(plain, indent=1))
-
-
-def _print_sources(sources: list[Any]) -> None:
+def _print_sources(sources: list[Source]) -> None:
     from rich.table import Table
 
-    table = Table(title="weights", title_justify="left")
-    for column in ("method", "weights", "state", "size", "licence"):
-        table.add_column(column, no_wrap=column != "licence", overflow="fold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("method", "weights", "status", "size", "licence"):
+        table.add_column(column, no_wrap=column != "licence", justify="right" if column == "size" else "left")
     for row in sources:
-        table.add_row(row.method, row.weights, row.state, _size(row.size) + (" +" if row.more else ""), row.licence)
+        size = "" if row.size is None else decimal(row.size) + ("+" if row.more else "")
+        table.add_row(row.method, row.weights, row.state, size, row.licence.replace("; ", "\n"))
     out.print(table)
-    out.print("More: gtg-bench weights check METHOD [--weights paper]", highlight=False)
+    _lines(
+        [
+            "not published: the authors have not released every part; size counts the parts that are published.",
+            "A + marks parts of unknown size. Details: gtg-bench weights check METHOD --weights paper",
+        ]
+    )
 
 
-def _print_report(report: Any) -> None:
-    _lines([f"{report.method}, weights {report.weights}" if report.weights else f"{report.method}: {report.note}"])
-    if report.parts:
-        out.print(_parts_table(report.parts))
-        for part in report.parts:
-            _lines(_about(part))
-    _lines(f"{'ok' if row.ok else 'NOT OK'}: {row.check}: {row.detail}" for row in report.checks)
+def _print_report(report: Report) -> None:
+    if report.weights is None:
+        _lines([f"{report.method}: {report.note}"])
+        return
+    _lines([f"{report.method}, --weights {report.weights}"])
+    out.print(_parts_table(report.parts))
+    for part in report.parts:
+        below = [part.problem, part.licence and f"licence: {part.licence}", part.note]
+        _lines([f"{part.part}: {part.where or part.place or part.state}", *(f"  {text}" for text in below if text)])
+    _lines(f"{'ok' if row.ok else 'FAILED'}: {row.check}: {row.detail}" for row in report.checks)
     _lines(report.problems)
     if commands := [part.fetch for part in report.parts if part.fetch]:
-        _lines(["To fetch what is missing, where there is a network:", *(f"  {command}" for command in commands)])
+        _lines(["To download what is missing, run:", *(f"  {command}" for command in commands)])
     if report.yaml:
-        _lines(
-            ["To use your own, fill in FOLDER here and name the file with --weights FILE.yaml:", report.yaml.rstrip()]
-        )
-    if report.weights:
-        _lines([report.note] if report.note else [])
-        _lines([f"ready, version {report.version}" if report.ready else "not ready"])
+        head = "To use your own weights, fill in this template, save it, and pass it as --weights FILE.yaml:"
+        _lines([head, report.yaml.rstrip()])
+    _lines([report.note] if report.note else [])
+    _lines([f"Ready to run (weights version {report.version})." if report.ready else "Not ready to run."])
 
 
-def _about(part: Any) -> list[str]:
-    """What the table has no room for."""
-    place = part.where or part.place
-    head = f"{part.part}: {place or part.state}"
-    below = [part.problem, part.licence and f"licence: {part.licence}", part.note]
-    return [head, *(f"  {text}" for text in below if text)]
-
-
-def _parts_table(parts: list[Any]) -> Any:
+def _parts_table(parts: list[PartReport]) -> Any:
     from rich.table import Table
 
-    table = Table()
-    for column in ("part", "state", "files", "size", "revision", "sha256"):
-        table.add_column(column, no_wrap=True, overflow="ellipsis")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("part", "status", "files", "size", "revision", "sha256"):
+        table.add_column(column, no_wrap=True, justify="right" if column in ("files", "size") else "left")
     for part in parts:
-        files = str(part.files) if part.files else ""
-        table.add_row(part.part, part.state, files, _size(part.size), (part.revision or "")[:12], part.sha256)
+        files, size = str(part.files) if part.files else "", "" if part.size is None else decimal(part.size)
+        table.add_row(part.part, part.state, files, size, (part.revision or "")[:12], part.sha256)
     return table
 
 
-def _lines(texts: Any) -> None:
+def _lines(texts: Iterable[str]) -> None:
     for text in texts:
         out.print(escape(text), soft_wrap=True, highlight=False)
-
-
-def _size(count: int | None) -> str:
-    """Bytes as people say them, in powers of ten as the hub does."""
-    if count is None:
-        return ""
-    for unit, one in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= one:
-            return f"{count / one:.1f} {unit}"
-    return f"{count} B"

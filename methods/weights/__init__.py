@@ -1,4 +1,4 @@
-"""Weights: which files a model is made of, where they are, and what identifies them. Imports no torch."""
+"""Weights: the files a model is loaded from, where they are, and what identifies them. Imports no torch."""
 
 from gtg_bench.methods.weights.find import Weights, find_weights
 from gtg_bench.methods.weights.plan import Part, WeightsPlan

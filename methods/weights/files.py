@@ -1,76 +1,133 @@
-"""Which files of a folder a part is loaded from, and whether they are whole. Reads headers, never whole files."""
+"""The files of a model folder: which of them are loaded, whether they are complete, and their sha256."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+import time
 import zipfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 
-TEXTS = (".json", ".txt", ".txt.gz", ".model")
+from safetensors import SafetensorError, safe_open
+
+from gtg_bench.benchmark.paths import atomic, cache_dir
+from gtg_bench.methods.weights.plan import Part
+
 WEIGHTS = ((".safetensors",), (".bin",), (".pt", ".pth", ".tar", ".ckpt"))
-"""Suffixes of weights; loaders take the first kind that a folder has, so the others are not needed."""
+"""Suffixes of weight files in order of preference; a loader takes the first kind that a folder has."""
 
 WEIGHT_SUFFIXES = tuple(suffix for kind in WEIGHTS for suffix in kind)
-HALVES = ("*.fp16.*",)
-"""Names of half-precision weights, which are taken where there are no others."""
-
-NEEDLESS = (*HALVES, "*.bf16.*", "*non_ema*", "flax_*", "tf_*", "rust_*", "optimizer*", "training_args*")
-"""Names of files that no loader here takes: other precisions, other libraries, and what training leaves."""
+_TEXT_SUFFIXES = (".json", ".txt", ".txt.gz", ".model")
+_HALF = ("*.fp16.*",)
+_IGNORED = (*_HALF, "*.bf16.*", "*non_ema*", "flax_*", "tf_*", "rust_*", "optimizer*", "training_args*")
+"""Other precisions, other frameworks, and training state. Half precision is the fallback where nothing else exists."""
 
 _INDEX = ".index.json"
-_LONGEST_HEADER = 100_000_000
+_CACHED_FROM = 2**24
+"""File size in bytes from which a sha256 is cached."""
+
+_SETTLED = 2.0
+"""Seconds after which a change to a file is sure to change its timestamps."""
 
 
 def choose(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
-    """Of the names in a folder, those that a part is loaded from, sorted. A card is never among them."""
+    """The names in a folder that a part is loaded from, sorted.
+
+    Args:
+        names: every file name in the folder; card.json and names with a slash are skipped.
+        patterns: names or globs to take. None given: text files and the preferred kind of weights.
+    """
     known = sorted(name for name in names if name != "card.json" and "/" not in name)
     if patterns:
         return [name for name in known if _matches(name, patterns)]
-    usual = [name for name in known if not _matches(name, NEEDLESS)]
-    halves = [name for name in known if _matches(name, HALVES)]
-    kinds = ([name for name in names if name.endswith(kind)] for names in (usual, halves) for kind in WEIGHTS)
-    return sorted([name for name in usual if name.endswith(TEXTS)] + next(filter(None, kinds), []))
+    regular = [name for name in known if not _matches(name, _IGNORED)]
+    half = [name for name in known if _matches(name, _HALF)]
+    kinds = ([name for name in names if name.endswith(kind)] for names in (regular, half) for kind in WEIGHTS)
+    return sorted([name for name in regular if name.endswith(_TEXT_SUFFIXES)] + next(filter(None, kinds), []))
+
+
+def files_of(place: Path, part: Part) -> list[Path]:
+    """The files that a located part is loaded from, sorted."""
+    return [place] if place.is_file() else [place / name for name in choose(_names(place), part.files)]
 
 
 def gap(folder: Path, patterns: Sequence[str]) -> str:
-    """What a folder lacks of the files that a part is loaded from; "" where nothing is missing or cut short."""
-    names = choose((file.name for file in folder.iterdir() if file.is_file()), patterns)
-    needed = [pattern for pattern in patterns if is_exact(pattern) or pattern.endswith(WEIGHT_SUFFIXES)]
-    if lost := [pattern for pattern in needed if not any(fnmatchcase(name, pattern) for name in names)]:
+    """What is missing or damaged among the files that a part is loaded from; "" if the folder is complete."""
+    names = choose(_names(folder), patterns)
+    required = [pattern for pattern in patterns if is_exact(pattern) or pattern.endswith(WEIGHT_SUFFIXES)]
+    if lost := [pattern for pattern in required if not any(fnmatchcase(name, pattern) for name in names)]:
         return f"{', '.join(lost)} missing"
     if not names:
-        return f"no {', '.join(patterns) or 'config.json and weights'}"
+        return f"{', '.join(patterns) or 'config.json and weights'} missing"
     if not patterns and not any(name.endswith(WEIGHT_SUFFIXES) for name in names):
-        return f"no weights, only {', '.join(names[:3])}"
+        return "weights missing"
     if shards := sorted(_shards(folder, names) - set(names)):
         return f"{', '.join(shards)} missing"
     return next((f"{name} {why}" for name in names if (why := damage(folder / name))), "")
 
 
 def is_exact(pattern: str) -> bool:
-    """Whether a pattern is a plain name."""
+    """Whether a pattern is a plain file name."""
     return not any(sign in pattern for sign in "*?[")
 
 
 def damage(file: Path) -> str:
-    """What is plainly wrong with a file, or "": empty, cut short, or not the file itself but a stand-in."""
-    size = file.stat().st_size
+    """Why a file cannot be loaded ("is empty", "is truncated"...), judged by its first and last bytes; "" if it can."""
     with file.open("rb") as stream:
         head = stream.read(64)
     if not head:
         return "is empty"
     if head.startswith(b"version https://git-lfs"):
-        return "is a Git LFS pointer, not the file itself: run `git lfs pull`"
+        return "is only a Git LFS pointer: run `git lfs pull`"
     if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        return "is a web page, not the file itself: download it again"
+        return "is a web page, not weights: download it again"
     if file.suffix == ".safetensors":
-        whole = _length_of_safetensors(file)
-        return "" if whole == size else f"is cut short or damaged: {size} of {whole or 'unknown'} bytes"
+        try:
+            with safe_open(file, framework="np"):
+                return ""
+        except SafetensorError as error:
+            return f"is truncated or damaged ({error})"
     if file.name.endswith(WEIGHT_SUFFIXES) and head.startswith(b"PK") and not zipfile.is_zipfile(file):
-        return f"is cut short: {size} bytes and no end of the archive"
+        return "is truncated: download it again"
     return ""
+
+
+def sha256_of(file: Path) -> str:
+    """The sha256 of a file, as 64 hex digits. A large file is hashed again only after it has changed."""
+    real = file.resolve()
+    state = _state(real)
+    if real.stat().st_size < _CACHED_FROM:
+        return _hash(real)
+    note: Path | None = None
+    with suppress(OSError, UnicodeDecodeError):  # an unusable cache costs time, nothing else
+        note = cache_dir() / "sha256" / hashlib.sha256(state.encode()).hexdigest()
+        if re.fullmatch(r"[0-9a-f]{64}", known := note.read_text()):
+            return known
+    digest, stat = _hash(real), real.stat()
+    settled = time.time() - max(stat.st_mtime, stat.st_ctime) > _SETTLED
+    if note is not None and settled and _state(real) == state:
+        with suppress(OSError), atomic(note) as partial:
+            partial.write_text(digest)
+    return digest
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _state(file: Path) -> str:
+    """What changes whenever a file does; ctime cannot be set back by hand."""
+    stat = file.stat()
+    return f"{file}:{stat.st_dev}:{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
+
+
+def _names(folder: Path) -> list[str]:
+    return [file.name for file in folder.iterdir() if file.is_file()]
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:
@@ -78,30 +135,11 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 
 
 def _shards(folder: Path, names: Sequence[str]) -> set[str]:
-    """The files that the indices of split weights name, of the kind that is there."""
+    """The weight files that the indices of sharded weights list."""
     kinds = {PurePath(name).suffix for name in names if name.endswith(WEIGHT_SUFFIXES)}
     found: set[str] = set()
     for name in names:
         if name.endswith(_INDEX) and PurePath(name.removesuffix(_INDEX)).suffix in kinds:
-            try:
+            with suppress(ValueError, KeyError, TypeError, AttributeError):  # another index: its loader will complain
                 found |= set(json.loads((folder / name).read_text())["weight_map"].values())
-            except (ValueError, KeyError, TypeError, AttributeError):
-                continue  # some other index; whoever loads it will say what is wrong
     return found
-
-
-def _length_of_safetensors(file: Path) -> int:
-    """The length that the header announces; 0 where there is no header.
-
-    Source: the format's own description, 8 bytes of length, a JSON header, then the tensors.
-    """
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if length > _LONGEST_HEADER:
-            return 0
-        try:
-            header = json.loads(stream.read(length))
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-            return 0
-    return 8 + length + max(ends, default=0)

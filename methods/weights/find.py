@@ -1,4 +1,4 @@
-"""From `--weights` to located files: packaged, published, a folder with a card, or a YAML file."""
+"""Resolve `--weights` to files on disk: packaged, published, a folder with a card, or a YAML file."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ from gtg_bench.benchmark.api.choices import PHANTOM, of_phantom
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.methods.cards import part_of, read_card
 from gtg_bench.methods.text_encoders.registry import TEXT_ENCODERS
-from gtg_bench.methods.weights.locate import files_of, locate, sha256_of
-from gtg_bench.methods.weights.paper import PAPER, downloads, published
+from gtg_bench.methods.weights.files import files_of, sha256_of
+from gtg_bench.methods.weights.hub import locate
+from gtg_bench.methods.weights.paper import downloads, published
 from gtg_bench.methods.weights.plan import Part, TextPart, WeightsPlan, parse_plan, read_plan
-
-__all__ = ["PAPER", "ZOO", "Weights", "card_of", "find_weights", "packaged", "plan_of", "published", "zoo_name"]
 
 ZOO = Path(__file__).parents[1] / "zoo"
 """The packaged phantom weights."""
 
 OTHER_ZOOS = "GTG_BENCH_ZOO"
-"""Environment variable: folders of `gtg-bench zoo`, looked in before the packaged weights."""
+"""Environment variable: output folders of `gtg-bench zoo`, searched before the packaged weights."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +32,10 @@ class Weights:
     """The located weights of one method.
 
     Attributes:
-        name: as a run records it: "phantom" or another name of the zoo, see `zoo_name`; "paper"; or the absolute path
-            of a folder or YAML file.
-        plan: what was asked for.
-        places: where each part lies on this machine.
+        name: as a run records it: "phantom" or another zoo name (see `zoo_name`), "paper", or the absolute path of a
+            folder or YAML file.
+        plan: the parts that were asked for.
+        places: the folder or file of each part on this machine.
     """
 
     name: str
@@ -45,7 +44,7 @@ class Weights:
 
     @property
     def version(self) -> str:
-        """12 hex digits over every file that is loaded, how texts and images are cut, and an outside encoder's code."""
+        """12 hex digits over every file that is loaded, the settings of its part, and a plug-in encoder's code."""
         facts: dict[str, Any] = {}
         for name, part in self.plan.parts().items():
             place = self.places[name]
@@ -57,71 +56,67 @@ class Weights:
 
 
 def find_weights(method: str, choice: str | None) -> Weights:
-    """Locate the weights of a method, fetching published ones where there is a network.
+    """Locate the weights of a method, downloading published ones if necessary.
 
     Args:
         method: the method's registered name.
-        choice: "phantom" (also None: what is packaged), another name of the zoo such as "phantom-quick@1759", "paper",
+        choice: "phantom" (also None: the packaged weights), another zoo name such as "phantom-quick@1759", "paper",
             a folder with card.json, or a YAML file (see `WeightsPlan`).
 
     Raises:
-        UsageError: there are no such weights of this method.
-        DataError: a file is missing or wrong; says which, and the command that fetches it.
+        UsageError: the method has no such weights.
+        DataError: a file is missing or damaged; names it and the command that downloads it.
     """
     name, plan, root = plan_of(method, choice or PHANTOM)
     return Weights(name, plan, {part: locate(wanted, root) for part, wanted in plan.parts().items()})
 
 
 def plan_of(method: str, choice: str) -> tuple[str, WeightsPlan, Path]:
-    """The name, the plan, and the folder that relative places start from; nothing is located yet."""
+    """The name, the plan, and the folder that relative places start from. Locates nothing; raises as `find_weights`."""
     if of_phantom(choice):
         folder = _member(method, choice)
-        return zoo_name(folder), _of_card(folder), folder
+        return zoo_name(folder), _plan_of_card(folder), folder
     if choice == "paper":
         return choice, published(method), downloads()
     path = Path(choice).expanduser().resolve()
     if path.is_dir():
-        return str(path), _of_card(path), path
+        return str(path), _plan_of_card(path), path
     if path.is_file() and path.suffix in (".yaml", ".yml"):
         return str(path), read_plan(path), path.parent
     raise UsageError(
-        f"--weights {choice}: neither 'phantom', 'paper', a folder, nor a YAML file (further names are those of "
-        "a zoo, such as phantom-quick or phantom-quick@1759)"
+        f"--weights {choice}: not found. Choose phantom, paper, a folder, a YAML file, or the name of a trained zoo "
+        "such as phantom-quick or phantom-quick@1759"
     )
 
 
 def packaged() -> list[str]:
     """The methods with phantom weights in this package."""
-    return sorted(path.parent.name for path in ZOO.glob("*/card.json") if _is_whole(path.parent))
+    cards = {path.parent.name: read_card(path.parent) for path in ZOO.glob("*/card.json")}
+    return sorted(n for n, card in cards.items() if "components" in card and card.get("variant", n) == n)
 
 
 def zoo_name(folder: Path) -> str:
-    """The name of a member of the zoo: its recipe's, and its training's seed where the folder is called by it.
+    """The name of a zoo member: its recipe's, plus @SEED if the folder's name ends in -seedSEED.
 
-    "phantom" is the full recipe, and what has no recipe of the latent diffusion models.
+    Members trained with the full recipe, and those whose recipe is not one of a diffusion model, are "phantom".
     """
     recipe, (_, _, seed) = str(read_card(folder).get("recipe_name")), folder.name.partition("-seed")
     return (recipe if of_phantom(recipe) else PHANTOM) + (f"@{seed}" if seed else "")
 
 
 def card_of(method: str, weights: str | None) -> dict[str, Any] | None:
-    """The card of the weights that a run was made with, by their recorded name; None where none is here."""
+    """The card of the weights that a run was made with, by their recorded name; None if they are not here."""
     try:
         return read_card(_member(method, weights or "") if of_phantom(weights) else Path(weights or ""))
     except (DataError, UsageError, OSError):
         return None
 
 
-def _is_whole(folder: Path) -> bool:
-    """Whether a folder of the zoo is a method's, not a part of one such as a text encoder or a U-Net to start from."""
-    card = read_card(folder)
-    return "components" in card and card.get("variant", folder.name) == folder.name
-
-
 def _member(method: str, name: str) -> Path:
-    """The folder of a method's weights in a zoo; "phantom" is also whatever is packaged."""
+    """The folder of a method's weights in a zoo; "phantom" also finds packaged weights of another recipe."""
     recipe, _, seed = name.partition("@")
-    for zoo in _zoos():
+    folders = [Path(place).expanduser() for place in os.environ.get(OTHER_ZOOS, "").split(os.pathsep) if place]
+    for zoo in (*folders, ZOO):
         folder = zoo / (f"{method}-seed{seed}" if seed else method)
         if (folder / "card.json").is_file() and zoo_name(folder) == name:
             return folder
@@ -129,20 +124,14 @@ def _member(method: str, name: str) -> Path:
         return ZOO / method
     member = f"{method}@{seed}" if seed else method
     raise UsageError(
-        f"no {name} weights of {method} are packaged (there are: {', '.join(packaged())}), nor in a zoo that "
-        f"{OTHER_ZOOS} names; use --weights paper, a folder or a YAML file, or train them: "
-        f"gtg-bench zoo {member} --recipe {recipe} --out DIR"
+        f"{method} has no {name} weights (packaged: {', '.join(packaged())}). Use --weights paper, a folder or a YAML "
+        f"file, or train them: gtg-bench zoo {member} --recipe {recipe} --out DIR, then set {OTHER_ZOOS}=DIR"
     )
-
-
-def _zoos() -> Iterator[Path]:
-    yield from (Path(place).expanduser() for place in os.environ.get(OTHER_ZOOS, "").split(os.pathsep) if place)
-    yield ZOO
 
 
 @contextmanager
 def known_zoo(folder: Path) -> Iterator[None]:
-    """Members of this zoo go by their names inside the block, in processes that are started there too."""
+    """Search this zoo first inside the block, in child processes too."""
     before = os.environ.get(OTHER_ZOOS)
     os.environ[OTHER_ZOOS] = os.pathsep.join([str(folder), *([before] if before else [])])
     try:
@@ -153,15 +142,14 @@ def known_zoo(folder: Path) -> Iterator[None]:
             os.environ[OTHER_ZOOS] = before
 
 
-def _of_card(folder: Path) -> WeightsPlan:
-    """The plan of a folder whose card.json names its components."""
+def _plan_of_card(folder: Path) -> WeightsPlan:
+    """The plan of a folder whose card.json lists its components."""
     if (folder / "model_index.json").is_file() and not (folder / "card.json").exists():
-        raise DataError(f"{folder} is a pipeline of diffusers without a card.json: name it as `base` in a YAML file")
+        raise DataError(f"{folder} is a diffusers pipeline without a card.json: name it as `base` in a YAML file")
     card = read_card(folder)
     folders = [name for name in ("unet", "adapter", "scheduler") if (folder / name).is_dir()]
     plan: dict[str, Any] = {name: {"place": str(folder), "path": name} for name in folders}
-    named = card.get("components", {})
-    plan |= {name: part for name, part in named.items() if isinstance(part, dict)}
+    plan |= {name: part for name, part in card.get("components", {}).items() if isinstance(part, dict)}
     if "vae" not in plan and "image_encoder" not in plan:
         plan["vae"] = str(part_of(card, folder, "vae"))
     if "text_encoder" not in plan:
@@ -170,10 +158,10 @@ def _of_card(folder: Path) -> WeightsPlan:
 
 
 def text_parts(folder: Path) -> dict[str, Any]:
-    """What a plan says of a text encoder that lies in a folder of its own with a card.
+    """The plan's entries for a text encoder whose folder has its own card.
 
-    The card names family and max_length, and `file` where the weights are one file; tokenizer and configuration of
-    such a file lie beside it. Raises DataError where there is no card.
+    The card gives family and max_length, and `file` if the weights are a single checkpoint; its tokenizer and
+    configuration are then files of the same folder. Raises DataError if the card is missing.
     """
     card = read_card(folder)
     part = {"place": str(folder), "family": card.get("family", ""), "max_length": card.get("max_length", 77)}

@@ -1,107 +1,134 @@
-"""The Hugging Face hub: what its cache on this machine holds, fetching what it does not, and the command for that."""
+"""Find a part on this machine or in the Hugging Face cache, download it, or name the command that does."""
 
 from __future__ import annotations
 
-import os
+import re
 import shlex
 from pathlib import Path
 
 from gtg_bench.benchmark.api.errors import DataError
-from gtg_bench.methods.weights.files import WEIGHT_SUFFIXES, choose, is_exact
+from gtg_bench.methods.weights.files import WEIGHT_SUFFIXES, choose, damage, gap, is_exact
 from gtg_bench.methods.weights.plan import Part
 
-PATIENCE = 4
-"""Seconds that the hub has for its first answer: a machine without a network must not wait for long."""
+TIMEOUT = 4
+"""Seconds to wait for the hub's first answer, so that a machine without a network does not hang."""
 
-_OTHERS = ("*.fp16.*", "*non_ema*", "*.msgpack", "*.h5")
-"""What a command for a repository of unknown files leaves out: other precisions and other libraries."""
-
-_REASONS = {
-    "GatedRepoError": "it is gated: accept its terms at https://huggingface.co/{place}, then `hf auth login`",
-    "RevisionNotFoundError": "it has no revision {revision}",
-    "RepositoryNotFoundError": "there is no such repository, or it is private (then `hf auth login`)",
-}
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_EXCLUDED = ("*.fp16.*", "*non_ema*", "*.msgpack", "*.h5")
+"""What `hf download` skips where the file names are unknown: other precisions and other frameworks."""
 
 
-def snapshot(part: Part) -> Path | None:
-    """The folder of a repository's revision in the hub's cache; None where it is not there. Asks no network."""
-    home = hub_cache() / f"models--{part.place.replace('/', '--')}"
-    wanted = part.revision or "main"
-    reference = home / "refs" / wanted
+def look(part: Part, root: Path) -> tuple[Path | None, str]:
+    """Look for a part on this machine, without using the network.
+
+    Args:
+        part: the part.
+        root: the folder that relative places start from.
+
+    Returns:
+        The folder or file, or where it was expected (None for a repository that was never downloaded); and what is
+        missing or damaged, "" if the part can be loaded.
+    """
+    local = root / Path(part.place).expanduser()
+    place: Path | None = local
+    if not local.exists():
+        if not is_hub_id(part):
+            return local, "no such file or folder"
+        place = _snapshot(part)
+    if place is None:
+        return None, "not downloaded"
+    found = place / part.path
+    if not found.exists():
+        return place, f"{part.path} missing"
     try:
-        commit = reference.read_text().strip() if reference.is_file() else wanted
-    except (OSError, UnicodeDecodeError):
-        return None
-    found = home / "snapshots" / commit
-    return found if commit and found.is_dir() else None
+        return found, gap(found, part.files) if found.is_dir() else damage(found)
+    except OSError as error:
+        return found, f"cannot be read ({error.strerror})"
 
 
-def hub_cache() -> Path:
-    """The hub's cache folder, by the same variables that huggingface_hub reads."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    home = os.environ.get("HF_HOME") or f"{cache}/huggingface"
-    place = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
-    return Path(os.path.expandvars(place)).expanduser()
+def locate(part: Part, root: Path) -> Path:
+    """Return the folder or file of a part, downloading it from the hub if necessary.
+
+    Raises:
+        DataError: the part is missing or damaged and cannot be downloaded; names the command that downloads it.
+    """
+    (place, why), local = look(part, root), root / Path(part.place).expanduser()
+    if why and is_hub_id(part) and not local.exists():
+        if reason := _download(part):
+            name = f"{part.place}, {part.path}" if part.path else part.place
+            raise DataError(f"{name}: {why}, and {reason}. To download it: {fetch_command(part)}")
+        place, why = look(part, root)
+    if why or place is None:
+        advice = f". To download it: {fetch_command(part)}" if part.url else ""
+        raise DataError(f"{place or local}: {why}{advice}")
+    return place
 
 
-def is_offline() -> bool:
-    """Whether the user has switched the hub off."""
-    switch = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
-    return switch.upper() in ("1", "ON", "YES", "TRUE")
-
-
-def fetch(part: Part) -> None:
-    """Download the files of a part into the hub's cache. Raises DataError with the reason if that cannot be."""
-    if is_offline():
-        raise DataError("the hub is switched off (HF_HUB_OFFLINE)")
-    from huggingface_hub import HfApi, snapshot_download
-
-    try:
-        found = HfApi().model_info(part.place, revision=part.revision, timeout=PATIENCE)
-        names = wanted_of([file.rfilename for file in found.siblings or ()], part)
-        if names:
-            snapshot_download(part.place, revision=part.revision, allow_patterns=names, cache_dir=hub_cache())
-    except Exception as error:  # the hub's own errors are many: offline, gated, gone, a full disk
-        raise DataError(_reason(error, part)) from error
-    if not names:
-        raise DataError(f"the repository has no {part.path or 'weights'}")
-
-
-def wanted_of(names: list[str], part: Part) -> list[str]:
-    """Of all the names in a repository, those that a part is loaded from."""
-    if part.path in names:
-        return [part.path]
-    start = f"{part.path}/" if part.path else ""
-    inside = [name.removeprefix(start) for name in names if name.startswith(start)]
-    return [start + name for name in choose(inside, part.files)]
+def is_hub_id(part: Part) -> bool:
+    """Whether a place that does not exist on this machine can be a repository on the hub."""
+    return not part.url and not part.place.startswith((".", "~", "/")) and bool(_HUB_ID.fullmatch(part.place))
 
 
 def fetch_command(part: Part) -> str:
-    """What a person types to fetch a part, where there is a network."""
+    """The shell command that downloads a part."""
     if part.url:
         return f"curl -L --fail --create-dirs -o {shlex.quote(part.place)} {shlex.quote(part.url)}"
-    revision = ["--revision", part.revision] if part.revision else []
-    return shlex.join(["hf", "download", part.place, *_selection(part), *revision])
-
-
-def _selection(part: Part) -> list[str]:
-    """How `hf download` is told which files: by their names where all are known, else by patterns."""
-    start = f"{part.path}/" if part.path else ""
+    prefix = f"{part.path}/" if part.path else ""
     if part.path.endswith(WEIGHT_SUFFIXES):
+        selection = [part.path]
+    elif part.files and all(map(is_exact, part.files)):
+        selection = [prefix + name for name in part.files]
+    else:
+        excluded = () if part.files else _EXCLUDED
+        selection = [word for pattern in part.files or ("*",) for word in ("--include", prefix + pattern)]
+        selection += [word for pattern in excluded for word in ("--exclude", pattern)]
+    revision = ["--revision", part.revision] if part.revision else []
+    return shlex.join(["hf", "download", part.place, *selection, *revision])
+
+
+def _snapshot(part: Part) -> Path | None:
+    """The folder of a repository's revision in the hub's cache, or None."""
+    from huggingface_hub import snapshot_download
+
+    try:  # no pattern: any snapshot is found, and `gap` decides whether it is complete
+        return Path(snapshot_download(part.place, revision=part.revision, local_files_only=True, allow_patterns=[]))
+    except (OSError, ValueError):  # LocalEntryNotFoundError, HFValidationError, an unreadable reference
+        return None
+
+
+def _download(part: Part) -> str:
+    """Download the files of a part into the hub's cache. Returns the reason where that fails, else ""."""
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        info = HfApi().model_info(part.place, revision=part.revision, timeout=TIMEOUT)
+        names = _selected([file.rfilename for file in info.siblings or ()], part)
+        if not names:
+            return f"the repository has no {part.path or 'weights'}"
+        snapshot_download(part.place, revision=part.revision, allow_patterns=names)
+    except OfflineModeIsEnabled:
+        return "downloads are switched off (HF_HUB_OFFLINE)"
+    except GatedRepoError:
+        return f"it is gated: accept its terms at https://huggingface.co/{part.place}, then run `hf auth login`"
+    except RevisionNotFoundError:
+        return f"the repository has no revision {part.revision}"
+    except RepositoryNotFoundError:
+        return "the repository does not exist, or is private (then run `hf auth login`)"
+    except Exception as error:  # no network, a full disk, and whatever else the hub's client raises
+        return f"the download failed ({type(error).__name__}: {' '.join(str(error).split())[:160]})"
+    return ""
+
+
+def _selected(names: list[str], part: Part) -> list[str]:
+    """The names in a repository that a part is loaded from."""
+    if part.path in names:
         return [part.path]
-    if part.files and all(map(is_exact, part.files)):
-        return [start + name for name in part.files]
-    wanted = [start + pattern for pattern in part.files or ["*"]]
-    needless = () if part.files else _OTHERS
-    return [
-        *(word for pattern in wanted for word in ("--include", pattern)),
-        *(word for pattern in needless for word in ("--exclude", pattern)),
-    ]
-
-
-def _reason(error: Exception, part: Part) -> str:
-    """One line for an error of the hub, most particular first."""
-    for name in (kind.__name__ for kind in type(error).__mro__):
-        if name in _REASONS:
-            return _REASONS[name].format(place=part.place, revision=part.revision)
-    return f"no answer from the hub ({type(error).__name__}: {' '.join(str(error).split())[:160]})"
+    prefix = f"{part.path}/" if part.path else ""
+    inside = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+    return [prefix + name for name in choose(inside, part.files)]

@@ -1,8 +1,7 @@
-"""The published weights, by method: `paper.yaml` beside this file."""
+"""The published weights of each method, read from `paper.yaml`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from gtg_bench.methods.weights.plan import WeightsPlan, parse_plan
 
 PAPER = Path(__file__).parent / "paper.yaml"
 
-_CALLED = {
+_LABELS = {
     "unet": "the U-Net",
     "text_encoder": "the text encoder",
     "adapter": "the adapter",
@@ -23,64 +22,43 @@ _CALLED = {
 }
 
 
-@dataclass(frozen=True)
-class Published:
-    """What is published of a method.
-
-    Attributes:
-        plan: the published parts.
-        unpublished: the parts that it needs and nobody has published; empty where `plan` is a whole model.
-    """
-
-    plan: WeightsPlan
-    unpublished: tuple[str, ...]
-
-    @property
-    def reason(self) -> str:
-        """Why `plan` is no whole model, in words; "" where it is."""
-        if not self.unpublished:
-            return ""
-        words = " and ".join(_CALLED.get(name, name) for name in self.unpublished)
-        return f"{words} {'are' if len(self.unpublished) > 1 else 'is'} not published"
-
-
 def names() -> list[str]:
-    """The methods that the table speaks of, in its order."""
+    """The methods in the table, in its order."""
     return [name for name in _table() if not name.startswith("_")]
 
 
-def known(method: str) -> Published:
-    """What is published of a method. Raises UsageError if the table does not speak of it."""
+def known(method: str) -> WeightsPlan:
+    """The published parts of a method; `unpublished` lists the rest. Raises UsageError if it has no entry."""
     if method not in names():
-        raise UsageError(f"--weights paper: nothing is known of published weights of {method}")
-    entry = dict(_table()[method])
-    unpublished = tuple(entry.pop("unpublished", ()))
-    return Published(_placed(parse_plan(entry, PAPER)), unpublished)
+        raise UsageError(f"--weights paper: no published weights of {method} are known")
+    plan = parse_plan(_table()[method], PAPER)
+    by_hand = {name: part for name, part in plan.parts().items() if part.url}
+    places = {name: part.model_copy(update={"place": str(downloads() / part.place)}) for name, part in by_hand.items()}
+    return plan.model_copy(update=places)
 
 
 def published(method: str) -> WeightsPlan:
-    """The published weights of a method. Raises UsageError with the reason where they are no whole model."""
-    found = known(method)
-    if found.reason:
+    """The published weights of a method. Raises UsageError if they are not a complete model."""
+    plan = known(method)
+    if why := unpublished(plan):
         raise UsageError(
-            f"--weights paper: of {method}, {found.reason}; train one, or name yours in a YAML file "
-            f"(`gtg-bench weights check {method} --weights paper` prints one to fill in)"
+            f"--weights paper: {why} for {method}. Train it, or name your own in a YAML file "
+            f"(`gtg-bench weights check {method} --weights paper` prints a template)"
         )
-    return found.plan
+    return plan
+
+
+def unpublished(plan: WeightsPlan) -> str:
+    """Why a plan is not a complete model, such as "the U-Net is not published"; "" if it is."""
+    labels = " and ".join(_LABELS.get(name, name) for name in plan.unpublished)
+    return labels and f"{labels} {'are' if len(plan.unpublished) > 1 else 'is'} not published"
 
 
 def downloads() -> Path:
-    """Where files that are on no hub are expected."""
+    """The folder for files that are not on the hub and are downloaded by hand."""
     return cache_dir() / "weights"
 
 
 @cache
 def _table() -> dict[str, Any]:
     return yaml.safe_load(PAPER.read_text(encoding="utf-8"))
-
-
-def _placed(plan: WeightsPlan) -> WeightsPlan:
-    """The plan with the place of every file that is downloaded by hand spelt out."""
-    byhand = {name: part for name, part in plan.parts().items() if part.url}
-    placed = {name: part.model_copy(update={"place": str(downloads() / part.place)}) for name, part in byhand.items()}
-    return plan.model_copy(update=placed)

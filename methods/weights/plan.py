@@ -1,8 +1,17 @@
-"""The description of a model's weights, as a user writes it in YAML and as the packaged table holds it."""
+"""The parts of a model and where each one comes from, as a YAML file or the packaged table describes them.
+
+A YAML file for `--weights`:
+
+    base: stable-diffusion-v1-5/stable-diffusion-v1-5  # provides the unet, vae and scheduler that are not named below
+    unet: {place: trained/checkpoint-30000, path: unet_ema}
+    text_encoder: {place: StanfordAIMI/RadBERT, family: bert, max_length: 77}
+    tokenizer: FOLDER  # only if the text encoder's folder has none
+    adapter: FOLDER  # a LoRA adapter of the U-Net, as PEFT or diffusers saves it
+    defaults: {steps: 50, guidance: 16.0, layers: all}
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,15 +25,15 @@ NEEDED = {
     "ldm": ("unet", "vae", "scheduler", "text_encoder"),
     "discriminative": ("text_encoder", "image_encoder"),
 }
-"""The parts that a method cannot do without, by its kind (see `MethodCard`)."""
+"""The parts that a method requires, by its kind (see `MethodCard`)."""
 
 SETTINGS: dict[str, Any] = {"steps": int, "guidance": (int, float), "layers": (int, str)}
-"""What weights may choose where the user names nothing, and of which types."""
+"""Settings for which weights may give a default, and their types."""
 
 _PARTS = ("unet", "vae", "scheduler", "adapter", "text_encoder", "tokenizer", "image_encoder")
-_OF_BASE = ("unet", "vae", "scheduler")
-_NO_WEIGHTS = {"scheduler": ("scheduler_config.json",), "tokenizer": ("*.json", "*.txt", "*.model")}
-"""The files of parts that hold no weights."""
+_IN_BASE = ("unet", "vae", "scheduler")
+_CONFIG_FILES = {"scheduler": ("scheduler_config.json",), "tokenizer": ("*.json", "*.txt", "*.model")}
+"""The files of parts that have no weights."""
 
 
 class _Strict(BaseModel):
@@ -32,26 +41,26 @@ class _Strict(BaseModel):
 
 
 class Part(_Strict):
-    """One piece of a model: a local folder or file, or a repository on the Hugging Face hub."""
+    """One part of a model: a local folder or file, or a repository on the Hugging Face hub."""
 
     place: str = Field(min_length=1, description="a local folder or file, or a hub id such as owner/name")
-    revision: str | None = Field(None, description="hub only: a commit or tag; leave it out and `main` is taken")
+    revision: str | None = Field(None, description="hub only: a commit or tag; default: the `main` branch")
     path: str = Field("", description="a folder or file inside the place")
     files: tuple[str, ...] = Field(
-        (), description="names or glob patterns of the files in that folder that are needed; none: the usual ones"
+        (), description="names or glob patterns of the files to load from that folder; default: config and weights"
     )
-    url: str = Field("", description="where a file that is on no hub is downloaded from, by hand")
+    url: str = Field("", description="download address of a file that is not on the hub")
     sha256: dict[str, str] = Field({}, description="file name to sha256, where it is known")
-    licence: str = Field("", description="under which terms it may be used")
-    size: int | None = Field(None, description="bytes of what is fetched, rounded, where known")
-    note: str = Field("", description="anything a reader should know")
+    licence: str = Field("", description="the licence of the weights")
+    size: int | None = Field(None, description="approximate download size in bytes, where it is known")
+    note: str = Field("", description="anything else a reader should know")
 
     @field_validator("path")
     @classmethod
     def _inside(cls, value: str) -> str:
         path = PurePosixPath(value)
         if path.is_absolute() or ".." in path.parts:
-            raise ValueError(f"{value!r} does not lie inside the place")
+            raise ValueError(f"{value!r} is outside the place")
         return "" if value == "." else value.rstrip("/")
 
 
@@ -59,11 +68,11 @@ class TextPart(Part):
     """A text encoder."""
 
     family: str = Field(description="a registered family, see gtg_bench.methods.text_encoders")
-    max_length: int = Field(77, gt=0, description="texts are truncated and padded to so many tokens")
+    max_length: int = Field(77, gt=0, description="texts are truncated and padded to this many tokens")
 
 
 class ImagePart(Part):
-    """BioViL's image encoder: a checkpoint file of its own kind."""
+    """BioViL's image encoder: a checkpoint file."""
 
     encoder: str = Field(
         "resnet50", description="health_multimodal's name of the encoder; or small, see methods.biovil.image_model"
@@ -80,37 +89,37 @@ class ImagePart(Part):
 
 
 class WeightsPlan(_Strict):
-    """Everything that a model is loaded from."""
+    """Every part that a model is loaded from. A bare string is short for `place: STRING`."""
 
-    base: Part | None = Field(None, description="a Stable Diffusion folder: gives what is not named below")
+    base: Part | None = Field(None, description="a Stable Diffusion folder; provides the parts not named below")
     unet: Part | None = None
     vae: Part | None = None
     scheduler: Part | None = None
-    adapter: Part | None = Field(None, description="a PEFT adapter on the U-Net, merged into it")
+    adapter: Part | None = Field(None, description="a PEFT adapter, merged into the U-Net")
     text_encoder: TextPart | None = None
-    tokenizer: Part | None = Field(None, description="where the text encoder's own place has none")
+    tokenizer: Part | None = Field(None, description="only if the text encoder's folder has none")
     image_encoder: ImagePart | None = None
-    defaults: dict[str, Any] = Field({}, description="steps, guidance, layers, where the user names none")
+    defaults: dict[str, Any] = Field({}, description="default steps, guidance and layers for these weights")
     note: str = ""
+    unpublished: tuple[str, ...] = Field((), description="published table only: required parts nobody has released")
 
     @field_validator("base")
     @classmethod
     def _whole(cls, value: Part | None) -> Part | None:
-        """Which files of a whole folder are needed depends on the part."""
+        """Reject file lists on a whole pipeline: each part needs its own."""
         if value is not None and (value.files or value.sha256):
-            raise ValueError("files and sha256 belong to the parts: name unet, vae and scheduler each for itself")
+            raise ValueError("files and sha256 belong to a single part: list unet, vae and scheduler separately")
         return value
 
     @field_validator("base", *_PARTS, mode="before")
     @classmethod
     def _plain_place(cls, value: Any) -> Any:
-        """A bare string is a place."""
         return {"place": value} if isinstance(value, str) else value
 
     @field_validator("defaults")
     @classmethod
     def _known_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Settings that weights can choose, of the type that is computed with; one layer may stand as a number."""
+        """Check names and types of the settings; a single layer may be written as a number."""
         for name, value in values.items():
             if name not in SETTINGS:
                 raise ValueError(unknown("setting", name, SETTINGS))
@@ -119,37 +128,32 @@ class WeightsPlan(_Strict):
         return values | ({"layers": str(values["layers"])} if "layers" in values else {})
 
     def parts(self) -> dict[str, Part]:
-        """The pieces that are loaded, by name; what `base` gives stands under its own name."""
+        """The parts to load, by name, including those that `base` provides."""
         found: dict[str, Part] = {}
         for name in _PARTS:
             part = getattr(self, name)
-            if part is None and self.base is not None and name in _OF_BASE:
-                part = self._of_base(name)
-            if part is not None and name in _NO_WEIGHTS and not part.files:
-                part = part.model_copy(update={"files": _NO_WEIGHTS[name]})
+            if part is None and self.base is not None and name in _IN_BASE:
+                path = str(PurePosixPath(self.base.path, name))
+                part = self.base.model_copy(update={"path": path, "size": None})
+            if part is not None and name in _CONFIG_FILES and not part.files:
+                part = part.model_copy(update={"files": _CONFIG_FILES[name]})
             if part is not None:
                 found[name] = part
         return found
 
-    def _of_base(self, name: str) -> Part:
-        assert self.base is not None
-        path = f"{self.base.path}/{name}" if self.base.path else name
-        return self.base.model_copy(update={"path": path, "size": None})
-
-    def unnamed(self, besides: Collection[str] = (), kind: str | None = None) -> list[str]:
-        """The parts that a method cannot do without, and that neither the plan names nor `besides`.
+    def unnamed(self, kind: str | None = None) -> list[str]:
+        """The required parts that the plan does not name.
 
         Args:
-            besides: names that are accounted for otherwise.
-            kind: the method's kind; None: what the named parts look like.
+            kind: the method's kind; None: inferred from the parts that the plan names.
         """
-        named = {*self.parts(), *besides}
+        named = {*self.parts(), *self.unpublished}
         needed = NEEDED[kind or ("discriminative" if "image_encoder" in named else "ldm")]
         return [name for name in needed if name not in named]
 
 
 def read_plan(path: Path) -> WeightsPlan:
-    """The plan in a YAML file. Raises DataError that names the file and the field."""
+    """Read a plan from a YAML file. Raises DataError that names the file and the field."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -158,21 +162,17 @@ def read_plan(path: Path) -> WeightsPlan:
 
 
 def parse_plan(values: Any, path: Path) -> WeightsPlan:
-    """The plan of what a YAML file holds. Raises DataError that names the file and the field."""
+    """Validate the content of a YAML file or card. Raises DataError that names the file and the field."""
     if not isinstance(values, dict):
-        raise DataError(f"{path}: the file must name parts, for instance `unet: FOLDER`; it holds {values!r:.60}")
+        raise DataError(f"{path}: expected a mapping of parts such as `unet: FOLDER`, found {values!r:.60}")
     try:
         return WeightsPlan.model_validate(values)
     except ValidationError as error:
-        raise DataError(f"{path}: {_first(error)}") from error
-
-
-def _first(error: ValidationError) -> str:
-    """The first thing that is wrong, with the field that it is about."""
-    first = error.errors()[0]
-    place = [str(step) for step in first["loc"]]
-    if first["type"] != "extra_forbidden":
-        return f"{'.'.join(place)}: {first['msg']}"
-    owners: dict[str, type[BaseModel]] = {"text_encoder": TextPart, "image_encoder": ImagePart}
-    owner = owners.get(place[0], Part) if len(place) > 1 else WeightsPlan
-    return f"{'.'.join(place)}: {unknown('field', place[-1], owner.model_fields)}"
+        first = error.errors()[0]
+        where = [str(step) for step in first["loc"]]
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            models: dict[str, type[BaseModel]] = {"text_encoder": TextPart, "image_encoder": ImagePart}
+            model = models.get(where[0], Part) if len(where) > 1 else WeightsPlan
+            message = unknown("field", where[-1], model.model_fields)
+        raise DataError(f"{path}: {'.'.join(where)}: {message}") from error

@@ -17,7 +17,8 @@ from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.paths import atomic
 from gtg_bench.methods.cards import read_card
 from gtg_bench.methods.weights import Weights
-from gtg_bench.methods.weights.locate import files_of, is_hub_id
+from gtg_bench.methods.weights.files import files_of
+from gtg_bench.methods.weights.hub import is_hub_id
 from gtg_bench.methods.weights.plan import Part, TextPart
 from gtg_bench.training.cards import write_card
 from gtg_bench.training.ldm.models import TrainableLdm

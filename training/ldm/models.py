@@ -18,7 +18,7 @@ from gtg_bench.methods.text_encoders import load_text_encoder
 from gtg_bench.methods.text_encoders.base import TextEncoder, TrainableTextEncoder
 from gtg_bench.methods.weights import Weights, find_weights
 from gtg_bench.methods.weights.find import ZOO, text_parts
-from gtg_bench.methods.weights.locate import locate
+from gtg_bench.methods.weights.hub import locate
 from gtg_bench.methods.weights.paper import downloads, known
 from gtg_bench.methods.weights.plan import WeightsPlan, parse_plan
 from gtg_bench.training.recipe import LdmRecipe
@@ -65,7 +65,7 @@ def locate_parts(
 
 
 def _published(name: str, recipe: LdmRecipe) -> tuple[WeightsPlan, Path]:
-    plan = known(name).plan
+    plan = known(name)
     return plan.model_copy(update={"unet": recipe.unet, "adapter": None, "base": None}), downloads()
 
 

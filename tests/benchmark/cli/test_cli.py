@@ -48,8 +48,8 @@ def call(*arguments: object, cwd: Path, code: int = 0, **environment: str) -> st
         (["--method", "uniform", "--plugin", "none.py"], "plug-in none.py cannot be read"),
         (["--method", "cxrbert-ldm", "--layers", "8y8"], "nor resolutions such as 16x16,8x8"),
         (["--method", "cxrbert-ldm", "--steps", "0"], "--steps must lie between 1 and 999"),
-        (["--method", "clip-ldm", "--weights", "no.yaml"], "neither 'phantom', 'paper', a folder"),
-        (["--method", "cxrbert-ldm", "--weights", "nowhere"], "neither 'phantom', 'paper', a folder, nor a YAML file"),
+        (["--method", "clip-ldm", "--weights", "no.yaml"], "--weights no.yaml"),
+        (["--method", "cxrbert-ldm", "--weights", "nowhere"], "--weights nowhere"),
         (["--method", "cxrbert-ldm", "--device", "cuda:99", "--limit", "1"], "--device cuda:99 cannot be used here"),
     ],
 )
