@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
+from PIL import Image
 from typer.testing import CliRunner
 
 from gtg_bench.benchmark.api.registry import METHODS
 from gtg_bench.benchmark.cli import app
+from gtg_bench.benchmark.datasets import load_dataset
 
 ROOT = Path(__file__).parents[1]
 TOP = ROOT / "README.md"
@@ -62,9 +65,9 @@ def parse(words: list[str]) -> None:
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `cxr.png` and the plug-in files that the READMEs show."""
     folder = tmp_path_factory.mktemp("readme")
-    done = CliRunner().invoke(app, ["data", "export", "phantom", "--to", str(folder / "phantom"), "--limit", "1"])
-    assert done.exit_code == 0, done.output
-    next((folder / "phantom").rglob("*.png")).rename(folder / "cxr.png")
+    phantom = load_dataset("phantom")
+    pixels = (255 * phantom.image(phantom.samples("test")[0])).astype(np.uint8)
+    Image.fromarray(pixels).save(folder / "cxr.png")
     return folder
 
 
