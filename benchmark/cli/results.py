@@ -64,7 +64,6 @@ def show(folder: Path, rows: list[Row], runs_dir: Path) -> None:
         rows: of this call.
         runs_dir: where the records are by which methods are ranked.
     """
-    from gtg_bench.benchmark.analysis.rank_groups import regroup
     from gtg_bench.benchmark.api.registry import METHODS
     from gtg_bench.benchmark.report import leaderboard
     from gtg_bench.benchmark.report.run_table import comparison, nearest
@@ -73,7 +72,6 @@ def show(folder: Path, rows: list[Row], runs_dir: Path) -> None:
     shown: set[str] = set()
     for row in rows:
         if row["run_key"] not in shown:
-            reason = regroup(folder, row, runs_dir)
             near = leaderboard.beside(folder, row)
             shown |= {other["run_key"] for other in near}
             now = {one["run_key"] for one in rows}
@@ -84,7 +82,5 @@ def show(folder: Path, rows: list[Row], runs_dir: Path) -> None:
                 f" ({len(near) - len(seen)} more rows, of other settings and weights)" if len(near) > len(seen) else ""
             )
             out.print(f"Leaderboard: {leaderboard.path_of(folder, row)}{more}", soft_wrap=True, highlight=False)
-            if reason:
-                out.print(f"Ranks were left as they are: {reason}.", soft_wrap=True, highlight=False)
     if any(of_phantom(row["weights"]) for row in rows):
         out.print("Weights `phantom` were trained on the phantom alone: not a published model, not a diagnostic tool.")
