@@ -17,7 +17,7 @@ from gtg_bench.benchmark.api.registry import METHODS
 from gtg_bench.benchmark.runs.tuned_mask import with_best_mask
 from gtg_bench.benchmark.cli import app
 from gtg_bench.benchmark.runs.map_store import MapStore
-from gtg_bench.benchmark.metrics.scaling import minmax
+from gtg_bench.benchmark.metrics.arrays import minmax
 from gtg_bench.benchmark.scoring.protocols import PROTOCOLS
 from gtg_bench.benchmark.runs.rescore import Place, Rules, find_stored, prepare_stored, tuned
 from gtg_bench.benchmark.runs.runner import RunRequest, RunResult, run
