@@ -31,8 +31,8 @@ REGION_CONTROLS = ("image-swap",)
 
 NEUTRAL_PHRASE = "frontal chest radiograph"
 
-PAIRS = 5_000_000
-"""Pairs of samples that a swap compares at most (about 4 s): splits of up to 2,236 samples compare all of theirs."""
+PAIRS = 4_000_000
+"""Maximum number of pairs that a swap hashes, about 3 s: all of them in splits of up to 2,000 samples."""
 
 
 def plan(samples: Sequence[PhraseSample], control: str, limit: int | None = None) -> list[Trial]:
