@@ -13,7 +13,7 @@ from gtg_bench.benchmark.api.choices import DEFAULTS, PHANTOM
 from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray
 from gtg_bench.benchmark.api.types import Dataset, seed_for
 from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset
-from gtg_bench.benchmark.metrics.cnr import cnr
+from gtg_bench.benchmark.metrics import cnr
 from gtg_bench.benchmark.report.leaderboard import mean, update
 from gtg_bench.benchmark.runs.runner import RunRequest, RunResult, prepare, run
 from gtg_bench.benchmark.scoring.controls import CONTROLS

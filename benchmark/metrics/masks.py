@@ -1,30 +1,36 @@
-"""From a map to a binary mask: the mixture, Otsu's and a fixed threshold; carrying a mask to another frame.
+"""From a map to a binary mask: Gaussian mixture, Otsu's or a fixed threshold; carrying a mask to another frame.
 
-Source of the mixture: paper, section 2.3 ("a Gaussian Mixture Model to the activation map"); the threshold's form, the
-3x3 filter and the rounding after the resize follow the released code, number for number. A fixed threshold that is
-chosen on a validation split comes from `best_threshold`.
+Source of the mixture mask: paper, section 2.3 ("a Gaussian Mixture Model to the activation map"); the form of the
+threshold, the 3x3 filter and the rounding after the resize reproduce the released code's numbers. `best_threshold`
+chooses a fixed threshold on a validation split.
 """
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable, Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray, Frame
-from gtg_bench.benchmark.metrics.mixture import mixture_threshold
-from gtg_bench.benchmark.metrics.scaling import minmax
+from gtg_bench.benchmark.metrics.arrays import minmax
+from gtg_bench.benchmark.metrics.thresholded_iou import ious_above
+
+CANDIDATES = tuple(percent / 100 for percent in range(1, 100))
 
 
 def mixture_mask(values: FloatArray, random_state: int = 0) -> BoolArray:
-    """The mask of a map: above the middle of a two-component mixture, then filtered.
+    """Threshold a map midway between the means of a two-component Gaussian mixture, then filter the mask.
 
     Args:
-        values: float32 [h, w], finite, any range, on the map's native grid. The mixture is fitted to every value of
-            this grid, so masks of the same map on a finer grid differ a little.
-        random_state: of the mixture's k-means start.
+        values: float32 [h, w], finite, any range, on the map's native grid. The mixture is fitted to all values of
+            this grid, so the mask of an upsampled map differs slightly.
+        random_state: seed of the k-means that initialises the mixture.
 
     Returns:
-        bool [h, w], same frame and grid. A constant map separates nothing and gives an empty mask; an empty mask
-        also comes out where only scattered cells pass the threshold and the filter takes them away.
+        bool [h, w], same frame and grid. Empty for a constant map, and if the filter removes all cells above the
+        threshold because they are scattered.
     """
     spread = minmax(values)
     if not spread.any():
@@ -32,19 +38,34 @@ def mixture_mask(values: FloatArray, random_state: int = 0) -> BoolArray:
     return mean_filtered(spread > mixture_threshold(spread, random_state))
 
 
-def otsu_mask(values: FloatArray) -> BoolArray:
-    """The mask of a map: above Otsu's threshold of its values, in 256 bins between lowest and highest; not filtered.
+def mixture_threshold(values: NDArray[np.float64], random_state: int = 0) -> float:
+    """The midpoint between the two means of a Gaussian mixture; the mask holds the values that are greater.
 
-    Source: Otsu, A Threshold Selection Method from Gray-Level Histograms, 1979, as scikit-image has it. CheXlocalize
-    (Saporta et al., 2022) does the same to the map in the image's own pixels, rounded down to 8 bits first: its
-    threshold lies within a bin or two of this one.
+    Args:
+        values: float64 of any shape and frame, min-max normalised to [0, 1], at least two distinct values.
+        random_state: seed of the k-means that initialises the mixture.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # as in the released code, an unfinished fit is used
+        fitted = GaussianMixture(2, random_state=random_state).fit(values.reshape(-1, 1))
+    return float(fitted.means_.mean())
+
+
+def otsu_mask(values: FloatArray) -> BoolArray:
+    """Threshold a map by Otsu's method, with 256 bins from minimum to maximum, without filtering.
+
+    Source: Otsu, A Threshold Selection Method from Gray-Level Histograms, 1979, in scikit-image's implementation.
+    CheXlocalize (Saporta et al., 2022) does the same in the image's original pixels, but rounds the map down to 8 bits
+    first, which moves the threshold by a bin or two.
 
     Args:
         values: float32 [h, w], finite, any range, any frame and grid.
 
     Returns:
-        bool [h, w], same frame and grid. A constant map separates nothing and gives an empty mask; any other mask is
-        neither empty nor full.
+        bool [h, w], same frame and grid. Empty for a constant map, otherwise neither empty nor full.
     """
     spread = minmax(values)
     if not spread.any():
@@ -56,34 +77,55 @@ def otsu_mask(values: FloatArray) -> BoolArray:
 
 
 def fixed_mask(values: FloatArray, threshold: float) -> BoolArray:
-    """The mask of a map: above a threshold after its lowest value is set to 0 and its highest to 1; not filtered.
+    """Threshold a min-max normalised map at a fixed value, without filtering.
 
     Args:
         values: float32 [h, w], finite, any range, any frame and grid.
-        threshold: in [0, 1); a value passes when it is greater.
+        threshold: in [0, 1); the mask holds the pixels that are greater.
 
     Returns:
-        bool [h, w], same frame and grid. A constant map has no range and gives an empty mask; any other mask holds at
-        least the maximum.
+        bool [h, w], same frame and grid. Empty for a constant map, otherwise it contains at least the maximum.
 
     Raises:
         ValueError: the threshold is not in [0, 1).
     """
     if not 0 <= threshold < 1:
-        raise ValueError(f"a threshold of the min-max normalised map lies in [0, 1), not at {threshold}")
+        raise ValueError(f"a threshold on the min-max normalised map must be in [0, 1), not {threshold}")
     mask: BoolArray = minmax(values) > threshold
     return mask
 
 
+def best_threshold(
+    maps: Iterable[NDArray[np.floating]], regions: Iterable[BoolArray], candidates: Sequence[float] = CANDIDATES
+) -> float:
+    """The candidate with the highest mean foreground IoU of `fixed_mask` over samples; on ties the lowest one.
+
+    Choose it on the validation split and apply it unchanged to the test split: a threshold that is tuned on the
+    regions it is scored on overestimates its method.
+
+    Args:
+        maps: float [H, W] each, finite, any range; each is min-max normalised.
+        regions: bool [H, W] each, in the same frame as its map; samples with an empty region are skipped.
+        candidates: thresholds on the min-max normalised map, in rising order.
+
+    Raises:
+        ValueError: no sample has a region, or the numbers of maps and regions differ.
+    """
+    pairs = zip(maps, regions, strict=True)
+    curves = [ious_above(minmax(values), region, candidates) for values, region in pairs if region.any()]
+    if not curves:
+        raise ValueError("a threshold can only be chosen on samples with a region")
+    return float(candidates[int(np.mean(curves, axis=0).argmax())])
+
+
 def mean_filtered(mask: BoolArray) -> BoolArray:
-    """Each inner cell by the majority of its 3x3 neighbourhood (mean >= 0.5, so 5 of 9).
+    """Replace each inner cell by the majority of its 3x3 neighbourhood (mean >= 0.5, so 5 of 9).
 
     Args:
         mask: bool [h, w], any frame.
 
     Returns:
-        bool [h, w], a new array. The outermost rows and columns are left as they were (so is a grid without inner
-        cells), though they do count as neighbours.
+        bool [h, w], a new array. The outermost rows and columns keep their values but count as neighbours.
     """
     filtered = mask.copy()
     if min(mask.shape) >= 3:
@@ -93,7 +135,7 @@ def mean_filtered(mask: BoolArray) -> BoolArray:
 
 
 def carried_mask(mask: BoolArray, frame: Frame, to: Frame) -> BoolArray:
-    """Carry a mask that spans one frame to another frame of the same image: bilinearly, then rounded.
+    """Carry a mask to another frame of the same image: bilinear interpolation, then rounding.
 
     Args:
         mask: bool [h, w]; its cells divide the window of `frame` evenly.
@@ -101,11 +143,11 @@ def carried_mask(mask: BoolArray, frame: Frame, to: Frame) -> BoolArray:
         to: the frame to carry it to.
 
     Returns:
-        bool [H, W] of the size of `to`: more than 0.5 after the resize (exactly 0.5 rounds to the even 0), and
-        never true where `frame` does not cover the pixel.
+        bool [H, W] of the size of `to`: above 0.5 after the resize (exactly 0.5 rounds to the even 0), and False
+        where `frame` does not cover the pixel.
 
     Raises:
-        ValueError: the frames are of different images.
+        ValueError: the frames belong to images of different sizes.
     """
     carried, covered = frame.carry(mask.astype(np.float32), to)
     return (carried > 0.5) & covered

@@ -1,4 +1,4 @@
-"""Rectangles around masks and their parts."""
+"""Bounding boxes of masks and of their connected components."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Boxes = NDArray[np.float64]
 
 
 def bounding_box(mask: BoolArray) -> tuple[int, int, int, int] | None:
-    """The smallest rectangle that holds a mask, bool [H, W]: xyxy in its pixels, half open; None where it is empty."""
+    """The bounding box of a mask, bool [H, W]: xyxy in its pixels, half open; None if it is empty."""
     rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
     if not rows.size:
         return None
@@ -19,7 +19,7 @@ def bounding_box(mask: BoolArray) -> tuple[int, int, int, int] | None:
 
 
 def part_boxes(mask: BoolArray) -> Boxes:
-    """The bounding boxes of a mask's connected parts; pixels that touch at a corner belong together.
+    """The bounding boxes of a mask's 8-connected components.
 
     Args:
         mask: bool [H, W], any frame.
@@ -35,12 +35,7 @@ def part_boxes(mask: BoolArray) -> Boxes:
 
 
 def clipped_boxes(boxes: ArrayLike, shape: tuple[int, ...]) -> Boxes:
-    """Boxes [N, 4] (xyxy in pixels of a frame), cut at the frame's edges, without those that lie outside.
-
-    Args:
-        boxes: float xyxy.
-        shape: (height, width) of the frame.
-    """
+    """Clip boxes, float xyxy [N, 4], to a frame of (height, width) `shape`, dropping those outside it."""
     found = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     found = np.clip(found, 0, np.array([shape[1], shape[0]] * 2))
     return found[(found[:, 0] < found[:, 2]) & (found[:, 1] < found[:, 3])]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray
-from gtg_bench.benchmark.metrics.best_threshold import best_threshold
+from gtg_bench.benchmark.metrics.masks import best_threshold
 from gtg_bench.benchmark.metrics.named_masks import BEST, NONE, best_name
 from gtg_bench.benchmark.runs.map_store import MapStore
 from gtg_bench.benchmark.runs.records import RunFolder
@@ -27,7 +27,7 @@ def with_best_mask(prepared: PreparedRun, tuned_on: PreparedRun, runs_dir: Path)
     """The same run, its mask the threshold that segments another split's maps best.
 
     The threshold is that of the highest mean foreground IoU in the frame of `prepared`'s rules, see
-    `metrics.best_threshold`.
+    `metrics.masks.best_threshold`.
 
     Args:
         prepared: the run to score.

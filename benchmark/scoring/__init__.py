@@ -1,1 +1,1 @@
-"""One map against one region: protocols, masks, controls and the scores."""
+"""Scoring one map against one region: protocols, controls, laterality, and the scores themselves."""

@@ -1,6 +1,6 @@
-"""A phrase with left and right changed places, for those phrases where that makes sense.
+"""Laterality: swap left and right in a phrase, where that is meaningful.
 
-The image is seen as radiographs are: left is the patient's. Only words are changed; nothing is known of the image.
+Sides are the patient's, as in a radiology report. Only the words change; the image plays no part.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ _WORDS = re.compile(r"\b(left|right)(?=(?:wards?|most|hand|sided?)?\b)", re.IGNO
 _LOBES = re.compile(r"\b(LLL|LUL|RLL|RUL)\b")
 _PLACE = r"(?:lungs?|hemithorax|pleural?|lower|upper|mid|bas(?:e|al|ilar)|ap(?:ex|ical)|hil(?:um|ar)|perihilar|sided)"
 _LETTER = re.compile(rf"\b([LR][tT]?|[lr]t)\b(?=\.?[ -]{_PLACE}\b)")
-_UNCLEAR = re.compile(r"\b([LR][tT]?|[lr]t)\b|\b[LR]\d")
-"""What may be a side, or a vertebra, a lead, a therapist."""
+_AMBIGUOUS = re.compile(r"\b([LR][tT]?|[lr]t)\b|\b[LR]\d")
+"""Possibly a side, possibly a vertebra, a lead or a therapist."""
 
 _BOTH = re.compile(
     r"\b(bi-?(basilar|basal|apical|lateral(ly)?)|both|either|each|contralateral|ipsilateral|opposite|two-sided)\b",
@@ -28,22 +28,22 @@ _ONE_SIDE_ONLY = re.compile(
     re.IGNORECASE,
 )
 _MIDLINE = re.compile(r"cardi|heart|mediastin|aort|trache|spin|vertebr|hernia", re.IGNORECASE)
-"""Categories that have no other side to lie on."""
+"""Categories of midline structures, which have no counterpart on the other side."""
 
 
 def mirrored(phrase: str, category: str = "") -> str | None:
-    """The phrase with the other side in its words; None where it has no mirror image.
+    """Swap left and right in a phrase; None if the phrase has no mirror image.
 
-    There is none where the phrase names no side, both, or a place that the other side lacks (right middle lobe,
-    lingula, heart and great vessels, retrocardiac, minor fissure); where an L, R, Lt or Rt may be something else than a
-    side; and for categories of the midline, such as cardiomegaly.
+    A phrase has none if it names no side or both; if it names a structure of one side only (right middle lobe,
+    lingula, heart and great vessels, retrocardiac, minor fissure); if an L, R, Lt or Rt may be something other than a
+    side; and if its category belongs to the midline, such as cardiomegaly.
 
-    "left", "left-sided", "leftward" change in every spelling, capitals are kept; so do LUL, LLL, RUL and RLL, and L, R,
-    Lt or Rt before a place that has two sides ("R lung base").
+    "left", "left-sided" and "leftward" are swapped in any spelling, with their capitals; so are LUL, LLL, RUL and RLL,
+    and L, R, Lt or Rt before a structure that both sides have ("R lung base").
 
     Args:
         phrase: English.
-        category: of the finding, as the data set spells it; "" where nobody knows.
+        category: the finding, as the data set spells it; "" if unknown.
     """
     if _MIDLINE.search(category) or _BOTH.search(phrase) or _ONE_SIDE_ONLY.search(phrase):
         return None
@@ -53,13 +53,14 @@ def mirrored(phrase: str, category: str = "") -> str | None:
     for pattern in patterns:
         sides |= {match[0][0].lower() for match in pattern.finditer(phrase)}
         rest = pattern.sub("", rest)
-    if len(sides) != 1 or _UNCLEAR.search(rest) or read_phrase(phrase).side == "bilateral":
+    if len(sides) != 1 or _AMBIGUOUS.search(rest) or read_phrase(phrase).side == "bilateral":
         return None
     for pattern in patterns:
-        phrase = pattern.sub(lambda match: _in_the_case_of(match[0], _MIRROR[match[0].lower()]), phrase)
+        phrase = pattern.sub(_swapped, phrase)
     return phrase
 
 
-def _in_the_case_of(model: str, word: str) -> str:
-    """The word in capitals, with one, or without, as the model is."""
-    return word.upper() if model.isupper() else word.capitalize() if model[0].isupper() else word
+def _swapped(match: re.Match[str]) -> str:
+    """The other side, capitalised like the match."""
+    word = _MIRROR[match[0].lower()]
+    return word.upper() if match[0].isupper() else word.capitalize() if match[0][0].isupper() else word

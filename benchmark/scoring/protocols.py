@@ -1,7 +1,7 @@
-"""Protocols: named, versioned selections of frame, mask, metrics and average. The one place that names columns.
+"""Protocols: named, versioned selections of frame, mask, metrics and average.
 
-A number means something only together with its definition, so a leaderboard's file holds one definition and its name
-says which; see `definition`.
+A number is meaningful only together with its definition, so each leaderboard file holds a single definition and is
+named after it; see `definition`.
 """
 
 from __future__ import annotations
@@ -12,23 +12,22 @@ from typing import Any
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import unknown
-from gtg_bench.benchmark.metrics import GTG
 from gtg_bench.benchmark.metrics.named_masks import MIXTURE, NONE, OTSU, mask_name, rule_of
 
 PROTOCOL = "gtg"
 """The default protocol: the paper's."""
 
 FRAMES = ("crop512", "original")
-"""Where maps and regions are compared: the paper's 512 x 512 crop, or the image's own pixels."""
+"""Where maps and regions are compared: in the paper's 512 x 512 crop, or in the image's original pixels."""
 
 UNCOVERED = ("lowest", "exclude")
-"""How pixels that a method does not cover are scored; see `scoring.score_map`."""
+"""How pixels outside the method's field of view are scored: with the map's minimum, or not at all."""
 
 MASK = MIXTURE
 """The default rule that turns a map into a mask; see `metrics.named_masks`."""
 
 CROP, ORIGINAL = FRAMES
-LOWEST, _ = UNCOVERED
+LOWEST, EXCLUDE = UNCOVERED
 
 
 @dataclass(frozen=True)
@@ -37,15 +36,15 @@ class Protocol:
 
     Attributes:
         name: what `--protocol` takes.
-        version: changes whenever a number that it gives changes.
+        version: increases whenever the protocol's numbers change.
         summary: one line.
-        frame: where maps and regions are compared, one of `spec.FRAMES`.
-        uncovered: what becomes of pixels that a method does not cover, one of `spec.UNCOVERED`.
-        mask: how a map becomes a mask, see `metrics.named_masks`; "none" where no metric asks for one.
-        metrics: names of `metrics.METRICS`, a column each, in this order.
-        average: the headline, a name of `statistics.AVERAGES`; the others stand beside it.
-        primary: the metric by which methods are ranked.
-        notes: what a reader must know, a sentence or two each.
+        frame: where maps and regions are compared, one of FRAMES.
+        uncovered: how uncovered pixels are scored, one of UNCOVERED.
+        mask: how a map becomes a mask, see `metrics.named_masks`; "none" if no metric needs one.
+        metrics: names in `metrics.METRICS`, in the order of a table's columns.
+        average: the headline average, one of `statistics.AVERAGES`; tables show the others beside it.
+        primary: the metric that methods are ranked by.
+        notes: what a reader must know to interpret the numbers, one or two sentences each.
     """
 
     name: str
@@ -60,13 +59,13 @@ class Protocol:
     notes: tuple[str, ...] = ()
 
     def changed(self, frame: str | None = None, uncovered: str | None = None, mask: str | None = None) -> Protocol:
-        """The protocol with what a user wants otherwise; None leaves it as it is.
+        """Override parts of the protocol; None keeps a part as it is.
 
         Raises:
-            UsageError: a mask that there is not, or one for a protocol that has no use for it.
+            UsageError: an unknown mask, or a mask for a protocol without mask metrics.
         """
         if mask is not None and self.mask == NONE:
-            raise UsageError(f"--mask {mask}: no metric of protocol {self.name} asks for a mask")
+            raise UsageError(f"--mask {mask}: protocol {self.name} has no metric that uses a mask")
         named = self.mask if mask is None else mask_name(mask)
         return replace(self, frame=frame or self.frame, uncovered=uncovered or self.uncovered, mask=named)
 
@@ -77,23 +76,23 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol(
             name="gtg",
             version=1,
-            summary="the paper: 512 x 512 crop, mixture mask, means over samples",
+            summary="the paper: 512 x 512 crop, Gaussian mixture mask, means over samples",
             frame=CROP,
             uncovered=LOWEST,
             mask=MIXTURE,
-            metrics=GTG,
+            metrics=("miou", "iou", "cnr", "top1", "auroc", "phrase_discrimination"),
             average="overall",
             primary="cnr",
             notes=(
-                "miou averages the IoU of foreground and background: an empty mask scores almost 0.5 where boxes are "
-                "small, so read it beside iou.",
-                "cnr is signed; the paper's text writes an absolute value, its released code none.",
+                "miou averages foreground and background IoU. With small boxes even an empty mask scores almost 0.5, "
+                "so read it beside iou.",
+                "cnr is signed, as in the paper's released code; the paper's text takes the absolute value.",
             ),
         ),
         Protocol(
             name="gtg-released",
             version=1,
-            summary="the paper's released code: its metrics, and a category weighs its squared count",
+            summary="the paper's released code: its metrics, each category weighted by its squared sample count",
             frame=CROP,
             uncovered=LOWEST,
             mask=MIXTURE,
@@ -101,13 +100,16 @@ PROTOCOLS: dict[str, Protocol] = {
             average="frequency2",
             primary="miou",
             notes=(
-                "Not copied: a sample without a mask scores 0 everywhere there, in distance too, where 0 is the best; "
-                "here distance is undefined and counted, and the rest is what an empty mask scores.",
-                "Not copied: maps with NaN and missing files are passed over there; here they are failed samples.",
-                "Not copied: boxes are stretched to the square there while the map is cropped, and BioViL's map is "
-                "stretched from its crop; here one frame carries both.",
-                "box_iou and box_miou keep that code's rectangle, which ends before the mask's last row and column.",
-                "The method's own departures (first sub-token, 40 last steps) are `--profile released`.",
+                "Deviates on purpose: for an empty mask the released code scores 0 everywhere, even for distance, "
+                "where 0 is best. Here distance is undefined and counted, and the other metrics are those of an empty "
+                "mask.",
+                "Deviates on purpose: the released code skips maps with NaN and missing files; here they are failed "
+                "samples.",
+                "Deviates on purpose: the released code stretches boxes to the square but crops the map, and stretches "
+                "BioViL's map from its crop; here one frame carries both.",
+                "box_iou and box_miou reproduce that code's bounding box, which ends before the mask's last row and "
+                "column.",
+                "The released method's own deviations (first sub-token, 40 last steps) are `--profile released`.",
             ),
         ),
         Protocol(
@@ -121,15 +123,15 @@ PROTOCOLS: dict[str, Protocol] = {
             average="macro",
             primary="miou_thresholds_minmax",
             notes=(
-                "miou_thresholds takes the thresholds on the map as it is: it means something for cosine maps alone "
+                "miou_thresholds applies the thresholds to the map as it is, which is meaningful only for cosine maps "
                 "(biovil, biovil-l, biovil-t). For any other map read miou_thresholds_minmax.",
-                "cnr_abs cannot tell a map that is hot in the region from one that is cold there.",
+                "cnr_abs does not distinguish a map that is hot in the region from one that is cold there.",
             ),
         ),
         Protocol(
             name="chexlocalize",
             version=1,
-            summary="Saporta et al. 2022: Otsu's mask in the image's own pixels, IoU and hit rate, macro average",
+            summary="Saporta et al. 2022: Otsu mask in the image's original pixels, IoU and hit rate, macro average",
             frame=ORIGINAL,
             uncovered=LOWEST,
             mask=OTSU,
@@ -137,15 +139,16 @@ PROTOCOLS: dict[str, Protocol] = {
             average="macro",
             primary="iou",
             notes=(
-                "top1 is the hit rate: the map's maximum lies in the region, without tolerance; equal maxima share.",
-                "The threshold is of the map itself; theirs of the map rounded to 8 bits, a bin or two away.",
-                "Their bounds resample images 1,000 times, these patients 2,000 times.",
+                "top1 is the hit rate: the map's maximum is inside the region, without tolerance; ties share.",
+                "CheXlocalize rounds the map to 8 bits before Otsu's method, which moves the threshold by a bin or "
+                "two; here the map is not rounded.",
+                "CheXlocalize's intervals resample images 1,000 times; here patients are resampled 2,000 times.",
             ),
         ),
         Protocol(
             name="strict",
-            version=1,
-            summary="recommended: the image's own pixels, threshold-free metrics first, macro average",
+            version=2,
+            summary="recommended: the image's original pixels, threshold-free metrics first, macro average",
             frame=ORIGINAL,
             uncovered=LOWEST,
             mask=MIXTURE,
@@ -153,9 +156,12 @@ PROTOCOLS: dict[str, Protocol] = {
             average="macro",
             primary="gcnr",
             notes=(
-                "gcnr cannot be raised by a gamma curve, but has no sign: read it beside cnr.",
-                "No miou: half of it is the background's IoU, which an empty mask has too.",
-                "coverage is no merit of a map: it says what share of the region the method could see at all.",
+                "gcnr is the published histogram estimator with 256 bins (version 1 binned by rank). A gamma curve "
+                "changes it far less than cnr, but not by exactly nothing: auroc and ap are the metrics that are "
+                "exactly invariant to monotone rescaling.",
+                "gcnr has no sign: a map that is cold in the region scores like a hot one, so read it beside cnr.",
+                "No miou: half of it is the background's IoU, which is high even for an empty mask.",
+                "coverage does not rate a map: it is the share of the region inside the method's field of view.",
             ),
         ),
     )
@@ -163,30 +169,30 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def protocol_of(name: str) -> Protocol:
-    """The protocol by which a stored run was scored; the paper's if this version does not know the name."""
+    """The protocol of a stored run; the paper's if this version does not know the name."""
     return PROTOCOLS.get(name, PROTOCOLS[PROTOCOL])
 
 
 def find_protocol(name: str) -> Protocol:
-    """A protocol by name. Raises UsageError with the near names if there is none."""
+    """Look up a protocol by name. Raises UsageError with similar names if it is unknown."""
     if name not in PROTOCOLS:
         raise UsageError(unknown("protocol", name, PROTOCOLS))
     return PROTOCOLS[name]
 
 
 def definition(described: Mapping[str, Any]) -> str:
-    """What decides a number's meaning, as a readable name: numbers of two names never share a column.
+    """A readable name for everything that defines a number; numbers of different names never share a column.
 
-    The protocol, "@" and its version from the second on, and "+" with each of frame, uncovered and mask that is not the
-    protocol's own: "gtg", "strict", "gtg+original", "strict+exclude+0.5". Thresholds that were chosen on a validation
-    split, one for each method, are one definition: "gtg+best".
+    The protocol's name, "@" and its version from the second on, and "+" with each of frame, uncovered and mask that
+    differs from the protocol's: "gtg", "strict@2", "gtg+original", "strict@2+exclude+0.5". Thresholds that were chosen
+    on a validation split share one definition, although each method has its own: "gtg+best".
 
     Args:
         described: protocol, protocol_version, frame, uncovered and mask, as in a run's description or a leaderboard's
-            row; the protocol may be one that this version of the program does not know.
+            row; this version of the program need not know the protocol.
     """
     name, version = described["protocol"], int(described["protocol_version"])
-    usual = PROTOCOLS.get(name, PROTOCOLS[PROTOCOL])
+    default = protocol_of(name)
     found = {"frame": described["frame"], "uncovered": described["uncovered"], "mask": rule_of(described["mask"])}
-    other = [value for field, value in found.items() if value != getattr(usual, field)]
-    return "+".join([name if version == 1 else f"{name}@{version}", *other])
+    changed = [value for field, value in found.items() if value != getattr(default, field)]
+    return "+".join([name if version == 1 else f"{name}@{version}", *changed])

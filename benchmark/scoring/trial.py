@@ -1,4 +1,4 @@
-"""A trial: what the method gets for one sample, and which region its map is scored on."""
+"""A trial: the method's input for one sample, and the region that its map is scored on."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from gtg_bench.benchmark.api.types import PhraseSample
 
 @dataclass(frozen=True)
 class Trial:
-    """What is done for one sample.
+    """One sample as a run evaluates it, possibly changed by a control.
 
     Attributes:
-        sample: whose image the method gets, and under whose id the record is kept.
-        phrase: what the method is told.
-        category: the finding of that phrase; "" where it names none.
-        scored_on: whose region counts.
-        others: other phrases' samples on the image of `scored_on`, for specificity.
+        sample: the sample whose image the method gets, and whose id the record carries.
+        phrase: the text that the method gets.
+        category: the finding of that phrase; "" if it names none.
+        scored_on: the sample whose region the map is scored on.
+        others: samples of other phrases on the image of `scored_on`, for `phrase_discrimination`.
     """
 
     sample: PhraseSample

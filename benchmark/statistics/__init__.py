@@ -1,7 +1,7 @@
-"""Averages over samples, their bounds, and paired comparisons. Numpy alone at import.
+"""Averages over samples, their confidence intervals, and paired comparisons. Imports nothing but NumPy.
 
-The patient is the unit that is drawn: phrases of one image and images of one patient are not independent. A value
-that is undefined (None) is left out and counted, never read as 0.
+Phrases of one image and images of one patient are not independent, so resampling and permutation tests draw whole
+patients. Undefined values (None) are left out and counted, never read as 0.
 """
 
 from __future__ import annotations
@@ -14,15 +14,12 @@ from gtg_bench.benchmark.statistics.averages import (
     average_of_categories,
     over_runs,
 )
-from gtg_bench.benchmark.statistics.bounds import METHODS, Estimate, bootstrap, bootstrap_averages
-from gtg_bench.benchmark.statistics.comparison import Comparison, Pairs, compare, paired
-from gtg_bench.benchmark.statistics.pairwise import pairwise_p_values
+from gtg_bench.benchmark.statistics.bounds import Estimate, bootstrap, bootstrap_averages
+from gtg_bench.benchmark.statistics.comparison import Comparison, Pairs, compare, holm, paired
 from gtg_bench.benchmark.statistics.permutation import sign_flip
-from gtg_bench.benchmark.statistics.ranks import holm, rank_groups
 
 __all__ = [
     "AVERAGES",
-    "METHODS",
     "Average",
     "Comparison",
     "Estimate",
@@ -36,7 +33,5 @@ __all__ = [
     "holm",
     "over_runs",
     "paired",
-    "pairwise_p_values",
-    "rank_groups",
     "sign_flip",
 ]

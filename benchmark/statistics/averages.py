@@ -1,9 +1,9 @@
-"""Three averages of a metric over samples that belong to categories; mean and deviation over runs.
+"""Three averages of a metric over samples with categories; mean and standard deviation over runs.
 
-- overall: every sample counts alike, so a category weighs its number of samples n.
-- macro: every category counts alike.
-- frequency2: every sample counts by its category's n, so a category weighs n squared. It is what the paper's
-  released code calls a weighted average, and what Table 1 reports for the diffusion models.
+- overall: every sample has the same weight, so a category of n samples weighs n.
+- macro: every category has the same weight.
+- frequency2: every sample weighs its category's n, so a category weighs n squared. The paper's released code calls
+  this a weighted average, and Table 1 reports it for the diffusion models.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Average:
     """An average with its counts.
 
     Attributes:
-        value: None where no value is defined.
-        n: values that entered.
-        n_undefined: values that were undefined and left out.
+        value: None if no value is defined.
+        n: number of defined values.
+        n_undefined: number of undefined values, which were left out.
     """
 
     value: float | None
@@ -37,13 +37,13 @@ class Average:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Several runs of one method: seeds or checkpoints.
+    """Mean and standard deviation over several runs of one method, such as seeds or checkpoints.
 
     Attributes:
-        mean: over the runs where there is a value; None where there is none.
-        deviation: standard deviation over those runs, unbiased variance; None for fewer than two.
-        n: runs that entered.
-        n_undefined: runs without a value.
+        mean: over the runs with a value; None if there are none.
+        deviation: standard deviation over those runs (unbiased variance); None for fewer than two.
+        n: number of runs with a value.
+        n_undefined: number of runs without a value.
     """
 
     mean: float | None
@@ -57,9 +57,9 @@ class Tally:
     """Sums by group and category.
 
     Attributes:
-        totals: float64 [groups, categories], the sum of the defined values.
-        counts: float64 [groups, categories], their number; each group and category has at least one.
-        n_undefined: values that were left out.
+        totals: float64 [groups, categories], sums of the defined values.
+        counts: float64 [groups, categories], their numbers; no row and no column is all 0.
+        n_undefined: number of undefined values, which were left out.
     """
 
     totals: Doubles
@@ -68,12 +68,12 @@ class Tally:
 
 
 def average(values: Values, categories: Names, kind: str = "overall") -> Average:
-    """The average of a metric's values over samples.
+    """Average a metric's values over samples.
 
     Args:
-        values: one a sample; None (or NaN) where the metric is undefined.
-        categories: of each sample. A category without any defined value does not enter, and n counts defined values
-            only (as in the released code, which passes over what it could not compute).
+        values: one per sample; None (or NaN) where the metric is undefined.
+        categories: one per sample. Only defined values count towards a category's n (as in the released code), and a
+            category without any is ignored.
         kind: one of AVERAGES.
     """
     sums = tally(values, categories, [""] * len(categories))
@@ -82,18 +82,18 @@ def average(values: Values, categories: Names, kind: str = "overall") -> Average
 
 
 def average_of_categories(means: Sequence[float], counts: Sequence[int], kind: str) -> float:
-    """The average that belongs to the means of categories, as a published table gives them.
+    """Compute an average from the means of categories, as a published table gives them.
 
     Args:
-        means: of each category.
+        means: one per category.
         counts: samples of each category, at least 1.
         kind: one of AVERAGES.
 
     Raises:
-        ValueError: there is no category, a category without samples, or not a count for each mean.
+        ValueError: no categories, a category without samples, or different numbers of means and counts.
     """
     if not means or len(means) != len(counts) or min(counts) < 1:
-        raise ValueError("an average of categories needs a mean and a positive count for each of them")
+        raise ValueError("an average of categories needs a mean and a positive count for each category")
     weights = np.asarray(counts, dtype=np.float64)
     return float(AVERAGES[kind](np.asarray(means, dtype=np.float64) * weights, weights))
 
@@ -102,9 +102,9 @@ def over_runs(values: Values) -> Spread:
     """Mean and standard deviation over runs.
 
     Args:
-        values: of each run, in any unit; None where a run has no value.
+        values: one per run, in any unit; None for a run without a value.
     """
-    found = _as_array(values)
+    found = np.asarray(values, dtype=np.float64)
     defined = found[~np.isnan(found)]
     mean = float(defined.mean()) if defined.size else None
     deviation = float(defined.std(ddof=1)) if defined.size > 1 else None
@@ -112,17 +112,17 @@ def over_runs(values: Values) -> Spread:
 
 
 def tally(values: Values, categories: Names, groups: Names) -> Tally:
-    """Sum a metric's defined values by group and category; groups and categories without any do not appear.
+    """Sum a metric's defined values by group and category, leaving out groups and categories without any.
 
     Args:
-        values: one a sample; None (or NaN) where the metric is undefined.
-        categories: of each sample.
-        groups: of each sample, such as its patient.
+        values: one per sample; None (or NaN) where the metric is undefined.
+        categories: one per sample.
+        groups: one per sample, such as its patient.
 
     Raises:
         ValueError: the arguments differ in length.
     """
-    found = _as_array(values)
+    found = np.asarray(values, dtype=np.float64)
     if not len(found) == len(categories) == len(groups):
         raise ValueError(f"{len(found)} values, {len(categories)} categories and {len(groups)} groups do not pair up")
     defined = ~np.isnan(found)
@@ -134,11 +134,6 @@ def tally(values: Values, categories: Names, groups: Names) -> Tally:
         np.bincount(cells, weights, size).astype(np.float64) for weights in (found[defined], np.ones(len(cells)))
     )
     return Tally(totals.reshape(shape), counts.reshape(shape), int(found.size - defined.sum()))
-
-
-def _as_array(values: Values) -> Doubles:
-    """float64 [n], NaN where undefined."""
-    return np.asarray(values, dtype=np.float64)
 
 
 def _overall(totals: Doubles, counts: Doubles) -> Any:
@@ -160,4 +155,4 @@ AVERAGES: dict[str, Callable[[Doubles, Doubles], Any]] = {
     "macro": _macro,
     "frequency2": _frequency2,
 }
-"""Name -> the average of totals and counts [..., categories], of which at least one count is positive: [...]."""
+"""Name -> function of totals and counts [..., categories], at least one count positive, that returns averages [...]."""

@@ -1,13 +1,13 @@
-"""Bounds of an average from a bootstrap over patients.
+"""Confidence intervals of averages, from a bootstrap over patients.
 
-Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993 (percentile, BCa); Field and Welsh, Bootstrapping
-Clustered Data, JRSS B 69, 2007 (whole clusters are drawn); Hesterberg, What Teachers Should Know About the Bootstrap,
-The American Statistician 69, 2015 (expanded percentiles).
+Source: Field and Welsh, Bootstrapping Clustered Data, JRSS B 69, 2007 (whole clusters are drawn); Hesterberg, What
+Teachers Should Know About the Bootstrap, The American Statistician 69, 2015 (expanded percentiles, which keep their
+coverage for few patients; from a few hundred patients on they equal plain percentiles).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -18,25 +18,23 @@ from gtg_bench.benchmark.statistics.averages import AVERAGES, Doubles, Names, Ta
 RESAMPLES = 2000
 SEED = 4200
 LEVEL = 0.95
-METHOD = "expanded"
-"""Percentiles that keep their level best where patients are few; from a few hundred on all METHODS agree."""
 
 _CELLS = 4_000_000
-"""Of resamples x patients, at a time."""
+"""Maximum resamples x patients per block, to bound memory."""
 
 _NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """An average with its bounds and counts.
+    """An average with its confidence interval and counts.
 
     Attributes:
-        value: None where no value is defined.
-        low, high: the bounds; None for fewer than two patients, of whom nothing can be said.
-        n: values that entered.
-        n_undefined: values that were undefined and left out.
-        n_patients: patients with at least one value.
+        value: None if no value is defined.
+        low, high: confidence limits; None for fewer than two patients.
+        n: number of defined values.
+        n_undefined: number of undefined values, which were left out.
+        n_patients: patients with at least one defined value.
     """
 
     value: float | None
@@ -52,13 +50,12 @@ def bootstrap(
     categories: Names,
     patients: Names,
     kind: str = "overall",
-    method: str = METHOD,
     resamples: int = RESAMPLES,
     seed: int = SEED,
     level: float = LEVEL,
 ) -> Estimate:
-    """One average of a metric with its bounds; see `bootstrap_averages`."""
-    return bootstrap_averages(values, categories, patients, (kind,), method, resamples, seed, level)[kind]
+    """Estimate one average of a metric with its confidence interval; see `bootstrap_averages`."""
+    return bootstrap_averages(values, categories, patients, (kind,), resamples, seed, level)[kind]
 
 
 def bootstrap_averages(
@@ -66,41 +63,40 @@ def bootstrap_averages(
     categories: Names,
     patients: Names,
     kinds: Iterable[str] = tuple(AVERAGES),
-    method: str = METHOD,
     resamples: int = RESAMPLES,
     seed: int = SEED,
     level: float = LEVEL,
 ) -> dict[str, Estimate]:
-    """Averages of a metric with their bounds, all from the same resamples.
+    """Estimate several averages of a metric with their confidence intervals, all from the same resamples.
 
-    As many patients as there are are drawn with replacement, each with all its samples, so that the bounds also hold
-    where a patient's samples resemble one another. A category that a resample misses does not enter its macro average.
+    Each resample draws as many patients as the data has, with replacement and with all their samples, so that the
+    intervals allow for correlation within a patient. A category that is missing from a resample is left out of that
+    resample's macro average.
 
     Args:
-        values: one a sample; None (or NaN) where the metric is undefined.
-        categories: of each sample.
-        patients: of each sample. Patients without any defined value do not take part.
+        values: one per sample; None (or NaN) where the metric is undefined.
+        categories: one per sample.
+        patients: one per sample. Patients without any defined value are not drawn.
         kinds: some of AVERAGES.
-        method: one of METHODS.
-        resamples: how many.
-        seed: of the draws: the same samples give the same bounds, in whatever order they come.
-        level: of confidence.
+        resamples: number of resamples.
+        seed: seed of the draws; the result does not depend on the order of the samples.
+        level: confidence level.
 
     Returns:
-        kind -> estimate. Values that are all alike give bounds of no width.
+        kind -> estimate. If all values are equal, the interval has zero width.
     """
     sums = tally(values, categories, patients)
-    kinds, patients_drawn = tuple(kinds), len(sums.counts)
+    kinds, n_patients = tuple(kinds), len(sums.counts)
     totals, counts = sums.totals.sum(axis=0), sums.counts.sum(axis=0)
-    draws = _drawn(sums, kinds, resamples, seed) if patients_drawn > 1 else {}
+    draws = _drawn(sums, kinds, resamples, seed) if n_patients > 1 else {}
     found = {}
     for kind in kinds:
-        value = float(AVERAGES[kind](totals, counts)) if patients_drawn else None
+        value = float(AVERAGES[kind](totals, counts)) if n_patients else None
         low, high = None, None
-        if value is not None and kind in draws:
-            shares = METHODS[method](_Draws(value, draws[kind], sums, kind), (1 - level) / 2)
-            low, high = np.quantile(draws[kind], shares).tolist()
-        found[kind] = Estimate(value, low, high, int(counts.sum()), sums.n_undefined, patients_drawn)
+        if kind in draws:
+            share = _expanded(sums, kind, (1 - level) / 2)
+            low, high = np.quantile(draws[kind], (share, 1 - share)).tolist()
+        found[kind] = Estimate(value, low, high, int(counts.sum()), sums.n_undefined, n_patients)
     return found
 
 
@@ -115,7 +111,7 @@ def _drawn(sums: Tally, kinds: Sequence[str], resamples: int, seed: int) -> dict
 
 
 def _weights(patients: int, resamples: int, seed: int) -> Iterator[Doubles]:
-    """How often each patient is drawn: float64 [some resamples, patients], all resamples in turn."""
+    """How often each resample draws each patient, float64 [resamples in the block, patients], block by block."""
     random = np.random.default_rng(seed)
     step = max(1, _CELLS // patients)
     for start in range(0, resamples, step):
@@ -124,86 +120,22 @@ def _weights(patients: int, resamples: int, seed: int) -> Iterator[Doubles]:
         yield np.bincount(drawn.ravel(), minlength=rows * patients).reshape(rows, patients).astype(np.float64)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Draws:
-    """What bounds are made from: the value, its resamples [B], and the sums of which it is an average."""
+def _expanded(sums: Tally, kind: str, tail: float) -> float:
+    """The share of resamples below the lower limit, chosen so that means of few patients get the width of a t interval.
 
-    value: float
-    resampled: Doubles
-    sums: Tally
-    kind: str
-
-
-def _percentile(draws: _Draws, tail: float) -> tuple[float, float]:
-    """The plain quantiles."""
-    return tail, 1 - tail
-
-
-def _expanded(draws: _Draws, tail: float) -> tuple[float, float]:
-    """Quantiles moved outwards, so that means of few patients get the width of a t interval."""
+    Resamples are too narrow by the ratio of the jackknife's standard error to the bootstrap's, at least 1. For a mean
+    of n values it is sqrt(n / (n - 1)); it is larger for a macro average, because a single category has few patients.
+    The bootstrap's standard error is taken in the limit of many resamples (infinitesimal jackknife), from the
+    derivative of the average by each patient's weight.
+    """
     from scipy.special import stdtrit
 
-    share = _NORMAL.cdf(float(stdtrit(len(draws.sums.counts) - 1, tail)) * _narrowness(draws))
-    return share, 1 - share
-
-
-def _narrowness(draws: _Draws) -> float:
-    """How much too narrow resamples are, at least 1: the jackknife's standard error over the bootstrap's.
-
-    For a mean of n values it is the square root of n / (n - 1). In a macro average each category has few patients of
-    its own, and it is more. The bootstrap's standard error is taken in the limit of many resamples (infinitesimal
-    jackknife), where it is the average's derivative by the weights of patients.
-    """
-    patients = len(draws.sums.counts)
-    bootstrap_error = float(np.sqrt((_influence(draws) ** 2).sum()))
-    left_out = _left_out(draws)
+    patients, step = len(sums.counts), 1e-4
+    totals, counts = sums.totals.sum(axis=0), sums.counts.sum(axis=0)
+    more, less = (AVERAGES[kind](totals + by * sums.totals, counts + by * sums.counts) for by in (step, -step))
+    left_out = AVERAGES[kind](totals - sums.totals, counts - sums.counts)
+    bootstrap_error = float(np.sqrt((((more - less) / (2 * step)) ** 2).sum()))
     jackknife_error = float(np.sqrt((patients - 1) / patients * ((left_out - left_out.mean()) ** 2).sum()))
-    scale = 1e-9 * float(np.abs(left_out).max())
-    return max(jackknife_error / bootstrap_error, 1.0) if bootstrap_error > scale else 1.0
-
-
-def _influence(draws: _Draws) -> Doubles:
-    """How the average changes with the weight of each patient, [patients]."""
-    totals, counts = draws.sums.totals.sum(axis=0), draws.sums.counts.sum(axis=0)
-    step = 1e-4
-    more, less = (
-        AVERAGES[draws.kind](totals + sign * draws.sums.totals, counts + sign * draws.sums.counts)
-        for sign in (step, -step)
-    )
-    return np.asarray((more - less) / (2 * step), dtype=np.float64)
-
-
-def _left_out(draws: _Draws) -> Doubles:
-    """The averages that leave out one patient each, [patients]."""
-    totals, counts = (part.sum(axis=0) - part for part in (draws.sums.totals, draws.sums.counts))
-    return np.asarray(AVERAGES[draws.kind](totals, counts), dtype=np.float64)
-
-
-def _bca(draws: _Draws, tail: float) -> tuple[float, float]:
-    """Quantiles corrected for bias and, by the jackknife over patients, for skewness."""
-    below = np.mean(draws.resampled < draws.value) + np.mean(draws.resampled <= draws.value)
-    edge = 0.5 / len(draws.resampled)
-    bias = _NORMAL.inv_cdf(min(max(float(below) / 2, edge), 1 - edge))
-    acceleration = _acceleration(draws)
-    shifted = [bias + _NORMAL.inv_cdf(share) for share in (tail, 1 - tail)]
-    low, high = (_NORMAL.cdf(bias + shift / (1 - acceleration * shift)) for shift in shifted)
-    return low, high
-
-
-def _acceleration(draws: _Draws) -> float:
-    """A sixth of the skewness of the averages that leave out one patient each; 0 where they are all alike."""
-    left_out = _left_out(draws)
-    deviations = left_out.mean() - left_out
-    scale = np.abs(deviations).max()
-    if not scale > 1e-12 * np.abs(left_out).max():
-        return 0.0
-    deviations /= scale
-    return float((deviations**3).sum() / (6 * (deviations**2).sum() ** 1.5))
-
-
-METHODS: dict[str, Callable[[_Draws, float], tuple[float, float]]] = {
-    "percentile": _percentile,
-    "expanded": _expanded,
-    "bca": _bca,
-}
-"""Name -> which quantiles of the resamples are the bounds, given the share of a tail."""
+    negligible = bootstrap_error <= 1e-9 * float(np.abs(left_out).max())
+    narrowness = 1.0 if negligible else max(jackknife_error / bootstrap_error, 1.0)
+    return _NORMAL.cdf(float(stdtrit(patients - 1, tail)) * narrowness)

@@ -1,8 +1,8 @@
-"""Two runs on the same samples: which is better, by how much, and could it be chance?"""
+"""Paired comparison of two runs on the same samples: which is better, by how much, and could it be chance?"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 
 from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.statistics.averages import AVERAGES, Doubles
-from gtg_bench.benchmark.statistics.bounds import LEVEL, METHOD, RESAMPLES, SEED, bootstrap
+from gtg_bench.benchmark.statistics.bounds import LEVEL, RESAMPLES, SEED, bootstrap
 from gtg_bench.benchmark.statistics.permutation import PERMUTATIONS, sign_flip
 
 TIE = 1e-9
-"""Values of one sample that differ by no more are equal: rounding decides nothing."""
+"""Two values of a sample whose difference is at most this count as equal, so that rounding decides nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pairs:
-    """One metric of two runs, on the samples where both have it.
+    """One metric of two runs, on the samples where both have a value.
 
     Attributes:
         ours, theirs: float64 [n], finite.
         categories, patients: str [n].
-        only_ours, only_theirs: how many samples only one of the runs has a value for; they are left out.
+        only_ours, only_theirs: number of samples that were left out because only one run has a value.
     """
 
     ours: Doubles
@@ -35,25 +35,25 @@ class Pairs:
     only_theirs: int = 0
 
     def of_category(self, name: str) -> Pairs:
-        """The pairs of one category; what was left out is not known by category and counted as none."""
+        """The pairs of one category. The counts of left-out samples are not known per category and become 0."""
         kept = self.categories == name
         return Pairs(self.ours[kept], self.theirs[kept], self.categories[kept], self.patients[kept])
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What can be said about `ours - theirs`.
+    """The result of comparing two runs; every difference is `ours - theirs`.
 
     Attributes:
-        n: samples that both runs have a value for.
+        n: samples for which both runs have a value.
         n_patients: their patients.
         only_ours, only_theirs: samples that were left out because only one run has a value.
-        ours, theirs: the averages over the n samples; None where there is none, as all that follows.
+        ours, theirs: averages over the n samples; they and the following fields are None if n is 0.
         difference: ours - theirs, of the averages.
-        low, high: its bounds by the bootstrap over patients; None for fewer than two patients.
-        p_value: two-sided, by flipping the signs of patients; not corrected for other comparisons.
-        effect_size: Cohen's d_z, the mean of the samples' differences over their standard deviation (unbiased
-            variance), whatever the average; None where all differences are equal.
+        low, high: confidence limits of the difference, by the bootstrap over patients; None for fewer than two.
+        p_value: two-sided, by flipping the signs of patients; not corrected for multiple comparisons.
+        effect_size: standardised mean difference (Cohen's d_z): mean of the samples' differences over their standard
+            deviation (unbiased variance), whatever the average; None if all differences are equal.
         wins, ties, losses: samples on which ours is better, equal (within TIE) or worse.
     """
 
@@ -74,7 +74,7 @@ class Comparison:
 
 
 def paired(ours: Iterable[SampleRecord], theirs: Iterable[SampleRecord], metric: str) -> Pairs:
-    """Pair two runs' records by sample id, in the order of the ids, where both are ok and have the metric."""
+    """Pair the records of two runs by sample id, sorted by id, where both are ok and have the metric."""
     one, other = ({r.sample_id: r for r in run if r.status == "ok" and metric in r.metrics} for run in (ours, theirs))
     shared = sorted(one.keys() & other.keys())
     return Pairs(
@@ -91,7 +91,6 @@ def compare(
     pairs: Pairs,
     kind: str = "overall",
     higher_is_better: bool = True,
-    method: str = METHOD,
     resamples: int = RESAMPLES,
     permutations: int = PERMUTATIONS,
     seed: int = SEED,
@@ -100,56 +99,72 @@ def compare(
     """Compare two runs by one average of one metric.
 
     Every average is linear in the samples' values, so the difference of averages is the average of differences, and
-    flipping a patient's sign flips what that patient adds to it.
+    flipping a patient's sign flips that patient's contribution to it.
 
     Args:
         pairs: see `paired`.
         kind: one of AVERAGES.
-        higher_is_better: False for a distance; it decides what is a win, not the sign of the difference.
-        method: of the bounds, one of `bounds.METHODS`.
-        resamples: of the bootstrap.
-        permutations: enumerated at most or drawn, see `sign_flip`.
-        seed: of both.
-        level: of confidence.
+        higher_is_better: False for a distance; it decides which run wins, not the sign of the difference.
+        resamples: number of bootstrap resamples.
+        permutations: maximum number to enumerate, or the number to draw, see `sign_flip`.
+        seed: seed of the resamples and the permutations.
+        level: confidence level.
     """
     differences = pairs.ours - pairs.theirs
     differences[np.abs(differences) <= TIE] = 0
-    found = bootstrap(differences, pairs.categories, pairs.patients, kind, method, resamples, seed, level)
+    found = bootstrap(differences, pairs.categories, pairs.patients, kind, resamples, seed, level)
     better = differences if higher_is_better else -differences
     wins, losses = int((better > 0).sum()), int((better < 0).sum())
-    weights = sample_weights(pairs.categories, kind)
+    weights = _sample_weights(pairs.categories, kind)
+    ours = theirs = p_value = effect_size = None
+    if found.n:
+        ours, theirs = float(weights @ pairs.ours), float(weights @ pairs.theirs)
+        _, rows = np.unique(pairs.patients, return_inverse=True)
+        p_value = sign_flip(np.bincount(rows, weights * differences), permutations, seed)
+    if found.n > 1 and np.ptp(differences) > 0:
+        effect_size = float(differences.mean() / differences.std(ddof=1))
     return Comparison(
         n=len(differences),
         n_patients=found.n_patients,
         only_ours=pairs.only_ours,
         only_theirs=pairs.only_theirs,
-        ours=float(weights @ pairs.ours) if found.n else None,
-        theirs=float(weights @ pairs.theirs) if found.n else None,
+        ours=ours,
+        theirs=theirs,
         difference=found.value,
         low=found.low,
         high=found.high,
-        p_value=_p_value(weights * differences, pairs.patients, permutations, seed) if found.n else None,
-        effect_size=_effect_size(differences),
+        p_value=p_value,
+        effect_size=effect_size,
         wins=wins,
         ties=len(differences) - wins - losses,
         losses=losses,
     )
 
 
-def sample_weights(categories: NDArray[np.str_], kind: str) -> Doubles:
-    """What each sample [n] counts in an average; they add up to 1."""
+def _sample_weights(categories: NDArray[np.str_], kind: str) -> Doubles:
+    """The weight of each sample [n] in an average; the weights add up to 1."""
     _, columns, counts = np.unique(categories, return_inverse=True, return_counts=True)
-    # The average of a map that is 1 on one category and 0 elsewhere is that category's weight.
+    # The average of values that are 1 in one category and 0 elsewhere is that category's weight.
     shares = AVERAGES[kind](np.diag(counts).astype(np.float64), np.tile(counts, (len(counts), 1)).astype(np.float64))
     return (shares / counts)[columns]
 
 
-def _p_value(contributions: Doubles, patients: NDArray[np.str_], permutations: int, seed: int) -> float:
-    _, rows = np.unique(patients, return_inverse=True)
-    return sign_flip(np.bincount(rows, contributions), permutations, seed)
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Correct p-values for multiple comparisons by Holm's method, which controls the family-wise error rate.
 
+    Source: Holm, A Simple Sequentially Rejective Multiple Test Procedure, Scandinavian Journal of Statistics 6, 1979.
 
-def _effect_size(differences: Doubles) -> float | None:
-    if len(differences) < 2 or np.ptp(differences) == 0:
-        return None
-    return float(differences.mean() / differences.std(ddof=1))
+    Args:
+        p_values: of every comparison in a family, such as all categories and methods of a table; None for a
+            comparison without data, which does not count.
+
+    Returns:
+        The corrected values in the same order, each at least as large as before and at most 1; None stays None.
+    """
+    known = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
+    corrected: list[float | None] = [None] * len(p_values)
+    highest = 0.0
+    for rank, (p, index) in enumerate(known):
+        highest = max(highest, min(1.0, p * (len(known) - rank)))
+        corrected[index] = highest
+    return corrected

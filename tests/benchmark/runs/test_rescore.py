@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS
 from gtg_bench.benchmark.cli import app
-from gtg_bench.benchmark.metrics.scaling import minmax
+from gtg_bench.benchmark.metrics.arrays import minmax
 from gtg_bench.benchmark.runs import runner
 from gtg_bench.benchmark.runs.map_store import MapStore
 from gtg_bench.benchmark.runs.rescore import Place, Rules, find_stored, prepare_stored, tuned

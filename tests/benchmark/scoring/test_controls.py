@@ -1,13 +1,17 @@
-"""What each control changes, and what it leaves."""
+"""What each control changes and keeps; partners against a search over all pairs."""
 
 from __future__ import annotations
 
 import dataclasses
+import time
 
+import numpy as np
 import pytest
 
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.api.types import PhraseSample
+from gtg_bench.benchmark.api.phrases import read_phrase
+from gtg_bench.benchmark.api.types import PhraseSample, seed_for
+from gtg_bench.benchmark.scoring import controls
 from gtg_bench.benchmark.scoring.controls import CONTROLS, NEUTRAL_PHRASE, plan
 from gtg_bench.benchmark.scoring.trial import Trial
 
@@ -32,6 +36,12 @@ SAMPLES = [
     sample("p3-a-1", "large left effusion"),
     sample("p4-a-0", "right upper pneumonia"),
 ]
+TIED = {
+    "p2-a-0": {"p1-a-0", "p1-b-0"},
+    "p2-a-1": {"p3-a-1", "p1-a-0", "p1-b-0"},
+    "p3-a-1": {"p1-a-0", "p1-b-0", "p2-a-0"},
+}
+"""Samples whose best partners under image-swap tie."""
 
 
 def planned(control: str, samples: list[PhraseSample] = SAMPLES) -> dict[str, Trial]:
@@ -39,146 +49,164 @@ def planned(control: str, samples: list[PhraseSample] = SAMPLES) -> dict[str, Tr
 
 
 @pytest.mark.parametrize("control", CONTROLS)
-def test_there_is_one_trial_a_sample_in_order(control: str) -> None:
+def test_plans_depend_on_the_samples_alone(control: str) -> None:
     assert [trial.sample for trial in plan(SAMPLES, control)] == SAMPLES
     assert plan([], control) == []
+    assert plan(SAMPLES, control) == plan(list(SAMPLES), control)
+    ours, turned = planned(control), planned(control, SAMPLES[::-1])
+    assert [(t.phrase, t.scored_on) for t in ours.values()] == [(turned[n].phrase, turned[n].scored_on) for n in ours]
+    assert plan(SAMPLES, control, 3) == plan(SAMPLES, control)[:3], "a limit keeps the partners"
 
 
 @pytest.mark.parametrize("control", ["none", "neutral-phrase", "phrase-swap"])
 def test_others_are_the_further_samples_of_the_image(control: str) -> None:
     trials = planned(control)
+    pairs = {"p1-a-0": "p1-a-1", "p2-a-0": "p2-a-1", "p3-a-0": "p3-a-1"}
+    pairs |= {other: one for one, other in pairs.items()}
     assert {name: [other.sample_id for other in trial.others] for name, trial in trials.items()} == {
-        "p1-a-0": ["p1-a-1"],
-        "p1-a-1": ["p1-a-0"],
-        "p1-b-0": [],
-        "p2-a-0": ["p2-a-1"],
-        "p2-a-1": ["p2-a-0"],
-        "p3-a-0": ["p3-a-1"],
-        "p3-a-1": ["p3-a-0"],
-        "p4-a-0": [],
+        one.sample_id: [pairs[one.sample_id]] if one.sample_id in pairs else [] for one in SAMPLES
     }
     assert all(trial.scored_on is trial.sample for trial in trials.values())
 
 
-def test_without_control_nothing_changes() -> None:
-    assert all(trial.phrase == trial.sample.phrase for trial in plan(SAMPLES, "none"))
-
-
-def test_the_neutral_phrase() -> None:
-    assert {trial.phrase for trial in plan(SAMPLES, "neutral-phrase")} == {NEUTRAL_PHRASE}
-
-
-def test_a_swapped_phrase_is_of_another_category_and_another_image() -> None:
+def test_the_phrase_of_each_control() -> None:
+    assert all(trial.phrase == trial.sample.phrase for trial in (*plan(SAMPLES, "none"), *plan(SAMPLES, "image-swap")))
+    assert {(trial.phrase, trial.category) for trial in plan(SAMPLES, "neutral-phrase")} == {(NEUTRAL_PHRASE, "")}
     for trial in plan(SAMPLES, "phrase-swap"):
         donors = [s for s in SAMPLES if s.phrase == trial.phrase and s.image_id != trial.sample.image_id]
         assert donors
-        assert all(donor.category != trial.sample.category for donor in donors)
-
-
-def test_the_only_other_category_of_another_image_is_taken() -> None:
+        assert all(donor.category == trial.category != trial.sample.category for donor in donors)
     samples = [sample("p1-a-0", "effusion"), sample("p1-a-1", "pneumonia"), sample("p2-a-0", "edema")]
     assert [trial.phrase for trial in plan(samples, "phrase-swap")[:2]] == ["edema", "edema"]
 
 
-def test_a_swapped_image_is_of_another_patient_with_the_likest_phrase() -> None:
+def test_a_swapped_image_is_of_another_patient_with_the_most_similar_phrase() -> None:
     trials = planned("image-swap")
     assert {name: trial.scored_on.sample_id for name, trial in trials.items() if name not in TIED} == {
         "p1-a-0": "p2-a-0",  # the same phrase; p1-b-0 has it too, but is the same patient
-        "p1-a-1": "p3-a-0",  # the same side goes before the same zone, which p4-a-0 has
+        "p1-a-1": "p3-a-0",  # the same side is more important than the same zone, which p4-a-0 has
         "p1-b-0": "p2-a-0",
         "p3-a-0": "p1-a-1",
         "p4-a-0": "p1-a-1",  # no other one on the right: the same zone
     }
     assert all(trials[name].scored_on.sample_id in names for name, names in TIED.items())
-    assert all(trial.phrase == trial.sample.phrase for trial in trials.values())
-
-
-TIED = {
-    "p2-a-0": {"p1-a-0", "p1-b-0"},
-    "p2-a-1": {"p3-a-1", "p1-a-0", "p1-b-0"},
-    "p3-a-1": {"p1-a-0", "p1-b-0", "p2-a-0"},
-}
-"""Samples with several partners that are alike."""
-
-
-def test_the_category_goes_before_everything_else() -> None:
+    assert [other.sample_id for other in trials["p1-a-0"].others] == ["p2-a-1"]
     samples = [sample("p1-a-0", "left effusion"), sample("p2-a-0", "right effusion"), sample("p3-a-0", "left edema")]
-    assert planned("image-swap", samples)["p1-a-0"].scored_on.sample_id == "p2-a-0"
+    assert planned("image-swap", samples)["p1-a-0"].scored_on.sample_id == "p2-a-0", "the category comes first"
 
 
-def test_a_swapped_image_brings_its_other_findings() -> None:
-    trial = planned("image-swap")["p1-a-0"]
-    assert [other.sample_id for other in trial.others] == ["p2-a-1"]
+# Partners
 
 
-def test_the_same_samples_give_the_same_plan() -> None:
-    assert all(plan(SAMPLES, control) == plan(list(SAMPLES), control) for control in CONTROLS)
+def phrase_swap_of_all_pairs(one: PhraseSample, samples: list[PhraseSample]) -> list[PhraseSample]:
+    return [s for s in samples if s.category != one.category and s.image_id != one.image_id]
 
 
-def test_partners_vary_from_sample_to_sample() -> None:
-    crowd = [sample(f"p{k}-a-0", "left effusion") for k in range(30)]
-    assert len({trial.scored_on.sample_id for trial in plan(crowd, "image-swap")}) > 10
+def image_swap_of_all_pairs(one: PhraseSample, samples: list[PhraseSample]) -> list[PhraseSample]:
+    others = [s for s in samples if s.patient_id != one.patient_id]
+
+    def likeness(other: PhraseSample) -> tuple[bool, ...]:
+        wording = other.phrase.lower().rstrip(". ") == one.phrase.lower().rstrip(". ")
+        traits = zip(read_phrase(one.phrase).key[1:], read_phrase(other.phrase).key[1:], strict=True)
+        return (other.category == one.category, wording, *(ours == theirs for ours, theirs in traits))
+
+    best = max(map(likeness, others))
+    return [other for other in others if likeness(other) == best]
 
 
-@pytest.mark.parametrize("control", CONTROLS)
-def test_the_order_of_samples_plays_no_part(control: str) -> None:
-    ours, theirs = planned(control), planned(control, SAMPLES[::-1])
-    assert [(ours[name].phrase, ours[name].scored_on) for name in ours] == [
-        (theirs[name].phrase, theirs[name].scored_on) for name in ours
-    ]
+def crowd(size: int, seed: int, words: tuple[str, ...]) -> list[PhraseSample]:
+    """Samples of random phrases; about three per patient and two per image, some without a region."""
+    random = np.random.default_rng(seed)
+    names = [f"p{random.integers(size // 3)}-{random.integers(2)}-{k}" for k in range(size)]
+    made = [sample(name, " ".join(random.choice(word.split("|")) for word in words)) for name in names]
+    made = [dataclasses.replace(one, phrase=" ".join(one.phrase.split()).capitalize() + ".") for one in made]
+    return [dataclasses.replace(one, boxes=()) if random.random() < 0.1 else one for one in made]
 
 
-def test_a_swap_without_partner_says_so() -> None:
+RICH = ("small|large|tiny|", "left|right|bilateral|", "upper|lower|mid|", "effusion|pneumonia|edema")
+
+
+@pytest.mark.parametrize("words", [RICH, ("edema|pneumonia",)])
+def test_partners_are_those_of_a_search_over_all_pairs(words: tuple[str, ...]) -> None:
+    for seed in range(4):
+        samples = crowd(150, seed, words)
+        usable = [one for one in samples if one.boxes]
+        for control, candidates in (
+            ("phrase-swap", phrase_swap_of_all_pairs),
+            ("image-swap", image_swap_of_all_pairs),
+        ):
+            for one, trial in zip(samples, plan(samples, control), strict=True):
+                found = candidates(one, usable)
+                expected = min(found, key=lambda other: seed_for("control", one.sample_id, other.sample_id))
+                if control == "image-swap":
+                    assert trial.scored_on is expected
+                else:
+                    assert (trial.phrase, trial.category) == (expected.phrase, expected.category)
+
+
+@pytest.mark.parametrize("control", ["phrase-swap", "image-swap"])
+def test_large_splits_hash_only_some_candidates_but_valid_and_varied_ones(
+    control: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = crowd(150, 5, RICH if control == "phrase-swap" else ("edema|pneumonia",))
+    whole = plan(samples, control)
+    monkeypatch.setattr(controls, "PAIRS", 4 * len(samples))
+    few = plan(samples, control)
+    assert few != whole
+    turned = planned(control, samples[::-1])
+    assert all(turned[t.sample.sample_id].phrase == t.phrase for t in few)
+    assert all(turned[t.sample.sample_id].scored_on is t.scored_on for t in few)
+    if control == "phrase-swap":
+        assert all(trial.category != trial.sample.category for trial in few)
+    else:
+        usable = [one for one in samples if one.boxes]
+        assert all(trial.scored_on in image_swap_of_all_pairs(trial.sample, usable) for trial in few)
+        assert len({trial.scored_on.sample_id for trial in few}) > 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [RICH, ("edema|pneumonia",)])
+@pytest.mark.parametrize("control", ["phrase-swap", "image-swap"])
+def test_a_plan_of_fifteen_thousand_samples_takes_seconds(control: str, words: tuple[str, ...]) -> None:
+    samples = crowd(15_000, 0, words)
+    start = time.process_time()
+    assert len(plan(samples, control)) == 15_000
+    assert time.process_time() - start < 10, "about 4 s on an idle core; all pairs would take minutes"
+
+
+def test_a_swap_without_a_partner_says_so() -> None:
     one_category = [sample("p1-a-0", "left effusion"), sample("p2-a-0", "right effusion")]
-    with pytest.raises(UsageError, match=r"--control phrase-swap needs another category .* for sample p1-a-0"):
-        plan(one_category, "phrase-swap")
     one_patient = [sample("p1-a-0", "left effusion"), sample("p1-b-0", "left effusion")]
-    with pytest.raises(UsageError, match=r"--control image-swap needs another patient .* for sample p1-a-0"):
-        plan(one_patient, "image-swap")
     one_image = [sample("p1-a-0", "left effusion"), sample("p1-a-1", "left pneumonia")]
-    with pytest.raises(UsageError, match="phrase-swap"):
-        plan(one_image, "phrase-swap")
+    swaps = (("phrase-swap", one_category), ("image-swap", one_patient), ("phrase-swap", one_image))
+    for control, samples in swaps:
+        with pytest.raises(UsageError, match=rf"--control {control}.* sample p1-a-0"):
+            plan(samples, control)
 
 
 @pytest.mark.parametrize("control", CONTROLS)
-def test_a_sample_without_a_region_is_nobodys_partner(control: str) -> None:
+def test_a_sample_without_a_region_is_never_a_partner(control: str) -> None:
     damaged = [dataclasses.replace(one, boxes=()) if one.sample_id in ("p2-a-0", "p3-a-0") else one for one in SAMPLES]
     trials = planned(control, damaged)
     assert len(trials) == len(SAMPLES)
     for name, trial in trials.items():
         assert all(other.boxes for other in trial.others)
         assert trial.scored_on.boxes or trial.scored_on.sample_id == name
-        swapped = next(s for s in SAMPLES if s.phrase == trial.phrase) if control == "phrase-swap" else None
-        assert swapped is None or swapped.phrase in {s.phrase for s in damaged if s.boxes}
+    if control == "phrase-swap":
+        assert {trial.phrase for trial in trials.values()} <= {one.phrase for one in damaged if one.boxes}
 
 
 def test_a_swapped_side_changes_the_phrase_alone() -> None:
     trials = planned("side-swap")
+    mirror = {"left": "right", "right": "left"}
     assert {name: trial.phrase for name, trial in trials.items()} == {
-        "p1-a-0": "small right effusion",
-        "p1-a-1": "right upper pneumonia",
-        "p1-b-0": "small right effusion",
-        "p2-a-0": "small right effusion",
-        "p2-a-1": "left effusion",
-        "p3-a-0": "right lower pneumonia",
-        "p3-a-1": "large right effusion",
-        "p4-a-0": "left upper pneumonia",
+        one.sample_id: " ".join(mirror.get(word, word) for word in one.phrase.split()) for one in SAMPLES
     }
     assert all(trial.scored_on is trial.sample for trial in trials.values())
     assert all(trial.category == trial.sample.category for trial in trials.values())
-
-
-def test_samples_without_a_mirror_image_are_no_trials_of_a_swapped_side() -> None:
     samples = [sample("p1-a-0", "effusion"), sample("p1-a-1", "left pneumonia"), sample("p2-a-0", "bilateral edema")]
     (trial,) = plan(samples, "side-swap")
     assert (trial.sample, trial.others) == (samples[1], (samples[0],))
-    with pytest.raises(UsageError, match="side-swap needs phrases that name one side"):
+    assert plan(samples, "side-swap", 2) == [trial]
+    with pytest.raises(UsageError, match="side-swap"):
         plan([samples[0], samples[2]], "side-swap")
-
-
-@pytest.mark.parametrize("control", CONTROLS)
-def test_a_limit_takes_the_first_samples_and_leaves_them_their_partners(control: str) -> None:
-    assert plan(SAMPLES, control, 3) == plan(SAMPLES, control)[:3]
-    mixed = [sample("p0-a-0", "effusion"), *SAMPLES]
-    limited = {trial.sample.sample_id for trial in plan(mixed, control, 3)}
-    assert limited <= {one.sample_id for one in mixed[:3]}

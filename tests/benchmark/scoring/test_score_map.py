@@ -1,19 +1,21 @@
-"""Maps and regions carried to the evaluation frame, and what becomes of pixels that a method does not cover."""
+"""Maps and regions in the evaluation frame, uncovered pixels, and the scores of a single array."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from skimage.filters import threshold_otsu
 from sklearn.metrics import roc_auc_score
 
+from gtg_bench.benchmark.api.errors import SampleError, UsageError
 from gtg_bench.benchmark.api.geometry import Frame, Mask, boxes_to_mask
 from gtg_bench.benchmark.api.types import Box, GroundingMap, PhraseSample
 from gtg_bench.benchmark.metrics import METRICS
 from gtg_bench.benchmark.scoring.protocols import FRAMES, PROTOCOLS
-from gtg_bench.benchmark.scoring.score_map import evaluation_frame, facts_of, region_of, score_map, view
+from gtg_bench.benchmark.scoring.score_map import evaluation_frame, facts_of, region_of, score, score_map, view
 from gtg_bench.benchmark.scoring.trial import Trial
 
 ORIGINAL = PROTOCOLS["gtg"].changed(frame="original")
@@ -35,7 +37,7 @@ def blob(size: tuple[int, int]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_in_the_original_frame_a_full_map_is_scored_as_it_is(size: tuple[int, int]) -> None:
+def test_in_the_original_frame_a_full_map_is_scored_unchanged(size: tuple[int, int]) -> None:
     box = (size[0] * 0.25, size[1] * 0.3, size[0] * 0.5, size[1] * 0.7)
     values = blob(size)
     found = score_map(GroundingMap(values, Frame.original(size)), trial(sample(size, box)), ORIGINAL).metrics
@@ -56,8 +58,8 @@ def test_a_box_comes_back_from_its_frame(size: tuple[int, int], kind: str) -> No
     assert area == pytest.approx(width * height, rel=0.03)
 
 
-def test_what_a_method_does_not_cover_is_its_lowest_value_or_does_not_count() -> None:
-    """The method sees the left half alone and is right there; a second box lies in the right half."""
+def test_uncovered_pixels_hold_the_minimum_or_do_not_count() -> None:
+    """The method sees only the left half and is right there; a second box is in the right half."""
     size = (200, 100)
     frame = Frame(size, size, (0, 0, 100, 100))
     values = np.zeros((100, 100), dtype=np.float32)
@@ -79,7 +81,7 @@ def test_a_region_that_the_method_does_not_cover_at_all() -> None:
     size = (200, 100)
     grounding = GroundingMap(np.eye(10, dtype=np.float32), Frame(size, size, (0, 0, 100, 100)))
     unseen = trial(sample(size, (150, 50, 170, 70)))
-    assert score_map(grounding, unseen, EXCLUDE).unscorable == ("the region lies outside what the method covers")
+    assert "field of view" in score_map(grounding, unseen, EXCLUDE).unscorable
     assert score_map(grounding, unseen, ORIGINAL).metrics["auroc"] < 0.5
 
 
@@ -92,10 +94,10 @@ def test_another_images_region_is_stretched_to_this_image() -> None:
     assert found["iou"] == pytest.approx(1.0, abs=0.01)
 
 
-@pytest.mark.parametrize(("box", "why"), [((0, 0, 300, 200), "fills"), ((0, 0, 20, 20), "lies outside")])
+@pytest.mark.parametrize(("box", "why"), [((0, 0, 300, 200), "fills"), ((0, 0, 20, 20), "outside")])
 def test_a_region_that_fills_or_leaves_the_frame_is_unscorable(box: Box, why: str) -> None:
     grounding = GroundingMap(blob((300, 200)), Frame.original((300, 200)))
-    assert score_map(grounding, trial(sample((300, 200), box))).unscorable == f"the region {why} the evaluation frame"
+    assert f"{why} the evaluation frame" in score_map(grounding, trial(sample((300, 200), box))).unscorable
 
 
 ALL = replace(ORIGINAL, metrics=tuple(METRICS))
@@ -108,19 +110,19 @@ def spots(*boxes: Box) -> np.ndarray:
     return boxes_to_mask(boxes, (200, 100)).astype(np.float32)
 
 
-def test_boxes_that_overlap_are_told_from_one() -> None:
+def test_overlapping_boxes_are_several_boxes() -> None:
     one, other = (20.0, 20.0, 60.0, 60.0), (50.0, 50.0, 90.0, 90.0)
     whole = Frame.original((200, 100))
     both = score_map(GroundingMap(spots(one, other), whole), trial(sample((200, 100), one, other)), ALL).metrics
     assert "distance" not in both
-    assert both["box_recall"] == 0.0, "the part's box covers both"
+    assert both["box_recall"] == 0.0, "the bounding box of the mask's only component covers both"
     single = score_map(GroundingMap(spots(one), whole), trial(sample((200, 100), one)), ALL).metrics
     assert single["distance"] == pytest.approx(0, abs=1)
     assert single["box_recall"] == 1.0
 
 
 def test_boxes_move_with_what_is_cut_off() -> None:
-    """The method sees the right half alone; the window's origin is (100, 0)."""
+    """The method sees only the right half; the window's origin is (100, 0)."""
     box = (150.0, 20.0, 170.0, 40.0)
     found = score_map(
         GroundingMap(spots(box)[:, 100:], HALF), trial(sample((200, 100), box)), replace(ALL, uncovered="exclude")
@@ -139,8 +141,8 @@ def test_coverage_is_of_the_whole_region(rules: object) -> None:
     assert score_map(GroundingMap(values, HALF), both, rules).metrics["coverage"] == pytest.approx(2 / 3)  # type: ignore[arg-type]
 
 
-def test_a_mask_as_region_has_no_boxes() -> None:
-    """Parts of the mask are counted in its place: two of them have no one centre."""
+def test_a_region_that_is_a_mask_has_no_boxes() -> None:
+    """Its connected components are counted instead: two of them have no single centre."""
     two = Mask((200, 100), (("polygon", "20 20 60 20 60 60 20 60"), ("polygon", "80 20 90 20 90 30 80 30")))
     by_mask = replace(sample((200, 100)), mask=two)
     grounding = GroundingMap(spots((20, 20, 60, 60)), Frame.original((200, 100)))
@@ -154,8 +156,8 @@ def test_a_mask_as_region_has_no_boxes() -> None:
 
 
 @pytest.mark.parametrize("uncovered", ["lowest", "exclude"])
-def test_otsu_and_thresholds_are_of_the_frames_pixels(uncovered: str) -> None:
-    """The map's highest value lies where the crop does not reach, so the native map has another range and threshold."""
+def test_otsu_and_fixed_thresholds_use_the_frames_pixels(uncovered: str) -> None:
+    """The map's maximum is outside the crop, so the native map has another range and threshold."""
     size, native = (200, 100), np.random.default_rng(1).random((10, 20), dtype=np.float32)
     native[0, 0] = 5
     both = trial(sample(size, (80, 20, 120, 60)))
@@ -169,7 +171,7 @@ def test_otsu_and_thresholds_are_of_the_frames_pixels(uncovered: str) -> None:
     assert spread.max() == 1.0
 
 
-def test_uncovered_pixels_are_in_no_mask_but_in_otsus_histogram() -> None:
+def test_uncovered_pixels_are_never_in_the_mask_but_in_otsus_histogram() -> None:
     box, random = (150.0, 20.0, 170.0, 40.0), np.random.default_rng(2)
     values = random.random((100, 100), dtype=np.float32) + 1
     whole = np.full((100, 200), values.min(), dtype=np.float32)
@@ -189,14 +191,14 @@ def _otsu(values: np.ndarray) -> float:
 
 @pytest.mark.parametrize("mask", ["mixture", "otsu", "0", "0.5"])
 def test_a_method_that_sees_nothing_of_the_frame(mask: str) -> None:
-    """A strip at the left edge, which the crop cuts off."""
+    """It sees a strip at the left edge, which the crop cuts off."""
     grounding = GroundingMap(np.eye(10, dtype=np.float32), Frame((200, 100), (200, 100), (0, 0, 20, 100)))
     rules = PROTOCOLS["gtg"].changed(uncovered="exclude", mask=mask)
     found = score_map(grounding, trial(sample((200, 100), (80, 20, 120, 60))), rules)
-    assert found.unscorable == "the region lies outside what the method covers"
+    assert "field of view" in found.unscorable
 
 
-# facts
+# Facts for subgroups
 
 
 def test_facts_by_hand() -> None:
@@ -210,6 +212,64 @@ def test_facts_by_hand() -> None:
     assert facts_of(found, "crop512")["region_share"] == pytest.approx((400 + 800 - 300) / 10000, abs=1e-3)
 
 
-def test_facts_that_cannot_be_known_are_absent() -> None:
+def test_unknown_facts_are_absent() -> None:
     assert facts_of(sample((200, 100)), "original") == {"side": "none", "n_words": 1}
     assert facts_of(sample((200, 100), (500, 0, 600, 9)), "original") == {"side": "none", "n_words": 1, "n_boxes": 1}
+
+
+# A single array
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("size", SIZES)
+def test_boxes_a_mask_and_a_grounding_map_give_the_scores_of_a_run(size: tuple[int, int], protocol: str) -> None:
+    """`score` against `score_map` on a sample; whole pixels, so that the mask of the boxes is the same region."""
+    boxes = [(size[0] // 3, size[1] // 4, size[0] // 2, size[1] // 2), (size[0] // 2 + 9, 90, size[0] // 2 + 39, 120)]
+    values = np.random.default_rng(0).random((8, 10)) + blob((10, 8))
+    grounding, own = GroundingMap(values.astype(np.float32), Frame.original(size)), trial(sample(size, *boxes))
+    rules = PROTOCOLS[protocol]
+    expected = score_map(grounding, own, rules).metrics
+    assert expected
+    assert score(values, boxes, protocol, image_size=size) == expected
+    assert score(values.tolist(), np.array(boxes), rules, image_size=size) == expected
+    assert score(grounding, boxes, protocol) == expected
+    assert score(values, boxes_to_mask(boxes, size), protocol) == expected
+    part = GroundingMap(values.astype(np.float32), Frame.center_crop(size, 100))
+    assert score(part, boxes, protocol) == score_map(part, own, rules).metrics
+
+
+GOOD: dict[str, Any] = {"map": blob((30, 20)), "region": [(40, 30, 120, 90)], "image_size": (300, 200)}
+NAN, MASK = np.full((20, 30), np.nan), boxes_to_mask(GOOD["region"], (300, 200))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "noun"),
+    [
+        ({"map": NAN}, UsageError, "NaN"),
+        ({"map": blob((30, 20)) * np.inf}, UsageError, "NaN"),
+        ({"map": np.zeros(5)}, UsageError, "2-D"),
+        ({"map": np.zeros((0, 5))}, UsageError, "2-D"),
+        ({"map": np.zeros((4, 5), dtype=bool)}, UsageError, "bool"),
+        ({"region": []}, SampleError, "empty"),
+        ({"region": MASK & False, "image_size": None}, SampleError, "empty"),
+        ({"region": [(9, 9, 9, 20)]}, SampleError, "box"),
+        ({"region": [(9, 9, np.nan, 20)]}, SampleError, "box"),
+        ({"region": [(9, 9, 301, 20)]}, SampleError, "300 x 200"),
+        ({"region": (9, 9, 20, 20)}, UsageError, "shape"),
+        ({"region": [(9, 9, 20)]}, UsageError, "shape"),
+        ({"region": MASK.astype(np.uint8)}, UsageError, "uint8"),
+        ({"region": [("a", "b", "c", "d")]}, UsageError, "boxes"),
+        ({"region": MASK[None]}, UsageError, "shape"),
+        ({"region": ~MASK | MASK}, SampleError, "fills"),
+        ({"region": [(0, 0, 20, 20)]}, SampleError, "outside"),
+        ({"image_size": None}, UsageError, "image_size"),
+        ({"region": MASK.T}, UsageError, "sizes differ"),
+        ({"map": GroundingMap(blob((30, 20)), Frame.original((200, 300)))}, UsageError, "sizes differ"),
+        ({"protocol": "strickt"}, UsageError, "strict"),
+    ],
+)
+def test_unusable_arguments_are_refused_in_one_line(changes: dict[str, Any], error: type, noun: str) -> None:
+    assert score(**GOOD)
+    with pytest.raises(error, match=noun) as caught:
+        score(**GOOD | changes)
+    assert "\n" not in str(caught.value)

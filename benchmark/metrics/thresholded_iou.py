@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtg_bench.benchmark.api.geometry import BoolArray
-from gtg_bench.benchmark.metrics.scaling import minmax
+from gtg_bench.benchmark.metrics.arrays import check_arrays, minmax
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)
 
@@ -17,36 +17,36 @@ def miou_thresholds(values: NDArray[np.floating], region: BoolArray) -> float | 
     """Mean over THRESHOLDS of the foreground IoU of the pixels above the threshold.
 
     Source: Boecking et al., Making the Most of Text Semantics to Improve Biomedical Vision-Language Processing, ECCV
-    2022 (mIoU of the cosine similarity map, clipped to [0, 1]). The thresholds are absolute: the score means what it
-    says only for maps on the scale of a cosine. Attention maps, of which hardly a pixel exceeds 0.1, score about 0
-    whatever they show; use `miou_thresholds_minmax` for them.
+    2022 (mIoU of the cosine similarity map, clipped to [0, 1]). The thresholds are absolute, so the score is
+    meaningful only for maps on the scale of a cosine. Hardly any pixel of an attention map exceeds 0.1; such maps
+    score about 0 whatever they show. Use `miou_thresholds_minmax` for them.
 
     Args:
-        values: float [H, W], finite; negative ones are below and those above 1 beyond every threshold, clipped or not.
+        values: float [H, W], finite. Clipping to [0, 1] makes no difference, since all thresholds are inside.
         region: bool [H, W], the union of the sample's boxes, in the same frame.
 
     Returns:
         A value in [0, 1]. A threshold that no pixel exceeds counts as 0, so a constant map scores the region's share
-        of the frame at the thresholds below its value and 0 at the others. None where the region is empty.
+        of the frame at the thresholds below its value and 0 at the others. None if the region is empty.
     """
+    check_arrays(region, values=values)
     return float(ious_above(values, region, THRESHOLDS).mean()) if region.any() else None
 
 
 def miou_thresholds_minmax(values: NDArray[np.floating], region: BoolArray) -> float | None:
-    """As `miou_thresholds`, of the map after its lowest value is set to 0 and its highest to 1.
+    """Compute `miou_thresholds` of the map after min-max normalisation.
 
-    Affine changes of the map leave it as it is. It is this benchmark's rendering of BioViL's metric for maps that are
-    no cosines; it is not comparable with figures of `miou_thresholds`.
+    Invariant to affine rescaling of the map. This benchmark's adaptation of BioViL's metric to maps that are not
+    cosines; not comparable with figures of `miou_thresholds`.
 
     Returns:
-        A value in [0, 1]; a constant map has no range, nothing exceeds a threshold, and it scores 0. None where the
-        region is empty.
+        A value in [0, 1], 0 for a constant map. None if the region is empty.
     """
     return miou_thresholds(minmax(values), region)
 
 
 def ious_above(values: NDArray[np.floating], region: BoolArray, thresholds: Sequence[float]) -> NDArray[np.float64]:
-    """The foreground IoU at each threshold; a pixel passes when its value is greater.
+    """Compute the foreground IoU at each threshold; a pixel is predicted where its value is greater.
 
     Args:
         values: float [H, W], finite.

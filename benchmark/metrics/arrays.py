@@ -1,0 +1,37 @@
+"""Checks and scaling that the metrics share."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gtg_bench.benchmark.api.geometry import BoolArray
+
+
+def check_arrays(*masks: BoolArray, values: NDArray[np.floating] | None = None) -> None:
+    """Raise ValueError unless all arrays are 2-D, have one shape, and every mask is boolean.
+
+    NumPy reads a mask of integers as indices, so without this check a wrong number would come out.
+    """
+    shapes = {array.shape for array in (masks if values is None else (values, *masks))}
+    if len(shapes) != 1 or len(next(iter(shapes))) != 2:
+        raise ValueError(f"maps, masks and regions must share one 2-D shape, not {sorted(shapes)}")
+    if types := {str(mask.dtype) for mask in masks} - {"bool"}:
+        raise ValueError(f"masks and regions must be boolean, not {', '.join(sorted(types))}")
+
+
+def minmax(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Scale a map linearly so that its minimum is 0 and its maximum 1.
+
+    Args:
+        values: float [h, w], finite, any range and frame.
+
+    Returns:
+        float64 [h, w], same frame, a new array. A constant map becomes 0 everywhere.
+    """
+    spread = np.array(values, dtype=np.float64)
+    spread -= spread.min()
+    highest = spread.max()
+    if highest > 0:
+        spread /= highest
+    return spread
