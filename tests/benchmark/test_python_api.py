@@ -44,7 +44,7 @@ def test_evaluate_gives_the_numbers_of_the_command(tmp_path: Path) -> None:
     words = ["run", "-m", "class-prior", "--limit", "12", "--protocol", "strict", "--runs-dir", str(tmp_path / "shell")]
     done = CliRunner().invoke(app, [*words, "--leaderboards-dir", str(tmp_path)])
     assert done.exit_code == 0, done.output
-    with (tmp_path / "phantom.strict.csv").open(encoding="utf-8") as file:
+    with (tmp_path / "phantom.strict@2.csv").open(encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
     assert row["run_key"] == result.spec.key
     assert list(result.table.index) == list(PROTOCOLS["strict"].metrics)
@@ -142,7 +142,8 @@ def test_score_takes_an_array_and_boxes_or_a_mask() -> None:
     values[10:20, 30:50] = 1
     mask = values > 0
     found = gtg_bench.score(values, mask)
-    assert found["auroc"] == found["top1"] == 1
+    assert found["top1"] == 1
+    assert found["auroc"] > 0.999
     boxes = gtg_bench.score(values, [(30, 10, 50, 20)], image_size=(60, 40))
-    assert boxes["auroc"] == 1
+    assert boxes["auroc"] > 0.999
     assert set(found) <= set(METRICS)
