@@ -35,7 +35,7 @@ def check_sample(sample: PhraseSample) -> None:
     if not sample.phrase.strip():
         raise SampleError("the phrase is empty; give it one in the annotation file")
     if sample.mask is None and not sample.boxes:
-        raise SampleError("the sample has neither a box nor a mask; give it one in the annotation file")
+        raise SampleError("the sample has no box and no mask; give it one in the annotation file")
     try:
         if sample.mask is None:
             check_boxes(sample.boxes, sample.image_size)
