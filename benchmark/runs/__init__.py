@@ -1,0 +1,1 @@
+"""A run, made and found again: description, runner, records and stored maps."""
