@@ -129,7 +129,8 @@ class Sharp:
 
 METHODS.register(MethodEntry("sharp", Sharp, MethodCard("x", "plug-in"), complete=lambda s: s.only("sharpness")))
 folder = sys.argv[1]
-common = ["run", "-m", "sharp", "--limit", "4", "--runs-dir", folder + "/runs", "--leaderboards-dir", folder + "/boards"]
+places = ["--runs-dir", folder + "/runs", "--leaderboards-dir", folder + "/boards"]
+common = ["run", "-m", "sharp", "--limit", "4", *places]
 for words in ([], ["--sharpness", "2.5"]):
     done = CliRunner().invoke(app, common + words, env={"COLUMNS": "120"})
     assert done.exit_code == 0, repr(done)
