@@ -129,8 +129,8 @@ class Sharp:
 
 METHODS.register(MethodEntry("sharp", Sharp, MethodCard("x", "plug-in"), complete=lambda s: s.only("sharpness")))
 folder = sys.argv[1]
-places = ["--runs-dir", folder + "/runs", "--leaderboards-dir", folder + "/boards"]
-common = ["run", "-m", "sharp", "--limit", "4", *places]
+common = ["run", "-m", "sharp", "--limit", "4"]
+common += ["--runs-dir", folder + "/runs", "--leaderboards-dir", folder + "/boards"]
 for words in ([], ["--sharpness", "2.5"]):
     done = CliRunner().invoke(app, common + words, env={"COLUMNS": "120"})
     assert done.exit_code == 0, repr(done)
