@@ -184,7 +184,7 @@ def test_fail_fast_stops_at_the_first_failure_and_keeps_earlier_records(
         (make_sample("a1", "  ", (0, 0, 4, 4)), "failed", "phrase"),
         (make_sample("a1", "x", (30, 0, 44, 4)), "failed", "40 x 30"),
         (make_sample("a1", "x", (9, 0, 9, 4)), "failed", "40 x 30"),
-        (replace(make_sample("a1", "x", (0, 0, 1, 1)), boxes=()), "failed", "no box"),
+        (replace(make_sample("a1", "x", (0, 0, 1, 1)), boxes=()), "failed", "box"),
         # the evaluation frame is the central 30 x 30 of 40 x 30 pixels, columns 5 to 35
         (make_sample("a1", "x", (0, 0, 40, 30)), "unscorable", "frame"),
         (make_sample("a1", "x", (0, 0, 2, 2)), "unscorable", "frame"),
