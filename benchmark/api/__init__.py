@@ -1,4 +1,4 @@
-"""The contracts that a plug-in author reads. Imports no torch."""
+"""The contracts for plug-in authors: types, geometry, registry. Imports no torch."""
 
 from gtg_bench.benchmark.api.errors import DataError, GtgError, SampleError, UsageError
 from gtg_bench.benchmark.api.geometry import Frame, boxes_to_mask

@@ -1,6 +1,6 @@
-"""Names to methods: the packaged catalogue, entry points of other packages, and plug-in files.
+"""Registry of methods: the packaged catalogue, entry points of other packages, and plug-in files.
 
-Nothing is imported before it is used: listing names is instant, and a broken plug-in harms only itself.
+Nothing is imported before it is used: listing names is instant, and a broken plug-in affects only itself.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
+from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import Any
 
@@ -21,54 +22,49 @@ from gtg_bench.benchmark.api.types import Method, MethodCard, MethodSettings
 
 ENTRY_POINT_GROUP = "gtg_bench.methods"
 CATALOG = "gtg_bench.methods.catalog:CATALOG"
-"""Where the packaged methods stand; resolved by name, so this room depends on no method."""
+"""The packaged methods, resolved by name, so that this package does not depend on them."""
 
 Build = Callable[[MethodSettings], Method]
 
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """A method as the registry knows it.
-
-    Attributes:
-        name: what a user types.
-        build: makes the method from complete settings; a callable or "module:attribute".
-        card: where it comes from.
-        samplings: the sampling modes it knows; empty for a method that does not sample.
-        complete: fills the settings that the user left open, and refuses what cannot be; a callable or
-            "module:attribute". None: the method has no settings.
-        code: version of code that is not packaged here: a plug-in file's sha256, or a package and its version.
-        card_of: reads the card of its weights from their recorded name, or None if they are not on this machine; a
-            callable or "module:attribute". None: its weights have no card.
-    """
+    """A method in the registry. Callables may be given as "module:attribute", which is imported on first use."""
 
     name: str
+    """Name that users type."""
     build: Build | str
+    """Makes the method from complete settings."""
     card: MethodCard
+    """Where the method comes from."""
     samplings: tuple[str, ...] = ()
+    """Its sampling modes; empty for a method that does not sample."""
     complete: Callable[[MethodSettings], MethodSettings] | str | None = None
+    """Fills in unset settings and refuses invalid ones. None: the method has no settings."""
     code: str | None = None
+    """Version of code that is not part of this package: a plug-in's sha256, or a package and its version."""
     card_of: Callable[[str, str], dict[str, Any] | None] | str | None = None
+    """(method, weights) -> card of the weights, None if they are not installed. None: its weights have no card."""
 
     def completed(self, wanted: MethodSettings) -> MethodSettings:
-        """The settings with which the method will run."""
+        """The settings with which the method will run. Raises UsageError for settings that it does not support."""
         if not self.samplings and wanted.bbm not in (None, "none"):
             raise UsageError(
-                f"--bbm {wanted.bbm}: {self.name} has no cross-attention maps whose biases could be merged"
+                f"--bbm {wanted.bbm}: {self.name} has no cross-attention maps, so it has no biases to merge"
             )
         if self.complete is None:
             return wanted.only()
         return load_object(self.complete)(wanted)
 
     def weights_card(self, weights: str | None) -> dict[str, Any] | None:
-        """The card of weights with this recorded name; None if there is none on this machine."""
+        """The card of the weights that a run recorded under this name; None if they are not installed."""
         if self.card_of is None or not weights:
             return None
         found: dict[str, Any] | None = load_object(self.card_of)(self.name, weights)
         return found
 
     def built(self, settings: MethodSettings) -> Method:
-        """The method, ready to ground. Raises UsageError if it has no `ground`."""
+        """The method, ready to ground. Raises UsageError if it has neither `ground` nor `ground_batch`."""
         method = load_object(self.build)(settings)
         if not callable(getattr(method, "ground", None)) and not callable(getattr(method, "ground_batch", None)):
             raise UsageError(f"method {self.name!r} has no ground(image, text)")
@@ -77,29 +73,40 @@ class MethodEntry:
 
 @dataclass
 class MethodRegistry:
-    """All methods by name. A name that is taken cannot be registered again."""
+    """All methods by name. Names are unique."""
 
     catalog: str = CATALOG
     _registered: dict[str, MethodEntry] = field(default_factory=dict)
 
     def names(self) -> list[str]:
-        """All names: the catalogue's in its order, then entry points, then what was registered by hand."""
-        packaged = [entry.name for entry in self._packaged()]
-        return list(dict.fromkeys([*packaged, *sorted(self._entry_points()), *self._registered]))
+        """All names: the catalogue in its order, then entry points sorted, then registered methods."""
+        packaged = [entry.name for entry in load_object(self.catalog)]
+        return list(dict.fromkeys([*packaged, *sorted(_entry_points()), *self._registered]))
 
     def get(self, name: str) -> MethodEntry:
-        """The entry of a name. Raises UsageError with the near names if there is none."""
-        packaged = {entry.name: entry for entry in self._packaged()}
+        """The entry with this name.
+
+        Raises:
+            UsageError: an unknown name; the message suggests similar ones. Or its package cannot be imported.
+        """
+        packaged = {entry.name: entry for entry in load_object(self.catalog)}
         for known in (packaged, self._registered):
             if name in known:
                 return known[name]
-        if name in (points := self._entry_points()):
-            found = _entry_of(name, _load_entry_point(points[name]))
-            return replace(found, code=_package(points[name]))
-        raise UsageError(unknown("method", name, self.names()))
+        point = _entry_points().get(name)
+        if point is None:
+            raise UsageError(unknown("method", name, self.names()))
+        package = f"{point.dist.name} {point.dist.version}" if point.dist else None
+        try:
+            found = point.load()
+        except Exception as error:
+            raise UsageError(
+                f"method {name!r} of package {package or 'unknown'} cannot be imported: {type(error).__name__}: {error}"
+            ) from error
+        return replace(entry_of(name, found), code=package)
 
     def entries(self) -> list[MethodEntry]:
-        """All entries but those of packages that cannot be imported."""
+        """All entries except those of packages that cannot be imported."""
         found = []
         for name in self.names():
             try:
@@ -109,60 +116,76 @@ class MethodRegistry:
         return found
 
     def register(self, entry: MethodEntry) -> None:
-        """Add a method. Raises UsageError if its name is taken."""
+        """Add a method. Raises UsageError if the name is already taken."""
         if entry.name in self.names():
-            raise UsageError(f"a method named {entry.name!r} is registered already; give yours another name")
+            raise UsageError(f"a method named {entry.name!r} is already registered; choose another name")
         self._registered[entry.name] = entry
 
     def load_plugin(self, path: Path) -> list[str]:
-        """Run a plug-in file, which registers methods with `register_method`; return their names."""
-        before = list(self._registered)
-        digest = hashlib.sha256(_read_plugin(path)).hexdigest()
-        name = f"gtg_bench_plugin_{digest[:12]}"
+        """Execute a plug-in file, which registers methods with `register_method`; return their names.
+
+        The modules beside the file can be imported while it loads.
+
+        Raises:
+            UsageError: the file cannot be read, fails on import, or registers no method.
+        """
+        try:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise UsageError(f"plug-in {path} cannot be read: {error.strerror}") from error
+        name, folder, before = f"gtg_bench_plugin_{digest[:12]}", str(path.resolve().parent), dict(self._registered)
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:
-            raise UsageError(f"plug-in {path} is no Python file; its name must end in .py")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
+            raise UsageError(f"plug-in {path} is not a Python file: its name must end in .py")
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        sys.path.insert(0, folder)
         try:
-            spec.loader.exec_module(module)
+            spec.loader.exec_module(sys.modules[name])
         except Exception as error:
             del sys.modules[name]
-            self._registered = {key: self._registered[key] for key in before}
+            self._registered = before
             if isinstance(error, UsageError):
                 raise
             raise UsageError(f"plug-in {path} fails on import: {type(error).__name__}: {error}") from error
+        finally:
+            if folder in sys.path:
+                sys.path.remove(folder)
         added = [key for key in self._registered if key not in before]
         if not added:
             raise UsageError(f"plug-in {path} registers no method; decorate one with @register_method(NAME)")
+        code = _code(path)
         for key in added:
-            self._registered[key] = replace(self._registered[key], code=digest)
+            self._registered[key] = replace(self._registered[key], code=code)
         return added
-
-    def _packaged(self) -> Iterable[MethodEntry]:
-        return load_object(self.catalog)
-
-    def _entry_points(self) -> dict[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
 
 
 METHODS = MethodRegistry()
-"""The registry that the command line uses."""
+"""The registry that the command line and the Python interface use."""
 
 
 def load_method(name: str, **settings: Any) -> Method:
-    """A method ready to ground; `settings` are fields of `MethodSettings`, the rest comes from the weights' card.
+    """The bare method, as the harness uses it: it takes float32 images only. See also `gtg_bench.load_method`.
 
-    Example:
-        >>> method = load_method("cxrbert-ldm", steps=8)
-        >>> grounding = method.ground(image, "small left apical pneumothorax")
+    Args:
+        name: a registered method.
+        settings: fields of `MethodSettings`; the card of the weights and the defaults fill in the rest.
+
+    Raises:
+        GtgError: an unknown name, an invalid setting, or missing weights.
     """
     entry = METHODS.get(name)
     return entry.built(entry.completed(MethodSettings(name, **settings)))
 
 
 def register_method(name: str, card: MethodCard | None = None) -> Callable[[Build], Build]:
-    """Decorator: register a class or function that makes a method from `MethodSettings`.
+    """Decorator that registers a class or function which makes a method from `MethodSettings`.
+
+    Args:
+        name: name of the method.
+        card: where the method comes from; by default the docstring's first line, and "unknown" for the rest.
+
+    Raises:
+        UsageError: the name is already taken.
 
     Example:
         >>> @register_method("bright-spot")
@@ -172,14 +195,14 @@ def register_method(name: str, card: MethodCard | None = None) -> Callable[[Buil
     """
 
     def decorate(build: Build) -> Build:
-        METHODS.register(_entry_of(name, build, card))
+        METHODS.register(entry_of(name, build, card))
         return build
 
     return decorate
 
 
 def load_object(target: Any) -> Any:
-    """The object that "module:attribute" names; anything but a string is itself."""
+    """The object that "module:attribute" names. Anything that is not a string is returned unchanged."""
     if not isinstance(target, str):
         return target
     module, _, attribute = target.partition(":")
@@ -187,36 +210,36 @@ def load_object(target: Any) -> Any:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """The message for a name that nobody knows: near names first."""
+    """The error message for an unknown name: similar names if there are any, else all known ones."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
     return f"unknown {kind} {name!r}; {hint}"
 
 
-def _entry_of(name: str, found: Any, card: MethodCard | None = None) -> MethodEntry:
+def entry_of(name: str, found: Any, card: MethodCard | None = None) -> MethodEntry:
+    """The entry of a class or function that makes a method; an entry is returned unchanged."""
     if isinstance(found, MethodEntry):
         return found
-    summary = ((getattr(found, "__doc__", None) or "").strip() or "a plug-in").splitlines()[0]
-    return MethodEntry(name, found, card or MethodCard(summary=summary, kind="plug-in"))
+    if card is None:
+        summary = ((getattr(found, "__doc__", None) or "").strip() or "plug-in without a docstring").splitlines()[0]
+        facts = dict.fromkeys(("paper", "weights", "licence", "training_data"), "unknown")
+        card = MethodCard(summary, "plug-in", **facts)
+    return MethodEntry(name, found, card)
 
 
-def _package(point: EntryPoint) -> str | None:
-    return f"{point.dist.name} {point.dist.version}" if point.dist else None
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
 
 
-def _load_entry_point(point: EntryPoint) -> Any:
-    try:
-        return point.load()
-    except Exception as error:
-        package = point.dist.name if point.dist else "an unknown package"
-        raise UsageError(
-            f"method {point.name!r} of package {package} cannot be imported: {type(error).__name__}: {error}"
-        ) from error
-
-
-def _read_plugin(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"plug-in {path} cannot be read: {error.strerror}") from error
+def _code(path: Path) -> str:
+    """sha256 of a plug-in file and of the modules beside it that it imports, directly or not."""
+    finder = ModuleFinder([str(path.parent)])
+    finder.run_script(str(path))
+    files = [
+        str(getattr(module, "__file__", "") or "") for name, module in finder.modules.items() if name != "__main__"
+    ]
+    digest = hashlib.sha256(path.read_bytes())
+    for file in sorted(filter(None, files)):
+        digest.update(hashlib.sha256(Path(file).read_bytes()).digest())
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""The types that flow through the harness, from a data set's files to a leaderboard's row."""
+"""The types that flow through the harness, from the files of a data set to a row of a leaderboard."""
 
 from __future__ import annotations
 
@@ -20,50 +20,44 @@ Status = Literal["ok", "unscorable", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class PhraseSample:
-    """One phrase on one image, with the region that it names.
-
-    Attributes:
-        sample_id: a function of image, category and phrase (see `sample_id`); unique in its data set.
-        image_id: the image's name in its data set.
-        patient_id: the patient; the unit of every split and of the bootstrap.
-        image_path: the image's file, or None where the data set makes its images itself.
-        phrase: the text that the method gets.
-        category: the finding, as the data set spells it.
-        boxes: float xyxy, half open, in original image pixels; none where there is a mask.
-        image_size: (width, height) of the original image in pixels.
-        mask: the region, where it is not a set of boxes; see `api.geometry.region_in` for either.
-    """
+    """One phrase on one image, with the region that it names."""
 
     sample_id: str
+    """Derived from image, category and phrase, see `sample_id`; unique in its data set."""
     image_id: str
+    """Name of the image in its data set."""
     patient_id: str
+    """The patient: the unit of every split and of the bootstrap."""
     image_path: Path | None
+    """File of the image; None if the data set generates its images."""
     phrase: str
+    """The text that the method gets."""
     category: str
+    """The finding, as the data set spells it."""
     boxes: tuple[Box, ...]
+    """Float xyxy, half open, in original image pixels; empty if the region is a mask."""
     image_size: Size
+    """(width, height) of the original image in pixels."""
     mask: Mask | None = None
+    """The region, if it is not a set of boxes; `api.geometry.region_in` handles both."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroundingMap:
-    """Where a phrase is, as a method sees it.
-
-    Attributes:
-        values: float32 [h, w], finite, higher is more relevant; the grid divides the frame's window evenly.
-        frame: what the method saw of the image. What lies outside is "not covered", never NaN inside `values`.
-        note: anything unusual about this map that belongs in its record; "" if there is nothing.
-    """
+    """Where a method locates a phrase."""
 
     values: FloatArray
+    """float32 [h, w], finite, higher is more relevant; the grid divides the frame's window evenly."""
     frame: Frame
+    """The part of the image that the method saw. Pixels outside it are "not covered", never NaN inside `values`."""
     note: str = ""
+    """Anything unusual about this map, for its record."""
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.size == 0:
-            raise ValueError(f"a grounding map is a 2-D array, not of shape {self.values.shape}")
+            raise ValueError(f"a grounding map must be a 2-D array, not one of shape {self.values.shape}")
         if not np.isfinite(self.values).all():
-            raise ValueError("a grounding map must be finite; leave out of the frame what is not covered")
+            raise ValueError("a grounding map must be finite; exclude what is not covered from the frame")
 
     def on_image(self) -> FloatArray:
         """The map in the image's own pixels, float32 [H, W]; NaN where the method's frame does not cover the image."""
@@ -73,31 +67,28 @@ class GroundingMap:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What a method gets for one sample.
-
-    Attributes:
-        image: float32 [H, W] in [0, 1], grey, bright is dense, as a radiologist would see it.
-        text: the phrase.
-        seed: for the generator of this sample alone; a function of the run's seed and the sample's id, so
-            results depend on neither batch, nor order, nor worker.
-        category: the finding that the phrase is about, as the data set spells it; "" where nobody knows.
-    """
+    """What a method gets for one sample."""
 
     image: FloatArray
+    """float32 [H, W] in [0, 1], grey; bright is dense, as radiologists read it."""
     text: str
+    """The phrase."""
     seed: int = 0
+    """Seed of this sample's own generator, from the run's seed and the sample's id: results depend on neither batch,
+    nor order, nor worker."""
     category: str = ""
+    """The finding that the phrase names, as the data set spells it; "" if unknown."""
 
 
 class Method(Protocol):
     """Anything with `ground(image, text)`.
 
     A method that can work on several queries at once, or that draws random numbers, also has
-    `ground_batch(queries)`, which must give the same maps whatever the batch.
+    `ground_batch(queries)`, which must give the same maps for any batch.
     """
 
     def ground(self, image: FloatArray, text: str) -> GroundingMap:
-        """The map of `text` on `image` (float32 [H, W] in [0, 1])."""
+        """The map of the phrase `text` on `image`, float32 [H, W] in [0, 1]."""
         ...
 
 
@@ -106,27 +97,27 @@ class BatchMethod(Protocol):
     """A method that grounds several queries at once."""
 
     def ground_batch(self, queries: Sequence[Query]) -> list[GroundingMap]:
-        """One map a query, in the same order."""
+        """One map per query, in the same order."""
         ...
 
 
 class Dataset(Protocol):
-    """A loaded data set: its samples and their images.
-
-    Attributes:
-        name: the registry's name.
-        version: changes whenever the samples or pixels of the same options change.
-        options: what was chosen with --dataset-option, as strings.
-    """
+    """A loaded data set: its samples and their images."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name in the registry."""
+        ...
 
     @property
-    def version(self) -> str: ...
+    def version(self) -> str:
+        """Changes whenever the samples or pixels that the same options select change."""
+        ...
 
     @property
-    def options(self) -> Mapping[str, str]: ...
+    def options(self) -> Mapping[str, str]:
+        """The options of --dataset-option."""
+        ...
 
     def samples(self, split: str) -> Sequence[PhraseSample]:
         """The samples of a split, in a fixed order. Raises UsageError for an unknown split."""
@@ -139,53 +130,62 @@ class Dataset(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MethodCard:
-    """Where a method comes from: what a reader must know before trusting its number."""
+    """Where a method comes from: what a reader must know before trusting its numbers."""
 
     summary: str
+    """What the method is, in one line."""
     kind: Literal["ldm", "discriminative", "prior", "baseline", "plug-in"]
+    """What sort of method it is; priors and baselines have no model."""
     paper: str = ""
+    """Publication that describes it."""
     weights: str = ""
+    """Where its weights come from."""
     revision: str = ""
+    """Pinned revision of the weights."""
     licence: str = ""
+    """Licence of the weights."""
     training_data: str = ""
+    """Data that the weights were trained on."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampleRecord:
-    """One line of a run's record.
-
-    Attributes:
-        metrics: name -> value; a metric that is undefined for this sample is absent, never 0 or NaN.
-        error: why the sample is not ok; "" if it is.
-        note: the method's note on its map; "" if it has none.
-        seconds: wall time of the sample: its share of a batch.
-        map_sha256: fingerprint of the map's values; "" if there is no map.
-        facts: what subgroups are made of, see `scoring.score_map.facts_of`.
-        phrase: the text that the method was given; under a control not the sample's own.
-        boxes: the region that was scored, float xyxy in pixels of its image; empty if it is a mask.
-    """
+    """One line of a run's record."""
 
     sample_id: str
+    """Id of the sample."""
     image_id: str
+    """Name of its image."""
     patient_id: str
+    """Its patient."""
     category: str
+    """Its finding."""
     status: Status
+    """Whether it was scored; only samples that failed are tried again."""
     metrics: dict[str, float] = field(default_factory=dict)
+    """Name -> value; a metric that is undefined for this sample is absent, never 0 or NaN."""
     error: str = ""
+    """Why the sample is not ok."""
     note: str = ""
+    """The method's note on its map."""
     seconds: float = 0.0
+    """Wall time of the sample: its share of a batch."""
     map_sha256: str = ""
+    """Fingerprint of the map's values; "" without a map."""
     facts: dict[str, float | str] = field(default_factory=dict)
+    """Facts by which subgroups are formed, see `scoring.score_map.facts_of`."""
     phrase: str = ""
+    """The text that the method was given; under a control it is not the sample's own."""
     boxes: tuple[Box, ...] = ()
+    """The region that was scored, float xyxy in pixels of its image; empty if it is a mask."""
 
     def as_json(self) -> dict[str, Any]:
-        """As plain JSON values, in a fixed order."""
+        """The record as plain JSON values, in a fixed order."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
 def sample_id(image_id: str, category: str, phrase: str) -> str:
-    """The id of (image, category, phrase)."""
+    """The id of a sample: the image's name and 12 hex digits of sha256 over image, category and phrase."""
     digest = hashlib.sha256("\x1f".join((image_id, category, phrase)).encode()).hexdigest()[:12]
     return f"{image_id}-{digest}"
 
@@ -197,7 +197,7 @@ def seed_for(*parts: object) -> int:
 
 
 def fingerprint(values: NDArray[Any]) -> str:
-    """sha256 over dtype, shape and bytes of an array."""
+    """sha256 of an array's dtype, shape and bytes."""
     digest = hashlib.sha256(f"{values.dtype.str}{values.shape}".encode())
     digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()

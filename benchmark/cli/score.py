@@ -25,9 +25,7 @@ from gtg_bench.benchmark.scoring.controls import REGION_CONTROLS
 from gtg_bench.benchmark.scoring.protocols import PROTOCOLS
 
 if TYPE_CHECKING:
-    from gtg_bench.benchmark.runs.external_maps import MapsRequest
-    from gtg_bench.benchmark.runs.rescore import Place, Rules
-    from gtg_bench.benchmark.runs.runner import PreparedRun
+    from gtg_bench.benchmark.runs.runner import PreparedRun, RunRequest
 
 HELP = "Score stored maps by another protocol or mask, or external maps from a folder. No model is run."
 
@@ -74,8 +72,7 @@ def score(
     """Score maps."""
     from gtg_bench.benchmark.metrics.named_masks import BEST
     from gtg_bench.benchmark.report import leaderboard
-    from gtg_bench.benchmark.runs.external_maps import MapsRequest
-    from gtg_bench.benchmark.runs.rescore import Place, Rules, tuned
+    from gtg_bench.benchmark.runs.rescore import Place, Rules, find_stored, prepare_stored, tuned
     from gtg_bench.benchmark.runs.runner import RunRequest
 
     if bool(run) == (maps is not None):
@@ -83,23 +80,31 @@ def score(
     best = mask == BEST
     if best != bool(tune_on):
         raise UsageError("--mask best and --tune-on VALIDATION_RUN belong together")
-    rules = Rules(
-        protocol=protocol,
-        frame=frame,
-        uncovered=uncovered,
-        mask=None if best else mask,
-    )
+    fixed = None if best else mask
     place = Place(data_root, key_values(dataset_option))
     if maps is None:
-        if name or split or limit or control:
+        if name or split or control or limit is not None:
             raise UsageError("--name, --split, --limit and --control need --maps: a stored run has its own")
-        prepared = _stored(run or [], dataset, runs_dir, rules, place)
+        rules = Rules(protocol, frame, uncovered, fixed)
+        stored = [find_stored(runs_dir, one, dataset) for one in dict.fromkeys(run or [])]
+        prepared = [prepare_stored(runs_dir, one, rules, place) for one in stored]
     else:
         if name is None or dataset is None:
             raise UsageError("--maps DIR needs --name METHOD and --dataset NAME")
-        options = dict(place.dataset_options)
-        asked = MapsRequest(maps, name, dataset, split or "test", limit, control or "none", data_root, options)
-        prepared = [_foreign(asked, rules)]
+        request = RunRequest.of(
+            name,
+            dataset=dataset,
+            data_root=data_root,
+            dataset_options=dict(place.dataset_options),
+            split=split or "test",
+            limit=limit,
+            control=control or "none",
+            protocol=protocol or "gtg",
+            frame=frame,
+            uncovered=uncovered,
+            mask=fixed,
+        )
+        prepared = [_external(maps, request)]
     rows = []
     for plan in tuned(prepared, tune_on, dataset, runs_dir, place) if tune_on else prepared:
         result = with_progress(plan, RunRequest(plan.spec.settings, fail_fast=fail_fast, runs_dir=runs_dir))
@@ -110,18 +115,11 @@ def score(
         raise typer.Exit(1)
 
 
-def _stored(names: list[str], dataset: str | None, runs_dir: Path, rules: Rules, place: Place) -> list[PreparedRun]:
-    from gtg_bench.benchmark.runs.rescore import find_stored, prepare_stored
-
-    found = [find_stored(runs_dir, one, dataset) for one in dict.fromkeys(names)]
-    return [prepare_stored(runs_dir, one, rules, place) for one in found]
-
-
-def _foreign(asked: MapsRequest, rules: Rules) -> PreparedRun:
+def _external(maps: Path, request: RunRequest) -> PreparedRun:
     from gtg_bench.benchmark.runs.external_maps import prepare_maps
-    from gtg_bench.benchmark.scoring.protocols import PROTOCOL
 
-    prepared, index = prepare_maps(asked, rules.of(rules.protocol or PROTOCOL))
+    prepared, index = prepare_maps(maps, request)
     if index.elsewhere:
-        err.print(f"{index.path}: {index.elsewhere} rows are of other splits than {asked.split}", soft_wrap=True)
+        text = f"{index.path}: {index.elsewhere} rows name samples of other splits than {request.split}"
+        err.print(text, soft_wrap=True, markup=False)
     return prepared

@@ -1,7 +1,7 @@
-"""The maps of a run, one npz per sample: the method's values, the frame they span, and the method's note.
+"""The maps of a run, one npz per sample: the method's values, their frame, and the method's note.
 
-Runs with the same map key (`spec.RunSpec.map_key`) share their maps: what a run folder lacks is read from the other
-folders of the method, so changing the protocol or the region copies nothing and runs no model.
+Runs with the same map key (`spec.RunSpec.map_key`) share their maps: a map that is not in the run's own folder is read
+from the method's other folders, so another protocol or region copies nothing and runs no model.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class MapStore:
 
     Args:
         folder: the run's folder.
-        key: its map key, see `spec.RunSpec.map_key`; None reads it from the manifest.
+        key: the run's map key, see `spec.RunSpec.map_key`; None reads it from the manifest.
     """
 
     def __init__(self, folder: Path, key: str | None = None) -> None:
@@ -40,8 +40,8 @@ class MapStore:
     def siblings(self) -> list[Path]:
         """Other run folders of the method with the same maps, under any protocol; sorted."""
         own = self._key or _map_key(self.folder)
-        beside = sorted(path.parent for path in self.folder.parent.glob(f"*/{MANIFEST}"))
-        return [folder for folder in beside if own and folder != self.folder and _map_key(folder) == own]
+        folders = sorted(path.parent for path in self.folder.parent.glob(f"*/{MANIFEST}"))
+        return [folder for folder in folders if own and folder != self.folder and _map_key(folder) == own]
 
     def save(self, sample_id: str, grounding: GroundingMap) -> None:
         """Store a map in the run's own folder."""
@@ -51,7 +51,7 @@ class MapStore:
             np.savez(part, values=grounding.values, frame=numbers, note=np.array(grounding.note))
 
     def holds(self, sample_id: str) -> bool:
-        """Whether a map is stored, here or in another folder; it may turn out to be damaged."""
+        """Whether a map is stored, here or in another folder; it may still be damaged."""
         return self.path(sample_id) is not None
 
     def path(self, sample_id: str) -> Path | None:
@@ -60,14 +60,14 @@ class MapStore:
         return next((path for path in paths if path.exists()), None)
 
     def source(self, sample_ids: Iterable[str]) -> Path | None:
-        """The other folder that holds most of these samples' maps; None if none does."""
+        """The other folder with most of these samples' maps; None if no other folder has any."""
         wanted = list(sample_ids)
         counts = {folder: sum(_path(folder, name).exists() for name in wanted) for folder in self.siblings}
         best = max(counts, key=lambda folder: counts[folder], default=None)
         return best if best is not None and counts[best] else None
 
     def load(self, sample_id: str) -> GroundingMap:
-        """A stored map, checked against the fingerprint in its record if there is one.
+        """A stored map, checked against the fingerprint in its record if it has one.
 
         Raises:
             DataError: no map is stored, or every stored copy is damaged.
@@ -81,7 +81,7 @@ class MapStore:
                     damage = damage or error
         if damage is not None:
             raise damage
-        raise DataError(f"{self.folder} has no map of sample {sample_id}; is it a run on the same samples?")
+        raise DataError(f"{self.folder} has no map of sample {sample_id}; was it run on the same samples?")
 
     def _read(self, folder: Path, sample_id: str) -> GroundingMap:
         path = _path(folder, sample_id)
@@ -111,7 +111,7 @@ def _path(folder: Path, sample_id: str) -> Path:
 
 
 def _map_key(folder: Path) -> str | None:
-    """What decides the maps of a run folder; None if its manifest does not say."""
+    """The map key in a run folder's manifest; None if it has none."""
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         return str(manifest["map_key"])

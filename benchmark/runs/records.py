@@ -1,7 +1,7 @@
-"""A run on disk: a manifest, and one line per sample in samples.jsonl, written as soon as it is computed.
+"""A run on disk: a manifest, and one line per sample in samples.jsonl, written as soon as the sample is scored.
 
-Files named `samples-<writer>.jsonl`, one per writer, are merged by sample id; of several lines for one sample the last
-"ok" or "unscorable" one counts, else the last.
+Further files `samples-<writer>.jsonl` are merged by sample id. Of several lines for one sample, the last one with a
+final status ("ok" or "unscorable") counts; without one, the last line.
 """
 
 from __future__ import annotations
@@ -36,8 +36,11 @@ class RunFolder:
         """Create the folder and its manifest, or check that an existing manifest describes the same run.
 
         Args:
-            device: where maps are computed.
-            facts: further entries of the manifest, as JSON values; None is left out.
+            device: device that computes the maps.
+            facts: more entries of the manifest, as JSON values; None is left out.
+
+        Raises:
+            DataError: the folder belongs to another run.
         """
         path = self.path / MANIFEST
         if path.exists():
@@ -51,16 +54,16 @@ class RunFolder:
             part.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
     def manifest(self) -> dict[str, Any]:
-        """The manifest, as JSON values."""
+        """The manifest as JSON values."""
         found: dict[str, Any] = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))
         return found
 
     def read(self) -> dict[str, SampleRecord]:
-        """The records so far, by sample id."""
+        """Sample id -> record, so far."""
         return read_records(self.path)
 
     def append(self, records: Iterable[SampleRecord]) -> None:
-        """Append records; they are flushed before this returns."""
+        """Append records and flush them."""
         path = self.path / "samples.jsonl"
         with path.open("ab+") as file:
             end = file.seek(0, os.SEEK_END)
@@ -77,24 +80,19 @@ class RunFolder:
 
 
 def read_records(folder: Path) -> dict[str, SampleRecord]:
-    """The records in a run's folder so far, by sample id."""
+    """Sample id -> record of a run's folder."""
     records: dict[str, SampleRecord] = {}
     for path in sorted(folder.glob("samples*.jsonl")):
-        for record in _lines(path):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                values: dict[str, Any] = json.loads(line)
+                record = SampleRecord(**values | {"boxes": tuple(tuple(box) for box in values.get("boxes", ()))})
+            except (json.JSONDecodeError, TypeError):
+                continue  # the line was torn when the run was killed
             known = records.get(record.sample_id)
             if known is None or known.status not in FINAL or record.status in FINAL:
                 records[record.sample_id] = record
     return records
-
-
-def _lines(path: Path) -> Iterable[SampleRecord]:
-    """The records of a file; a line torn by a kill is skipped."""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            values: dict[str, Any] = json.loads(line)
-            yield SampleRecord(**values | {"boxes": tuple(tuple(box) for box in values.get("boxes", ()))})
-        except (json.JSONDecodeError, TypeError):
-            continue
 
 
 def _now() -> str:
@@ -102,6 +100,7 @@ def _now() -> str:
 
 
 def _versions() -> dict[str, str]:
+    """The versions of the installed packages that may change numbers."""
     found = {}
     for name in _PACKAGES:
         try:

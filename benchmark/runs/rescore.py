@@ -1,8 +1,7 @@
-"""Score stored maps again, by another protocol, frame or mask. No model is run or even looked up."""
+"""Rescore stored maps by another protocol, frame or mask. No model is run or even looked up."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,50 +20,45 @@ from gtg_bench.benchmark.scoring.protocols import PROTOCOL, Protocol, find_proto
 
 @dataclass(frozen=True)
 class Rules:
-    """How maps are scored; None keeps the run's own choice.
-
-    Attributes:
-        protocol: a name; None keeps the run's, with its frame, uncovered and mask.
-        frame, uncovered, mask: choices that replace the protocol's.
-    """
+    """How stored maps are scored."""
 
     protocol: str | None = None
+    """Name of a protocol; None keeps the run's, with its frame, uncovered and mask."""
     frame: str | None = None
+    """Overrides the frame."""
     uncovered: str | None = None
+    """Overrides how pixels that the method does not cover are scored."""
     mask: str | None = None
-
-    def of(self, protocol: str) -> Protocol:
-        """A protocol with these choices. Raises UsageError for unknown names."""
-        return find_protocol(protocol).changed(self.frame, self.uncovered, self.mask)
+    """Overrides the mask."""
 
     def applied(self, spec: RunSpec) -> Protocol:
         """The rules for the maps of a run. Raises UsageError for unknown names."""
-        if self.protocol is not None:
-            return self.of(self.protocol)
-        own = replace(find_protocol(spec.protocol), frame=spec.frame, uncovered=spec.uncovered, mask=spec.mask)
-        return own.changed(self.frame, self.uncovered, self.mask)
+        protocol = find_protocol(self.protocol or spec.protocol)
+        if self.protocol is None:
+            protocol = replace(protocol, frame=spec.frame, uncovered=spec.uncovered, mask=spec.mask)
+        return protocol.changed(self.frame, self.uncovered, self.mask)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run's data are now; None and absent options keep what its manifest says."""
+    """Where a run's data are now; unset options keep the values in its manifest."""
 
     data_root: Path | None = None
+    """Folder with the data set's annotations and images."""
     dataset_options: Mapping[str, str] = field(default_factory=dict)
+    """Options of the data set."""
 
 
 def find_stored(runs_dir: Path, name: str, dataset: str | None = None) -> RunSpec:
-    """The one run whose maps a name refers to.
-
-    Of several runs that scored the same maps any will do: the one of the paper's protocol is taken.
+    """The one run whose maps a name refers to; of several runs on the same maps, the one with the paper's protocol.
 
     Args:
         runs_dir: folder of the runs.
-        name: a run's key, or a method with settings, as for `lookup.find_run`.
+        name: a run's key, or a method with settings; see `lookup.find_run`.
         dataset: only runs on this data set.
 
     Raises:
-        UsageError: no run matches, or several with different maps do; the message lists their keys and settings.
+        UsageError: no run matches, or several with different maps; the message lists their keys and settings.
     """
     specs = sorted(specs_in(runs_dir, dataset), key=lambda spec: spec.protocol != PROTOCOL)
     for spec in specs:
@@ -75,60 +69,54 @@ def find_stored(runs_dir: Path, name: str, dataset: str | None = None) -> RunSpe
 
 
 def prepare_stored(runs_dir: Path, spec: RunSpec, rules: Rules, place: Place) -> PreparedRun:
-    """A run on the stored maps of another: a sample without a map fails, with the reason that was recorded.
+    """A run on the stored maps of another; a sample without a map fails with the reason that the other run recorded.
 
     Args:
         runs_dir: folder of the runs.
         spec: the run whose maps are scored.
         rules: how they are scored now.
-        place: where its data are; no image is read, but some data sets look up sizes.
+        place: where its data are; no image is decoded, but some data sets look up image sizes.
 
     Raises:
-        UsageError: an unknown name, or other data than the run's.
-        DataError: a broken file of the data set.
+        UsageError: an unknown name, or the data differ from the run's.
+        DataError: an invalid file of the data set.
     """
     protocol = rules.applied(spec)
     folder = RunFolder(runs_dir, spec)
     manifest = folder.manifest()
     root = place.data_root or (Path(manifest["data_root"]) if manifest.get("data_root") else None)
     if place.data_root is None and root is not None and not root.is_dir():
-        raise UsageError(f"run {spec.key} read its data from {root}, which does not exist; give --data-root")
-    known = manifest.get("dataset_options") or _options(spec.dataset_options)
-    dataset = open_dataset(spec.dataset, root, known | dict(place.dataset_options))
+        raise UsageError(f"run {spec.key} read its data from {root}, which no longer exists; give --data-root")
+    options = manifest.get("dataset_options") or {}
+    dataset = open_dataset(spec.dataset, root, options | dict(place.dataset_options))
     samples = dataset.samples(spec.split)
     trials = plan(samples, spec.control, spec.limit)
     if dataset.version != spec.dataset_version or digest(trials) != spec.samples_sha256:
         raise UsageError(
-            f"run {spec.key} was made on other samples than {spec.dataset} v{dataset.version} has here; "
-            "give the --data-root and --dataset-option that it was made with"
+            f"run {spec.key} used other samples than {spec.dataset} v{dataset.version} has here; "
+            "give the --data-root and --dataset-option of that run"
         )
     scored = with_rules(spec, protocol)
     source = NoSource({name: record.error for name, record in folder.read().items() if record.error})
     return PreparedRun(scored, protocol, trials, map_key_of(scored, samples), source, origin(dataset, root))
 
 
-def _options(text: str) -> dict[str, str]:
-    """KEY=VALUE pairs as `runner.options_text` joins them; a value may hold spaces."""
-    pairs = [pair.partition("=") for pair in re.split(r" (?=[\w-]+=)", text) if pair]
-    return {key: value for key, _, value in pairs}
-
-
 def tuned(
     prepared: Sequence[PreparedRun], names: Sequence[str], dataset: str | None, runs_dir: Path, place: Place
 ) -> list[PreparedRun]:
-    """The runs with the mask "best", each with its threshold from another run; see `best_mask.with_best_mask`.
+    """The runs with the mask "best", each with a threshold from another run; see `tuned_mask.with_best_mask`.
 
     Args:
         prepared: the runs to score.
-        names: of the runs on the validation split, one for each, in the same order; as for `find_stored`.
+        names: runs on the validation split, one for each, in the same order; see `find_stored`.
         dataset: only runs on this data set.
-        runs_dir: where runs are kept.
-        place: where the data lie.
+        runs_dir: folder of the runs.
+        place: where the data are.
 
     Raises:
-        UsageError, DataError: as `find_stored`, `prepare_stored` and `with_best_mask`.
+        UsageError, DataError: see `find_stored`, `prepare_stored` and `with_best_mask`.
     """
     if len(prepared) != len(names):
-        raise UsageError(f"--mask best needs one --tune-on for each run: {len(names)} for {len(prepared)} runs")
+        raise UsageError(f"--mask best needs one --tune-on per run, not {len(names)} for {len(prepared)}")
     others = [prepare_stored(runs_dir, find_stored(runs_dir, name, dataset), Rules(), place) for name in names]
     return [with_best_mask(one, other, runs_dir) for one, other in zip(prepared, others, strict=True)]

@@ -1,4 +1,4 @@
-"""Which version of this program's source is running."""
+"""The git revision of this program."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 
 @cache
 def git_revision() -> str | None:
-    """The commit of the checkout that this package runs from, "-dirty" where files differ; None outside of one."""
-    here = Path(__file__).resolve().parent
+    """The commit of the checkout that contains this package, with "-dirty" if files differ; None outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        folder = Path(__file__).resolve().parent
+        run = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10)
+        return run.stdout.strip()
+
     try:
-        commit = _git(here, "rev-parse", "HEAD")
-        owned = _git(here, "ls-files", "--error-unmatch", Path(__file__).name)
-        changed = _git(here, "status", "--porcelain", "--untracked-files=no")
+        commit = git("rev-parse", "HEAD")
+        tracked = git("ls-files", "--error-unmatch", Path(__file__).name)
+        changed = git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
         return None
-    return None if not owned else f"{commit}-dirty" if changed else commit
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    run = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10)
-    return run.stdout.strip()
+    return None if not tracked else f"{commit}-dirty" if changed else commit

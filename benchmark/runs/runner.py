@@ -1,4 +1,4 @@
-"""The loop: sample -> map -> scores -> record. Failures are caught, recorded and counted; a rerun resumes."""
+"""The evaluation loop: sample -> map -> scores -> record. Failures are recorded and counted; a rerun resumes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -32,34 +32,55 @@ Progress = Callable[[int, int], None]
 """Called with (samples done, samples in all)."""
 
 MANY = 200
-"""Samples from which on it pays to start further processes that score."""
+"""Number of samples above which starting more scoring processes pays off."""
 
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What a user asks for; frame, uncovered and mask default to the protocol's."""
+    """What a user asks for. Invalid options raise UsageError before anything is loaded."""
 
     settings: MethodSettings
+    """The method, and the settings that the user chose."""
     dataset: str = "phantom"
+    """Name of the data set."""
     data_root: Path | None = None
+    """Folder with the data set's annotations and images."""
     dataset_options: dict[str, str] = field(default_factory=dict)
+    """Options of the data set."""
     split: str = "test"
+    """Split to evaluate."""
     limit: int | None = None
+    """Evaluate only the first N samples."""
     control: str = CONTROLS[0]
+    """Sanity-check control, one of CONTROLS."""
     protocol: str = PROTOCOL
+    """Metrics, frame, mask and averages, a name of `scoring.protocols.PROTOCOLS`."""
     frame: str | None = None
+    """Overrides the protocol's frame."""
     uncovered: str | None = None
+    """Overrides how the protocol scores pixels that the method does not cover."""
     mask: str | None = None
+    """Overrides the protocol's mask."""
     fail_fast: bool = False
+    """Stop at the first sample that fails."""
     batch_size: int = 16
+    """Samples per batch; does not change results."""
     runs_dir: Path = Path("runs")
+    """Folder of the records and maps."""
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise UsageError(f"--limit must be at least 1, not {self.limit}")
+        if self.batch_size < 1:
+            raise UsageError(f"--batch-size must be at least 1, not {self.batch_size}")
+        _ = self.rules
 
     @classmethod
     def of(cls, method: str, **options: Any) -> RunRequest:
-        """A request from a method's name and any mix of its settings and the fields of a request.
+        """A request from a method's name and any mix of method settings and fields of a request.
 
         Raises:
-            UsageError: an unknown option.
+            UsageError: an unknown or invalid option.
         """
         known, settings = ([one.name for one in fields(kind)] for kind in (cls, MethodSettings))
         for name in options:
@@ -69,42 +90,48 @@ class RunRequest:
         rest = {name: value for name, value in options.items() if name not in known}
         return cls(MethodSettings(method, **rest), **own)
 
+    @property
+    def rules(self) -> Protocol:
+        """The protocol with its overrides."""
+        return find_protocol(self.protocol).changed(self.frame, self.uncovered, self.mask)
+
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run: its records in the order of the samples.
-
-    Attributes:
-        computed: samples that were scored now; the others were there already.
-        reused: of them, those whose map was stored already.
-        maps_of: key of the run that holds most of the stored maps; None where it is this one.
-    """
+    """A finished run."""
 
     spec: RunSpec
+    """Its description."""
     folder: Path
+    """Where its records and maps are stored."""
     records: list[SampleRecord]
+    """One record per sample, in the order of the samples."""
     seconds: float
+    """Wall time."""
     computed: int
+    """Number of samples that were scored now; the others had been scored before."""
     reused: int = 0
+    """How many of these were scored from a stored map."""
     maps_of: str | None = None
+    """Key of another run that holds most of the stored maps."""
 
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A run before its first sample: nothing heavy has been loaded yet.
-
-    Attributes:
-        map_key: what decides the maps, see `spec.RunSpec.map_key`; a control of the region has the plain run's.
-        source: of maps that are not stored.
-        facts: what the manifest says beyond the description.
-    """
+    """A run before its first sample: nothing heavy has been loaded yet."""
 
     spec: RunSpec
+    """Its description."""
     rules: Protocol
+    """How its maps are scored."""
     trials: list[Trial]
+    """What is grounded and scored, one per sample."""
     map_key: str
+    """Everything that decides the maps, see `spec.RunSpec.map_key`; a control of the region has the plain run's."""
     source: Source
+    """Source of maps that are not stored."""
     facts: dict[str, object] = field(default_factory=dict)
+    """Entries of the manifest beyond the description."""
 
 
 def prepare(request: RunRequest, entry: MethodEntry | None = None, dataset: Dataset | None = None) -> PreparedRun:
@@ -113,20 +140,34 @@ def prepare(request: RunRequest, entry: MethodEntry | None = None, dataset: Data
     Args:
         request: what to run.
         entry: the method, if it is not the registered one.
-        dataset: the data set, if it is open already.
+        dataset: the data set, if it is already open.
 
     Raises:
         UsageError: an unknown name or option.
         DataError: files of the data set or weights cannot be used.
     """
-    if request.limit is not None and request.limit < 1:
-        raise UsageError(f"--limit must be at least 1, not {request.limit}")
-    if request.batch_size < 1:
-        raise UsageError(f"--batch-size must be at least 1, not {request.batch_size}")
-    rules = find_protocol(request.protocol).changed(request.frame, request.uncovered, request.mask)
     entry = entry or METHODS.get(request.settings.method)
     settings = entry.completed(replace(request.settings, dataset=request.dataset))
     dataset = dataset or open_dataset(request.dataset, request.data_root, request.dataset_options)
+    return planned(request, settings, dataset, ModelSource(entry, settings, dataset), entry.code)
+
+
+def planned(
+    request: RunRequest, settings: MethodSettings, dataset: Dataset, source: Source, code: str | None = None
+) -> PreparedRun:
+    """A run with complete settings on an open data set.
+
+    Args:
+        request: what to run; its settings are not used.
+        settings: the complete settings.
+        dataset: the data set.
+        source: source of the maps.
+        code: version of a plug-in's code.
+
+    Raises:
+        UsageError: an unknown split, one without samples, or a control that the data set does not support.
+        DataError: files of the data set cannot be used.
+    """
     samples = dataset.samples(request.split)
     trials = plan(samples, request.control, request.limit)
     if not trials:
@@ -134,21 +175,21 @@ def prepare(request: RunRequest, entry: MethodEntry | None = None, dataset: Data
     spec = RunSpec(
         dataset=request.dataset,
         dataset_version=dataset.version,
-        dataset_options=options_text(dataset.options),
+        dataset_options=" ".join(f"{key}={value}" for key, value in sorted(dataset.options.items())),
         samples_sha256=digest(trials),
         split=request.split,
         limit=request.limit,
         settings=settings,
-        code=entry.code,
+        code=code,
         control=request.control,
     )
-    spec = with_rules(spec, rules)
+    spec = with_rules(spec, request.rules)
     facts = origin(dataset, request.data_root)
-    return PreparedRun(spec, rules, trials, map_key_of(spec, samples), ModelSource(entry, settings, dataset), facts)
+    return PreparedRun(spec, request.rules, trials, map_key_of(spec, samples), source, facts)
 
 
 def origin(dataset: Dataset, data_root: Path | None) -> dict[str, object]:
-    """What a manifest says so that the data can be found again."""
+    """Entries of the manifest that say where the data are."""
     return {
         "data_root": None if data_root is None else str(data_root.resolve()),
         "dataset_options": dict(sorted(dataset.options.items())),
@@ -156,14 +197,19 @@ def origin(dataset: Dataset, data_root: Path | None) -> dict[str, object]:
 
 
 def map_key_of(spec: RunSpec, samples: Sequence[PhraseSample]) -> str:
-    """What decides a run's maps, see `spec.RunSpec.map_key`; `samples` are those of its split."""
+    """The key of everything that decides a run's maps, see `spec.RunSpec.map_key`.
+
+    Args:
+        spec: the run.
+        samples: all samples of its split.
+    """
     if spec.control not in REGION_CONTROLS:
         return spec.map_key
     return replace(spec, samples_sha256=digest(plan(samples, CONTROLS[0], spec.limit))).map_key
 
 
 def with_rules(spec: RunSpec, rules: Protocol) -> RunSpec:
-    """A description of the same maps scored by a protocol."""
+    """The description of the same maps, scored by these rules."""
     return replace(
         spec,
         frame=rules.frame,
@@ -174,13 +220,8 @@ def with_rules(spec: RunSpec, rules: Protocol) -> RunSpec:
     )
 
 
-def options_text(options: Mapping[str, str]) -> str:
-    """`KEY=VALUE` pairs, sorted, joined by a space."""
-    return " ".join(f"{key}={value}" for key, value in sorted(options.items()))
-
-
 def digest(trials: Sequence[Trial]) -> str:
-    """sha256 of what is scored: phrases, ids, sizes, regions and other regions, in order."""
+    """sha256 of what is scored: phrases, ids, image sizes, regions and the image's other regions, in order."""
     parts = [
         [
             t.phrase,
@@ -190,7 +231,7 @@ def digest(trials: Sequence[Trial]) -> str:
             t.sample.patient_id,
             t.sample.image_size,
             _region(t.scored_on),
-            [_region(s) for s in t.others],
+            [_region(other) for other in t.others],
         ]
         for t in trials
     ]
@@ -198,7 +239,7 @@ def digest(trials: Sequence[Trial]) -> str:
 
 
 def _region(sample: PhraseSample) -> Sequence[Box] | str:
-    """The sample's boxes, or the fingerprint of the mask that stands in their place."""
+    """The sample's boxes, or the fingerprint of its mask."""
     return sample.boxes if sample.mask is None else sample.mask.digest
 
 
@@ -208,14 +249,14 @@ def run(
     progress: Progress = lambda done, total: None,
     processes: int | None = None,
 ) -> RunResult:
-    """Score what is missing and return all records; a map is computed only if none is stored.
+    """Score the samples without a final record and return all records; a map is computed only if none is stored.
 
     Args:
         prepared: the run.
         request: its runs_dir, batch_size and fail_fast are used.
         progress: called after each batch.
-        processes: number of scoring processes. 1 scores in this process while the method grounds; None starts more for
-            many samples whose maps are all stored.
+        processes: number of scoring processes. 1 scores in this process while the method grounds. None chooses 2 if
+            all maps are stored and there are many samples.
 
     Raises:
         UsageError: the method cannot be built, or its device cannot be used.
@@ -232,44 +273,44 @@ def run(
     folder.open(device, **prepared.facts, map_key=prepared.map_key, maps_of=grounder.maps_of)
     if processes is None:
         processes = 2 if len(todo) > MANY and not computing and (os.cpu_count() or 1) > 1 else 1
-    done = len(prepared.trials) - len(todo)
-    progress(done, len(prepared.trials))
-    for made in _work(grounder, batched(todo, request.batch_size), prepared.rules, processes) if todo else ():
-        _keep(folder, made, request.fail_fast)
-        records.update((one.record.sample_id, one.record) for one in made)
-        done += len(made)
-        progress(done, len(prepared.trials))
+    total = len(prepared.trials)
+    done = total - len(todo)
+    progress(done, total)
+    batches = (todo[start : start + request.batch_size] for start in range(0, len(todo), request.batch_size))
+    for scored in _scored(grounder, batches, prepared.rules, processes) if todo else ():
+        _keep(folder, scored, request.fail_fast)
+        records.update((one.record.sample_id, one.record) for one in scored)
+        done += len(scored)
+        progress(done, total)
     ordered = [records[trial.sample.sample_id] for trial in prepared.trials]
     seconds = time.monotonic() - started
     return RunResult(prepared.spec, folder.path, ordered, seconds, len(todo), grounder.reused, grounder.maps_of)
 
 
-def _keep(folder: RunFolder, made: Sequence[Scored], fail_fast: bool) -> None:
-    """Write records. Raises DataError at the first sample that failed if the user wants that."""
-    folder.append(one.record for one in made)
-    for one in made:
+def _keep(folder: RunFolder, scored: Sequence[Scored], fail_fast: bool) -> None:
+    """Write records. With `fail_fast`, raises DataError for the first sample that failed."""
+    folder.append(one.record for one in scored)
+    for one in scored:
         if one.trace:
             folder.log(f"{one.record.sample_id}\n{one.trace}")
-    failures = [one.record for one in made if one.record.status == "failed"]
+    failures = [one.record for one in scored if one.record.status == "failed"]
     if fail_fast and failures:
         raise DataError(f"--fail-fast: {failures[0].sample_id} failed: {failures[0].error}")
 
 
-def batched(trials: Sequence[Trial], size: int) -> Iterator[Sequence[Trial]]:
-    """The trials in batches of at most `size`."""
-    return (trials[start : start + size] for start in range(0, len(trials), size))
-
-
-def _work(
+def _scored(
     grounder: _Grounder, batches: Iterator[Sequence[Trial]], rules: Protocol, processes: int
 ) -> Iterator[list[Scored]]:
-    """The records of each batch, in order: a batch is scored while the method works on the next."""
-    with _scorers(processes) as scorers:
+    """The records of each batch, in order: a batch is scored while the method grounds the next."""
+    executor: Executor = ThreadPoolExecutor(1)
+    if processes > 1:
+        executor = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
+    with executor as scorers:
         waiting: deque[tuple[Sequence[Trial], list[Scored], Future[list[Scored]]]] = deque()
         for batch in batches:
             try:
                 pairs, failures, seconds = grounder.ground(batch)
-            except BaseException:  # stopped: keep what the batches before have computed
+            except BaseException:  # interrupted: keep the batches that have been grounded
                 yield from (_in_order(*one) for one in waiting)
                 raise
             waiting.append((batch, failures, scorers.submit(scored_batch, pairs, seconds, rules)))
@@ -279,29 +320,24 @@ def _work(
 
 
 def _in_order(batch: Sequence[Trial], failures: list[Scored], scoring: Future[list[Scored]]) -> list[Scored]:
-    made = {one.record.sample_id: one for one in (*failures, *scoring.result())}
-    return [made[trial.sample.sample_id] for trial in batch]
-
-
-def _scorers(processes: int) -> Executor:
-    if processes == 1:
-        return ThreadPoolExecutor(1)
-    return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
+    """A batch's records in the order of its trials."""
+    found = {one.record.sample_id: one for one in (*failures, *scoring.result())}
+    return [found[trial.sample.sample_id] for trial in batch]
 
 
 class _Grounder:
-    """Finds the maps of trials: stored ones first, then those of the run's source, which are stored."""
+    """Gets the maps of trials: stored ones first, then those of the run's source, which it stores."""
 
     def __init__(self, prepared: PreparedRun, maps: MapStore) -> None:
         self.source = prepared.source
         self.rules = prepared.rules
         self.maps = maps
         self.reused = 0
-        beside = maps.source(trial.sample.sample_id for trial in prepared.trials)
-        self.maps_of = beside.name if beside else None
+        other = maps.source(trial.sample.sample_id for trial in prepared.trials)
+        self.maps_of = other.name if other else None
 
     def ground(self, batch: Sequence[Trial]) -> tuple[list[tuple[Trial, GroundingMap]], list[Scored], float]:
-        """The trials that have a map, the records of those that failed, and the seconds per trial."""
+        """The trials with their maps, the records of those that failed, and the seconds per trial."""
         started = time.monotonic()
         pairs: list[tuple[Trial, GroundingMap]] = []
         failures: list[Scored] = []
@@ -335,7 +371,7 @@ class _Grounder:
 
         Raises:
             SampleError: the sample cannot be scored.
-            DataError: the stored map is damaged and nothing can compute it again.
+            DataError: the stored map is damaged, and the run has no source to compute it again.
         """
         if not self.maps.holds(trial.sample.sample_id):
             return None

@@ -14,7 +14,7 @@ from gtg_bench.benchmark.scoring.score_map import check_sample
 from gtg_bench.benchmark.scoring.trial import Trial
 
 Fail = Callable[[Trial, Exception], None]
-"""Records that a trial has no map, and why."""
+"""Records why a trial has no map."""
 
 _ABSENT = "no map is stored"
 
@@ -42,7 +42,7 @@ class ModelSource:
 
     @cached_property
     def device(self) -> str:
-        """The settings' device; "auto" is a GPU if there is one and the method has a model."""
+        """The settings' device; "auto" is a GPU if one is available and the method has a model."""
         return resolve_device(self.settings.device, self.entry)
 
     @cached_property
@@ -55,7 +55,7 @@ class ModelSource:
         queries = []
         for trial in trials:
             try:
-                image = self.dataset.image(trial.sample)  # first: the data set knows best what is wrong with its row
+                image = self.dataset.image(trial.sample)  # first: the data set gives the best reason for an invalid row
                 check_sample(trial.sample)
                 check_sample(trial.scored_on)
             except Exception as error:
@@ -66,7 +66,7 @@ class ModelSource:
         return self._grounded(queries, fail) if queries else iter(())
 
     def _grounded(self, queries: Sequence[tuple[Trial, Query]], fail: Fail) -> Iterator[tuple[Trial, GroundingMap]]:
-        """A batch that fails is repeated one by one."""
+        """The maps of a batch; if it fails, each query is grounded alone."""
         method = self.method  # an error in building it ends the run
         try:
             maps = ground_all(method, [query for _, query in queries])
@@ -83,16 +83,17 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class NoSource:
-    """Stored maps only: every other sample fails, with the reason that its run recorded, if any."""
+    """Stored maps only: every other sample fails, with the reason that its run recorded."""
 
     reasons: dict[str, str]
+    """Sample id -> error in the record."""
     device = "cpu"
 
     def maps(self, trials: Sequence[Trial], fail: Fail) -> Iterator[tuple[Trial, GroundingMap]]:
-        """No map."""
+        """Fails every trial."""
         for trial in trials:
-            said = self.reasons.get(trial.sample.sample_id, "").removeprefix(f"{_ABSENT}: ")
-            fail(trial, SampleError(f"{_ABSENT}: {said or '`gtg-bench run` computes it'}"))
+            reason = self.reasons.get(trial.sample.sample_id, "").removeprefix(f"{_ABSENT}: ")
+            fail(trial, SampleError(f"{_ABSENT}: {reason or 'compute it with `gtg-bench run`'}"))
         return iter(())
 
 
@@ -107,7 +108,7 @@ def ground_all(method: Method, queries: Sequence[Query]) -> list[GroundingMap]:
 
 
 def resolve_device(wanted: str, entry: MethodEntry) -> str:
-    """A device that torch knows. "auto" is a GPU if there is one; methods without a model stay on the CPU.
+    """The torch device. "auto" is a GPU if one is available; methods without a model run on the CPU.
 
     Raises:
         UsageError: the device cannot be used here.

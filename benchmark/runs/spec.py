@@ -77,7 +77,7 @@ class RunSpec:
 
     @property
     def key(self) -> str:
-        """12 hex digits, equal exactly if every field is."""
+        """12 hex digits that are equal only if all fields are."""
         return _digest(self.as_json())
 
     @property
@@ -99,10 +99,10 @@ MAP_FIELDS = (
     *("dataset", "dataset_version", "dataset_options", "samples_sha256", "code", "control"),
     *SETTINGS,
 )
-"""What decides a run's maps. Split and limit are part of the samples' digest; the rest decides only the scores."""
+"""The fields that decide a run's maps. Split and limit are part of `samples_sha256`; the others decide only scores."""
 
 COLUMNS = tuple(name for name in FIELDS if name not in ("samples_sha256", "code", "schema"))
-"""What a leaderboard shows of a description."""
+"""The fields that are columns of a leaderboard."""
 
 
 def differing(described: Sequence[RunSpec | Mapping[str, Any]]) -> list[str]:

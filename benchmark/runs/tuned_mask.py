@@ -1,4 +1,4 @@
-"""The mask "best": a threshold that is chosen on the maps of another split, then applied unchanged."""
+"""The mask "best": a threshold that is tuned on the maps of another split, then applied unchanged."""
 
 from __future__ import annotations
 
@@ -24,22 +24,21 @@ _OF_DATA = ("dataset", "dataset_version", "dataset_options", "samples_sha256", "
 
 
 def with_best_mask(prepared: PreparedRun, tuned_on: PreparedRun, runs_dir: Path) -> PreparedRun:
-    """The same run, its mask the threshold that segments another split's maps best.
+    """The same run, with the threshold that maximises the mean foreground IoU of another split's maps.
 
-    The threshold is that of the highest mean foreground IoU in the frame of `prepared`'s rules, see
-    `metrics.masks.best_threshold`.
+    IoU is computed in the frame of `prepared`'s rules, see `metrics.masks.best_threshold`.
 
     Args:
         prepared: the run to score.
-        tuned_on: a run of the same method with the same settings, on samples of other patients, without a control.
-        runs_dir: where the maps of `tuned_on` are.
+        tuned_on: a run with the same method and settings, on other patients, without a control.
+        runs_dir: folder of the runs.
 
     Raises:
-        UsageError: the protocol asks for no mask, or `tuned_on` is no such run.
-        DataError: it has no map of a sample that has a region.
+        UsageError: the protocol uses no mask, or `tuned_on` is not such a run.
+        DataError: `tuned_on` has no map of a sample with a region.
     """
     if prepared.rules.mask == NONE:
-        raise UsageError(f"--mask {BEST}: no metric of protocol {prepared.rules.name} asks for a mask")
+        raise UsageError(f"--mask {BEST}: no metric of protocol {prepared.rules.name} uses a mask")
     _check(prepared, tuned_on)
     maps = MapStore(RunFolder(runs_dir, tuned_on.spec).path, tuned_on.map_key)
     pairs, again = tee(_scenes(maps, tuned_on.trials, replace(prepared.rules, mask=NONE)))
@@ -52,30 +51,30 @@ def with_best_mask(prepared: PreparedRun, tuned_on: PreparedRun, runs_dir: Path)
 
 
 def _check(prepared: PreparedRun, tuned_on: PreparedRun) -> None:
-    """Raise UsageError unless the one is the other on data that it has not seen."""
+    """Raise UsageError unless `tuned_on` is the same method on patients that `prepared` does not score."""
     ours, theirs = prepared.spec, tuned_on.spec
     mine, other = ours.as_json(), theirs.as_json()
     free = (*_OF_DATA, *(["weights_version"] if mine["weights"] == "maps" else []))  # external maps are their data
     if unlike := [name for name in MAP_FIELDS if name not in free and mine[name] != other[name]]:
-        told = "; ".join(f"{name} {mine[name]} and {other[name]}" for name in unlike)
-        raise UsageError(f"--tune-on {theirs.key} has other settings than {ours.key}: {told}")
+        listed = "; ".join(f"{name} {mine[name]} and {other[name]}" for name in unlike)
+        raise UsageError(f"{ours.key} and --tune-on {theirs.key} differ in their settings: {listed}")
     if theirs.control != CONTROLS[0]:
-        raise UsageError(f"--tune-on {theirs.key} is a run under control {theirs.control}; give the plain one")
+        raise UsageError(f"--tune-on {theirs.key} was run under control {theirs.control}; name the plain run")
     if (ours.dataset, ours.dataset_options, ours.split) == (theirs.dataset, theirs.dataset_options, theirs.split):
         raise UsageError(
-            f"--tune-on {theirs.key} is of the split that is scored, {ours.split}: a threshold that has seen its "
-            "regions flatters the method; run it on the validation split"
+            f"--tune-on {theirs.key} is on the split that is scored, {ours.split}, which would bias the scores; "
+            "run the method on the validation split"
         )
     shared = {trial.sample.patient_id for trial in prepared.trials} & {t.sample.patient_id for t in tuned_on.trials}
     if shared and ours.dataset == theirs.dataset and ours.dataset_options == theirs.dataset_options:
         raise UsageError(
-            f"--tune-on {theirs.key}: {len(shared)} patients of split {theirs.split} are in {ours.split} too; choose "
-            "a split without them"
+            f"--tune-on {theirs.key}: splits {theirs.split} and {ours.split} share {len(shared)} patients; choose a "
+            "split without them"
         )
 
 
 def _scenes(maps: MapStore, trials: Sequence[Trial], rules: Protocol) -> Iterator[tuple[FloatArray, BoolArray]]:
-    """Values and region of each trial whose map is stored, in the pixels that count."""
+    """Values and region of each trial with a stored map, in the pixels that are scored."""
     for trial in trials:
         if maps.holds(trial.sample.sample_id):
             scene = view(maps.load(trial.sample.sample_id), trial, rules).scene

@@ -1,4 +1,4 @@
-"""The benchmark: what it prints, and that what it counts is right. How fast anything is, no test asserts."""
+"""`gtg-bench bench`: its output, and the forward passes and bytes that it counts. No test asserts a speed."""
 
 from __future__ import annotations
 
@@ -29,26 +29,18 @@ def bench(*arguments: str) -> Any:
     return json.loads(result.stdout)
 
 
-def test_what_a_machine_reads() -> None:
+def test_the_parts_of_the_time_add_up() -> None:
     (row,) = bench("-m", "cxrbert-ldm", "--sampling", "gt-cfg", "--steps", "2")
-    asked = {"seconds_per_sample", "bare_seconds_per_sample", "ratio", "peak_bytes_over_model"}
-    assert asked | {"metrics_seconds_per_sample", "samples_per_hour"} <= set(row)
-    assert all(row[name] > 0 for name in asked - {"peak_bytes_over_model"})
+    for name in ("seconds_per_sample", "bare_seconds_per_sample", "ratio", "metrics_seconds_per_sample"):
+        assert row[name] > 0, name
     assert (row["forwards_per_sample"], row["steps"], row["sampling"]) == (2, 2, "gt-cfg")
     parts = ("seconds_per_sample", "image_seconds_per_sample", "text_seconds_per_sample", "metrics_seconds_per_sample")
     assert row["total_seconds_per_sample"] == pytest.approx(sum(row[name] for name in parts))
     assert row["samples_per_hour"] == pytest.approx(3600 / row["total_seconds_per_sample"])
-
-
-def test_a_method_without_a_unet_has_no_ratio() -> None:
     (row,) = bench("-m", "uniform")
     assert row["seconds_per_sample"] > 0
-    assert "ratio" not in row
-
-
-def test_a_table_for_people() -> None:
+    assert "ratio" not in row, "a method without a U-Net"
     result = CliRunner().invoke(app, ["bench", "-m", "uniform", "--repeats", "1", "--batch-size", "1"])
-    assert result.exit_code == 0
     assert "Milliseconds per sample" in result.stdout
 
 
@@ -67,7 +59,7 @@ def test_a_table_for_people() -> None:
 def test_as_many_bare_forwards_as_the_method_makes(
     components: LdmComponents, changes: dict[str, Any], forwards: int
 ) -> None:
-    """Rows through the U-Net in one run of ours and in one of the bare forwards, counted by a hook."""
+    """Rows through the U-Net, with and without capture, counted by a hook."""
     seen: list[int] = []
     hook = components.unet.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
     try:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ import pytest
 
 from gtg_bench.benchmark.api import METHODS, DataError, Frame, GroundingMap, MethodSettings, Query, UsageError
 from gtg_bench.benchmark.api.registry import MethodEntry
-from gtg_bench.benchmark.api.types import MethodCard, PhraseSample, sample_id
+from gtg_bench.benchmark.api.types import MethodCard, PhraseSample, fingerprint, sample_id
 from gtg_bench.benchmark.datasets import DATASETS, DatasetEntry
 from gtg_bench.benchmark.report import leaderboard
 from gtg_bench.benchmark.runs import runner
+from gtg_bench.benchmark.runs.map_store import MapStore
 from gtg_bench.benchmark.runs.runner import RunRequest, RunResult
 
 SIZE = (40, 30)
@@ -32,25 +33,25 @@ class Pictures:
 
     name = "pictures"
     version = "1"
+    rows: Sequence[PhraseSample] = [
+        make_sample(f"{'abcd'[i % 4]}{i}", f"left thing {i}", (3, 4, 20, 21), "AB"[i % 2]) for i in range(8)
+    ]
 
     def __init__(self, data_root: Path | None, options: dict[str, str]) -> None:
         self.options = options
-        self.rows: Sequence[PhraseSample] = [
-            make_sample(f"{'abcd'[i % 4]}{i}", f"left thing {i}", (3, 4, 20, 21), "AB"[i % 2]) for i in range(8)
-        ]
 
     def samples(self, split: str) -> Sequence[PhraseSample]:
         return self.rows
 
     def image(self, sample: PhraseSample) -> np.ndarray:
         if sample.image_id.startswith("bad"):
-            raise DataError(f"{sample.image_id}.png: cannot be read; fetch it again")
+            raise DataError(f"{sample.image_id}.png: cannot be read; download it again")
         seed = int.from_bytes(sample.image_id.encode(), "big") % 2**32
         return np.random.default_rng(seed).random((30, 40), dtype=np.float32)
 
 
 class Noisy:
-    """Image plus noise of the query's own seed, in batches; remembers what it was asked."""
+    """Image plus noise of the query's own seed, in batches; remembers its queries."""
 
     def __init__(self, settings: MethodSettings) -> None:
         self.seen: list[str] = []
@@ -64,17 +65,17 @@ class Noisy:
         return GroundingMap(query.image + noise, Frame.original(SIZE))
 
 
-@pytest.fixture
-def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The data set `pictures`, and a clean registry afterwards."""
+@pytest.fixture(autouse=True)
+def _pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data set `pictures` and the method `noisy`."""
     entry = DatasetEntry("random", "unused", ("test",), "", False, "none")
-    monkeypatch.setitem(DATASETS, "pictures", dataclasses.replace(entry, target=Pictures))  # type: ignore[arg-type]
+    monkeypatch.setitem(DATASETS, "pictures", replace(entry, target=Pictures))  # type: ignore[arg-type]
     monkeypatch.setattr(METHODS, "_registered", {})
+    register(Noisy)
 
 
-def register(build: Callable[[MethodSettings], Any], name: str = "noisy") -> None:
-    METHODS._registered.pop(name, None)
-    METHODS.register(MethodEntry(name, build, MethodCard("a test", "plug-in")))
+def register(build: Callable[[MethodSettings], Any]) -> None:
+    METHODS._registered["noisy"] = MethodEntry("noisy", build, MethodCard("a test", "plug-in"))
 
 
 def execute(tmp_path: Path, **options: Any) -> RunResult:
@@ -82,38 +83,32 @@ def execute(tmp_path: Path, **options: Any) -> RunResult:
     return runner.run(runner.prepare(request), request)
 
 
-@pytest.mark.usefixtures("pictures")
-def test_one_record_a_sample_with_all_metrics(tmp_path: Path) -> None:
-    register(Noisy)
+def test_one_record_per_sample_with_all_metrics_and_its_map(tmp_path: Path) -> None:
     result = execute(tmp_path)
     assert [r.status for r in result.records] == ["ok"] * 8
     assert set(result.records[0].metrics) == {"miou", "iou", "cnr", "top1", "auroc"}
     lines = (result.folder / "samples.jsonl").read_text().splitlines()
     assert [json.loads(line)["sample_id"] for line in lines] == [r.sample_id for r in result.records]
     assert json.loads((result.folder / "manifest.json").read_text())["key"] == result.spec.key
+    for record in result.records:
+        kept = MapStore(result.folder).load(record.sample_id)
+        assert fingerprint(kept.values) == record.map_sha256
+        assert kept.frame == Frame.original(SIZE)
 
 
-@pytest.mark.usefixtures("pictures")
-@pytest.mark.parametrize("batch_size", [1, 3, 100])
-def test_batch_size_changes_nothing(tmp_path: Path, batch_size: int) -> None:
-    register(Noisy)
-    usual, other = execute(tmp_path / "a"), execute(tmp_path / "b", batch_size=batch_size)
-    assert usual.spec.key == other.spec.key
-    assert [r.metrics for r in usual.records] == [r.metrics for r in other.records]
-    assert [r.map_sha256 for r in usual.records] == [r.map_sha256 for r in other.records]
+def test_batch_size_and_order_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = execute(tmp_path / "usual")
+    for batch_size in (1, 3, 100):
+        other = execute(tmp_path / str(batch_size), batch_size=batch_size)
+        assert usual.spec.key == other.spec.key
+        assert [r.metrics for r in usual.records] == [r.metrics for r in other.records]
+        assert [r.map_sha256 for r in usual.records] == [r.map_sha256 for r in other.records]
+    monkeypatch.setattr(Pictures, "rows", Pictures.rows[::-1])
+    reverse = execute(tmp_path / "reverse").records
+    assert [r.metrics for r in usual.records] == [r.metrics for r in reversed(reverse)]
 
 
-@pytest.mark.usefixtures("pictures")
-def test_order_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    register(Noisy)
-    usual = {r.sample_id: r.metrics for r in execute(tmp_path / "a").records}
-    monkeypatch.setattr(Pictures, "samples", lambda self, split: self.rows[::-1])
-    assert {r.sample_id: r.metrics for r in execute(tmp_path / "b").records} == usual
-
-
-@pytest.mark.usefixtures("pictures")
-def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
-    register(Noisy)
+def test_an_interrupted_run_resumes(tmp_path: Path) -> None:
     whole = execute(tmp_path / "whole")
     made: list[Noisy] = []
 
@@ -137,30 +132,19 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
     assert execute(tmp_path / "parts").computed == 0
 
 
-@pytest.mark.usefixtures("pictures")
-def test_a_torn_line_is_forgiven_and_done_again(tmp_path: Path) -> None:
-    register(Noisy)
+def test_torn_lines_are_scored_again_and_writers_are_merged(tmp_path: Path) -> None:
     before = execute(tmp_path)
     path = before.folder / "samples.jsonl"
     path.write_bytes(path.read_bytes()[:-30])
     after = execute(tmp_path)
     assert after.computed == 1
     assert [r.metrics for r in after.records] == [r.metrics for r in before.records]
-    assert execute(tmp_path).computed == 0
-
-
-@pytest.mark.usefixtures("pictures")
-def test_records_of_several_writers_are_merged(tmp_path: Path) -> None:
-    register(Noisy)
-    before = execute(tmp_path)
-    path = before.folder / "samples.jsonl"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:3]))
     (before.folder / "samples-node2.jsonl").write_text("".join(lines[2:]))
     assert execute(tmp_path).computed == 0
 
 
-@pytest.mark.usefixtures("pictures")
 def test_failures_stay_with_their_sample_and_are_tried_again(tmp_path: Path) -> None:
     class Moody(Noisy):
         def ground_batch(self, queries: Sequence[Query]) -> list[GroundingMap]:
@@ -181,65 +165,49 @@ def test_failures_stay_with_their_sample_and_are_tried_again(tmp_path: Path) -> 
     assert [r.status for r in again.records] == ["ok"] * 8
 
 
-@pytest.mark.usefixtures("pictures")
-def test_fail_fast_stops_at_the_first_failure_and_keeps_what_was_computed(
+def test_fail_fast_stops_at_the_first_failure_and_keeps_earlier_records(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    register(Noisy)
     rows = [make_sample(name, f"left {name}", (1, 1, 9, 9)) for name in ("a1", "bad1", "b1", "c1")]
-    monkeypatch.setattr(Pictures, "samples", lambda self, split: rows)
-    with pytest.raises(DataError, match=r"--fail-fast: bad1.* failed: bad1\.png: cannot be read"):
+    monkeypatch.setattr(Pictures, "rows", rows)
+    with pytest.raises(DataError, match=r"--fail-fast: bad1.*bad1\.png"):
         execute(tmp_path, batch_size=1, fail_fast=True)
     again = execute(tmp_path, batch_size=1)
     assert [record.status for record in again.records] == ["ok", "failed", "ok", "ok"]
     assert again.computed < 4
 
 
-@pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize(
-    ("sample", "reason"),
+    ("sample", "status", "reason"),
     [
-        (make_sample("bad1", "x", (0, 0, 4, 4)), "bad1.png: cannot be read; fetch it again"),
-        (make_sample("a1", "  ", (0, 0, 4, 4)), "phrase is empty"),
-        (make_sample("a1", "x", (30, 0, 44, 4)), "its image of 40 x 30"),
-        (make_sample("a1", "x", (9, 0, 9, 4)), "its image of"),
-        (dataclasses.replace(make_sample("a1", "x", (0, 0, 1, 1)), boxes=()), "no box"),
+        (make_sample("bad1", "x", (0, 0, 4, 4)), "failed", "bad1.png"),
+        (make_sample("a1", "  ", (0, 0, 4, 4)), "failed", "phrase"),
+        (make_sample("a1", "x", (30, 0, 44, 4)), "failed", "40 x 30"),
+        (make_sample("a1", "x", (9, 0, 9, 4)), "failed", "40 x 30"),
+        (replace(make_sample("a1", "x", (0, 0, 1, 1)), boxes=()), "failed", "box"),
+        # the evaluation frame is the central 30 x 30 of 40 x 30 pixels, columns 5 to 35
+        (make_sample("a1", "x", (0, 0, 40, 30)), "unscorable", "frame"),
+        (make_sample("a1", "x", (0, 0, 2, 2)), "unscorable", "frame"),
     ],
 )
-def test_a_bad_sample_fails_with_its_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample: PhraseSample, reason: str
+def test_an_invalid_sample_has_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample: PhraseSample, status: str, reason: str
 ) -> None:
-    register(Noisy)
-    good = make_sample("b1", "y", (1, 1, 9, 9))
-    monkeypatch.setattr(Pictures, "samples", lambda self, split: [sample, good])
+    monkeypatch.setattr(Pictures, "rows", [sample, make_sample("b1", "y", (1, 1, 9, 9))])
     first, second = execute(tmp_path).records
-    assert (first.status, second.status) == ("failed", "ok")
+    assert (first.status, first.metrics, second.status) == (status, {}, "ok")
     assert reason in first.error
 
 
-@pytest.mark.usefixtures("pictures")
-@pytest.mark.parametrize("box", [(0, 0, 40, 30), (0, 0, 2, 2)])
-def test_a_region_that_fills_or_leaves_the_frame_is_unscorable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, box: tuple[float, float, float, float]
-) -> None:
-    """The evaluation frame is the central 30 x 30 of 40 x 30 pixels: columns 5 to 35."""
-    register(Noisy)
-    monkeypatch.setattr(Pictures, "samples", lambda self, split: [make_sample("a1", "x", box)])
-    record = execute(tmp_path).records[0]
-    assert (record.status, record.metrics) == ("unscorable", {})
-    assert record.error
-
-
-@pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (lambda query: query.image, "not a GroundingMap"),
-        (lambda query: GroundingMap(query.image, Frame.original((3, 3))), "image of (3, 3)"),
-        (lambda query: GroundingMap(query.image * np.float32("nan"), Frame.original(SIZE)), "must be finite"),
+        (lambda query: query.image, "GroundingMap"),
+        (lambda query: GroundingMap(query.image, Frame.original((3, 3))), "(3, 3)"),
+        (lambda query: GroundingMap(query.image * np.float32("nan"), Frame.original(SIZE)), "finite"),
     ],
 )
-def test_what_is_no_map_fails(tmp_path: Path, answer: Callable[[Query], Any], reason: str) -> None:
+def test_an_invalid_map_fails(tmp_path: Path, answer: Callable[[Query], Any], reason: str) -> None:
     class Odd:
         def ground_batch(self, queries: Sequence[Query]) -> list[Any]:
             return [answer(query) for query in queries]
@@ -250,34 +218,17 @@ def test_what_is_no_map_fails(tmp_path: Path, answer: Callable[[Query], Any], re
     assert reason in record.error
 
 
-@pytest.mark.usefixtures("pictures")
 def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
-    register(Noisy)
-    folder = execute(tmp_path).folder
-    manifest = json.loads((folder / "manifest.json").read_text())
+    path = execute(tmp_path).folder / "manifest.json"
+    manifest = json.loads(path.read_text())
     manifest["spec"]["seed"] = 1
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    path.write_text(json.dumps(manifest))
     with pytest.raises(DataError, match="another run"):
         execute(tmp_path)
 
 
-@pytest.mark.usefixtures("pictures")
 def test_options_are_checked_before_anything_is_built(tmp_path: Path) -> None:
-    register(lambda settings: pytest.fail("built too early"))  # type: ignore[arg-type,return-value]
-    with pytest.raises(UsageError, match="--limit"):
-        execute(tmp_path, limit=0)
-    with pytest.raises(UsageError, match="--batch-size"):
-        execute(tmp_path, batch_size=0)
-
-
-@pytest.mark.usefixtures("pictures")
-def test_maps_are_kept_as_the_method_gave_them(tmp_path: Path) -> None:
-    from gtg_bench.benchmark.api.types import fingerprint
-    from gtg_bench.benchmark.runs.map_store import MapStore
-
-    register(Noisy)
-    result = execute(tmp_path)
-    for record in result.records:
-        kept = MapStore(result.folder).load(record.sample_id)
-        assert fingerprint(kept.values) == record.map_sha256
-        assert kept.frame == Frame.original(SIZE)
+    register(lambda settings: pytest.fail("built too early"))
+    for name, value in (("limit", 0), ("batch_size", 0), ("mask", "x"), ("protocol", "x"), ("unheard", 1)):
+        with pytest.raises(UsageError, match=name.replace("_", "-")):
+            execute(tmp_path, **{name: value})
