@@ -39,5 +39,5 @@ def write(document: Document, to: Path, formats: Sequence[str] = ()) -> list[Pat
             with atomic(path) as part:
                 part.write_text(WRITERS[name](document), encoding="utf-8")
         except OSError as error:
-            raise UsageError(f"--out {path} cannot be written: {error.strerror}") from error
+            raise UsageError(f"--out {error}") from error
     return list(paths.values())
