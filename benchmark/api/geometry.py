@@ -171,6 +171,14 @@ def boxes_to_mask(boxes: Sequence[Sequence[float]] | NDArray[np.float64], size: 
     return mask
 
 
+def bounds(mask: BoolArray) -> tuple[float, float, float, float] | None:
+    """The smallest box (xyxy, half open) around the pixels of a mask, bool [H, W]; None if it has none."""
+    rows, columns = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
+    if not rows.size:
+        return None
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Mask:
     """A region in a data set's own encoding, decoded on use. Hashable; equal if the encodings are equal.

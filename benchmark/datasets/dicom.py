@@ -144,7 +144,7 @@ def _display(values: NDArray[Any], real: NDArray[Any], file: Any) -> FloatArray:
 
 def _numbers(file: Any, *names: str) -> list[float | None]:
     """The values of the first of these elements that is not empty; None for each that is missing."""
-    value = next((found for name in names if (found := file.get(name)) not in (None, "", [])), None)
+    value: Any = next((found for name in names if (found := file.get(name)) not in (None, "", [])), None)
     values = [value] if isinstance(value, (str, bytes)) or not hasattr(value, "__len__") else list(value)
     return [None if each in (None, "") else float(each) for each in values]
 
