@@ -77,9 +77,9 @@ def _part_of(path: Path) -> Iterator[Path]:
     """A unique temporary path, removed at the end; an OSError becomes a PlaceError that names `path`."""
     part = path.with_name(f".{uuid4().hex}.part{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_file():
             raise OSError("it is a folder" if path.is_dir() else "it is not a regular file")
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield part
         finally:

@@ -134,7 +134,7 @@ def _display(values: NDArray[Any], real: NDArray[Any], file: Any) -> FloatArray:
         table, index = _looked_up(values, item)
         if table.size:
             bits, needed = int(item.LUTDescriptor[2]), max(8, int(table.max()).bit_length())
-            bits = needed if needed <= bits - 2 else bits  # 12-bit entries that claim to have 16 bits
+            bits = needed if needed <= bits - 2 or bits < 1 else bits  # 12-bit entries that claim to have 16 bits
             return np.clip(table / np.float32(2**bits - 1), 0, 1)[index]
     for center, width in zip_longest(_numbers(file, "WindowCenter"), _numbers(file, "WindowWidth")):
         if center is not None and width is not None:
@@ -170,6 +170,8 @@ def _looked_up(values: NDArray[Any], item: Any) -> tuple[FloatArray, NDArray[np.
     if descriptor is None or data is None or len(descriptor) < 3:
         return np.empty(0, np.float32), np.empty(0, np.int64)
     entries, first = int(descriptor[0]) % 2**16 or 2**16, int(descriptor[1])
+    if first >= 2**15 and values.min() < 0:
+        first -= 2**16  # written as unsigned
     if isinstance(data, bytes):
         wide = len(data) not in (entries, entries + 1)  # 8-bit entries are padded to an even length
         data = np.frombuffer(data[: len(data) // 2 * 2] if wide else data, dtype="<u2" if wide else np.uint8)
