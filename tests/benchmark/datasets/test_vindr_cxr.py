@@ -164,6 +164,21 @@ def test_physionets_table_and_labels(tmp_path: Path) -> None:
     assert len(LABELS) == len(set(LABELS)) == 22
 
 
+def test_the_test_split(tmp_path: Path) -> None:
+    """Consensus boxes: no rad_id. The training table comes first if both are there."""
+    root = folder(tmp_path)
+    (root / "train").rename(root / "test")
+    header, name = "image_id,class_name,x_min,y_min,x_max,y_max", "annotations/annotations_test.csv"
+    table(root, f"{HEART},Cardiomegaly,1,2,3,4", f"{OPACITY},No finding,,,,", name=name, header=header)
+    assert len(VinDrCxrDataset(root).samples("test")) == 3
+    (root / "train.csv").unlink()
+    data = VinDrCxrDataset(root)
+    assert [(s.image_id, s.boxes) for s in data.samples("test")] == [(HEART, ((1, 2, 3, 4),))]
+    assert (data.problems, data.negatives) == ([], 1)
+    with pytest.raises(UsageError, match="rad_id"):
+        VinDrCxrDataset(root, {"readers": "R9"})
+
+
 def test_the_packaged_table_is_the_challenges(tmp_path: Path) -> None:
     """Counts of the file: 36,096 boxes of 14 findings on 4,394 of 15,000 images."""
     (folder(tmp_path) / "train.csv").unlink()
