@@ -1,28 +1,101 @@
-"""Where things are kept outside the repository."""
+"""Where files outside the repository are kept, and how they are written: completely, or not at all."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
+
+from gtg_bench.benchmark.api.errors import DataError
+
+_PART = re.compile(r"\.[0-9a-f]{32}\.part(\..*)?")
+
+
+class PlaceError(DataError, OSError):
+    """A file or folder cannot be written: the text names the place, the reason and the fix."""
 
 
 def cache_dir() -> Path:
-    """GTG_BENCH_CACHE, else gtg-bench below the user's cache folder; made if it is not there."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(os.environ.get("GTG_BENCH_CACHE") or Path(home) / "gtg-bench")
-    folder.mkdir(parents=True, exist_ok=True)
+    """GTG_BENCH_CACHE, else gtg-bench in the user's cache folder; created if missing.
+
+    Raises:
+        PlaceError: it cannot be created, or the user has no home folder.
+    """
+    home: str | Path = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = Path(os.environ.get("GTG_BENCH_CACHE") or Path(home, "gtg-bench"))
+    try:
+        folder = folder.expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        fix = "set GTG_BENCH_CACHE to a folder that you can write to"
+        raise PlaceError(f"cache folder {folder} cannot be created ({reason}); {fix}") from error
     return folder
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends without an exception."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
+def atomic(path: Path, sync: bool = True) -> Iterator[Path]:
+    """A temporary path next to `path`, renamed to it when the block ends without an exception.
+
+    Temporary names are unique on every machine that shares the folder; `remove_parts` removes those of killed writers.
+
+    Args:
+        path: the file to write; its folder is created if needed.
+        sync: wait until the file is on the disk, so that it survives a power failure.
+
+    Raises:
+        PlaceError: the file cannot be written: `path` is a folder or a device, the disk is full, permissions.
+    """
+    with _part_of(path) as part:
         yield part
+        if sync:
+            _sync(part)
         os.replace(part, path)
+        if sync:
+            with suppress(OSError):  # not every system can sync a folder
+                _sync(path.parent)
+
+
+def check_writable(path: Path) -> None:
+    """Raise PlaceError if a file cannot be written to `path`, to be called before work is done for it."""
+    with _part_of(path) as part:
+        part.write_bytes(b"x")
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove the temporary files of killed writers below a folder that no other process writes to."""
+    for path in folder.rglob(".*.part*"):
+        if _PART.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _part_of(path: Path) -> Iterator[Path]:
+    """A unique temporary path, removed at the end; an OSError becomes a PlaceError that names `path`."""
+    part = path.with_name(f".{uuid4().hex}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            raise OSError("it is a folder" if path.is_dir() else "it is not a regular file")
+        try:
+            yield part
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+    except PlaceError:
+        raise
+    except OSError as error:
+        other = f": {error.filename}" if error.filename and str(error.filename) != str(part) else ""
+        fix = "check permissions and free disk space, or name another place"
+        raise PlaceError(f"{path} cannot be written ({error.strerror or error}{other}); {fix}") from error
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
-        part.unlink(missing_ok=True)
+        os.close(descriptor)

@@ -38,7 +38,7 @@ ARROWS = {
     METRICS: (METRICS, API, PATHS),
     STATISTICS: (STATISTICS, API, PATHS),
     API: (API, PATHS),
-    PATHS: (),
+    PATHS: (f"{API}.errors",),
     "gtg_bench.benchmark": (),
 }
 """Room -> what its modules may import of this project; the first room that holds a module counts."""

@@ -108,11 +108,8 @@ def fit_user_table(
     maps, mean_image = priors.fit(samples, chain([first], images))
     made.keys = len(maps)
     about = {**_origin(dataset, split), "phrases": made.phrases, "images": made.images}
-    try:
-        with atomic(path) as part:
-            priors.save(part, maps, mean_image, about)
-    except OSError as error:
-        raise DataError(f"{path} cannot be written ({error}); check the folder and the room on its disk") from error
+    with atomic(path) as part:
+        priors.save(part, maps, mean_image, about)
     return made
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from gtg_bench.benchmark.api.mask_codes import Coding, check_code, unpack
+from gtg_bench.benchmark.api.mask_codes import MAX_PIXELS, Coding, check_code, unpack
 
 Size = tuple[int, int]
 FloatArray = NDArray[np.float32]
@@ -100,9 +100,16 @@ class Frame:
         if (width, height) != self.image_size:
             raise ValueError(f"this frame is for an image of {self.image_size}, not {(width, height)}")
         whole = Image.fromarray(np.asarray(image, dtype=np.float32))
-        if self.resized != self.image_size:
-            whole = whole.resize(self.resized, Image.Resampling.BILINEAR)
         left, top, w, h = self.window
+        inside = max(left, 0), max(top, 0), min(left + w, self.resized[0]), min(top + h, self.resized[1])
+        if self.resized[0] * self.resized[1] > MAX_PIXELS and inside[0] < inside[2] and inside[1] < inside[3]:
+            # A strip whose resized form would not fit into memory: resize only the window.
+            x, y = (size / resized for size, resized in zip(self.image_size, self.resized, strict=True))
+            box = (inside[0] * x, inside[1] * y, inside[2] * x, inside[3] * y)
+            whole = whole.resize((inside[2] - inside[0], inside[3] - inside[1]), Image.Resampling.BILINEAR, box)
+            left, top = left - inside[0], top - inside[1]
+        elif self.resized != self.image_size:
+            whole = whole.resize(self.resized, Image.Resampling.BILINEAR)
         return np.array(whole.crop((left, top, left + w, top + h)), dtype=np.float32)
 
     def carry(self, values: NDArray[np.floating], to: Frame) -> tuple[FloatArray, BoolArray]:
@@ -162,6 +169,14 @@ def boxes_to_mask(boxes: Sequence[Sequence[float]] | NDArray[np.float64], size: 
     for x0, y0, x1, y1 in np.asarray(boxes, dtype=np.float64).reshape(-1, 4):
         mask |= ((y >= y0) & (y < y1))[:, None] & ((x >= x0) & (x < x1))[None, :]
     return mask
+
+
+def bounds(mask: BoolArray) -> tuple[float, float, float, float] | None:
+    """The smallest box (xyxy, half open) around the pixels of a mask, bool [H, W]; None if it has none."""
+    rows, columns = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
+    if not rows.size:
+        return None
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 Coding = Literal["counts", "coco", "polygon"]
 
+MAX_PIXELS = 2**26
+"""Pixels of the largest image or mask that is read, 8,192 x 8,192: about twice as many as any radiograph has."""
+
 _SLACK = 1.0
 """Pixels by which a polygon may extend beyond its image; the excess is clipped."""
 
@@ -27,8 +30,14 @@ def unpack(coding: Coding, code: str, size: tuple[int, int]) -> NDArray[np.bool_
     return _filled(_corners(code), size) if coding == "polygon" else _unpacked(_counts(coding, code), size)
 
 
+class NoAreaError(ValueError):
+    """A polygon of fewer than three corners, or with all corners on one line."""
+
+
 def check_code(coding: Coding, code: str, size: tuple[int, int]) -> None:
     """Raise ValueError if a code is invalid, has no pixels, or does not fit a grid of (width, height) `size`."""
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(f"it is for {size[0]} x {size[1]} pixels, more than any radiograph has")
     if coding == "polygon":
         _check_polygon(_corners(code), size)
     else:
@@ -92,7 +101,8 @@ def _corners(code: str) -> NDArray[np.float64]:
     """float64 [N, 2]: x and y of a polygon's corners."""
     values = _numbers(code, np.float64)
     if len(values) < 6 or len(values) % 2:
-        raise ValueError(f"a polygon of {len(values)} numbers is invalid; it needs x and y of at least three corners")
+        kind = ValueError if len(values) % 2 else NoAreaError
+        raise kind(f"a polygon of {len(values)} numbers is invalid; it needs x and y of at least three corners")
     return values.reshape(-1, 2)
 
 
@@ -102,7 +112,7 @@ def _check_polygon(corners: NDArray[np.float64], size: tuple[int, int]) -> None:
     if corners.min() < -_SLACK or (corners.max(axis=0) > np.array(size) + _SLACK).any():
         raise ValueError(f"its polygon extends beyond its {size[0]} x {size[1]} image")
     if np.linalg.matrix_rank(corners - corners.mean(axis=0), tol=1e-6) < 2:
-        raise ValueError("its polygon has no area")
+        raise NoAreaError("its polygon has no area")
 
 
 def _filled(corners: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -15,6 +15,7 @@ from gtg_bench.benchmark.cli.common import err, key_values, out, reports_errors
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from gtg_bench.benchmark.api.types import Dataset
     from gtg_bench.benchmark.datasets.check import Report
     from gtg_bench.benchmark.datasets.mimic_cxr import Prepared
 
@@ -147,17 +148,66 @@ def show(
     dataset_option: DatasetOption = None,
 ) -> None:
     """Draw a sheet of images with phrases, boxes or masks, and optionally the maps of a run."""
+    from gtg_bench.benchmark.api.errors import DataError
     from gtg_bench.benchmark.datasets import open_dataset
+    from gtg_bench.benchmark.paths import check_writable
     from gtg_bench.benchmark.report.overlay import Tile, draw_sheet
     from gtg_bench.benchmark.runs.map_store import MapStore
 
+    check_writable(to)
     dataset = open_dataset(name, data_root, key_values(dataset_option))
-    samples = dataset.samples(split)[:limit]
     maps = MapStore(run) if run else None
-    found = [maps.load(s.sample_id) if maps else None for s in samples]
-    tiles = [Tile(dataset.image(s), s.phrase, s.boxes, m, s.mask) for s, m in zip(samples, found, strict=True)]
+    tiles: list[Tile] = []
+    for sample in dataset.samples(split)[:limit]:
+        try:
+            found = maps.load(sample.sample_id) if maps else None
+            tiles.append(Tile(dataset.image(sample), sample.phrase, sample.boxes, found, sample.mask))
+        except DataError as error:
+            err.print(f"warning: left out: {error}", markup=False, soft_wrap=True)
+    if not tiles:
+        raise DataError(f"{name} has no sample of split {split} that can be drawn")
     draw_sheet(tiles, to)
-    out.print(f"{len(tiles)} samples drawn to {to}", soft_wrap=True)
+    out.print(f"{len(tiles)} samples drawn to {to}", soft_wrap=True, markup=False)
+
+
+@app.command("samples")
+@reports_errors
+def samples(
+    name: Name,
+    split: Annotated[list[str] | None, typer.Option(help="List only this split. Repeatable; default: all.")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_json: AsJson = False,
+    data_root: DataRoot = None,
+    dataset_option: DatasetOption = None,
+) -> None:
+    """List the samples with their ids, as records and the index of external maps name them, and phrases."""
+    import csv
+    import sys
+
+    from gtg_bench.benchmark.datasets import open_dataset
+
+    dataset = open_dataset(name, data_root, key_values(dataset_option))
+    fields = ("sample_id", "image_id", "patient_id", "category", "phrase")
+    rows = [
+        {"split": part, **{field: getattr(sample, field) for field in fields}}
+        for part in split or _splits(dataset)
+        for sample in dataset.samples(part)
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+    elif as_csv:
+        writer = csv.DictWriter(sys.stdout, ("split", *fields), lineterminator="\n")
+        writer.writeheader()
+        for row in rows:  # a spreadsheet would run a cell that starts like a formula
+            phrase = row["phrase"]
+            writer.writerow(row | {"phrase": f"'{phrase}" if phrase.startswith(("=", "+", "-", "@")) else phrase})
+    else:
+        _print([f"{row['sample_id']}  {row['category']}: {row['phrase']}" for row in rows])
+
+
+def _splits(dataset: Dataset) -> list[str]:
+    """The splits that together hold every sample once."""
+    return [part for part in getattr(dataset, "splits", ("test",)) if part != "all"] or ["all"]
 
 
 @app.command("export")
@@ -176,13 +226,16 @@ def export(
     from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset, load_studies
 
     dataset = open_dataset(name, data_root, key_values(dataset_option))
-    splits = split or [part for part in getattr(dataset, "splits", ("test",)) if part != "all"] or ["all"]
+    splits = split or _splits(dataset)
     if isinstance(dataset, PhantomDataset):
         images = [phantom_image(part, study) for part in splits for study in load_studies(dataset.seed, part)]
     else:
         images = image_files(dataset, splits)
     export_mscxr(images, to, overwrite=overwrite)
-    out.print(f"{len(images)} images written to {to}", soft_wrap=True)
+    written, known = sum(len(image.samples) for image in images), sum(len(dataset.samples(part)) for part in splits)
+    _print([f"{len(images)} images with {written} of {known} samples written to {to}"])
+    if written < known:
+        err.print(f"warning: {known - written} samples cannot be used and were left out; see `gtg-bench data check`")
 
 
 @app.command("prepare")
@@ -252,6 +305,7 @@ def priors(
 
     from gtg_bench.benchmark.api.errors import UsageError
     from gtg_bench.benchmark.datasets import DATASETS, open_dataset
+    from gtg_bench.benchmark.paths import check_writable
     from gtg_bench.training.priors import fit_user_table, training_split, users_table
 
     if folder and file:
@@ -261,6 +315,7 @@ def priors(
     dataset = open_dataset(name, data_root, key_values(dataset_option))
     chosen = training_split(name, getattr(dataset, "splits", DATASETS[name].splits), split)
     path = file or (folder / f"{name}.npz" if folder else users_table(name))
+    check_writable(path)
     with Progress(console=err, transient=True) as bar:
         task = bar.add_task("reading images", total=None)
         made = fit_user_table(dataset, chosen, path, lambda k, n: bar.update(task, completed=k, total=n))

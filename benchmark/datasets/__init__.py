@@ -42,6 +42,7 @@ class DatasetEntry:
 
 
 _HERE = "gtg_bench.benchmark.datasets"
+_COMMON = "images=DIR, present-only=true, range=file|bits|percentile"
 DATASETS: dict[str, DatasetEntry] = {
     "phantom": DatasetEntry(
         summary="generated chest radiographs with exact boxes; needs no data",
@@ -56,7 +57,7 @@ DATASETS: dict[str, DatasetEntry] = {
         summary="ChestX-ray14: 984 boxes of 8 findings on 880 images; the class label is the phrase",
         target=f"{_HERE}.chestxray14:ChestXray14Dataset",
         splits=("test",),
-        options="images=DIR, annotations=FILE, phrase=TEMPLATE with {label}, present-only=true",
+        options=f"annotations=FILE, phrase=TEMPLATE with {{label}}, {_COMMON}",
         needs_data_root=True,
         terms="NIH Clinical Center: free to use, cite Wang et al., CVPR 2017",
         tree=(
@@ -69,7 +70,7 @@ DATASETS: dict[str, DatasetEntry] = {
         summary="MS-CXR 0.1 and 1.1.0: radiologists' phrases with boxes on MIMIC-CXR images",
         target=f"{_HERE}.ms_cxr:MsCxrDataset",
         splits=("train", "validate", "test", "all"),
-        options="images=DIR, annotations=FILE, present-only=true",
+        options=f"annotations=FILE, {_COMMON}",
         needs_data_root=True,
         terms="PhysioNet credentialed; cite Boecking et al., ECCV 2022, and MIMIC-CXR-JPG",
         tree=(
@@ -85,7 +86,7 @@ DATASETS: dict[str, DatasetEntry] = {
         summary="RSNA Pneumonia Detection Challenge: opacity boxes on 6,012 images of ChestX-ray14",
         target=f"{_HERE}.rsna_pneumonia:RsnaPneumoniaDataset",
         splits=("test",),
-        options="annotations=FILE, phrase=TEMPLATE with {label}, images=DIR, present-only=true",
+        options=f"annotations=FILE, phrase=TEMPLATE with {{label}}, {_COMMON}",
         needs_data_root=True,
         terms="RSNA's challenge terms; cite Shih et al., Radiology: Artificial Intelligence, 2019, and ChestX-ray14",
         tree=(
@@ -99,7 +100,7 @@ DATASETS: dict[str, DatasetEntry] = {
         summary="SIIM-ACR Pneumothorax Segmentation: masks on 2,669 images of ChestX-ray14",
         target=f"{_HERE}.siim_pneumothorax:SiimPneumothoraxDataset",
         splits=("test",),
-        options="annotations=FILE, phrase=TEMPLATE with {label}, images=DIR, present-only=true",
+        options=f"annotations=FILE, phrase=TEMPLATE with {{label}}, {_COMMON}",
         needs_data_root=True,
         terms="SIIM-ACR's challenge terms; cite Filice et al., Journal of Digital Imaging, 2020, and ChestX-ray14",
         tree=(
@@ -110,16 +111,18 @@ DATASETS: dict[str, DatasetEntry] = {
         sources=("ChestX-ray14", "ChestX-ray8", "NIH", "SIIM"),
     ),
     "vindr-cxr": DatasetEntry(
-        summary="VinDr-CXR: boxes of 14 findings on 4,394 images, each read by three radiologists",
+        summary="VinDr-CXR: boxes of 14 findings on 4,394 images, each read by three radiologists; or its test set",
         target=f"{_HERE}.vindr_cxr:VinDrCxrDataset",
         splits=("test",),
-        options="readers=union|R1..R17, annotations=FILE, phrase=TEMPLATE with {label}, images=DIR, present-only=true",
+        options=f"readers=union|R1..R17, annotations=FILE, phrase=TEMPLATE with {{label}}, {_COMMON}",
         needs_data_root=True,
         terms="PhysioNet credentialed, or VinBigData's challenge terms; cite Nguyen et al., Scientific Data, 2022",
         tree=(
-            "DATA_ROOT/train.csv             (or annotations/annotations_train.csv; default: torchxrayvision's copy)",
-            "DATA_ROOT/train/IMAGE_ID.dicom  (or .dcm, .png or .jpg; or in images/, or in DATA_ROOT itself)",
-            "DATA_ROOT/train_meta.csv        (image_id, dim0: rows, dim1: columns; only for reduced images)",
+            "DATA_ROOT/train.csv             (or annotations/annotations_train.csv, else annotations/",
+            "                                annotations_test.csv; default: torchxrayvision's copy of train.csv)",
+            "DATA_ROOT/train/IMAGE_ID.dicom  (or .dcm, .png or .jpg; or in test/, in images/, or in DATA_ROOT itself)",
+            "DATA_ROOT/train_meta.csv        (or test_meta.csv: image_id, dim0: rows, dim1: columns; only for reduced",
+            "                                images)",
         ),
         sources=("VinDr", "VinBigData"),
     ),
@@ -127,7 +130,7 @@ DATASETS: dict[str, DatasetEntry] = {
         summary="your own phrases in a COCO-style JSON file, with boxes or masks",
         target=f"{_HERE}.coco:CocoDataset",
         splits=("test", "all"),
-        options="annotations=FILE, images=DIR, region=auto|box, present-only=true",
+        options=f"annotations=FILE, region=auto|box, {_COMMON}",
         needs_data_root=True,
         terms="yours",
         tree=(

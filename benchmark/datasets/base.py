@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
-from gtg_bench.benchmark.api.geometry import FloatArray, Mask, Size
+from gtg_bench.benchmark.api.geometry import FloatArray, Mask, Size, bounds
 from gtg_bench.benchmark.api.types import Box, PhraseSample, sample_id
+from gtg_bench.benchmark.datasets.grey_range import RANGES
 from gtg_bench.benchmark.datasets.images import image_size, is_copy, read_image
 from gtg_bench.benchmark.datasets.locate import existing, find_image, image_bases, is_within
 from gtg_bench.benchmark.datasets.problems import Fault, Kind, Problem, fault
@@ -130,7 +131,8 @@ class AnnotatedDataset(ABC):
     """A data set of annotated image files; subclasses read the annotation file.
 
     Every such set takes the options `images` (the image folder, relative to the data root or the working folder;
-    several are separated by colons) and `present-only` (true: leave out images that are missing; default false).
+    several are separated by colons), `present-only` (true: leave out images that are missing; default false) and
+    `range` (how pixel values become [0, 1], see `grey_range.RANGES`; default file).
 
     Opening reads the annotations and looks for the images; an image's header is read only if the rows do not give its
     size. A problem with a row or an image affects its own sample only.
@@ -210,11 +212,13 @@ class AnnotatedDataset(ABC):
 
     def checked_options(self, options: Mapping[str, str]) -> dict[str, str]:
         """The options. Raises UsageError for an unknown name or value."""
-        known = ("images", *self.own_options, "present-only")
+        known = ("images", *self.own_options, "present-only", "range")
         if unknown := sorted(set(options) - set(known)):
             raise UsageError(f"{self.name} has no option {unknown[0]!r}; choose from: {', '.join(known)}")
         if options.get("present-only", "false") not in ("true", "false"):
             raise UsageError(f"{self.name}: present-only must be true or false, not {options['present-only']!r}")
+        if options.get("range", "file") not in RANGES:
+            raise UsageError(f"{self.name}: range must be one of {', '.join(RANGES)}, not {options['range']!r}")
         return dict(options)
 
     def no_split(self, split: str) -> UsageError:
@@ -235,7 +239,7 @@ class AnnotatedDataset(ABC):
         if row is None or sample.image_path is None:
             raise DataError(f"{sample.sample_id} is not a sample of {self.name}; take one from its samples()")
         try:
-            image = read_image(sample.image_path)
+            image = read_image(sample.image_path, self.options.get("range", "file"))
         except Fault as error:
             raise Fault(row.image_problem(error.problem)) from error
         if image.shape[::-1] != sample.image_size:
@@ -283,7 +287,7 @@ class AnnotatedDataset(ABC):
         """The image of its first `row`; its header is read if the row does not give its size."""
         if path is None:
             expected = self.folders[0] / self.image_names(row)[0]
-            what = f"its image {row.image} was not found" + (f" ({reason})" if reason else "")
+            what = f"its image {row.image} was not found{reason and f' ({reason})'}"
             fix = f"add it to {self.folders[0]}, or leave out missing images with --dataset-option present-only=true"
             return _Image(expected, None, row.problem(what, fix, expected, kind="missing"))
         if row.size is not None and not (self.rescaled and is_copy(path)):
@@ -338,8 +342,13 @@ class AnnotatedDataset(ABC):
             return made
         if all(row.mask for row in rows):
             return replace(made, mask=Mask.union([row.mask for row in rows if row.mask]))
-        boxes = [_scaled(row.box, row.size or made.image_size, made.image_size) for row in rows if row.box]
-        return replace(made, boxes=tuple(boxes))
+        found = [
+            (bounds(row.mask.decode()), row.mask.size)
+            if row.mask and not row.box
+            else (row.box, row.size or made.image_size)
+            for row in rows
+        ]
+        return replace(made, boxes=tuple(_scaled(box, size, made.image_size) for box, size in found if box))
 
     def _digest(self) -> str:
         """Changes with the rows and with the sizes of the image files (a reduced copy is other data), but not with a

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -25,12 +25,19 @@ Progress = Callable[[int, int], None]
 """Called with (images checked, images in all)."""
 
 _WORKERS = 4
+_LOOKED_AT = 8
+"""Images that are decoded without `deep`, to see how bright they are."""
+
+_DARK = 0.3
+"""An image whose brightest pixel is below this is a quarter as bright as it could be, or less: two bits are unused."""
+
 _CHECKS: dict[str, tuple[tuple[Kind, ...], str]] = {
     "files": (("file", "disagreement"), "annotation files are complete and agree"),
     "rows": (("row", "category"), "every row can be read"),
     "images": (("missing",), "every image was found"),
     "readable": (("unreadable",), "every image's header can be read"),
     "sizes": (("size",), "image sizes match the rows"),
+    "ranges": (("range",), "no image uses only the darkest part of its range"),
     "regions": (("region",), "boxes and masks have an area and are inside their images"),
     "duplicates": (("duplicate",), "no row appears twice"),
     "phrases": (("phrase",), "no phrase is empty or negates its finding"),
@@ -212,30 +219,37 @@ def _image_problems(dataset: AnnotatedDataset, deep: bool, progress: Progress) -
             images.setdefault(sample.image_path, sample)
     found: list[Problem] = []
     with ThreadPoolExecutor(min(_WORKERS, os.cpu_count() or 1)) as pool:
-        jobs = pool.map(lambda path: _image_problem(dataset, images[path], path, deep), images)
-        for done, problem in enumerate(jobs, start=1):
-            found += [problem] if problem else []
+        decoded = set(images if deep else list(images)[:: max(1, len(images) // _LOOKED_AT)])
+        jobs = pool.map(lambda path: list(_checked(dataset, images[path], path, path in decoded)), images)
+        for done, problems in enumerate(jobs, start=1):
+            found += problems
             progress(done, len(images))
     return found
 
 
-def _image_problem(dataset: AnnotatedDataset, sample: PhraseSample, path: Path, deep: bool) -> Problem | None:
-    """The problem with a sample's image, which is decoded if `deep` or if the file looks truncated."""
+def _checked(dataset: AnnotatedDataset, sample: PhraseSample, path: Path, decode: bool) -> Iterator[Problem]:
+    """The problems with a sample's image, which is decoded if asked for or if the file looks truncated."""
     row = dataset.row_of(sample)
     wanted = sample.image_size if dataset.rescaled else row.size or sample.image_size
+    grey_range = dataset.options.get("range", "file")
     try:
         size: Size = image_size(path)
-        if deep or not looks_whole(path):
-            height, width = read_image(path).shape
-            size = width, height
+        if decode or not looks_whole(path):
+            image = read_image(path, grey_range)
+            size = image.shape[1], image.shape[0]
+            brightest = float(image.max())
+            if grey_range == "file" and 0 < brightest < _DARK and float(read_image(path, "bits").max()) > 2 * brightest:
+                what = f"the brightest pixel of its image {path} is {brightest:.2g} of white"
+                fix = "if its pixels have fewer bits than the file, use --dataset-option range=bits (or percentile)"
+                yield Problem("range", row.file, row.row, what, fix, path, warning=True)
     except Fault as error:
-        return row.image_problem(error.problem)
+        yield row.image_problem(error.problem)
+        return
     if size != wanted:
-        return row.size_problem(path, size, wanted)
-    if row.size and abs(size[0] * row.size[1] / row.size[0] - size[1]) > 1:
+        yield row.size_problem(path, size, wanted)
+    elif row.size and abs(size[0] * row.size[1] / row.size[0] - size[1]) > 1:
         what = f"its image {path} has {size[0]} x {size[1]} pixels, another aspect ratio than {row.size} of its boxes"
-        return Problem("size", row.file, row.row, what, "make sure that it was not cropped", path, warning=True)
-    return None
+        yield Problem("size", row.file, row.row, what, "make sure that it was not cropped", path, warning=True)
 
 
 def _count_notes(report: Report) -> list[Check]:

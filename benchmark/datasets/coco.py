@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
+from unicodedata import normalize
 
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.api.geometry import Mask, Size
+from gtg_bench.benchmark.api.geometry import Mask, Size, bounds
+from gtg_bench.benchmark.api.mask_codes import NoAreaError
 from gtg_bench.benchmark.datasets.base import ALL, AnnotatedDataset, Annotation
 from gtg_bench.benchmark.datasets.locate import chosen_file, is_within
 from gtg_bench.benchmark.datasets.problems import fault
@@ -49,10 +52,7 @@ class CocoDataset(AnnotatedDataset):
     def read(self) -> Iterator[Annotation]:
         """The annotations in the file's order."""
         entries = read_coco(self._file())
-        names = [name for name in map(_image_name, (entry.image for entry in entries)) if is_within(name)]
-        stems = {name: PurePosixPath(name).stem for name in names}
-        shared = Counter(stems.values())  # the bare name if it is unique, else the whole path in one piece
-        ids = {n: re.sub(r"[^\w.-]+", "_", stem if shared[stem] == 1 else n) for n, stem in stems.items()}
+        ids = _image_ids(name for name in (_image_name(entry.image) for entry in entries) if is_within(name))
         found = [self._annotation(entry, ids) for entry in entries]
         self.splits = (*(dict.fromkeys(a.split for a in found if a.split)), ALL)
         yield from found
@@ -64,7 +64,7 @@ class CocoDataset(AnnotatedDataset):
     def _file(self) -> Path:
         if chosen := self.options.get("annotations"):
             return chosen_file(self.name, self.root, chosen)
-        found = sorted(self.root.glob("*.json"))
+        found = sorted(path for path in self.root.glob("*.json") if not path.name.startswith("."))
         if len(found) != 1:
             names = f" ({', '.join(path.name for path in found[:9])})" if found else ""
             what = f"contains {len(found) or 'no'} JSON files{names} instead of one"
@@ -80,8 +80,10 @@ class CocoDataset(AnnotatedDataset):
         name = _image_name(image)
         image_id = ids.get(name, "")
         size = faults.get(image.size, "width", "height")
-        masks = self.options.get("region", "auto") == "auto"
-        mask = faults.get(_mask, row, size) if masks else None
+        bbox, boxes = row.values.get("bbox"), self.options.get("region") == "box"
+        blank = not bbox or (isinstance(bbox, list) and len(bbox) == 4 and 0 in bbox[2:])  # as tools write it for masks
+        mask = faults.get(_mask, row, size) if blank or not boxes else None
+        box = None if mask and blank else faults.get(row.box_list, "bbox")
         return Annotation(
             file=row.file,
             row=row.row,
@@ -90,8 +92,8 @@ class CocoDataset(AnnotatedDataset):
             phrase=first(PHRASES, row) or entry.category,
             patient_id=first(PATIENTS, row) or first(PATIENTS, image) or image_id,
             category=entry.category or NO_CATEGORY,
-            box=faults.get(row.box_list, "bbox") if row.has("bbox") or not mask else None,
-            mask=mask,
+            box=bounds(mask.decode()) if mask and boxes else box,
+            mask=None if boxes else mask,
             size=size,
             split=first(("split",), row) or first(("split",), image) or "test",
             problems=tuple(faults),
@@ -99,9 +101,29 @@ class CocoDataset(AnnotatedDataset):
 
 
 def _image_name(image: Row) -> str:
-    """The image's path if it is usable, else its file name; "" if it has neither."""
-    names = [name for name in map(image.values.get, ("path", "file_name")) if isinstance(name, str)]
+    """The image's path if it is usable, else its file name, with slashes for backslashes; "" if it has neither."""
+    found = map(image.values.get, ("path", "file_name"))
+    names = [name.replace("\\", "/") for name in found if isinstance(name, str)]
     return next((name for name in names if is_within(name)), next(iter(names), ""))
+
+
+def _image_ids(names: Iterable[str]) -> dict[str, str]:
+    """A distinct id for every image name: its stem if no other image has the same, else its path in one piece.
+
+    Characters other than letters, digits, "_", "." and "-" become "_"; where that makes two ids equal, a digest of the
+    name is appended.
+    """
+    plain = {name: normalize("NFC", name) for name in names}
+    stems = {name: PurePosixPath(text).stem for name, text in plain.items()}
+    shared = Counter(stems.values())
+    whole = {name: stem if shared[stem] == 1 else plain[name] for name, stem in stems.items()}
+    ids = {name: re.sub(r"[^\w.-]+", "_", text) for name, text in whole.items()}
+    taken = Counter(ids.values())
+    digests = {name: sha256(name.encode(errors="replace")).hexdigest()[:8] for name in ids}
+    return {
+        name: made if taken[made] == 1 or made == whole[name] else f"{made}-{digests[name]}"
+        for name, made in ids.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +197,8 @@ def _by_id(rows: list[Row]) -> dict[str, Row]:
 def _id(row: Row, name: str) -> str:
     """An id as text (some files mix numbers and text); "" if there is none."""
     value = row.values.get(name)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # pandas writes 3.0 for 3
     return str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
 
 
@@ -197,6 +221,8 @@ def _entry(row: Row, images: Mapping[str, Row], categories: Mapping[str, Row]) -
 def _mask(row: Row, size: Size | None) -> Mask | None:
     """An annotation's mask from its polygons or run lengths; None if it has no segmentation.
 
+    Polygons without an area are left out if there are others.
+
     Args:
         row: the annotation.
         size: (width, height) of the image, for polygons.
@@ -211,16 +237,28 @@ def _mask(row: Row, size: Size | None) -> Mask | None:
         if not isinstance(found, dict):
             if size is None:
                 raise ValueError("the width and height of its image are missing")
-            return Mask.union([Mask.of(size, "polygon", _joined(polygon)) for polygon in found])
+            return _polygons(size, found)
         height, width = found["size"]
-        if not all(isinstance(side, int) and 0 < side < 100_000 for side in (height, width)):
+        if not all(isinstance(side, (int, float)) and side >= 1 and side == int(side) for side in (height, width)):
             raise ValueError(f"a size of {found['size']}")
         compressed = isinstance(found["counts"], str)
         code = found["counts"] if compressed else _joined(found["counts"])
-        return Mask.of((width, height), "coco" if compressed else "counts", code)
+        return Mask.of((int(width), int(height)), "coco" if compressed else "counts", code)
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         fix = 'give polygons [[x, y, x, y, ...], ...] or {"size": [height, width], "counts": [...]}'
         raise row.fault(f"segmentation is not a valid mask of its image ({error})", fix, "region") from error
+
+
+def _polygons(size: Size, polygons: Any) -> Mask:
+    parts, empty = [], None
+    for polygon in polygons:
+        try:
+            parts.append(Mask.of(size, "polygon", _joined(polygon)))
+        except NoAreaError as error:
+            empty = error
+    if empty is not None and not parts:
+        raise empty
+    return Mask.union(parts)
 
 
 def _joined(values: Any) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,12 +18,13 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.api.geometry import BoolArray, Frame, Size
+from gtg_bench.benchmark.api.errors import DataError, UsageError
+from gtg_bench.benchmark.api.geometry import BoolArray, Frame, Size, bounds
 from gtg_bench.benchmark.api.types import Box, Dataset, PhraseSample
+from gtg_bench.benchmark.datasets.images import image_size
 from gtg_bench.benchmark.datasets.phantom.dataset import sample_of
 from gtg_bench.benchmark.datasets.phantom.world import Study
-from gtg_bench.benchmark.paths import atomic
+from gtg_bench.benchmark.paths import atomic, check_writable, remove_parts
 
 STEM = "MS_CXR_Local_Alignment_v1.1.0"
 COLUMNS = (
@@ -53,15 +56,26 @@ class ExportedImage:
     samples: tuple[PhraseSample, ...]
 
     @property
+    def name(self) -> str:
+        """The image's id in the export: its own, unless that cannot be the name of a file."""
+        return _file_name(self.image_id)
+
+    @property
     def study_id(self) -> str:
         """One study per image: "s" and the digits of the patient and the image."""
-        return "s" + "".join(filter(str.isdigit, self.image_id.partition("-")[2] or self.image_id))
+        return "s" + "".join(re.findall("[0-9]", self.image_id.partition("-")[2] or self.image_id))[:60]
 
     @property
     def path(self) -> PurePosixPath:
         """The path in the target, as in MIMIC-CXR-JPG."""
-        patient = self.patient_id
-        return PurePosixPath("files", patient[:3], patient, self.study_id, f"{self.image_id}{self.suffix}")
+        patient = _file_name(self.patient_id)
+        return PurePosixPath("files", patient[:3], patient, self.study_id, f"{self.name}{self.suffix}")
+
+
+def _file_name(text: str) -> str:
+    """A text as the name of a file or folder; if it was changed, it ends in a digest that keeps it unique."""
+    name = re.sub(r"[^\w.-]", "_", text)[:50].strip(".")
+    return name if name == text else f"{name}-{sha256(text.encode(errors='replace')).hexdigest()[:12]}"
 
 
 def phantom_image(split: str, study: Study) -> ExportedImage:
@@ -73,7 +87,10 @@ def phantom_image(split: str, study: Study) -> ExportedImage:
 
 
 def image_files(dataset: Dataset, splits: Sequence[str]) -> list[ExportedImage]:
-    """The images of a data set of files, to be copied unchanged; samples that cannot be used are left out.
+    """The images of a data set of files, to be copied unchanged.
+
+    Samples that cannot be used are left out, and so are files that are not images of the expected size: a symbolic link
+    in a data set must not publish another file.
 
     Raises:
         UsageError: a split is unknown, or none of its samples can be used.
@@ -82,7 +99,7 @@ def image_files(dataset: Dataset, splits: Sequence[str]) -> list[ExportedImage]:
     images: dict[str, list[tuple[str, PhraseSample]]] = {}
     for split in splits:
         for sample in dataset.samples(split):
-            if sample.sample_id not in bad and sample.image_path is not None:
+            if sample.sample_id not in bad and sample.image_path is not None and _is_its_image(sample):
                 images.setdefault(sample.image_id, []).append((split, sample))
     if not images:
         raise UsageError(f"{dataset.name}: no sample of {', '.join(splits)} can be used; see `gtg-bench data check`")
@@ -90,8 +107,16 @@ def image_files(dataset: Dataset, splits: Sequence[str]) -> list[ExportedImage]:
     for (split, first), *others in images.values():
         path, samples = Path(str(first.image_path)), (first, *(sample for _, sample in others))
         size, copy = first.image_size, partial(shutil.copyfile, path)
-        found.append(ExportedImage(split, first.image_id, first.patient_id, size, path.suffix, copy, samples))
+        suffix = re.sub(r"[^\w.]", "", path.suffix)
+        found.append(ExportedImage(split, first.image_id, first.patient_id, size, suffix, copy, samples))
     return found
+
+
+def _is_its_image(sample: PhraseSample) -> bool:
+    try:
+        return image_size(Path(str(sample.image_path))) == sample.image_size
+    except DataError:
+        return False
 
 
 def export_mscxr(images: Sequence[ExportedImage], to: Path, overwrite: bool = False) -> None:
@@ -99,7 +124,7 @@ def export_mscxr(images: Sequence[ExportedImage], to: Path, overwrite: bool = Fa
 
     The set's image ids take the place of MS-CXR's DICOM ids, so samples keep their ids. Images without a finding are in
     the JSON and on disk, but have no row in the CSV. Masks are only in the JSON, as run lengths (read them back with
-    `coco`). JSON and CSV are written last.
+    `coco`). JSON and CSV are written last. Whatever the ids are, nothing is written outside the target.
 
     Args:
         images: what to write.
@@ -107,14 +132,21 @@ def export_mscxr(images: Sequence[ExportedImage], to: Path, overwrite: bool = Fa
         overwrite: write into a folder that already contains files; files of the same name are replaced.
 
     Raises:
-        UsageError: the target is a file, or a folder with files in it and `overwrite` is False.
+        UsageError: the target is a file, or a folder with files in it and `overwrite` is False; or a folder in it is a
+            symbolic link.
+        PlaceError: the target cannot be written to.
     """
     if to.exists() and not to.is_dir():
         raise UsageError(f"{to} is a file; name a folder to export to")
-    if to.is_dir() and not overwrite and any(to.iterdir()):
+    check_writable(to / f"{STEM}.json")
+    remove_parts(to)
+    if not overwrite and any(to.iterdir()):
         raise UsageError(f"{to} is not empty; name another folder, or pass --overwrite")
     for image in track(images, "writing images", console=Console(stderr=True), disable=not images):
-        with atomic(to / image.path) as part:
+        path = to / image.path
+        if linked := next((folder for folder in path.parents if to in folder.parents and folder.is_symlink()), None):
+            raise UsageError(f"{linked} is a symbolic link; remove it, or export to another folder")
+        with atomic(path, sync=False) as part:
             image.write(part)
     with atomic(to / f"{STEM}.csv") as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -126,7 +158,7 @@ def export_mscxr(images: Sequence[ExportedImage], to: Path, overwrite: bool = Fa
 
 def _rows(image: ExportedImage) -> Iterator[tuple[object, ...]]:
     """The CSV rows of one image, in the order of `COLUMNS`."""
-    ids = (image.image_id, image.patient_id, image.study_id)
+    ids = (image.name, image.patient_id, image.study_id)
     for sample in image.samples:
         for box in sample.boxes:
             yield (*ids, image.path, sample.category, sample.phrase, *image.size, *_xywh(box), image.split)
@@ -161,9 +193,7 @@ def _annotations(number: int, image: ExportedImage, numbers: Mapping[str, int]) 
             yield {**names, "bbox": xywh, **text, "area": _whole(xywh[2] * xywh[3]), "iscrowd": 0}
         if sample.mask is not None:
             pixels = sample.mask.in_frame(Frame.original(image.size))
-            rows, columns = pixels.any(1).nonzero()[0], pixels.any(0).nonzero()[0]
-            corner = [int(columns[0]), int(rows[0])]
-            around = [*corner, int(columns[-1]) + 1 - corner[0], int(rows[-1]) + 1 - corner[1]]
+            around = _xywh(bounds(pixels) or (0, 0, 0, 0))
             code = {"segmentation": {"size": [height, width], "counts": run_lengths(pixels)}, "iscrowd": 1}
             yield {**names, "bbox": around, **text, **code, "area": int(pixels.sum())}
 

@@ -5,27 +5,46 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+from PIL.Image import Transpose as Turn
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.geometry import FloatArray, Size
-from gtg_bench.benchmark.datasets.problems import Fault, fault
+from gtg_bench.benchmark.datasets.dicom import dicom_size, open_dicom, read_dicom, transfer_syntax
+from gtg_bench.benchmark.datasets.grey_range import check_pixels, limits, stretched, unreadable
 
 _DICOM_SUFFIXES = {".dcm", ".dicom"}
 _DICOM_MAGIC = slice(128, 132)
 _ORIENTATION_TAG = 0x0112
-_TURNED = {5, 6, 7, 8}
-"""EXIF orientations that swap width and height."""
+_TURNS = dict(
+    zip(
+        range(2, 9),
+        (
+            Turn.FLIP_LEFT_RIGHT,
+            Turn.ROTATE_180,
+            Turn.FLIP_TOP_BOTTOM,
+            Turn.TRANSPOSE,
+            Turn.ROTATE_270,
+            Turn.TRANSVERSE,
+            Turn.ROTATE_90,
+        ),
+        strict=True,
+    )
+)
+"""EXIF orientation -> what undoes it; from 5 on, width and height are swapped."""
 
-_MAX_PIXELS = 150_000_000
+_PNG_NOTES = {b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"eXIf"}
+"""PNG chunks that do not change the pixels; Pillow refuses images with large or damaged ones."""
+
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 _PNG_END, _JPEG_END, _DICOM_END = b"IEND\xaeB`\x82", b"\xff\xd9", b"\xfe\xff\xdd\xe0"
 _TAIL = 4096
-_DECODERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or gtg-bench[dicom]"
 _AGAIN = "download or export it again"
 _ACCEPTED = (
     "pass a path, a PIL image, or an array: float [H, W] in [0, 1], uint8 or uint16 [H, W], or RGB uint8 [H, W, 3]"
@@ -73,7 +92,7 @@ def _from_pil(image: Image.Image) -> FloatArray:
             return _from_array(np.asarray(image))
         if image.mode == "I" and ((values := np.asarray(image)).min() < 0 or values.max() > 65535):
             raise UsageError(f"a PIL image of mode I must hold 16-bit values, 0 to 65535; {_ACCEPTED}")
-        return _grey(image)
+        return _file_range(*_levels(image))
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot convert a PIL image of mode {image.mode} ({error}); {_ACCEPTED}") from error
 
@@ -87,31 +106,37 @@ def _from_array(array: NDArray[Any]) -> FloatArray:
     if array.size and array.ndim == 2 and array.dtype.kind == "u" and array.dtype.itemsize <= 2:
         return array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
     if array.size and array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype == np.uint8:
-        return _grey(Image.fromarray(np.ascontiguousarray(array)))
+        return _file_range(*_levels(Image.fromarray(np.ascontiguousarray(array))))
     raise UsageError(f"cannot use {kind} as an image; {_ACCEPTED}")
 
 
-def read_image(path: str | os.PathLike[str]) -> FloatArray:
+def read_image(path: str | os.PathLike[str], grey_range: str = "file") -> FloatArray:
     """Read a radiograph as a radiologist would see it.
 
     Args:
         path: a PNG or JPEG of any mode, or a DICOM file (recognised by its suffix or its DICM mark).
+        grey_range: one of `grey_range.RANGES`.
 
     Returns:
         float32 [H, W] in [0, 1], bright is dense. 8 and 16 bit PNG and JPEG are divided by 255 and 65535, colours
         become luma, an alpha channel is dropped (it is meaningless in the RGBA files of ChestX-ray14), and a JPEG is
-        rotated according to its EXIF tag. DICOM goes through its modality LUT and its first VOI LUT or window, or is
-        scaled from its smallest to its largest value if it has neither; MONOCHROME1 is inverted.
+        rotated according to its EXIF tag. DICOM goes through its modality LUT or rescale, then its first VOI LUT or
+        window, or is scaled from its smallest to its largest value if it has neither; then MONOCHROME1 is inverted.
+        Padding does not count for the range, and is black.
 
     Raises:
         DataError: the file is missing, damaged, or not a single grey image; says which, and the fix.
     """
     path = Path(path)
     with _named(path):
-        if _is_dicom(path, _head(path)):
-            return _read_dicom(path)
-        with _open(path) as image:
-            return _grey(_upright(image))
+        head = _head(path)
+        if _is_dicom(path, head):
+            return read_dicom(path, grey_range)
+        with _open(path, head) as image:
+            levels, white = _levels(_upright(image))
+        if grey_range == "file":
+            return _file_range(levels, white)
+        return stretched(levels, *limits(levels, grey_range))
 
 
 def image_size(path: str | os.PathLike[str]) -> Size:
@@ -122,11 +147,11 @@ def image_size(path: str | os.PathLike[str]) -> Size:
     """
     path = Path(path)
     with _named(path):
-        if _is_dicom(path, _head(path)):
-            return _dicom_size(path, _dicom(path, pixels=False))
-        with _open(path) as image:
-            turned = image.format != "PNG" and image.getexif().get(_ORIENTATION_TAG) in _TURNED
-            return (image.height, image.width) if turned else image.size
+        head = _head(path)
+        if _is_dicom(path, head):
+            return dicom_size(path, open_dicom(path, pixels=False))
+        with _open(path, head, pixels=False) as image:
+            return (image.height, image.width) if _orientation(image) >= 5 else image.size
 
 
 def is_copy(path: Path) -> bool:
@@ -145,14 +170,14 @@ def looks_whole(path: Path) -> bool:
             length = file.seek(0, 2)
             file.seek(max(0, length - _TAIL))
             tail = file.read()
-    except OSError:
+        if not _is_dicom(path, head):
+            return (_PNG_END if head.startswith(_PNG) else _JPEG_END) in tail
+        header = open_dicom(path, pixels=False)
+        if transfer_syntax(path, header).is_encapsulated:
+            return _DICOM_END in tail
+        return length >= int(header.Rows) * int(header.Columns) * int(header.get("BitsAllocated", 8)) // 8
+    except Exception:
         return False
-    if not _is_dicom(path, head):
-        return (_PNG_END if head.startswith(b"\x89PNG") else _JPEG_END) in tail
-    header = _dicom(path, pixels=False)
-    if header.file_meta.TransferSyntaxUID.is_encapsulated:
-        return _DICOM_END in tail
-    return length >= int(header.Rows) * int(header.Columns) * int(header.get("BitsAllocated", 8)) // 8
 
 
 @contextmanager
@@ -162,28 +187,23 @@ def _named(path: Path) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except UnidentifiedImageError as error:
-        raise _fault(path, "is not a PNG, JPEG or DICOM image", "convert it to one of these") from error
     except Exception as error:
-        raise _fault(path, f"cannot be read as an image ({error or type(error).__name__})", _AGAIN) from error
-
-
-def _fault(path: Path, what: str, fix: str) -> Fault:
-    return fault(path, what, fix, kind="unreadable")
+        raise unreadable(path, f"cannot be read as an image ({error or type(error).__name__})", _AGAIN) from error
 
 
 def _head(path: Path) -> bytes:
     """The file's first bytes, after the checks that need no decoder."""
-    if path.is_dir():
-        raise _fault(path, "is a folder, not an image", "name a file")
     if not path.exists():
-        raise _fault(path, "file not found", "check the data folder, or download the image")
+        raise unreadable(path, "file not found", "check the data folder, or download the image")
+    if not path.is_file():
+        kind = "folder" if path.is_dir() else "device or pipe"
+        raise unreadable(path, f"is a {kind}, not an image", "name a file")
     with path.open("rb") as file:
         head = file.read(512)
     if not head:
-        raise _fault(path, "is empty", _AGAIN)
+        raise unreadable(path, "is empty", _AGAIN)
     if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
-        raise _fault(path, "is a web page (often a login page), not an image", "log in and download it again")
+        raise unreadable(path, "is a web page (often a login page), not an image", "log in and download it again")
     return head
 
 
@@ -191,120 +211,63 @@ def _is_dicom(path: Path, head: bytes) -> bool:
     return path.suffix.lower() in _DICOM_SUFFIXES or head[_DICOM_MAGIC] == b"DICM"
 
 
-def _open(path: Path) -> Image.Image:
-    """Open a PNG or JPEG without decoding its pixels."""
-    image = Image.open(path, formats=("PNG", "JPEG"))
-    _check_pixels(path, image.width, image.height)
+def _open(path: Path, head: bytes, pixels: bool = True) -> Image.Image:
+    """Open a PNG or JPEG; without `pixels`, only its size and orientation can be read."""
+    try:
+        file = _without_notes(path, pixels) if head.startswith(_PNG) else path
+        image = Image.open(file, formats=("PNG", "JPEG"))
+    except UnidentifiedImageError as error:
+        if head.startswith(_JPEG):
+            what = "is a damaged JPEG, or one with more than 8 bits per pixel"
+            raise unreadable(path, what, "download it again, or convert it to a 16-bit PNG") from error
+        raise unreadable(path, "is not a PNG, JPEG or DICOM image", "convert it to one of these") from error
+    check_pixels(path, image.width, image.height)
     if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
         image.close()
-        raise _fault(path, "is an animation of several frames", "save the right frame as one image")
+        raise unreadable(path, "is an animation of several frames", "save the right frame as one image")
     return image
 
 
-def _check_pixels(path: Path, width: int, height: int) -> None:
-    if width * height > _MAX_PIXELS:
-        what = f"claims {width} x {height} pixels, more than any radiograph has ({_MAX_PIXELS:,} at most)"
-        raise _fault(path, what, "check where it comes from, or shrink it")
+def _without_notes(path: Path, pixels: bool) -> BytesIO:
+    """A PNG file without its texts, colour profile and EXIF; without `pixels`, its chunks before the first IDAT."""
+    with path.open("rb") as file:
+        kept = [file.read(len(_PNG))]
+        while len(start := file.read(8)) == 8:
+            length, name = int.from_bytes(start[:4], "big"), start[4:]
+            if name in _PNG_NOTES:
+                file.seek(length + 4, os.SEEK_CUR)
+            elif name == b"IDAT" and not pixels:
+                kept.append(start)
+                break
+            else:
+                kept += [start, file.read(length + 4)]
+    return BytesIO(b"".join(kept))
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 for PNG and if the EXIF data is damaged."""
+    try:
+        found = 1 if image.format == "PNG" else int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:
+        return 1
+    return found if found in _TURNS else 1
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Rotated as EXIF says, except for PNG, where looking for EXIF would decode the image."""
-    return image if image.format == "PNG" else ImageOps.exif_transpose(image)
+    """Rotated as EXIF says. `ImageOps.exif_transpose` would fail on EXIF data that cannot be written again."""
+    orientation = _orientation(image)
+    return image if orientation == 1 else image.transpose(_TURNS[orientation])
 
 
-def _grey(image: Image.Image) -> FloatArray:
-    """float32 [H, W] in [0, 1] from a PIL image of any mode; every integer mode beyond 8 bits counts as 16 bit."""
+def _levels(image: Image.Image) -> tuple[NDArray[Any], int]:
+    """Grey levels [H, W] of a PIL image and the level of white; modes beyond 8 bits count as 16 bit."""
     if image.mode.startswith("I"):
-        return np.asarray(image).astype(np.float32) / np.float32(65535)
+        return np.asarray(image), 65535
     colour = image.mode not in ("1", "L", "LA")
-    grey = (image.convert("RGB") if colour else image).convert("L")
-    return np.asarray(grey).astype(np.float32) / np.float32(255)
+    return np.asarray((image.convert("RGB") if colour else image).convert("L")), 255
 
 
-def _dicom(path: Path, pixels: bool = True) -> Any:
-    """A DICOM file's data set, with or without its pixels."""
-    import pydicom
-    from pydicom.errors import InvalidDicomError
-
-    try:
-        return pydicom.dcmread(path, stop_before_pixels=not pixels)
-    except InvalidDicomError as error:
-        raise _fault(path, "is not a DICOM file, despite its name", "rename or export it again") from error
-
-
-def _dicom_size(path: Path, header: Any) -> Size:
-    """(width, height) from the header of a single grey image."""
-    if "Rows" not in header or "Columns" not in header:
-        raise _fault(path, "is a DICOM file without an image (a report?)", "name the image file")
-    frames = int(header.get("NumberOfFrames") or 1)
-    if frames > 1:
-        raise _fault(path, f"is a DICOM series of {frames} frames", "save the right frame as one image")
-    if header.get("PhotometricInterpretation") not in ("MONOCHROME1", "MONOCHROME2"):
-        what = f"is a DICOM image in {header.get('PhotometricInterpretation')}, not in MONOCHROME1 or 2"
-        raise _fault(path, what, "convert it to a grey PNG")
-    size = int(header.Columns), int(header.Rows)
-    _check_pixels(path, *size)
-    return size
-
-
-def _read_dicom(path: Path) -> FloatArray:
-    from pydicom.pixels import apply_modality_lut, get_decoder
-
-    file = _dicom(path)
-    width, height = _dicom_size(path, file)
-    if not {"PixelData", "FloatPixelData", "DoubleFloatPixelData"}.intersection(file.dir()):
-        raise _fault(path, "is a DICOM file without pixel data", _AGAIN)
-    syntax = file.file_meta.TransferSyntaxUID
-    if syntax.is_encapsulated and not get_decoder(syntax).is_available:
-        raise _fault(path, f"is compressed as {syntax.name}, and no decoder for that is installed", _DECODERS)
-    values = np.asarray(apply_modality_lut(file.pixel_array, file))
-    if values.shape != (height, width) or not np.isfinite(values).all():
-        raise _fault(path, "has pixels that do not match its header", _AGAIN)
-    shown = _display(values, file)
-    return np.float32(1) - shown if file.PhotometricInterpretation == "MONOCHROME1" else shown
-
-
-def _display(values: NDArray[Any], file: Any) -> FloatArray:
-    """float32 [H, W] in [0, 1] by the first VOI LUT, else the first window, else from smallest to largest value.
-
-    pydicom's own `apply_voi_lut` gives values in units of the stored bits, with other rounding.
-    """
-    if file.get("VOILUTSequence"):
-        return _looked_up(values, file.VOILUTSequence[0])
-    center, width = _first(file.get("WindowCenter")), _first(file.get("WindowWidth"))
-    if center is not None and width is not None:
-        return _windowed(values, center, width, str(file.get("VOILUTFunction") or "LINEAR").upper())
-    low, high = float(values.min()), float(values.max())
-    return ((values - low) / (high - low or 1.0)).astype(np.float32)
-
-
-def _first(value: Any) -> float | None:
-    """The first of one or several numbers; None if there is none."""
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__len__"):
-        return None if value in (None, "") else float(value)
-    return float(value[0]) if len(value) else None
-
-
-def _windowed(values: NDArray[Any], center: float, width: float, function: str) -> FloatArray:
-    """A window's [0, 1]: DICOM PS3.3 C.11.2.1.2 (linear) and C.11.2.1.3 (sigmoid, exact linear)."""
-    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID") or width < (1 if function == "LINEAR" else 1e-9):
-        raise ValueError(f"its window ({function}, centre {center}, width {width}) is not valid")
-    if function == "SIGMOID":
-        with np.errstate(over="ignore"):
-            return (1 / (1 + np.exp(-4 * (values - center) / width))).astype(np.float32)
-    if function == "LINEAR":
-        center, width = center - 0.5, width - 1
-    if width == 0:
-        return (values > center).astype(np.float32)
-    return np.clip((values - center) / width + 0.5, 0, 1).astype(np.float32)
-
-
-def _looked_up(values: NDArray[Any], item: Any) -> FloatArray:
-    """A VOI LUT's [0, 1]: DICOM PS3.3 C.11.2.1.1; values beyond the table take its first or last entry."""
-    entries, first, bits = (int(number) for number in item.LUTDescriptor)
-    entries, data = entries or 2**16, item.LUTData
-    if isinstance(data, bytes):
-        data = np.frombuffer(data, dtype=np.uint8 if len(data) < 2 * entries else "<u2")
-    table = np.asarray(data, dtype=np.float32)[:entries] / np.float32(2**bits - 1)
-    index = np.rint(values).astype(np.int64) - first
-    return np.clip(table, 0, 1)[np.clip(index, 0, len(table) - 1)]
+def _file_range(levels: NDArray[Any], white: int) -> FloatArray:
+    values = levels.astype(np.float32)
+    values /= np.float32(white)
+    return values

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path, PurePosixPath
+from unicodedata import normalize
 
 from gtg_bench.benchmark.api.errors import UsageError
 
@@ -56,13 +58,14 @@ def chosen_file(name: str, root: Path, chosen: str) -> Path:
 
 
 def find_image(names: Iterable[str], folders: Sequence[Path]) -> tuple[Path | None, str]:
-    """Look for several possible file names, folder by folder.
+    """Look for several possible file names, folder by folder, each also in Unicode's composed and decomposed form.
 
     Returns:
         The path of the first that is a file, and ""; or None, and why it could not be read ("" if it is just missing).
     """
     reason = ""
-    names = list(names)
+    forms = ((name, normalize("NFC", name), normalize("NFD", name)) for name in names)
+    names = list(dict.fromkeys(chain.from_iterable(forms)))
     for path in (folder / name for folder in folders for name in names):
         try:
             if stat.S_ISREG(os.stat(path).st_mode):

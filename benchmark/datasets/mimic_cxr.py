@@ -33,7 +33,7 @@ from gtg_bench.benchmark.datasets.training import (
     PairedSet,
     TrainingPair,
 )
-from gtg_bench.benchmark.paths import atomic
+from gtg_bench.benchmark.paths import atomic, check_writable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -159,6 +159,7 @@ def prepare(
         raise UsageError(f"{NAME} has no option {unknown[0]!r}; choose from: reports, images")
     if to.is_dir():
         raise UsageError(f"--out {to} is a folder; name a file, such as {to / INDEX}")
+    check_writable(to)
     split_table, metadata = _table(root, "split"), _table(root, "metadata")
     bases = image_bases(NAME, root, options.get("images"))
     if not existing(base / "files" for base in bases):
@@ -280,11 +281,8 @@ def _write(to: Path, rows: Sequence[dict[str, str]], made: Prepared) -> None:
 
     facts = json.dumps({"format": FORMAT, **made.counts()})
     schema = pa.schema([(name, pa.string()) for name in COLUMNS], metadata={"gtg_bench": facts})
-    try:
-        with atomic(to) as part:
-            pq.write_table(pa.Table.from_pylist(list(rows), schema), part)
-    except OSError as error:
-        raise fault(to, f"cannot be written ({error})", "check the folder and the free disk space") from error
+    with atomic(to) as part:
+        pq.write_table(pa.Table.from_pylist(list(rows), schema), part)
 
 
 class MimicCxrTraining(PairedSet):

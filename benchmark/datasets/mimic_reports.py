@@ -22,6 +22,7 @@ from typing import Literal, NamedTuple
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.datasets.locate import existing
 from gtg_bench.benchmark.datasets.problems import fault
+from gtg_bench.benchmark.datasets.tables import read_bounded
 
 Section = Literal["impression", "findings", "last-paragraph", ""]
 SECTIONS: tuple[Section, ...] = ("impression", "findings", "last-paragraph")
@@ -62,6 +63,8 @@ ARCHIVE = "mimic-cxr-reports"
 """The name of the zip archive that MIMIC-CXR ships, and of the folder it is often unpacked to."""
 
 _AGAIN = "download it again from MIMIC-CXR"
+_MAX_BYTES = 2**20
+"""Bytes of the largest report that is read."""
 
 
 class Excerpt(NamedTuple):
@@ -218,10 +221,11 @@ class Reports:
         for place in self.places:
             path = Path(str(place), name)
             try:
-                data = (place / name).read_bytes()
+                with (place / name).open("rb") as file:
+                    data = read_bounded(file, _MAX_BYTES)
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            except (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
+            except (OSError, EOFError, RuntimeError, ValueError, zlib.error, zipfile.BadZipFile) as error:
                 raise fault(path, f"cannot be read ({error})", _AGAIN, kind="unreadable") from error
             try:
                 text = data.decode("utf-8-sig")

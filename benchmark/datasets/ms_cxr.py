@@ -161,7 +161,7 @@ def _from_csv(row: Row) -> Annotation:
     made = Annotation(
         file=row.file,
         row=row.row,
-        image=faults.text(row, "path"),
+        image=faults.text(row, "path").replace("\\", "/"),
         image_id=faults.text(row, "dicom_id"),
         patient_id=faults.text(row, "subject_id"),
         category=faults.text(row, "category_name"),
@@ -175,7 +175,7 @@ def _from_csv(row: Row) -> Annotation:
 
 def _from_json(entry: CocoEntry) -> Annotation:
     row, image, faults = entry.row, entry.image, entry.faults
-    path, name = faults.text(image, "path"), faults.text(image, "file_name")
+    path, name = (faults.text(image, key).replace("\\", "/") for key in ("path", "file_name"))
     made = Annotation(
         file=row.file,
         row=row.row,

@@ -9,11 +9,22 @@ from typing import Any, Literal
 from gtg_bench.benchmark.api.errors import DataError
 
 Kind = Literal[
-    "file", "row", "category", "phrase", "region", "size", "missing", "unreadable", "duplicate", "split", "disagreement"
+    "file",
+    "row",
+    "category",
+    "phrase",
+    "region",
+    "size",
+    "missing",
+    "unreadable",
+    "range",
+    "duplicate",
+    "split",
+    "disagreement",
 ]
 """What a problem is about: the annotation file as a whole; a row's values; its category, phrase, or box or mask; the
-image size it gives; an image that is missing or unreadable; a repeated row; a split, or a patient in two splits; two
-annotation files that disagree."""
+image size it gives; an image that is missing, unreadable, or much too dark; a repeated row; a split, or a patient in
+two splits; two annotation files that disagree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +51,10 @@ class Problem:
     warning: bool = False
 
     def __str__(self) -> str:
-        """One line: file, row, what and fix."""
+        """One line: file, row, what and fix, with control characters and lone surrogates escaped."""
         row = f", row {self.row}" if isinstance(self.row, int) else f", {self.row}" if self.row else ""
-        return " ".join(f"{self.file}{row}: {self.what}; {self.fix}".split())
+        text = " ".join(f"{self.file}{row}: {self.what}; {self.fix}".split())
+        return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values."""

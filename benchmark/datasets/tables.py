@@ -13,15 +13,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 from gtg_bench.benchmark.api.geometry import Size
+from gtg_bench.benchmark.api.mask_codes import MAX_PIXELS
 from gtg_bench.benchmark.api.types import Box
 from gtg_bench.benchmark.datasets.problems import Fault, Kind, Problem, fault
 
 T = TypeVar("T")
 ROUNDING = 0.01
 """Pixels by which a box may extend beyond its image, to allow for rounded decimals."""
+
+_MAX_BYTES = 2**29
+"""Bytes of the largest table or JSON file that is read, after unpacking; the published ones have at most 2**26."""
 
 _CORRECT, _AGAIN = "correct the row", "download it again"
 
@@ -72,13 +76,16 @@ class Row:
         return self._number(self.values.get(name), name, kind)
 
     def size(self, width: str, height: str) -> Size | None:
-        """(width, height) in pixels, whole and positive; None if the row gives neither."""
+        """(width, height) in whole pixels, at most MAX_PIXELS in all; None if the row gives neither."""
         if not self.has(width) and not self.has(height):
             return None
         found = self.number(width, "size"), self.number(height, "size")
         for name, value in zip((width, height), found, strict=True):
             if value < 1 or value != int(value):
                 raise self.fault(f"{name} is {value:g}, not a number of pixels", kind="size")
+        if found[0] * found[1] > MAX_PIXELS:
+            what = f"its image has {found[0]:g} x {found[1]:g} pixels, more than any radiograph has"
+            raise self.fault(f"{what} ({MAX_PIXELS:,} at most)", kind="size")
         return int(found[0]), int(found[1])
 
     def box_xywh(self, *names: str) -> Box:
@@ -104,6 +111,12 @@ class Row:
             said = shown(value.strip() if isinstance(value, str) else value)
             raise self.fault(f"{name} is {said}, not a number", kind=kind)
         return number
+
+
+class Readable(Protocol):
+    """An open binary file, packed or not."""
+
+    def read(self, size: int, /) -> bytes: ...
 
 
 class Faults(list[Problem]):
@@ -184,7 +197,9 @@ def iter_rows(path: Path, columns: Sequence[str], complete: bool = False) -> Ite
     Raises:
         DataError: the file is missing, empty or not CSV, or a column is missing; names file, column and fix.
     """
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    csv.field_size_limit(_MAX_BYTES)  # the default of 131,072 characters is less than a mask can have
+    file = io.TextIOWrapper(io.BytesIO(_content(path)), encoding="utf-8-sig", errors="replace", newline="")
+    reader = csv.reader(file, strict=True)
     header: list[str] = []
     start = 1
     try:
@@ -206,7 +221,9 @@ def _check_columns(path: Path, header: Sequence[str], needed: Sequence[str]) -> 
         if name not in header:
             there = ", ".join(repr(column) for column in header if column)[:300]
             what = f"has no column {name!r}; it has {there or 'no named columns'}"
-            raise fault(path, what, "use the comma-separated file as it was released")
+            excel = any(";" in column or "\t" in column for column in header)
+            fix = "save it with commas between the columns" if excel else "use the file as it was released"
+            raise fault(path, what, fix)
         if header.count(name) > 1:
             raise fault(path, f"has {header.count(name)} columns {name!r}", "keep one of them")
 
@@ -220,6 +237,7 @@ def _row(path: Path, line: int, header: list[str], values: list[str], complete: 
         broken = Problem("row", path, line, what, "put text that contains commas in double quotes")
     elif any("\ufffd" in value or "\0" in value for value in values):
         broken = Problem("row", path, line, "is not UTF-8 text", "save the file as UTF-8")
+        named = {name: value.replace("\0", "\ufffd") for name, value in named.items()}
     return Row(path, line, named, broken)
 
 
@@ -227,10 +245,18 @@ def read_text(path: Path) -> str:
     """The text of a UTF-8 file, plain, gzipped, or alone in a zip archive; invalid bytes become U+FFFD.
 
     Raises:
-        DataError: the file is missing, cannot be read, is a web page, or is UTF-16.
+        DataError: the file is missing, cannot be read, is too large, is a web page, or is UTF-16.
     """
+    return _content(path).decode("utf-8-sig", errors="replace")
+
+
+def _content(path: Path) -> bytes:
+    """The unpacked bytes of a text file. Raises DataError as `read_text`."""
     try:
-        data = _unpacked(path.read_bytes())
+        if path.exists() and not path.is_file():
+            raise ValueError("it is not a regular file")
+        with path.open("rb") as file:
+            data = _unpacked(file)
     except FileNotFoundError as error:
         raise fault(path, "file not found", "check the data folder, or download it") from error
     except (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
@@ -239,16 +265,28 @@ def read_text(path: Path) -> str:
         raise fault(path, "is not UTF-8 text (it looks like UTF-16)", "save it as UTF-8")
     if data.removeprefix(b"\xef\xbb\xbf").lstrip()[:15].lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         raise fault(path, "is a web page (often a login page), not data", "log in and download it again")
-    return data.decode("utf-8-sig", errors="replace")
+    return data
 
 
-def _unpacked(data: bytes) -> bytes:
-    if data.startswith(b"\x1f\x8b"):
-        return gzip.decompress(data)
-    if not data.startswith(b"PK\x03\x04"):
-        return data
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        names = [name for name in archive.namelist() if not name.endswith("/")]
-        if len(names) != 1:
-            raise ValueError(f"the zip archive holds {len(names)} files instead of one")
-        return archive.read(names[0])
+def _unpacked(file: IO[bytes]) -> bytes:
+    start = file.read(4)
+    file.seek(0)
+    if start == b"PK\x03\x04":
+        with zipfile.ZipFile(file) as archive:
+            names = [name for name in archive.namelist() if not name.endswith("/")]
+            if len(names) != 1:
+                raise ValueError(f"the zip archive holds {len(names)} files instead of one")
+            with archive.open(names[0]) as member:
+                return read_bounded(member, _MAX_BYTES)
+    if start.startswith(b"\x1f\x8b"):
+        with gzip.open(file) as unpacked:
+            return read_bounded(unpacked, _MAX_BYTES)
+    return read_bounded(file, _MAX_BYTES)
+
+
+def read_bounded(file: Readable, most: int) -> bytes:
+    """The bytes of a file that may unpack itself. Raises ValueError if there are more than `most`."""
+    data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"it has more than {most:,} bytes")
+    return data

@@ -1,9 +1,10 @@
-"""VinDr-CXR (Nguyen et al., Scientific Data 2022): boxes by three readers for every image of its training set."""
+"""VinDr-CXR (Nguyen et al., Scientific Data 2022): boxes by three readers for every image of its training set, and
+consensus boxes for its test set."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,17 +48,19 @@ _RARE = (
 
 LABELS = (*PUBLISHED.pairs, *_RARE)
 _CORNERS = ("x_min", "y_min", "x_max", "y_max")
-_SIZES = "train_meta.csv"
+_SIZES = ("train_meta.csv", "test_meta.csv")
 
 
 class VinDrCxrDataset(ClassLabelDataset):
-    """The training images with a finding; one sample is an image and a finding, with all its boxes.
+    """The images with a finding; one sample is an image and a finding, with all its boxes.
 
-    A further option: `readers` (union: the boxes of all three readers of an image, which overlap; or one of R1 to R17,
-    each of whom read part of the images).
+    The training table is read if it is there, else PhysioNet's `annotations_test.csv` (or name it with `annotations`).
+    A further option for the training table: `readers` (union: the boxes of all three readers of an image, which
+    overlap; or one of R1 to R17, each of whom read part of the images). The test table has no column `rad_id`: its
+    boxes are the consensus of five readers.
 
-    Boxes are in pixels of the DICOM images. For reduced images, `train_meta.csv` in the data root must give each
-    original size (image_id, dim0: rows, dim1: columns). The table does not name patients.
+    Boxes are in pixels of the DICOM images. For reduced images, `train_meta.csv` or `test_meta.csv` in the data root
+    must give each original size (image_id, dim0: rows, dim1: columns). The tables do not name patients.
     """
 
     name = "vindr-cxr"
@@ -65,10 +68,13 @@ class VinDrCxrDataset(ClassLabelDataset):
     own_options = (*ClassLabelDataset.own_options, "readers")
     published = PUBLISHED
     slack = 1.0
-    tables = ("train.csv", "annotations/annotations_train.csv", "annotations_train.csv")
+    tables = (
+        *("train.csv", "annotations/annotations_train.csv", "annotations_train.csv"),
+        *("annotations/annotations_test.csv", "annotations_test.csv"),
+    )
     packaged = "vinbigdata-train.csv.gz"
-    columns = ("image_id", "class_name", "rad_id", *_CORNERS)
-    subfolders = ("train", "images")
+    columns = ("image_id", "class_name", *_CORNERS)
+    subfolders = ("train", "test", "images")
     one_reading = False
 
     def __init__(self, data_root: Path | None, options: Mapping[str, str] | None = None) -> None:
@@ -85,8 +91,8 @@ class VinDrCxrDataset(ClassLabelDataset):
 
     def read(self) -> list[Annotation]:
         """The rows of the chosen readers, with the sizes in `train_meta.csv`."""
-        path = self.root / _SIZES
-        self._sizes = self._read_sizes(path) if os.path.exists(path) else None
+        paths = [path for name in _SIZES if os.path.exists(path := self.root / name)]
+        self._sizes = self._read_sizes(paths) if paths else None
         self._reach: dict[str, tuple[float, float]] = {}
         return super().read()
 
@@ -98,7 +104,10 @@ class VinDrCxrDataset(ClassLabelDataset):
         """A box by a chosen reader, or by an unknown one (which is a problem)."""
         faults = Faults()
         label, reader = row.text("class_name"), row.text("rad_id")
-        if reader not in READERS:
+        if "rad_id" not in row.values:
+            if "readers" in self.options:
+                raise UsageError(f"{self.name}: {row.file} has no column rad_id, so readers cannot be chosen")
+        elif reader not in READERS:
             faults.append(row.problem(f"unknown reader {reader!r}", "use one of R1 to R17"))
         elif self._excluded(reader):
             return None
@@ -108,7 +117,7 @@ class VinDrCxrDataset(ClassLabelDataset):
         if self._sizes is not None:
             if made.image in self._sizes:
                 return replace(made, size=self._sizes[made.image])
-            what = f"{_SIZES} has no size of image {made.image}"
+            what = f"{' or '.join(_SIZES)} has no size of image {made.image}"
             return replace(made, box=None).wrong(made.problem(what, "add it there", kind="size"))
         if made.box and not made.problems:
             x, y = self._reach.get(made.image_id, (0.0, 0.0))
@@ -118,10 +127,10 @@ class VinDrCxrDataset(ClassLabelDataset):
     def _excluded(self, reader: str) -> bool:
         return reader in READERS and self.options.get("readers", UNION) not in (UNION, reader)
 
-    def _read_sizes(self, path: Path) -> dict[str, Size]:
+    def _read_sizes(self, paths: Sequence[Path]) -> dict[str, Size]:
         """Image -> (width, height) of the DICOM image."""
         found: dict[str, Size] = {}
-        for row in read_rows(path, ("image_id", "dim0", "dim1")):
+        for row in (row for path in paths for row in read_rows(path, ("image_id", "dim0", "dim1"))):
             faults = Faults([row.broken] if row.broken else [])
             size = faults.get(row.size, "dim1", "dim0")
             self.problems += faults
@@ -147,7 +156,7 @@ class VinDrCxrDataset(ClassLabelDataset):
                 f"its boxes extend beyond {len(small)} of {len(sizes)} images ({small[0]} has {width} x {height} "
                 f"pixels, its boxes reach ({x:g}, {y:g})): the images were reduced, but the boxes fit the DICOM images"
             )
-            fix = f"use the DICOM images, or add {_SIZES} (image_id, dim0: rows, dim1: columns) to {self.root}"
+            fix = f"use the DICOM images, or add {_SIZES[0]} (image_id, dim0: rows, dim1: columns) to {self.root}"
             raise fault(self.annotations[0].file, what, fix)
 
 

@@ -47,7 +47,7 @@ class MapStore:
         """Store a map in the run's own folder."""
         frame = grounding.frame
         numbers = np.array([*frame.image_size, *frame.resized, *frame.window], dtype=np.int64)
-        with atomic(_path(self.folder, sample_id)) as part:
+        with atomic(_path(self.folder, sample_id), sync=False) as part:
             np.savez(part, values=grounding.values, frame=numbers, note=np.array(grounding.note))
 
     def holds(self, sample_id: str) -> bool:

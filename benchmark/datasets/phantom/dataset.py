@@ -18,7 +18,7 @@ from gtg_bench.benchmark.api.types import PhraseSample, sample_id
 from gtg_bench.benchmark.datasets.phantom.anatomy import SIZE
 from gtg_bench.benchmark.datasets.phantom.findings import Finding
 from gtg_bench.benchmark.datasets.phantom.world import SPLITS, VERSION, Statement, Study, patient_studies
-from gtg_bench.benchmark.paths import atomic, cache_dir
+from gtg_bench.benchmark.paths import atomic, cache_dir, check_writable
 
 _PARALLEL_FROM = 1000
 _CHUNK = 100
@@ -82,13 +82,14 @@ def load_studies(seed: int, split: str) -> list[Study]:
         raise UsageError(f"phantom has no split {split!r}; choose from: {', '.join(SPLITS)}")
     first, last = SPLITS[split]
     path = cache_dir() / "phantom" / f"v{VERSION}-seed{seed}-{split}-{first}-{last}.npz"
-    path.parent.mkdir(exist_ok=True)
-    with FileLock(f"{path}.lock"):
-        if path.exists():
-            return _read(path)
-        studies = generate(seed, split)
-        _write(path, studies)
-        return studies
+    if (found := _read(path)) is not None:
+        return found
+    check_writable(path)
+    with FileLock(f"{path}.lock", mode=0o666):  # other users of a shared cache can lock it, too
+        if (found := _read(path)) is None:
+            found = generate(seed, split)
+            _write(path, found)
+        return found
 
 
 def generate(seed: int, split: str) -> list[Study]:
@@ -117,14 +118,18 @@ def _write(path: Path, studies: list[Study]) -> None:
         np.savez_compressed(part, pixels=pixels, notes=np.frombuffer(json.dumps(notes).encode(), dtype=np.uint8))
 
 
-def _read(path: Path) -> list[Study]:
-    with np.load(path) as archive:
-        pixels, notes = archive["pixels"], json.loads(archive["notes"].tobytes())
+def _read(path: Path) -> list[Study] | None:
+    """The studies in a file; None if it is missing or damaged, so that it is written again."""
     studies = []
-    for note, image in zip(notes, pixels, strict=True):
-        statements = tuple(
-            Statement(s["phrase"], Finding(**s["finding"]), tuple(tuple(box) for box in s["boxes"]))
-            for s in note["statements"]
-        )
-        studies.append(Study(note["image_id"], note["patient_id"], image, statements, note["report"]))
+    try:
+        with np.load(path) as archive:
+            pixels, notes = archive["pixels"], json.loads(archive["notes"].tobytes())
+        for note, image in zip(notes, pixels, strict=True):
+            statements = tuple(
+                Statement(s["phrase"], Finding(**s["finding"]), tuple(tuple(box) for box in s["boxes"]))
+                for s in note["statements"]
+            )
+            studies.append(Study(note["image_id"], note["patient_id"], image, statements, note["report"]))
+    except Exception:
+        return None
     return studies

@@ -25,6 +25,19 @@ def grid(*rows: str) -> BoolArray:
     return np.array([[cell == "#" for cell in row] for row in rows])
 
 
+@pytest.mark.parametrize("size", [(7, 900), (900, 7)])
+def test_a_strip_is_resized_in_its_window_only(size: Size, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too large as a whole: the same pixels, to rounding; and 2 x 60,000 pixels need no more than the window."""
+    image = np.random.default_rng(0).random(size[::-1], dtype=np.float32)
+    frames = [Frame.center_crop(size, 64), Frame.center_crop(size, 64, 80), Frame(size, (99, 101), (-7, 50, 60, 70))]
+    whole = [frame.apply(image) for frame in frames]
+    monkeypatch.setattr("gtg_bench.benchmark.api.geometry.MAX_PIXELS", 1)
+    for frame, wanted in zip(frames, whole, strict=True):
+        np.testing.assert_allclose(frame.apply(image), wanted, atol=1e-5)
+    monkeypatch.undo()
+    assert Frame.center_crop((2, 60_000), 512).apply(np.zeros((60_000, 2))).shape == (512, 512)
+
+
 def random_frame(random: np.random.Generator, image_size: Size) -> Frame:
     """Any frame of an image: other aspect, window inside, across the border or around the image."""
     width, height, w, h = (int(side) for side in random.integers(1, 60, 4))

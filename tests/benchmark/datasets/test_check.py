@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from gtg_bench.benchmark.api.registry import METHODS
+from gtg_bench.benchmark.api.types import sample_id
 from gtg_bench.benchmark.cli import app
 from gtg_bench.benchmark.datasets import DATASETS
 from gtg_bench.benchmark.datasets.check import check
@@ -30,7 +32,7 @@ PAIRS = (
     ("b1", "p10000002", "Edema", "edema", "train"),
     ("c1", "p10000003", "Edema", "edema", "validate"),
 )
-CHECKS = ["files", "rows", "images", "readable", "sizes", "regions", "duplicates", "phrases", "splits"]
+CHECKS = ["files", "rows", "images", "readable", "sizes", "ranges", "regions", "duplicates", "phrases", "splits"]
 
 
 def tree(root: Path, pairs: Sequence[tuple[str, ...]] = PAIRS) -> Path:
@@ -67,7 +69,7 @@ def test_counts_by_hand(tmp_path: Path) -> None:
     assert report["categories"] == {"Edema": 3, "Pneumonia": 1}
     assert report["by_category"]["test"] == {"Edema": 1, "Pneumonia": 1}
     assert [each["name"] for each in report["checks"]] == [*CHECKS, "counts", "overlap", "training"]
-    assert {each["state"] for each in report["checks"][:9]} == {"ok"}
+    assert {each["state"] for each in report["checks"][:10]} == {"ok"}
 
 
 def test_counts_that_differ_from_the_published_are_a_note(tmp_path: Path) -> None:
@@ -144,8 +146,9 @@ def test_fast_check_sees_a_file_that_was_cut_off(tmp_path: Path) -> None:
     assert f"error: {tmp_path / TABLE}, row 4: its image {cut}: cannot be read as an image" in said
 
 
-def test_deep_check_decodes(tmp_path: Path) -> None:
+def test_deep_check_decodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Damage between a whole header and a whole end."""
+    monkeypatch.setattr("gtg_bench.benchmark.datasets.check._LOOKED_AT", 1)
     (path,) = tree(tmp_path).rglob("b1.png")
     data = bytearray(path.read_bytes())
     data[120:200] = bytes(80)
@@ -161,6 +164,55 @@ def test_bytes_after_the_end_are_harmless(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + bytes(9000))
     assert not looks_whole(path)
     assert called("check", "ms-cxr", "--data-root", tmp_path)[0] == 0
+
+
+@pytest.mark.parametrize("options", [[], ["--dataset-option", "range=bits"]])
+def test_twelve_bits_in_sixteen_warn(options: list[str], tmp_path: Path) -> None:
+    (path,) = tree(tmp_path).rglob("b1.png")
+    Image.fromarray(np.full((30, 20), 4095, np.uint16)).save(path)
+    report = as_json("check", "ms-cxr", "--data-root", tmp_path, *options)
+    found = [(p["kind"], p["level"], p["row"]) for p in report["problems"]]
+    assert found == ([] if options else [("range", "warning", 4)])
+    assert called("check", "ms-cxr", "--data-root", tmp_path, "--strict", *options)[0] == (not options)
+
+
+def test_damaged_transfer_syntax(tmp_path: Path, write_dicom: Callable[..., Path]) -> None:
+    (path,) = tree(tmp_path).rglob("b1.png")
+    path.unlink()
+    file = write_dicom(path.with_suffix(".dcm"), np.zeros((30, 20), np.uint8))
+    file.write_bytes(file.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.9\0"))
+    code, said = called("check", "ms-cxr", "--data-root", tmp_path)
+    assert (code, "3 of 4 pairs" in said or "4 of 4 pairs" in said, "transfer syntax" in said) == (1, True, True)
+
+
+def test_samples_are_listed(tmp_path: Path) -> None:
+    tree(tmp_path, [*PAIRS, ("d1", "p10000004", "Edema", "=1+1", "test")])
+    words = ("samples", "ms-cxr", "--data-root", tmp_path)
+    rows = as_json(*words)
+    assert [(row["split"], row["image_id"], row["phrase"]) for row in rows if row["split"] != "test"] == [
+        ("train", "b1", "edema"),
+        ("validate", "c1", "edema"),
+    ]
+    assert rows[0]["sample_id"] == sample_id("a1", "Edema", "mild edema")
+    listed = list(csv.DictReader(CliRunner().invoke(app, ["data", *map(str, words), "--csv"]).output.splitlines()))
+    assert [row["sample_id"] for row in listed] == [row["sample_id"] for row in rows]
+    assert [row["phrase"] for row in listed if row["image_id"] == "d1"] == ["'=1+1"]
+    assert rows[0]["sample_id"] in called(*words, "--split", "test")[1]
+
+
+@pytest.mark.parametrize("place", ["file/x.png", "folder", "/dev/full", "full/x.png"])
+def test_bad_places_are_named_before_any_work(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file for a folder, a folder for a file, a device, a full disk."""
+    monkeypatch.chdir(tree(tmp_path))
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    if place.startswith("full"):
+        monkeypatch.setattr("pathlib.Path.write_bytes", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr("gtg_bench.benchmark.datasets.open_dataset", lambda *_: pytest.fail("work was done"))
+    monkeypatch.setattr("gtg_bench.benchmark.datasets.mimic_cxr._table", lambda *_: pytest.fail("work was done"))
+    for words in (["show", "ms-cxr", "--out", place], ["prepare", "mimic-cxr", "--out", place]):
+        code, said = called(*words, "--data-root", ".")
+        assert (code, place in said, "error" in said) == (2, True, True), said
 
 
 def test_image_of_another_shape_than_its_boxes_warns(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.geometry import Frame, Mask, boxes_to_mask, region_in
 from gtg_bench.benchmark.api.mask_codes import Coding
 from gtg_bench.benchmark.api.types import sample_id
+from gtg_bench.benchmark.datasets.check import check
 from gtg_bench.benchmark.datasets.coco import CocoDataset
 from gtg_bench.benchmark.datasets.tables import read_rows, torchxrayvision_file
 
@@ -114,6 +116,77 @@ def test_a_bad_annotation_fails_its_own_sample_alone(
     data = CocoDataset(tree(tmp_path, rows))
     assert len(data.samples("test")) == 3
     only_bad(data, f"{tmp_path / 'mine.json'}, annotations[1]", said)
+
+
+LINE, GOOD = [1.0, 1.0, 2.0, 2.0, 3.0, 3.0], {"size": [8.0, 10.0], "counts": [17.0, 3, 5, 3, 5, 3, 5, 3, 36]}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"image_id": 1.0, "category_id": 1.0},
+        {"image_id": "1"},
+        {"bbox": []},
+        {"bbox": None},
+        {"bbox": [0, 0, 0, 0]},
+        {"bbox": [2.0, 1.0, 0.0, 3.0]},
+        {"segmentation": [LINE, SQUARE, [1, 1], []]},
+        {"segmentation": GOOD},
+        {"segmentation": {"size": [8, 10], "counts": "a03500000o0"}},
+        {"segmentation": {"size": [8, 10], "counts": "a03500000o0"}, "bbox": []},
+    ],
+)
+@pytest.mark.parametrize("region", ["auto", "box"])
+def test_annotations_as_tools_write_them(changes: dict[str, Any], region: str, tmp_path: Path) -> None:
+    """All of them are the box (2, 1) to (6, 4), or the mask of its 12 pixels."""
+    data = CocoDataset(tree(tmp_path, [annotation(1, segmentation=[SQUARE]) | changes]), {"region": region})
+    (sample,) = data.samples("test")
+    assert (data.problems, sample.image_id) == ([], "1")
+    np.testing.assert_array_equal(region_in(sample, Frame.original((10, 8))), boxes_to_mask([(2, 1, 6, 4)], (10, 8)))
+    assert (sample.mask is None) == (region == "box")
+
+
+def test_a_mask_counts_as_its_box_beside_a_box(tmp_path: Path) -> None:
+    rows = [annotation(1, segmentation=[SQUARE], bbox=[]), annotation(1, bbox=[7, 5, 2, 2])]
+    (sample,) = CocoDataset(tree(tmp_path, rows)).samples("test")
+    assert (sample.mask, sample.boxes) == (None, ((2, 1, 6, 4), (7, 5, 9, 7)))
+
+
+@pytest.mark.parametrize(
+    ("size", "segmentation"),
+    [
+        ((1e308, 1e308), None),
+        ((10**7, 10**7), None),
+        ((10, 8), {"size": [99_999, 99_999], "counts": [0, 5]}),
+        ((10, 8), {"size": [10**9, 10**9], "counts": "05"}),
+    ],
+)
+def test_sizes_have_a_bound(size: tuple[float, float], segmentation: Any, tmp_path: Path, only_bad: Callable) -> None:
+    images = [{"id": 1, "file_name": "1.png"}, {"id": 2, "file_name": "2.png", "width": size[0], "height": size[1]}]
+    rows = [annotation(1), annotation(2, **({"segmentation": segmentation} if segmentation else {}))]
+    data = CocoDataset(tree(tmp_path, rows, images))
+    only_bad(
+        data,
+        f"{tmp_path / 'mine.json'}, annotations[1]" if segmentation else str(data.problems[0]).split(": ")[0],
+        "radiograph",
+    )
+    assert {problem.kind for problem in check("coco", tmp_path, {}).problems} == {"region" if segmentation else "size"}
+
+
+def test_names_of_images(tmp_path: Path) -> None:
+    """Backslashes, composed and decomposed accents, and names that differ in one character only."""
+    names = ["scan 1.png", "scan_1.png", "scan+1.png", "sub\\3.png", unicodedata.normalize("NFC", "é.png"), "è.png"]
+    images = [{"id": n, "file_name": name} for n, name in enumerate(names)]
+    tree(tmp_path, [annotation(n) for n in range(len(names))], images)
+    (tmp_path / "sub").mkdir()
+    for n, name in enumerate(names):
+        Image.new("L", (10, 8), n).save(tmp_path / unicodedata.normalize("NFD", name.replace("\\", "/")))
+    data = CocoDataset(tmp_path)
+    assert data.problems == []
+    assert [round(float(data.image(s).max()) * 255) for s in data.everything] == list(range(len(names)))
+    ids = [sample.image_id for sample in data.everything]
+    assert (len(set(ids)), ids[1], ids[3:5]) == (len(ids), "scan_1", ["3", "é"])
+    assert CocoDataset(tmp_path).everything == data.everything
 
 
 def test_invalid_entries(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.geometry import Frame, region_in
 from gtg_bench.benchmark.api.types import sample_id
 from gtg_bench.benchmark.datasets.coco import CocoDataset
@@ -153,9 +153,51 @@ def test_an_export_that_breaks_off_has_no_tables(tmp_path: Path, monkeypatch: py
         raise OSError("no space left")
 
     monkeypatch.setattr("PIL.Image.Image.save", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(DataError, match="no space"):
         export_mscxr(written({"test": [made_by_hand()]}), tmp_path / "out")
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+def test_parts_of_a_killed_export_are_removed_by_the_next_one(tmp_path: Path) -> None:
+    killed = [tmp_path / folder / f".{'0' * 32}.part.json" for folder in ("", "files/p00")]
+    for path in killed:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    export_mscxr(written({"test": [made_by_hand()]}), tmp_path, overwrite=True)
+    assert not any(path.exists() for path in killed)
+    (tmp_path / ".mine.json").touch()
+    assert len(CocoDataset(tmp_path).everything) == 1
+
+
+HOSTILE = ("/etc/x", "../../x", "..", "a/b", "a b", "a_b", "C:\\x", "x" * 300, "\u0000", "", ".hidden", "é\n")
+
+
+def test_no_id_leaves_the_folder(tmp_path: Path) -> None:
+    images = [
+        ExportedImage("test", image, patient, (8, 4), ".png", Path.touch, ())
+        for image in HOSTILE
+        for patient in HOSTILE
+    ]
+    out = tmp_path / "deep" / "out"
+    export_mscxr(images, out)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert all(path.is_relative_to(out) for path in files)
+    assert len({str(image.path).lower() for image in images}) == len(images) == len(files) - 2
+
+
+def test_symbolic_links_are_not_followed(tmp_path: Path) -> None:
+    """Neither out of the target, nor from a data set to a file that is not its image."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "files").symlink_to(tmp_path)
+    with pytest.raises(UsageError, match=r"files is a symbolic link"):
+        export_mscxr(written({"test": [made_by_hand()]}), tmp_path / "out", overwrite=True)
+    (tmp_path / "secret").write_text("secret")
+    Image.new("L", (8, 4)).save(tmp_path / "b.png")
+    (tmp_path / "a.png").symlink_to("secret")
+    images = [{"id": n, "file_name": f"{name}.png", "width": 8, "height": 4} for n, name in enumerate("ab")]
+    rows = [{"image_id": n, "bbox": [0, 0, 2, 2], "phrase": "x"} for n in range(2)]
+    (tmp_path / "mine.json").write_text(json.dumps({"images": images, "annotations": rows}))
+    assert [image.image_id for image in image_files(CocoDataset(tmp_path), ["test"])] == ["b"]
 
 
 @pytest.mark.parametrize(

@@ -249,7 +249,7 @@ def test_wrong_words(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
     root = tree(tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"i\.parquet: cannot be written"):
+    with pytest.raises(DataError, match=r"i\.parquet cannot be written"):
         prepare(root, {}, tmp_path / "file" / "i.parquet")
 
 

@@ -161,6 +161,7 @@ def test_no_reports(tmp_path: Path) -> None:
         (USUAL.encode("utf-16"), "is not UTF-8 text"),
         (b"<!DOCTYPE html><p>log in", "is a web page"),
         (b"IMPRESSION\0", "is a web page"),
+        (bytes(2**20 + 1), "cannot be read .*more than 1,048,576 bytes"),
     ],
 )
 def test_a_damaged_report_is_named(content: bytes, what: str, tmp_path: Path) -> None:

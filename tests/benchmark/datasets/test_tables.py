@@ -48,7 +48,7 @@ def test_packed_tables(tmp_path: Path) -> None:
         ("a,b\n1,2\n".encode("utf-16-le"), "UTF-16"),
         (b"<!DOCTYPE html>", "web page"),
         (b"a,c\n1,2\n", "no column 'b'; it has 'a', 'c'"),
-        (b"a;b\n1;2\n", "no column 'a'; it has 'a;b'"),
+        (b"a;b\n1;2\n", "no column 'a'; it has 'a;b'; save it with commas"),
         (b"a,b,a\n1,2,3\n", "2 columns 'a'"),
         (b'a,b\n1,2\n3,"4\n', "row 3: is not a valid CSV"),
         (gzip.compress(b"a,b\n" * 999, mtime=0)[:-20], "cannot be read"),
@@ -64,11 +64,28 @@ def test_damaged_tables(data: bytes, said: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_bombs_stop_at_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gtg_bench.benchmark.datasets.tables._MAX_BYTES", 1000)
+    bomb = b"a,b\n" * 999
+    (tmp_path / "t.zip").write_bytes(b"")
+    with zipfile.ZipFile(tmp_path / "t.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("t.csv", bomb)
+    for data in (bomb, gzip.compress(bomb), (tmp_path / "t.zip").read_bytes()):
+        with pytest.raises(DataError, match="more than 1,000 bytes"):
+            read_rows(table(tmp_path, data), ["a"])
+
+
+def test_long_cells(tmp_path: Path) -> None:
+    assert len(read_rows(table(tmp_path, f"a,b\n1,{'x' * 200_000}\n"), ["a"])[0].text("b")) == 200_000
+
+
 def test_missing_tables(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"t\.csv: file not found"):
         read_rows(tmp_path / "t.csv", ["a"])
     with pytest.raises(DataError, match="cannot be read"):
         read_rows(tmp_path, ["a"])
+    with pytest.raises(DataError, match="not a regular file"):
+        read_rows(Path("/dev/zero"), ["a"])
 
 
 def test_a_damaged_row_is_broken_and_harms_no_other(tmp_path: Path) -> None:

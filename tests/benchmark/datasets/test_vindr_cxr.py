@@ -124,7 +124,7 @@ def test_reduced_images_with_their_sizes(tmp_path: Path) -> None:
         ("train.csv", 7),
     ]
     assert "dim1 is 'wide'" in str(data.problems[0])
-    assert f"train_meta.csv has no size of image {OPACITY}" in str(data.problems[1])
+    assert f"has no size of image {OPACITY}" in str(data.problems[1])
 
 
 def test_reduced_images_without_their_sizes_are_refused(tmp_path: Path, write_dicom: Callable[..., Path]) -> None:
@@ -162,6 +162,21 @@ def test_physionets_table_and_labels(tmp_path: Path) -> None:
     data = VinDrCxrDataset(table(root, row, name="annotations/annotations_train.csv", header=header))
     assert [(s.category, s.boxes) for s in data.everything] == [("Rib fracture", ((10.5, 20.25, 99.75, 80),))]
     assert len(LABELS) == len(set(LABELS)) == 22
+
+
+def test_the_test_split(tmp_path: Path) -> None:
+    """Consensus boxes: no rad_id. The training table comes first if both are there."""
+    root = folder(tmp_path)
+    (root / "train").rename(root / "test")
+    header, name = "image_id,class_name,x_min,y_min,x_max,y_max", "annotations/annotations_test.csv"
+    table(root, f"{HEART},Cardiomegaly,1,2,3,4", f"{OPACITY},No finding,,,,", name=name, header=header)
+    assert len(VinDrCxrDataset(root).samples("test")) == 3
+    (root / "train.csv").unlink()
+    data = VinDrCxrDataset(root)
+    assert [(s.image_id, s.boxes) for s in data.samples("test")] == [(HEART, ((1, 2, 3, 4),))]
+    assert (data.problems, data.negatives) == ([], 1)
+    with pytest.raises(UsageError, match="rad_id"):
+        VinDrCxrDataset(root, {"readers": "R9"})
 
 
 def test_the_packaged_table_is_the_challenges(tmp_path: Path) -> None:
