@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from gtg_bench.benchmark.api import METHODS, Frame, MethodSettings, Query, boxes_to_mask
-from gtg_bench.benchmark.api.choices import DEFAULTS, PHANTOM
 from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray
+from gtg_bench.benchmark.api.settings import DEFAULTS, PHANTOM
 from gtg_bench.benchmark.api.types import Dataset, seed_for
 from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset
 from gtg_bench.benchmark.metrics import cnr

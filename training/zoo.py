@@ -15,8 +15,8 @@ from typing import Any
 import accelerate
 from pydantic import ValidationError
 
-from gtg_bench.benchmark.api.choices import of_phantom
 from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.settings import of_phantom
 from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset
 from gtg_bench.benchmark.runs.revision import git_revision
 from gtg_bench.methods.cards import read_card

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from gtg_bench.benchmark.api.choices import SAMPLINGS
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import METHODS
+from gtg_bench.benchmark.api.settings import SAMPLINGS
 from gtg_bench.benchmark.cli.common import Plugins, load_plugins, out, reports_errors
 from gtg_bench.benchmark.datasets import DATASETS
 from gtg_bench.benchmark.metrics import METRICS

@@ -6,9 +6,9 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from gtg_bench.benchmark.api.choices import CHOICES, DEFAULTS
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import load_object
+from gtg_bench.benchmark.api.settings import CHOICES, DEFAULTS
 from gtg_bench.benchmark.api.types import MethodSettings
 from gtg_bench.methods.ldm.lexicon import installed_lexicon
 from gtg_bench.methods.weights import find_weights

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gtg_bench.benchmark.api.choices import PHANTOM, of_phantom
 from gtg_bench.benchmark.api.errors import DataError, UsageError
+from gtg_bench.benchmark.api.settings import PHANTOM, of_phantom
 from gtg_bench.methods.cards import part_of, read_card
 from gtg_bench.methods.text_encoders.registry import TEXT_ENCODERS
 from gtg_bench.methods.weights.files import files_of, sha256_of
