@@ -5,8 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import signal
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, ParamSpec, TypeVar, get_type_hints
 
 import typer
@@ -112,23 +115,54 @@ def _option(name: str) -> Any:
     return Annotated[get_type_hints(MethodSettings)[name] | None, option]
 
 
+class _Terminated(BaseException):
+    """SIGTERM, as a cluster sends it before it ends a job."""
+
+
 def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn errors that a person can act on into one line and exit code 2, and Ctrl-C into a hint."""
+    """Turn errors that a person can act on into one line and exit code 2, and Ctrl-C or SIGTERM into a hint."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        before = _on_sigterm(_terminate)
         try:
             return command(*args, **kwargs)
         except GtgError as error:
-            err.print(f"[red]error:[/red] {escape(' '.join(str(error).split()))}", soft_wrap=True)
-            raise typer.Exit(2) from None
+            raise _failed(str(error)) from None
         except KeyboardInterrupt:
-            err.print("interrupted: all results so far are saved; rerun the same command to resume")
+            err.print(f"interrupted: {_RESUME}")
             raise typer.Exit(130) from None
+        except _Terminated:
+            err.print(f"terminated: {_RESUME}")
+            raise typer.Exit(143) from None
         except BrokenPipeError:
             os._exit(1)
+        except OSError as error:  # a full disk, missing permissions, a file where a folder should be
+            place = f"{error.filename}: " if error.filename else ""
+            raise _failed(f"{place}{error.strerror or error}") from None
+        finally:
+            _on_sigterm(before)
 
     return wrapped
+
+
+_RESUME = "all results so far are saved; rerun the same command to resume"
+
+
+def _failed(text: str) -> typer.Exit:
+    err.print(f"[red]error:[/red] {escape(' '.join(text.split()))}", soft_wrap=True)
+    return typer.Exit(2)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+def _on_sigterm(handler: Any) -> Any:
+    """Set the handler and return the one before; other threads than the main one cannot have any."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    return signal.signal(signal.SIGTERM, handler)
 
 
 def load_plugins(paths: Sequence[Path] | None) -> None:

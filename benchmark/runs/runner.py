@@ -6,6 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -298,13 +299,25 @@ def _keep(folder: RunFolder, scored: Sequence[Scored], fail_fast: bool) -> None:
         raise DataError(f"--fail-fast: {failures[0].sample_id} failed: {failures[0].error}")
 
 
+def _end_with_parent(parent: int) -> None:
+    """Let a scoring process end when the run is killed."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _scored(
     grounder: _Grounder, batches: Iterator[Sequence[Trial]], rules: Protocol, processes: int
 ) -> Iterator[list[Scored]]:
     """The records of each batch, in order: a batch is scored while the method grounds the next."""
     executor: Executor = ThreadPoolExecutor(1)
     if processes > 1:
-        executor = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
+        spawn = multiprocessing.get_context("spawn")
+        executor = ProcessPoolExecutor(processes, spawn, initializer=_end_with_parent, initargs=(os.getpid(),))
     with executor as scorers:
         waiting: deque[tuple[Sequence[Trial], list[Scored], Future[list[Scored]]]] = deque()
         for batch in batches:
