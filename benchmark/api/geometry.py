@@ -150,7 +150,11 @@ def _interpolate(values: FloatArray, positions: NDArray[np.float64]) -> FloatArr
     low = np.floor(positions).astype(np.intp)
     high = np.minimum(low + 1, len(values) - 1)
     weight = (positions - low).astype(np.float32)[:, None]
-    return values[low] * (1 - weight) + values[high] * weight
+    found, upper = values[low], values[high]
+    found *= 1 - weight  # in place: maps of 8,192 x 8,192 pixels fit into memory a few times only
+    upper *= weight
+    found += upper
+    return found
 
 
 def boxes_to_mask(boxes: Sequence[Sequence[float]] | NDArray[np.float64], size: Size) -> BoolArray:

@@ -148,12 +148,14 @@ def show(
     dataset_option: DatasetOption = None,
 ) -> None:
     """Draw a sheet of images with phrases, boxes or masks, and optionally the maps of a run."""
-    from gtg_bench.benchmark.api.errors import DataError
+    from gtg_bench.benchmark.api.errors import DataError, UsageError
     from gtg_bench.benchmark.datasets import open_dataset
     from gtg_bench.benchmark.paths import check_writable
     from gtg_bench.benchmark.report.overlay import Tile, draw_sheet
     from gtg_bench.benchmark.runs.map_store import MapStore
 
+    if to.suffix.lower() != ".png":
+        raise UsageError(f"--out {to}: the file name must end in .png")
     check_writable(to)
     dataset = open_dataset(name, data_root, key_values(dataset_option))
     maps = MapStore(run) if run else None

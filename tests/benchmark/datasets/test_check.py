@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -200,12 +201,13 @@ def test_samples_are_listed(tmp_path: Path) -> None:
     assert rows[0]["sample_id"] in called(*words, "--split", "test")[1]
 
 
-@pytest.mark.parametrize("place", ["file/x.png", "folder", "/dev/full", "full/x.png"])
+@pytest.mark.parametrize("place", ["file/x.png", "folder.png", "pipe.png", "full/x.png"])
 def test_bad_places_are_named_before_any_work(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file for a folder, a folder for a file, a device, a full disk."""
+    """A file for a folder, a folder for a file, a pipe, a full disk."""
     monkeypatch.chdir(tree(tmp_path))
     (tmp_path / "file").touch()
-    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
     if place.startswith("full"):
         monkeypatch.setattr("pathlib.Path.write_bytes", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
     monkeypatch.setattr("gtg_bench.benchmark.datasets.open_dataset", lambda *_: pytest.fail("work was done"))

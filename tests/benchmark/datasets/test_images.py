@@ -211,6 +211,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "web page": (lambda path: path.write_bytes(b"\n<!DOCTYPE html><html>"), "web page"),
     "garbage": (lambda path: path.write_bytes(b"\1" * 900), "not a PNG, JPEG or DICOM"),
     "truncated": (lambda path: path.write_bytes(png(path)[:999]), "truncated"),
+    "cut in the header": (lambda path: path.write_bytes(png(path)[:30]), "cannot be read as an image|not a PNG"),
     "twelve-bit JPEG": (
         lambda path: path.write_bytes(
             saved(path, Image.fromarray(NOISE), format="JPEG")
