@@ -19,6 +19,7 @@ from gtg_bench.benchmark.api.errors import DataError, SampleError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry, unknown
 from gtg_bench.benchmark.api.types import Box, Dataset, GroundingMap, MethodSettings, PhraseSample, SampleRecord
 from gtg_bench.benchmark.datasets import open_dataset
+from gtg_bench.benchmark.paths import PlaceError
 from gtg_bench.benchmark.runs.map_store import MapStore
 from gtg_bench.benchmark.runs.records import FINAL, RunFolder
 from gtg_bench.benchmark.runs.sources import ModelSource, NoSource, Source
@@ -375,6 +376,8 @@ class _Grounder:
                 check_map(grounding, trial.sample)
                 self.maps.save(trial.sample.sample_id, grounding)
                 pairs.append((trial, grounding))
+            except PlaceError:
+                raise  # a full disk is not the sample's fault
             except Exception as error:
                 fail(trial, error)
         return pairs, failures, (time.monotonic() - started) / len(batch)

@@ -15,6 +15,7 @@ from gtg_bench.benchmark.api import METHODS, DataError, Frame, GroundingMap, Met
 from gtg_bench.benchmark.api.registry import MethodEntry
 from gtg_bench.benchmark.api.types import MethodCard, PhraseSample, fingerprint, sample_id
 from gtg_bench.benchmark.datasets import DATASETS, DatasetEntry
+from gtg_bench.benchmark.paths import PlaceError
 from gtg_bench.benchmark.report import leaderboard
 from gtg_bench.benchmark.runs import runner
 from gtg_bench.benchmark.runs.map_store import MapStore
@@ -232,3 +233,15 @@ def test_options_are_checked_before_anything_is_built(tmp_path: Path) -> None:
     for name, value in (("limit", 0), ("batch_size", 0), ("mask", "x"), ("protocol", "x"), ("unheard", 1)):
         with pytest.raises(UsageError, match=name.replace("_", "-")):
             execute(tmp_path, **{name: value})
+
+
+@pytest.mark.usefixtures("pictures")
+def test_a_full_disk_ends_the_run_and_fails_no_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise PlaceError("maps/a.npz cannot be written (No space left on device)")
+
+    register(Noisy)
+    with monkeypatch.context() as patched, pytest.raises(PlaceError, match="No space left"):
+        patched.setattr(runner.MapStore, "save", full)
+        execute(tmp_path)
+    assert {record.status for record in execute(tmp_path).records} == {"ok"}
