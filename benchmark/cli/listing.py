@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+import re
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated
 
@@ -12,15 +13,20 @@ import typer
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import METHODS
 from gtg_bench.benchmark.api.settings import SAMPLINGS
-from gtg_bench.benchmark.cli.common import Plugins, load_plugins, out, reports_errors
+from gtg_bench.benchmark.cli.common import AsJson, Plugins, load_plugins, out, reports_errors
 from gtg_bench.benchmark.datasets import DATASETS
 from gtg_bench.benchmark.metrics import METRICS
 from gtg_bench.benchmark.scoring.protocols import PROTOCOLS
 
 HELP = "List methods, data sets, sampling modes, metrics and protocols."
 Row = dict[str, str]
-_SHOWN = {"methods": ("name", "kind", "summary")}
-"""What a table has room for; the rest is in the cards and in the JSON."""
+
+_MEANINGS = {
+    "text": "start from Gaussian noise, conditioned on the phrase",
+    "cfg": "start from Gaussian noise, with classifier-free guidance",
+    "gt1-cfg": "noise the image for the first step only, then classifier-free guidance",
+    "gt-cfg": "noise the image anew for every step",
+}
 
 
 class Kind(StrEnum):
@@ -33,46 +39,72 @@ class Kind(StrEnum):
     protocols = "protocols"
 
 
+_TITLES = {Kind.datasets: "data sets", Kind.samplings: "sampling modes"}
+_COLUMNS = {
+    Kind.methods: ("name", "kind", "summary"),
+    Kind.samplings: ("name", "meaning"),
+    Kind.metrics: ("name", "best", "meaning"),
+}
+"""What tables show; data sets and protocols are printed with all that is known about them."""
+
+
 @reports_errors
 def list_(
-    what: Annotated[Kind | None, typer.Argument(help="Leave it out for all.")] = None,
-    cards: Annotated[
-        bool, typer.Option("--cards", help="Methods with all that is known of where they come from.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    what: Annotated[Kind | None, typer.Argument(help="List one kind in full. (default: a summary of all)")] = None,
+    cards: Annotated[bool, typer.Option("--cards", help="Print where methods and their weights come from.")] = False,
+    as_json: AsJson = False,
     plugin: Plugins = None,
 ) -> None:
-    """List what there is."""
+    """List names."""
     load_plugins(plugin)
-    found = {kind.value: _ROWS[kind]() for kind in ([what] if what else Kind)}
+    if cards and what not in (None, Kind.methods):
+        raise UsageError(f"--cards is about methods; leave out {what}")
+    what = Kind.methods if cards else what
+    found = {kind: _ROWS[kind]() for kind in ([what] if what else Kind)}
     if as_json:
-        typer.echo(json.dumps(found[what.value] if what else found, indent=1))
-        return
-    for title, rows in found.items():
-        if title == Kind.protocols or (cards and title == Kind.methods):
-            _print_cards(title, rows)
-        else:
-            _print(title, [{name: row[name] for name in _SHOWN.get(title, row)} for row in rows])
+        typer.echo(json.dumps(found[what] if what else found, indent=1))
+    elif what is None:
+        _print_summary(found)
+    elif cards or what not in _COLUMNS:
+        _print_records(found[what])
+    else:
+        _print_table(found[what], _COLUMNS[what])
 
 
-def _print_cards(title: str, rows: list[Row]) -> None:
-    out.print(title, style="italic")
-    for row in rows:
-        out.print(f"[bold]{row['name']}[/bold]")
-        for name, text in row.items():
-            if text and name != "name":
-                out.print(f"  {name}: {text}", markup=False, highlight=False)
+def _print_summary(found: dict[Kind, list[Row]]) -> None:
+    """One line per name."""
+    for kind, rows in found.items():
+        out.print(_TITLES.get(kind, kind), style="bold")
+        width = max(len(row["name"]) for row in rows)
+        for row in rows:
+            summary = re.split(r"; | \(", row.get("summary") or row["meaning"])[0]
+            line = f"  {row['name']:<{width}}  {summary}"
+            out.print(line, no_wrap=True, overflow="ellipsis", markup=False, highlight=False)
+    out.print("Details: `gtg-bench list methods`, `list methods --cards`, `list metrics`, ...", highlight=False)
 
 
-def _print(title: str, rows: list[Row]) -> None:
+def _print_table(rows: list[Row], columns: tuple[str, ...]) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
-    for column in rows[0]:
-        table.add_column(column, no_wrap=column == "name", overflow="fold")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        table.add_column(name, no_wrap=name != columns[-1], overflow="fold")
     for row in rows:
-        table.add_row(*row.values())
+        table.add_row(*(row[name] for name in columns))
     out.print(table)
+
+
+def _print_records(rows: list[Row]) -> None:
+    """Each name with all its values."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    for row in rows:
+        out.print(Text(row["name"], style="bold"))
+        for name, value in row.items():
+            if value and name != "name":
+                out.print(Padding(Text(f"{name}: {value}"), (0, 0, 0, 2), expand=False))
 
 
 def _methods() -> list[Row]:
@@ -83,7 +115,7 @@ def _methods() -> list[Row]:
         except UsageError as error:
             rows.append({"name": name, "kind": "broken", "summary": str(error)})
             continue
-        facts = {field.name.replace("_", " "): str(getattr(entry.card, field.name)) for field in fields(entry.card)}
+        facts = {field.replace("_", " "): value for field, value in asdict(entry.card).items()}
         rows.append({"name": name, "kind": entry.card.kind, "samplings": " ".join(entry.samplings)} | facts)
     return rows
 
@@ -97,15 +129,9 @@ def _datasets() -> list[Row]:
 
 
 def _samplings() -> list[Row]:
-    built = {mode for entry in METHODS.entries() for mode in entry.samplings}
-    meaning = {
-        "text": "from Gaussian noise, conditioned on the phrase",
-        "cfg": "from Gaussian noise, with classifier-free guidance",
-        "gt1-cfg": "the noised image in the first step only, then with guidance",
-        "gt-cfg": "the freshly noised image in every step",
-    }
+    ready = {mode for entry in METHODS.entries() for mode in entry.samplings}
     return [
-        {"name": name, "meaning": meaning[name], "state": "ready" if name in built else "not built yet"}
+        {"name": name, "meaning": _MEANINGS[name], "state": "ready" if name in ready else "no method"}
         for name in SAMPLINGS
     ]
 
