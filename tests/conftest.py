@@ -278,6 +278,7 @@ def finished(tmp_path: Path) -> Callable[..., Any]:
             SampleRecord(f"s{k}", f"i{k}", f"p{k // 2}", "AB"[k % 2], "ok", {"iou": float(value)}, facts=told[k])
             for k, value in enumerate(found)
         )
+        folder.finish()
         return spec
 
     return make

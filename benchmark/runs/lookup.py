@@ -96,7 +96,14 @@ def matching(runs_dir: Path, name: str, dataset: str | None = None, like: RunSpe
     Raises:
         UsageError: no run matches.
     """
-    return select(list(specs_in(runs_dir, dataset)), name, runs_dir, like)
+    try:
+        return select(list(specs_in(runs_dir, dataset)), name, runs_dir, like)
+    except UsageError:
+        begun = [spec for spec in specs_in(runs_dir, dataset, finished=False) if name in (spec.key, spec.method)]
+        if not begun:
+            raise
+        keys = ", ".join(spec.key for spec in begun)
+        raise UsageError(f"{name} is unfinished ({keys}); rerun the same `gtg-bench run` to finish it") from None
 
 
 def select(specs: Sequence[RunSpec], name: str, runs_dir: Path, like: RunSpec | None = None) -> list[RunSpec]:
@@ -164,14 +171,15 @@ def _preferred(specs: list[RunSpec], wanted: Callable[[RunSpec], bool]) -> list[
     return [spec for spec in specs if wanted(spec)] or specs
 
 
-def specs_in(runs_dir: Path, dataset: str | None = None) -> Iterator[RunSpec]:
-    """The descriptions of all runs that this version of the program made."""
+def specs_in(runs_dir: Path, dataset: str | None = None, finished: bool = True) -> Iterator[RunSpec]:
+    """The descriptions of all finished runs, or of all unfinished ones, that this version of the program made."""
     for path in sorted(runs_dir.glob(f"{dataset or '*'}/*/*/{MANIFEST}")):
         try:
-            spec = RunSpec.from_json(json.loads(path.read_text(encoding="utf-8"))["spec"])
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            spec = RunSpec.from_json(manifest["spec"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        if spec.key == path.parent.name:
+        if spec.key == path.parent.name and bool(manifest.get("finished")) == finished:
             yield spec
 
 

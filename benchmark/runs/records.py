@@ -18,6 +18,7 @@ from typing import Any
 from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.paths import atomic
+from gtg_bench.benchmark.runs.revision import git_revision
 from gtg_bench.benchmark.runs.spec import RunSpec
 
 _PACKAGES = ("gtg-bench", "torch", "diffusers", "transformers", "numpy", "scikit-learn")
@@ -47,10 +48,20 @@ class RunFolder:
             if self.manifest()["spec"] != self.spec.as_json():
                 raise DataError(f"{path} belongs to another run; move the folder away or choose another --runs-dir")
             return
-        manifest = {"spec": self.spec.as_json(), "key": self.spec.key, "started": _now(), "device": device}
+        manifest: dict[str, Any] = {"spec": self.spec.as_json(), "key": self.spec.key}
+        manifest |= {"started": _now(), "device": device}
         manifest |= {name: value for name, value in facts.items() if value is not None}
-        manifest |= {"versions": _versions(), "python": platform.python_version(), "machine": platform.platform()}
-        with atomic(path) as part:
+        manifest |= {"versions": _versions(), "git_revision": git_revision(), "python": platform.python_version()}
+        self._write(manifest | {"machine": platform.platform(), "finished": None})
+
+    def finish(self) -> None:
+        """Note in the manifest that every sample has its record."""
+        manifest = self.manifest()
+        if not manifest.get("finished"):
+            self._write(manifest | {"finished": _now()})
+
+    def _write(self, manifest: dict[str, Any]) -> None:
+        with atomic(self.path / MANIFEST) as part:
             part.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
     def manifest(self) -> dict[str, Any]:

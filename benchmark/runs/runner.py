@@ -272,10 +272,10 @@ def run(
     grounder = _Grounder(prepared, MapStore(folder.path, prepared.map_key))
     computing = any(not grounder.maps.holds(trial.sample.sample_id) for trial in todo)
     device = prepared.source.device if computing else "cpu"
-    folder.open(device, **prepared.facts, map_key=prepared.map_key, maps_of=grounder.maps_of)
+    total = len(prepared.trials)
+    folder.open(device, **prepared.facts, n_total=total, map_key=prepared.map_key, maps_of=grounder.maps_of)
     if processes is None:
         processes = 2 if len(todo) > MANY and not computing and (os.cpu_count() or 1) > 1 else 1
-    total = len(prepared.trials)
     done = total - len(todo)
     progress(done, total)
     batches = (todo[start : start + request.batch_size] for start in range(0, len(todo), request.batch_size))
@@ -284,6 +284,7 @@ def run(
         records.update((one.record.sample_id, one.record) for one in scored)
         done += len(scored)
         progress(done, total)
+    folder.finish()
     ordered = [records[trial.sample.sample_id] for trial in prepared.trials]
     seconds = time.monotonic() - started
     return RunResult(prepared.spec, folder.path, ordered, seconds, len(todo), grounder.reused, grounder.maps_of)

@@ -12,7 +12,7 @@ import pytest
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import METHODS
 from gtg_bench.benchmark.api.types import MethodSettings
-from gtg_bench.benchmark.runs.lookup import conditions, find_run, matching
+from gtg_bench.benchmark.runs.lookup import conditions, find_run, matching, specs_in
 from gtg_bench.benchmark.runs.spec import RunSpec
 
 Make = Callable[..., RunSpec]
@@ -116,3 +116,26 @@ def test_a_plain_name_means_the_default_weights(tmp_path: Path, finished: Callab
     other = finished(method="cxrbert-ldm", **known | {"weights": "phantom-quick", "weights_version": "1"})
     assert find_run(tmp_path / "runs", "cxrbert-ldm").spec == plain
     assert find_run(tmp_path / "runs", "cxrbert-ldm:weights=phantom-quick").spec == other
+
+
+def test_an_unfinished_run_is_named_and_not_used(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, ground, calls = toy.folder / "runs", type(toy).ground_batch, []
+
+    def interrupted(self: Any, queries: Any) -> Any:
+        calls.append(len(queries))
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        return ground(self, queries)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(toy), "ground_batch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            toy.run(batch_size=4)
+    with pytest.raises(UsageError, match="toy is unfinished"):
+        find_run(runs, "toy")
+    assert list(specs_in(runs)) == []
+    (begun,) = specs_in(runs, finished=False)
+    finished = toy.run(batch_size=4)
+    assert finished.spec == begun
+    assert finished.computed == 8
+    assert len(find_run(runs, "toy").records) == 12
