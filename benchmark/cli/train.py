@@ -10,11 +10,11 @@ import typer
 
 from gtg_bench.benchmark.cli.common import err, key_values, out, reports_errors
 
-HELP = "Train a latent diffusion model by a recipe; the same command goes on where it stopped."
+HELP = "Train a latent diffusion model by a recipe. Rerun the same command to resume."
 
 
 class Resume(StrEnum):
-    """What becomes of checkpoints that are there."""
+    """Use of existing checkpoints."""
 
     auto = "auto"
     never = "never"
@@ -30,35 +30,35 @@ class Precision(StrEnum):
 
 @reports_errors
 def train(
-    variant: Annotated[str, typer.Option(help="cxrbert-ldm, clip-ldm, clip-ldm-lora ...: a method's name.")],
-    to: Annotated[Path, typer.Option("--out", help="Folder of the trained model; unfinished work lies in its work/.")],
-    recipe: Annotated[str, typer.Option(help="paper, phantom, phantom-quick, or a YAML file.")] = "phantom",
-    config: Annotated[Path | None, typer.Option(help="A YAML file with fields that replace the recipe's.")] = None,
-    data: Annotated[str | None, typer.Option(help="mimic-cxr, chestxray14 or phantom; default: the recipe's.")] = None,
+    variant: Annotated[str, typer.Option(help="Method to train: cxrbert-ldm, clip-ldm, clip-ldm-lora ...")],
+    to: Annotated[Path, typer.Option("--out", help="Folder of the trained model; checkpoints and cache are in its work/.")],
+    recipe: Annotated[str, typer.Option(help="Recipe: paper, phantom, phantom-quick, or a YAML file.")] = "phantom",
+    config: Annotated[Path | None, typer.Option(help="YAML file whose fields replace the recipe's.")] = None,
+    data: Annotated[str | None, typer.Option(help="Training set: mimic-cxr, chestxray14 or phantom. (default: the recipe's)")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the training data.")] = None,
     data_option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Repeatable.")] = None,
-    split: Annotated[str, typer.Option(help="Which training pairs.")] = "train",
+    split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
     start: Annotated[
-        str | None, typer.Option(help="Weights to start from, as `run --weights` takes them; default: the recipe's.")
+        str | None, typer.Option(help="Weights to start from, as for `run --weights`. (default: the recipe's)")
     ] = None,
     validate_root: Annotated[
         Path | None,
-        typer.Option(help="Folder of the data set whose phrases are grounded in between (validation.dataset)."),
+        typer.Option(help="Folder of the validation data set, whose phrases are grounded during training."),
     ] = None,
     validate_option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Repeatable.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder of encoded images and texts; default: in work/.")] = None,
-    resume: Annotated[Resume, typer.Option(help="never: start anew, whatever lies in --out.")] = Resume.auto,
-    max_steps: Annotated[int | None, typer.Option(min=1, help="Train no longer than this.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Default: the recipe's first.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of encoded images and texts. (default: in work/)")] = None,
+    resume: Annotated[Resume, typer.Option(help="never: ignore the checkpoints in --out and start again.")] = Resume.auto,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Train for at most N steps.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed. (default: the recipe's first)")] = None,
     rank: Annotated[
-        int | None, typer.Option(min=1, help="Of clip-ldm-lora's adapter; the paper has 4 to 256; default: 64.")
+        int | None, typer.Option(min=1, help="Rank of clip-ldm-lora's adapter, 4 to 256 in the paper. (default: 64)")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, or cpu.")] = "auto",
-    precision: Annotated[Precision | None, typer.Option(help="Mixed precision; default: the recipe's.")] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that load samples.")] = 0,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
+    device: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
+    precision: Annotated[Precision | None, typer.Option(help="Mixed precision. (default: the recipe's)")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Number of data loading processes.")] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: all cores)")] = None,
     tracker: Annotated[
-        list[str] | None, typer.Option(help="none, or Accelerate's trackers, such as wandb; default: tensorboard.")
+        list[str] | None, typer.Option(help="Accelerate's trackers such as wandb, or none; repeatable. (default: tensorboard)")
     ] = None,
 ) -> None:
     """Train a variant."""
@@ -101,7 +101,7 @@ def train(
         with StopRequest() as stop:
             folder = run(request, stop)
     except Stopped as stopped:
-        err.print(f"{stopped or 'asked to stop'}; the same command goes on from there", soft_wrap=True)
+        err.print(f"{stopped or 'stopped'}; rerun the same command to resume", soft_wrap=True)
         return
     from accelerate import PartialState
 

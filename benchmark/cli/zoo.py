@@ -10,50 +10,48 @@ import typer
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.cli.common import err, out, reports_errors
 
-HELP = (
-    "Train the phantom zoo, or members of it, with whatever they stand on; the same command goes on where it stopped."
-)
+HELP = "Train the phantom zoo, or some members and what they depend on. Rerun the same command to resume."
 
 
 @reports_errors
 def zoo(
-    to: Annotated[Path, typer.Option("--out", help="Folder of the zoo; finished members in it are left alone.")],
+    to: Annotated[Path, typer.Option("--out", help="Folder of the zoo; finished members are kept.")],
     members: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[MEMBER ...]", help="cxrbert-ldm, cxrbert-ldm@1759, biovil, clip ...; default: all."),
+        typer.Argument(metavar="[MEMBER ...]", help="Members: cxrbert-ldm, cxrbert-ldm@1759, biovil, clip ... (default: all)"),
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="Of the latent diffusion models: phantom, phantom-quick, or a YAML file.")
+        str, typer.Option(help="Recipe of the latent diffusion models: phantom, phantom-quick, or a YAML file.")
     ] = "phantom",
     config: Annotated[
-        Path | None, typer.Option(help="A YAML file with fields that replace those of the recipe `zoo`.")
+        Path | None, typer.Option(help="YAML file whose fields replace those of the recipe `zoo`.")
     ] = None,
-    show: Annotated[bool, typer.Option("--list", help="Only list the members, and which are finished.")] = False,
+    show: Annotated[bool, typer.Option("--list", help="List the members and their state, then exit.")] = False,
     adopt: Annotated[
         bool, typer.Option("--adopt", help="Copy packaged members of the same recipe instead of training them.")
     ] = False,
     evaluate: Annotated[
         bool,
-        typer.Option(help="Also score the methods among them on the test splits: every sampling mode and control."),
+        typer.Option(help="Score every method on the test split, in every sampling mode and under every control."),
     ] = False,
     leaderboards_dir: Annotated[
-        Path | None, typer.Option(help="Where the CSV files are that get a row for each of these scores.")
+        Path | None, typer.Option(help="With --evaluate: folder of the leaderboard CSV files.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: all cores)")] = None,
 ) -> None:
     """Train members of the phantom zoo."""
     from gtg_bench.training.pretraining.recipe import folder_name, load_zoo_recipe
     from gtg_bench.training.recipe import load_recipe
 
     if leaderboards_dir is not None and not evaluate:
-        raise UsageError("--leaderboards-dir belongs to --evaluate: nothing is scored without it")
+        raise UsageError("--leaderboards-dir needs --evaluate")
     stages, chosen = load_zoo_recipe(config), load_recipe(recipe)
     if evaluate and chosen.choice is None:
-        raise UsageError(f"--evaluate: recipe {chosen.name} says nothing under `choice` of the worlds to score")
+        raise UsageError(f"--evaluate: recipe {chosen.name} names no worlds to score under `choice`")
     names = stages.checked(members or [])
     if show:
         for name in names:
-            out.print(f"{name}: {'finished' if (to / folder_name(name) / 'card.json').exists() else 'not yet'}")
+            out.print(f"{name}: {'finished' if (to / folder_name(name) / 'card.json').exists() else 'not trained'}")
         return
     if threads:
         import torch
@@ -70,4 +68,4 @@ def zoo(
                 if evaluate:
                     whole.evaluate(name, leaderboards_dir)
     except Stopped as stopped:
-        err.print(f"{stopped or 'asked to stop'}; the same command goes on from there", soft_wrap=True)
+        err.print(f"{stopped or 'stopped'}; rerun the same command to resume", soft_wrap=True)

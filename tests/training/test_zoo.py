@@ -332,7 +332,7 @@ def test_the_command_trains_lists_and_names_near_members(patched: None, tmp_path
     assert read_card(tmp_path / "zoo" / "medkebert")["steps"] == 2
     listed = CliRunner().invoke(app, [*line, "--list"])
     assert "medkebert: finished" in listed.output
-    assert "cxrbert-ldm@6357: not yet" in listed.output
+    assert "cxrbert-ldm@6357: not trained" in listed.output
     for words in (["--leaderboards-dir", str(tmp_path)], ["--evaluate", "--recipe", "paper"]):
         assert CliRunner().invoke(app, [*line, *words, "medkebert"]).exit_code == 2
     wrong = CliRunner().invoke(app, [*line, "medkebrt"])
