@@ -35,8 +35,8 @@ class LatentMaker:
     """Posteriors of images: `mean` and `std`, float16 [C, h, w], times the autoencoder's scaling factor.
 
     An image is prepared as a method does for its evaluation (`LdmMethod.frame`): shorter side to `image_size`, centre
-    crop, [0, 1] to [-1, 1], as many equal channels as the autoencoder takes. Every batch has the same size, whatever
-    can be read of it, so that an item's values do not depend on its company.
+    crop, [0, 1] to [-1, 1], as many equal channels as the autoencoder takes. Every batch has the same size, even if
+    some images cannot be read, so that an item's values do not depend on the rest of its batch.
 
     Args:
         vae: a diffusers AutoencoderKL in evaluation mode, on its device.
@@ -163,7 +163,7 @@ _ODD_TEXT = "No acute PNEUMO-thorax; 3.5 cm opacity (R>L), naïve “quotes” i
 def latent_facts(vae: Path, image_size: int, training_set: TrainingSet) -> dict[str, Any]:
     """What decides the posteriors of a training set's images.
 
-    The set's fingerprint does not look at image files, so the bytes of its first few readable images stand beside it:
+    The set's fingerprint does not include image files, so the bytes of its first few readable images are added:
     smaller copies under the same names are other images.
 
     Args:
@@ -179,8 +179,8 @@ def latent_facts(vae: Path, image_size: int, training_set: TrainingSet) -> dict[
 def token_facts(encoder: TrainableTextEncoder, tokenizer: Path, training_set: TrainingSet) -> dict[str, Any]:
     """What decides the tokens of a training set's texts.
 
-    Beside the tokenizer's files it is what the encoder really makes of an odd text and of the set's first texts: some
-    families rewrite texts before they are cut, and some bring their vocabulary along.
+    Besides the tokenizer's files this includes the tokens of an odd text and of the set's first texts: some families
+    rewrite texts before tokenization, and some bring their own vocabulary.
 
     Args:
         encoder: the text encoder.

@@ -1,4 +1,4 @@
-"""What a finished variant is worth: steps chosen on the validation split, then the test split with every control."""
+"""Scores of a trained variant: steps chosen on the validation split, then the test split under every control."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BATCH = 32
 def choose_defaults(folder: Path, name: str, recipe: ChoiceRecipe, world: int, runs_dir: Path) -> None:
     """Choose layers, then the number of steps, on the validation split; write tables and choices into the card.
 
-    Of the numbers of steps the smallest whose mean CNR is within `tolerance` of the best is taken: fewer steps are
+    The smallest number of steps whose mean CNR is within `tolerance` of the best is chosen: fewer steps are
     faster, and in GT mode the metrics saturate after a few (paper, Appendix C).
     """
     settings = MethodSettings(name, weights=_weights(folder), steps=recipe.layer_steps, layers="all", dataset="phantom")
@@ -103,10 +103,10 @@ def score_test_splits(
         worlds: phantom worlds; the first is the one that everything is tried on.
         runs_dir: where records and maps are kept: what is there is not computed again.
         leaderboards: folder of the CSV files that get a row a run; None: none do.
-        stop: whether somebody asked to end early.
+        stop: a request to stop early.
 
     Raises:
-        Stopped: `stop` was asked for; the same call goes on from there.
+        Stopped: a stop was requested; the same call resumes.
     """
     table = []
     with known_zoo(folder.parent):
@@ -125,7 +125,7 @@ def score_test_splits(
 def trials(
     card: Mapping[str, Any], samplings: Sequence[str], worlds: Sequence[int], repeats: bool = False
 ) -> list[dict[str, Any]]:
-    """What a member is tried with: settings of `RunRequest` beside `world`.
+    """The runs that a member is scored in: `world`, and options of `RunRequest`.
 
     Plain and with every control, and in every sampling mode where the method samples. Beside that, of a member that
     repeats no other one by another seed: further worlds; where the method samples, the tokens that Table 2's CXR-BERT

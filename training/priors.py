@@ -31,7 +31,7 @@ class FittedTable:
         path: its file.
         split: what it was fitted on.
         phrases: samples that it was fitted on; those without a region are left out.
-        images: their images, of which the mean image was made.
+        images: the images that the mean image is made of.
         keys: how many maps it has.
         unread: why images could not be read, in a line each; their regions count nevertheless.
     """
@@ -65,10 +65,10 @@ def training_split(name: str, splits: Sequence[str], chosen: str | None) -> str:
     Args:
         name: the data set's.
         splits: that it has.
-        chosen: by the user; None where nobody said.
+        chosen: the split that the user chose; None for the default.
 
     Raises:
-        UsageError: there is no training split, or the chosen one is what is evaluated.
+        UsageError: the set has no training split, or the chosen split is the evaluated one.
     """
     cheating = "a prior fitted on the samples that it is scored on would be cheating"
     elsewhere = "fit it on another data set and use that table with --weights TABLE.npz"

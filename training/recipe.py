@@ -55,8 +55,8 @@ class Schedule(Strict):
             return share, 1
         if share % self.device_batch:
             raise UsageError(
-                f"a share of {share} samples (batch_size {self.batch_size}, {processes} processes) is no multiple of "
-                f"device_batch {self.device_batch}; change one of them"
+                f"a share of {share} samples (batch_size {self.batch_size}, {processes} processes) is not a multiple "
+                f"of device_batch {self.device_batch}; change one of them"
             )
         return self.device_batch, share // self.device_batch
 
@@ -91,7 +91,7 @@ class ChoiceRecipe(Strict):
 
 
 class LdmRecipe(Strict):
-    """Training of a latent diffusion model (paper, 3.1); which one is said by the variant."""
+    """Training recipe of a latent diffusion model (paper, 3.1); the variant says which model."""
 
     name: str
     note: str = Field("", description="what it is for")

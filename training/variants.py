@@ -36,7 +36,7 @@ class Variant(Strict):
         return self
 
     def of_rank(self, rank: int | None) -> Variant:
-        """The same with an adapter of another rank; None: of its own. Raises UsageError where it has no adapter."""
+        """The variant with another adapter rank; None keeps its own. Raises UsageError if it has no adapter."""
         if rank is None:
             return self
         if self.rank is None:

@@ -1,4 +1,4 @@
-"""Everything that the phantom zoo holds: one call trains a member, and before it whatever that stands on."""
+"""The phantom zoo: one call trains a member, after everything that it depends on."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Zoo:
         recipe: of what is pretrained.
         ldm: of the latent diffusion models.
         out: the folder.
-        stop: whether somebody asked to end early.
+        stop: a request to stop early.
         adopt: whether packaged members of the same recipe, seed, data and parts are copied instead of trained.
     """
 
@@ -73,15 +73,15 @@ class Zoo:
         silence_libraries()
 
     def folder(self, name: str) -> Path:
-        """Where a member lies, or will."""
+        """Folder of a member."""
         return self.out / folder_name(name)
 
     def member(self, name: str) -> Path:
-        """Train a member, and before it whatever it stands on; what is finished is left alone.
+        """Train a member after everything that it depends on; finished members are kept.
 
         Raises:
-            UsageError: there is no such member, or a folder holds one of another recipe.
-            Stopped: `stop` was asked for; the same call goes on from there.
+            UsageError: an unknown member, or a folder with one of another recipe.
+            Stopped: a stop was requested; the same call resumes.
         """
         self.recipe.checked([name])
         self.stop.check()
@@ -98,10 +98,10 @@ class Zoo:
     def evaluate(self, name: str, leaderboards: Path | None = None) -> None:
         """Score a member on the test splits of the recipe's worlds, see `evaluation.score_test_splits`.
 
-        A member that is no method, such as a text encoder, has nothing to score.
+        Members that are not methods, such as text encoders, are skipped.
 
         Raises:
-            Stopped: `stop` was asked for; the same call goes on from there.
+            Stopped: a stop was requested; the same call resumes.
         """
         if self.recipe.members[name] in ("variant", "image encoder") and self.ldm.choice is not None:
             worlds = self.ldm.choice.test_worlds
@@ -247,7 +247,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def _deciding(recipe: Any, kind: type[Strict] | None = None) -> Any:
-    """The fields of a recipe that decide what is learned; None where a card's are none of its kind."""
+    """Fields of a recipe that decide what is learned; None if the card has another kind of recipe."""
     try:
         known = recipe if kind is None else kind.model_validate(recipe)
     except ValidationError:

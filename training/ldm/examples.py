@@ -1,4 +1,4 @@
-"""What a U-Net is trained on: noised latents of images with the tokens of their captions, one sample a position."""
+"""Training examples of a U-Net: noised latents of images with caption tokens, one example per position."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.benchmark.api.types import seed_for
 
 TIMESTEPS = 1000
-"""Of Stable Diffusion's schedule (paper, section 3.1)."""
+"""Timesteps of Stable Diffusion's schedule (paper, section 3.1)."""
 
 
 class Rows(Protocol):

@@ -45,7 +45,7 @@ class Exporter:
     shared: Path | None = None
 
     def write(self, folder: Path, facts: Mapping[str, Any]) -> Path:
-        """Write the folder, whole or not at all; an older one of the same name goes. What else lies there stays.
+        """Write the folder, whole or not at all. It replaces older parts of the same name; other files stay.
 
         Raises:
             UsageError: a trained text encoder cannot be saved.
@@ -92,7 +92,7 @@ class Exporter:
         return {"place": ".", "path": name}
 
     def _reference(self, name: str, part: Part, folder: Path) -> dict[str, Any] | None:
-        """The part as a card names it without holding it; None where it must be copied."""
+        """The part as a reference for the card; None if it must be copied."""
         facts = part.model_dump(exclude_defaults=True, mode="json")
         if is_hub_id(part) and not Path(part.place).exists():
             return facts
@@ -132,7 +132,7 @@ class Exporter:
     def _move(self, partial: Path, folder: Path) -> None:
         """Put the new parts where the old ones were."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "card.json").unlink(missing_ok=True)  # without a card the folder is no model: never half of each
+        (folder / "card.json").unlink(missing_ok=True)  # a folder without a card is not a model: never half of each
         for part in [path for path in partial.iterdir() if path.name != "card.json"]:
             shutil.rmtree(folder / part.name, ignore_errors=True)
             os.replace(part, folder / part.name)

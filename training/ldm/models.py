@@ -1,4 +1,4 @@
-"""What a training run starts from: the files of U-Net, autoencoder, scheduler and text encoder, and the models."""
+"""The components that training starts from: U-Net, autoencoder, scheduler and text encoder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gtg_bench.training.recipe import LdmRecipe
 from gtg_bench.training.variants import Variant
 
 _ADAPTED = ["to_q", "to_k", "to_v", "to_out.0"]
-"""What a low-rank adapter is put on: the projections of all attention layers, as in diffusers' training script."""
+"""Layers that a low-rank adapter changes: the projections of all attention layers, as in diffusers' script."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _phantom(variant: Variant, parts: Path) -> tuple[WeightsPlan, Path]:
 
 
 def load_models(weights: Weights, variant: Variant, recipe: LdmRecipe, seed: int) -> TrainableLdm:
-    """Load what training starts from, and say what of it is trained.
+    """Load the components that training starts from, and set which parameters are trained.
 
     Raises:
         DataError: a part cannot be loaded, or does not fit another one.

@@ -1,4 +1,4 @@
-"""What a latent diffusion model is trained for: to predict the noise (paper, section 2.1)."""
+"""The training objective of a latent diffusion model: predict the noise (paper, section 2.1)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from gtg_bench.training.ldm.text_states import FrozenStates
 
 
 class NoiseObjective(nn.Module):
-    """Mean squared error of the predicted noise; of the velocity where the scheduler says so.
+    """Mean squared error of the predicted noise, or of the velocity if the scheduler predicts that.
 
     Attributes:
-        unet: the U-Net; which of its parameters are trained is said by their `requires_grad`.
-        text: the text encoder's network where it is trained too; None where it is frozen.
+        unet: the U-Net; its parameters with `requires_grad` are trained.
+        text: the text encoder's network if it is trained too; None if it is frozen.
     """
 
     def __init__(

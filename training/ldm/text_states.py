@@ -34,7 +34,7 @@ class FrozenStates:
         return self.encoder.states(ids, mask).float()
 
     def _keep(self, keys: list[bytes], states: Tensor, needed: set[bytes]) -> None:
-        """Keep new states; the oldest go where there is no room, but none that is needed now."""
+        """Keep new states; without room the oldest are dropped, except those needed now."""
         for key, found in zip(keys, states, strict=True):
             self._kept[key] = found.clone()
             self.left -= _size(found)

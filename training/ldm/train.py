@@ -50,11 +50,11 @@ class TrainRequest:
     Attributes:
         variant: name, see `variants`.
         recipe: see `recipe`.
-        out: folder of the result; unfinished work lies in its `work`.
+        out: folder of the result; checkpoints and cache are in its `work`.
         seed: None takes the recipe's first.
         rank: of the low-rank adapter; None takes the variant's.
         data: training set; None takes the recipe's.
-        opened: split -> a training set, in the place of `data` where there is one that no name stands for.
+        opened: split -> a training set, instead of a registered name in `data`.
         data_root: its folder, where it needs one.
         data_options: its options.
         split: which pairs.
@@ -99,8 +99,8 @@ def train(request: TrainRequest, stop: StopRequest | None = None) -> Path:
     """Train; return the folder of the result. Run by every process of `accelerate launch`.
 
     Raises:
-        UsageError, DataError: something asked for is wrong or missing, before anything is computed.
-        Stopped: `stop` was asked for; the same call goes on from there.
+        UsageError, DataError: an option is wrong or a file is missing; raised before anything is computed.
+        Stopped: a stop was requested; the same call resumes.
         GtgError: training diverged.
     """
     return _Training(request, stop or StopRequest()).run()
@@ -152,7 +152,7 @@ class _Training:
             workers=self.request.workers,
             resume=self.request.resume,
             stop=self.stop,
-            explain=lambda positions: self._told(draws, positions),
+            explain=lambda positions: self._describe(draws, positions),
         ).run()
         if self.accelerator.is_main_process:
             self.exporter.write(self.out, self._facts(self.recipe.schedule.steps, curve, draws))
@@ -162,7 +162,7 @@ class _Training:
     @cached_property
     def accelerator(self) -> Accelerator:
         cpu = self.request.device == "cpu" or not torch.cuda.is_available()
-        launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # of `accelerate launch`, "no" unless it is said
+        launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # set by `accelerate launch`
         precision = self.request.precision or (launched if launched != "no" else self.recipe.precision)
         if cpu and precision != "no":
             console.print(f"precision {precision} needs a GPU: on this CPU everything is float32")
@@ -212,7 +212,7 @@ class _Training:
 
     @cached_property
     def about(self) -> dict[str, Any]:
-        """What decides the result beside schedule and seed."""
+        """What decides the result apart from schedule and seed."""
         recipe = self.recipe.model_dump(mode="json", include=_DECIDING)
         data = {"name": self.pairs.name, "split": self.pairs.split, "fingerprint": self.pairs.fingerprint}
         return {
@@ -224,7 +224,7 @@ class _Training:
         }
 
     def _forget(self) -> None:
-        """Remove what an earlier run of the same folder has seen and kept; the engine removes its checkpoints."""
+        """Remove the validation log and best state of an earlier run; the trainer removes its checkpoints."""
         (self.work / SEEN).unlink(missing_ok=True)
         shutil.rmtree(self.out / BEST, ignore_errors=True)
 
@@ -248,7 +248,7 @@ class _Training:
         checkpoints.check_space(self.work, written, "checkpoints, the trained model, encoded images and texts")
 
     def _encoded_bytes(self, total: int) -> int:
-        """Of the images and texts that so many samples need."""
+        """Size of the encoded images and texts that so many samples need."""
         config, vae = self.models.unet.config, self.models.vae.config
         row = vae.latent_channels * int(config.sample_size) ** 2 * 2 * 2
         return min(total, len(self.pairs)) * (row + self.models.text_encoder.max_length * 5)
@@ -338,7 +338,7 @@ class _Training:
         facts |= {"rank": self.variant.rank} if self.variant.rank else {}
         return facts | ({"defaults": recipe.defaults} if recipe.defaults else {})
 
-    def _told(self, draws: LatentDraws, positions: Sequence[int]) -> str:
+    def _describe(self, draws: LatentDraws, positions: Sequence[int]) -> str:
         """The first images of some positions, and how many there are."""
         names = [self.pairs[draws.item(position)].image_id for position in positions[:_TOLD]]
         return f"images {', '.join(names)}" + (f" ... ({len(positions)})" if len(positions) > _TOLD else "")
@@ -352,4 +352,4 @@ _TOLD = 5
 """Images that a diagnosis names."""
 
 _DECIDING = {"caption_dropout", "min_snr", "unet", "unet_config", "weights"}
-"""The fields of a recipe, beside schedule and moving average, that decide the result."""
+"""Fields of a recipe that decide the result, apart from schedule and moving average."""

@@ -1,4 +1,4 @@
-"""What is looked at while a latent diffusion model is trained: loss on fixed noise, grounding, and pictures."""
+"""Validation during training: loss on fixed noise, grounding scores, and pictures."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _PICTURE_STEPS = 20
 
 @dataclass
 class Validation:
-    """Looks at a model: see `engine.Watch`.
+    """Validates a model; see `loop.trainer.Watch`.
 
     Attributes:
         models: the models, on the device they are trained on.
         objective: their objective.
-        recipe: how much is looked at.
+        recipe: number of pairs, phrases and pictures.
         draws: of the validation split, never dropped; None: no loss on fixed noise.
         dataset: whose phrases are grounded; None: none are.
         pictures: folder of the sheets.
@@ -56,7 +56,7 @@ class Validation:
     highest: float = field(default=-float("inf"))
 
     def __call__(self, step: int) -> dict[str, float]:
-        """loss (mean squared error), auroc and cnr (means in the images' own pixels); without what is not looked at."""
+        """loss (mean squared error), auroc and cnr (means in image pixels); what the recipe leaves out is absent."""
         numbers: dict[str, float] = {}
         if self.draws is not None and self.recipe.pairs:
             numbers["loss"] = self.loss(self.draws)
@@ -108,7 +108,7 @@ class Validation:
         return {name: round(float(np.mean(values)), 6) for name, values in found.items() if values}
 
     def draw(self, maps: Sequence[GroundingMap], path: Path) -> None:
-        """A sheet: images with map and boxes, and below them what the model makes of the same phrases from noise."""
+        """A sheet: images with map and boxes, and below them images generated from the same phrases."""
         shown = self.samples[: self.recipe.pictures]
         tiles = [Tile(self._image(s), s.phrase, s.boxes, found, s.mask) for s, found in zip(shown, maps, strict=False)]
         made = self.generate([sample.phrase for sample in shown])

@@ -1,4 +1,4 @@
-"""Checkpoints: folders that appear whole or not at all, the last few of which are kept."""
+"""Checkpoints: folders that appear whole or not at all; only the last few are kept."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def save(
     """Write a checkpoint and remove all but the last `keep`; called by every process.
 
     Model, optimiser, gradient scaler and random states are written by Accelerate; `extra` (tensors and plain values)
-    and what the run is, `identity`, lie beside them.
+    and the run's `identity` are saved with them.
     """
     target = folder / f"{_PREFIX}{step:08d}"
     partial = folder / f".{target.name}"
@@ -118,7 +118,7 @@ def load(accelerator: Accelerator, found: Checkpoint, identity: str) -> dict[str
     if known != identity:
         raise UsageError(
             f"{found.path} is of a run with another recipe, seed or data; choose another --out, or --resume never "
-            "to start anew"
+            "to start again"
         )
     return extra
 

@@ -86,7 +86,7 @@ class Monitor:
             self.accelerator.log({"loss": loss, "learning_rate": rate, "images_per_second": speed}, step=step)
 
     def point(self, step: int, curve: list[tuple[int, float]]) -> None:
-        """At a point of the curve: the file, and a line where there is no bar."""
+        """At a point of the curve: write the file, and a log line if there is no bar."""
         if not self.main:
             return
         with atomic(self.work / CURVE) as part, part.open("w", newline="") as file:
@@ -105,15 +105,15 @@ class Monitor:
             file.write(json.dumps({"step": step, **numbers}) + "\n")
         if self.accelerator.log_with:
             self.accelerator.log({f"validation/{name}": value for name, value in numbers.items()}, step=step)
-        told = "  ".join(f"{name} {value:.4f}" for name, value in numbers.items())
-        self.tell(f"{self.name}: step {step}  validation  {told}")
+        numbers_text = "  ".join(f"{name} {value:.4f}" for name, value in numbers.items())
+        self.tell(f"{self.name}: step {step}  validation  {numbers_text}")
 
     def _steps_per_second(self, step: int) -> float:
         return (step - self.first) / max(time.monotonic() - self.started, 1e-9)
 
 
 def seen(work: Path) -> list[dict[str, Any]]:
-    """The validations of a run so far, each with its step; none where there is no file, torn lines left out."""
+    """The validations of a run so far, each with its step; torn lines are skipped."""
     path = work / SEEN
     lines = path.read_text().splitlines() if path.exists() else []
     return [json.loads(line) for line in lines if _step_of(line) < float("inf")]

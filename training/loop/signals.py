@@ -1,4 +1,4 @@
-"""Ending early on purpose: SIGTERM, as a cluster sends it before it takes a machine away, and Ctrl-C."""
+"""Graceful stops: SIGTERM, as a cluster sends it before it ends a job, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class StopRequest:
             signal.signal(number, handler)
 
     def check(self) -> None:
-        """Raise Stopped if it was asked for: for work that keeps what it has done by itself."""
+        """Raise Stopped if a stop was requested, for work that saves its own progress."""
         if self.asked:
             raise Stopped
 

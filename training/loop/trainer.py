@@ -1,7 +1,7 @@
-"""The one training loop, on Hugging Face Accelerate: every stage hands it an objective and draws.
+"""The training loop, on Hugging Face Accelerate: every stage gives it an objective and draws.
 
-All chance lies in the draws and in seeds of (seed, step): a run that was killed and resumed equals one that was not,
-and several processes that share a batch equal one that has it alone.
+All randomness comes from the draws and from seeds of (seed, step): a resumed run equals an uninterrupted one, and
+several processes that share a batch equal a single one.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ class Draws(Protocol):
 
 @dataclass(frozen=True)
 class Watch:
-    """What is looked at while a model is trained.
+    """Validation during training.
 
     Attributes:
-        every: steps between two looks; the last step is always looked at.
+        every: steps between validations; the last step is always validated.
         look: step -> numbers by name; called on the main process while the parameters hold the moving average.
     """
 
@@ -70,14 +70,14 @@ class Trainer:
         schedule: steps, batch and learning rate.
         seed: of the whole run.
         work: folder of checkpoints, curve and logs.
-        about: whatever else decides the result; a checkpoint of something else is refused.
+        about: what else decides the result; checkpoints of other runs are refused.
         ema: moving average of the trained parameters; None: there is none.
         accelerator: devices, processes, precision and trackers, which the caller ends; None: as the environment says.
-        watch: what is looked at in between.
-        workers: processes that make the draws; 0: none beside this one.
+        watch: validation during training.
+        workers: data loading processes; 0 loads in this one.
         resume: whether to go on from the last checkpoint; if not, those that are there are removed.
-        stop: whether somebody asked to end early.
-        explain: positions -> what lies there, for a diagnosis.
+        stop: a request to stop early.
+        explain: positions -> a description of their samples, for error messages.
     """
 
     name: str
@@ -99,10 +99,10 @@ class Trainer:
         """Train to the last step; return the loss curve. Afterwards the parameters hold the moving average.
 
         Raises:
-            Stopped: `stop` was asked for; the state is saved.
+            Stopped: a stop was requested; the state is saved.
             UsageError: a checkpoint is of another run, the disk is too full, the batch cannot be shared out, or another
                 run has the same `work`.
-            GtgError: the loss or the gradient is no number; says where, and what to try.
+            GtgError: the loss or the gradient is not finite; says where, and what to try.
         """
         return _Run(self).run()
 
@@ -196,7 +196,7 @@ class _Run:
         return loss.detach().float()
 
     def _checked(self, loss: Tensor) -> float:
-        """The step's loss over all processes. Raises GtgError where it, or the gradient, is no number."""
+        """The step's loss over all processes. Raises GtgError if it or the gradient is not finite."""
         value = float(self.accelerator.reduce(loss, "mean"))
         if not math.isfinite(value):
             raise self._diverged(f"the loss is {value}")
@@ -228,7 +228,7 @@ class _Run:
         if stopped or last or self.step % s.checkpoint_every == 0:
             self._save()
         if stopped and not last:
-            raise Stopped(f"{plan.name}: asked to stop, saved at step {self.step} of {s.steps}")
+            raise Stopped(f"{plan.name}: stopped, saved at step {self.step} of {s.steps}")
 
     def _look(self, watch: Watch) -> None:
         if self.accelerator.is_main_process:
@@ -279,7 +279,7 @@ class _Run:
         first = self.step * self.schedule.batch_size
         rate = self.scheduler.get_last_lr()[0]
         known = checkpoints.checkpoints(self.folder)
-        last = f"the last good state is {known[-1].path}" if known else "there is no checkpoint yet"
+        last = f"the last good state is {known[-1].path}" if known else "no checkpoint was saved"
         samples = self.plan.explain(range(first, first + self.schedule.batch_size))
         return GtgError(
             f"{self.plan.name}: {what} at step {self.step} (learning rate {rate:.3g}, precision "

@@ -28,7 +28,7 @@ class GenericPictures:
         options: what decides them, for the card.
 
         Raises:
-            UsageError: there is no such split.
+            UsageError: an unknown split.
         """
         if split not in pairs:
             raise UsageError(f"training set {name} has no split {split!r}; it has: {', '.join(pairs)}")

@@ -60,7 +60,7 @@ class ImageRecipe(Strict):
 
 
 class ZooRecipe(Strict):
-    """The phantom zoo: what its latent diffusion models stand on; these have recipes of their own."""
+    """The phantom zoo without its latent diffusion models, which have their own recipes."""
 
     name: str
     seed: int = Field(description="of everything that is pretrained, and of the generic pictures")

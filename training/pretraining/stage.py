@@ -46,7 +46,7 @@ class Stage:
         gain from a GPU.
 
         Raises:
-            Stopped: `stop` was asked for; the same call goes on from there.
+            Stopped: a stop was requested; the same call resumes.
             UsageError: the checkpoint is of another recipe or seed.
         """
         return Trainer(
