@@ -31,15 +31,19 @@ class Precision(StrEnum):
 @reports_errors
 def train(
     variant: Annotated[str, typer.Option(help="Method to train: cxrbert-ldm, clip-ldm, clip-ldm-lora ...")],
-    to: Annotated[Path, typer.Option("--out", help="Folder of the trained model; checkpoints and cache are in its work/.")],
+    to: Annotated[
+        Path, typer.Option("--out", help="Folder of the trained model; checkpoints and cache are in its work/.")
+    ],
     recipe: Annotated[str, typer.Option(help="Recipe: paper, phantom, phantom-quick, or a YAML file.")] = "phantom",
     config: Annotated[Path | None, typer.Option(help="YAML file whose fields replace the recipe's.")] = None,
-    data: Annotated[str | None, typer.Option(help="Training set: mimic-cxr, chestxray14 or phantom. (default: the recipe's)")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Training set: mimic-cxr, chestxray14 or phantom. (default: the recipe's)")
+    ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the training data.")] = None,
     data_option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Repeatable.")] = None,
     split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
     start: Annotated[
-        str | None, typer.Option(help="Weights to start from, as for `run --weights`. (default: the recipe's)")
+        str | None, typer.Option(help="Weights to start from, as for `run`. (default: the recipe's)")
     ] = None,
     validate_root: Annotated[
         Path | None,
@@ -47,7 +51,9 @@ def train(
     ] = None,
     validate_option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Repeatable.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of encoded images and texts. (default: in work/)")] = None,
-    resume: Annotated[Resume, typer.Option(help="never: ignore the checkpoints in --out and start again.")] = Resume.auto,
+    resume: Annotated[
+        Resume, typer.Option(help="never: ignore the checkpoints in --out and start again.")
+    ] = Resume.auto,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Train for at most N steps.")] = None,
     seed: Annotated[int | None, typer.Option(help="Random seed. (default: the recipe's first)")] = None,
     rank: Annotated[
@@ -58,7 +64,8 @@ def train(
     workers: Annotated[int, typer.Option(min=0, help="Number of data loading processes.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: all cores)")] = None,
     tracker: Annotated[
-        list[str] | None, typer.Option(help="Accelerate's trackers such as wandb, or none; repeatable. (default: tensorboard)")
+        list[str] | None,
+        typer.Option(help="Accelerate's trackers such as wandb, or none; repeatable. (default: tensorboard)"),
     ] = None,
 ) -> None:
     """Train a variant."""

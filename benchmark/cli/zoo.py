@@ -18,7 +18,9 @@ def zoo(
     to: Annotated[Path, typer.Option("--out", help="Folder of the zoo; finished members are kept.")],
     members: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[MEMBER ...]", help="Members: cxrbert-ldm, cxrbert-ldm@1759, biovil, clip ... (default: all)"),
+        typer.Argument(
+            metavar="[MEMBER ...]", help="Members: cxrbert-ldm, cxrbert-ldm@1759, biovil, clip ... (default: all)"
+        ),
     ] = None,
     recipe: Annotated[
         str, typer.Option(help="Recipe of the latent diffusion models: phantom, phantom-quick, or a YAML file.")
