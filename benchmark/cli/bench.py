@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gtg_bench.benchmark.api.settings import MethodSettings
     from gtg_bench.benchmark.api.types import Method
 
-HELP = "Measure what methods and sampling modes cost on this machine, and the harness's share of it."
+HELP = "Measure the time and memory of methods and sampling modes on this machine."
 Row = dict[str, Any]
 
 
@@ -36,7 +36,7 @@ def bench(
         str | None, choice(["sd15"], "--architecture", help="Measure this architecture with random weights instead.")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Samples per batch. (default: 8; with --architecture 1)")
+        int | None, typer.Option(min=1, max=64, help="Samples per batch. (default: 8, or 1 with --architecture)")
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Report the median of N measurements.")] = 5,
     device: Device = "auto",
@@ -61,7 +61,7 @@ def bench(
             complete = entry.completed(
                 MethodSettings(name, **wanted, dataset="phantom", device=resolve_device(device, entry))
             )
-            err.print(f"measuring {name} {mode or ''} ...")
+            err.print(f"measuring {' '.join(filter(None, [name, mode]))} ...", markup=False)
             built = _random(architecture, complete) if architecture else entry.built(complete)
             rows.append(measured(built, complete, batch, repeats, architecture))
     if as_json:
@@ -71,7 +71,7 @@ def bench(
 
 
 def _random(architecture: str, settings: MethodSettings) -> Method:
-    """A published architecture with random weights."""
+    """A method with a published architecture and random weights."""
     from gtg_bench.methods.ldm import architectures
 
     return {"sd15": architectures.stable_diffusion_15}[architecture](settings)
@@ -83,14 +83,17 @@ def _print(rows: list[Row]) -> None:
 
     table = Table(
         title=f"Milliseconds per sample, {rows[0]['batch_size']} at a time on {rows[0]['device']}",
-        caption="bare: the same U-Net forwards without capture; ratio: median of paired measurements;\n"
-        "memory: peak over the bare forwards' own, and its share of what keeping all maps would take.",
+        caption="bare: the same U-Net forward passes without capture; ratio: U-Net / bare, median\n"
+        "of paired measurements; memory: peak beyond the bare passes, relative to keeping\nall maps",
         title_justify="left",
         caption_justify="left",
         box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=0,
     )
-    for heading in ("method", "U-Net", "bare", "ratio", "image", "text", "scores", "an hour", "memory"):
-        table.add_column(heading, justify="left" if heading == "method" else "right", overflow="fold")
+    table.add_column("method", min_width=18, overflow="fold")
+    for heading in ("U-Net", "bare", "ratio", "image", "text", "scores", "per hour", "memory"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(*_cells(row))
     out.print(table)
@@ -105,6 +108,5 @@ def _cells(row: Row) -> list[str]:
     ratio = f"{row['ratio']:.3f}" if "ratio" in row else "-"
     memory = "-"
     if "peak_bytes_over_model" in row:
-        share = row["peak_bytes_over_model"] / row["all_maps_bytes"]
-        memory = f"{row['peak_bytes_over_model'] / 2**20:.1f} MiB {100 * share:.1f} %"
+        memory = f"{100 * row['peak_bytes_over_model'] / row['all_maps_bytes']:.1f} %"
     return [name, ours, bare, ratio, image, text, scores, f"{row['samples_per_hour']:,.0f}", memory]

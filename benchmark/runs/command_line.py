@@ -15,7 +15,7 @@ from gtg_bench.benchmark.scoring.protocols import protocol_of
 
 _DEFAULTS = {one.name: one.default for one in fields(RunRequest) if one.default is not MISSING}
 _SETTINGS = dict.fromkeys(OPTIONS) | dict(DEFAULTS) | {"weights": "phantom", "seed": 4200}
-"""What the command uses if an option is not given; defaults that a card decides are always written out."""
+"""Values of options that are not given; settings whose default comes from a card are always written out."""
 
 _ELSEWHERE = ("dataset_options", "control", "data_root")
 

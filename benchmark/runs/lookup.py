@@ -78,7 +78,7 @@ def find_run(runs_dir: Path, name: str, dataset: str | None = None) -> FinishedR
 
 
 def only_one(found: Sequence[RunSpec], name: str, runs_dir: Path) -> RunSpec:
-    """The single description. Raises UsageError if there are several."""
+    """The only description. Raises UsageError if there are several."""
     if len(found) > 1:
         raise UsageError(f"{name} has {len(found)} runs in {runs_dir}; name a setting or a key: {distinguished(found)}")
     return found[0]
@@ -107,7 +107,7 @@ def matching(runs_dir: Path, name: str, dataset: str | None = None, like: RunSpe
 
 
 def select(specs: Sequence[RunSpec], name: str, runs_dir: Path, like: RunSpec | None = None) -> list[RunSpec]:
-    """Those descriptions that a name can refer to, at least one; see `matching`.
+    """The descriptions that a name can refer to, at least one; see `matching`.
 
     Raises:
         UsageError: none matches; the message names `runs_dir`.
@@ -124,7 +124,8 @@ def select(specs: Sequence[RunSpec], name: str, runs_dir: Path, like: RunSpec | 
     for key, value in named.items():
         kept = _having(found, key, value)
         if not kept:
-            raise UsageError(f"no run of {method} in {runs_dir} has {key}={value}; available: {distinguished(found)}")
+            others = sorted({f"{key}={spec.as_json()[key]}" for spec in found})
+            raise UsageError(f"no run of {method} in {runs_dir} has {key}={value}; choose from: {', '.join(others)}")
         found = kept
     if like is not None:
         found = _preferred(found, lambda spec: conditions(spec) == conditions(like))
@@ -133,14 +134,14 @@ def select(specs: Sequence[RunSpec], name: str, runs_dir: Path, like: RunSpec | 
 
 
 def _having(specs: Sequence[RunSpec], key: str, value: str) -> list[RunSpec]:
-    """Those with this value of a setting; without one, those that do not have the setting."""
+    """The runs with this value of a setting; if none has it, those that do not have the setting."""
     values = [str(spec.as_json()[key]) for spec in specs]
     exact = [spec for spec, own in zip(specs, values, strict=True) if own == value]
     return exact or [spec for spec, own in zip(specs, values, strict=True) if own == "None"]
 
 
 def _with_defaults(specs: list[RunSpec], named: Mapping[str, str]) -> list[RunSpec]:
-    """Those with the default of each setting that was not named, as far as any has it."""
+    """The runs with the default of each setting that was not named, unless no run has it."""
     for key, value in _USUAL.items():
         if key not in named:
             specs = [spec for spec in specs if str(spec.as_json()[key]) in (value, "None")] or specs
@@ -167,7 +168,7 @@ def _agrees(spec: RunSpec, weights: str | None, names: Sequence[str]) -> bool:
 
 
 def _preferred(specs: list[RunSpec], wanted: Callable[[RunSpec], bool]) -> list[RunSpec]:
-    """Those that are wanted; all if none is."""
+    """The runs that are wanted; all if none is."""
     return [spec for spec in specs if wanted(spec)] or specs
 
 
@@ -189,14 +190,14 @@ def read_run(runs_dir: Path, spec: RunSpec) -> FinishedRun:
 
 
 def distinguished(specs: Sequence[RunSpec]) -> str:
-    """Each key with the settings in which the runs differ."""
+    """The key of each run, with the settings in which the runs differ."""
     names = differing(specs)
     rows = [(spec.key, spec.as_json()) for spec in specs]
     return "; ".join(f"{key} ({', '.join(f'{name} {row[name]}' for name in names)})" for key, row in rows)
 
 
 def _setting(text: str) -> tuple[str, str]:
-    """KEY=VALUE of a run's description."""
+    """The key and value of KEY=VALUE. Raises UsageError for anything else."""
     key, equals, value = text.partition("=")
     if not equals or key not in FIELDS:
         raise UsageError(f"{text!r} is not KEY=VALUE; keys are {', '.join(FIELDS)}")

@@ -30,13 +30,13 @@ from gtg_bench.benchmark.api.testing import MethodCheckError, check_method
 EXAMPLE = Path(__file__).parents[2] / "example_plugin" / "src"
 CARD = MethodCard("a toy", "discriminative", "a paper", "none", "", "MIT", "none")
 README_PLUGIN = """
-from gtg_bench.benchmark.api import Frame, GroundingMap, register_method
+from gtg_bench import Frame, GroundingMap, register_method
 
 
 @register_method("bright-spot")
 class BrightSpot:
     def __init__(self, settings): ...
-    def ground(self, image, text):  # image: float32 [H, W] in [0, 1], bright is dense
+    def ground(self, image, text):  # image: float32 [H, W] in [0, 1]
         return GroundingMap(image, Frame.original(image.shape[::-1]))
 """
 
@@ -186,20 +186,14 @@ def one_buffer(image: FloatArray, text: str) -> GroundingMap:
     return whole(BUFFER, image)
 
 
-class OneNoisePerBatch(Good):
-    def ground_batch(self, queries: Sequence[Query]) -> list[GroundingMap]:
-        noise = np.random.default_rng(queries[0].seed).random((len(queries), 8, 8), dtype=np.float32)
-        return [whole(values, query.image) for values, query in zip(noise, queries, strict=True)]
+def batches(change: Callable[[Good, Sequence[Query]], list[GroundingMap]]) -> type[Good]:
+    """A method whose `ground_batch` is changed."""
+    return type("Changed", (Good,), {"ground_batch": change})
 
 
-class Sorts(Good):
-    def ground_batch(self, queries: Sequence[Query]) -> list[GroundingMap]:
-        return super().ground_batch(sorted(queries, key=lambda query: query.text))
-
-
-class Drops(Good):
-    def ground_batch(self, queries: Sequence[Query]) -> list[GroundingMap]:
-        return super().ground_batch(queries[:1])
+def one_noise_per_batch(self: Good, queries: Sequence[Query]) -> list[GroundingMap]:
+    noise = np.random.default_rng(queries[0].seed).random((len(queries), 8, 8), dtype=np.float32)
+    return [whole(values, query.image) for values, query in zip(noise, queries, strict=True)]
 
 
 class AnotherGround(Good):
@@ -220,6 +214,7 @@ def seeds_globally(image: FloatArray, text: str) -> GroundingMap:
 DOUBLES = only(lambda image, text: whole(image.astype(np.float64)))
 ONLY_ASCII = only(lambda image, text: whole(image * len(text.encode("ascii"))))
 FAILS_ON_NOTHING = only(lambda image, text: whole(image * len(text.split()[0])))
+ONE_BUFFER = only(one_buffer)
 BROKEN: list[tuple[Callable[[MethodSettings], Any], str]] = [
     (DOUBLES, r"float64.*\[a square image, a portrait image, "),
     (only(lambda image, text: image), "returns ndarray"),
@@ -236,10 +231,16 @@ BROKEN: list[tuple[Callable[[MethodSettings], Any], str]] = [
     (only(in_place), r"in place.*\[a square image"),
     (Counts, r"repeated query .*: keep no state .*\[query 1, query 2"),
     (CachesByText, "depends on earlier queries, or on the instance: .*cache"),
-    (only(one_buffer), r"after it was returned: .*array \[query 1"),
-    (OneNoisePerBatch, r"batch .* single queries: .*default_rng\(query\.seed\).*\[query 2"),
-    (Sorts, "order of a batch"),
-    (Drops, r"1 maps for 5 queries: .*\[a batch, a batch in reverse\]"),
+    (ONE_BUFFER, r"after it was returned: .*array \[query 1"),
+    (batches(one_noise_per_batch), r"batch .* single queries: .*default_rng\(query\.seed\).*\[query 2"),
+    (
+        batches(lambda self, queries: Good.ground_batch(self, sorted(queries, key=lambda one: one.text))),
+        "order of a batch",
+    ),
+    (
+        batches(lambda self, queries: Good.ground_batch(self, queries[:1])),
+        r"1 maps for 5 queries: .*\[a batch, a batch in reverse\]",
+    ),
     (AnotherGround, r"ground and ground_batch disagree: .*\[query 1\]"),
     (only(draws_globally), r"global random generators change the map: .*\[query 1, query 2\]"),
 ]
@@ -247,15 +248,10 @@ BROKEN: list[tuple[Callable[[MethodSettings], Any], str]] = [
 
 @pytest.mark.parametrize(("broken", "message"), BROKEN)
 def test_a_violation_is_named_with_its_cases(broken: Callable[[MethodSettings], Any], message: str) -> None:
-    with pytest.raises(MethodCheckError, match=message):
+    with pytest.raises(MethodCheckError, match=message) as error:
         check_method(broken)
-
-
-@pytest.mark.parametrize("broken", [DOUBLES, ONLY_ASCII, FAILS_ON_NOTHING, only(one_buffer), AnotherGround])
-def test_a_sound_property_is_not_named(broken: Callable[[MethodSettings], Any]) -> None:
-    with pytest.raises(MethodCheckError) as error:
-        check_method(broken)
-    assert str(error.value).count("\n- ") == 1
+    if broken in (DOUBLES, ONLY_ASCII, FAILS_ON_NOTHING, ONE_BUFFER, AnotherGround):
+        assert str(error.value).count("\n- ") == 1, "sound properties are not named"
 
 
 def test_all_violations_are_listed_at_once() -> None:

@@ -144,6 +144,8 @@ def test_a_registered_method_is_listed_built_and_grounds() -> None:
     for name in ("spot", "uniform"):
         with pytest.raises(UsageError, match=f"'{name}' is already registered"):
             registry.register(MethodEntry(name, Spot, CARD))
+    assert register_method("spot", CARD)(Spot) is Spot
+    assert METHODS.get("spot").card is CARD
 
 
 def test_a_method_must_ground() -> None:
@@ -151,27 +153,17 @@ def test_a_method_must_ground() -> None:
         MethodEntry("mute", lambda settings: object(), CARD).built(MethodSettings("mute"))  # type: ignore[arg-type,return-value]
 
 
-def test_the_decorator_returns_what_it_decorates() -> None:
-    card = MethodCard(summary="given", kind="prior")
-    assert register_method("spot", card)(Spot) is Spot
-    assert METHODS.get("spot").card is card
-
-
 # Plug-in files
 
 
 def test_a_plugin_file(write: Callable[..., Path]) -> None:
-    path = write(PLUGIN)
-    assert METHODS.load_plugin(path) == ["toy-glow"]
+    path = write(PLUGIN + PLUGIN.replace("toy-glow", "toy-dark"))
+    assert METHODS.load_plugin(path) == ["toy-glow", "toy-dark"]
+    assert METHODS.get("toy-dark").code == METHODS.get("toy-glow").code
     entry = METHODS.get("toy-glow")
     assert (entry.card.summary, entry.card.kind, entry.card.licence) == ("Bright is suspicious.", "plug-in", "unknown")
     assert entry.code == hashlib.sha256(path.read_bytes()).hexdigest()
     assert entry.built(MethodSettings("toy-glow")).ground(IMAGE, "").values is IMAGE
-
-
-def test_a_plugin_may_register_several_methods(write: Callable[..., Path]) -> None:
-    assert METHODS.load_plugin(write(PLUGIN + PLUGIN.replace("toy-glow", "toy-dark"))) == ["toy-glow", "toy-dark"]
-    assert METHODS.get("toy-dark").code == METHODS.get("toy-glow").code
 
 
 def test_modules_beside_a_plugin_can_be_imported_and_are_part_of_its_code(write: Callable[..., Path]) -> None:
@@ -192,28 +184,21 @@ def test_modules_beside_a_plugin_can_be_imported_and_are_part_of_its_code(write:
     assert len({first, code(), code(source + "# edited"), code(PLUGIN)}) == 4
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("def (:", r"plugin\.py .*SyntaxError: "),
-        ("import nothing_of_this_name", "ModuleNotFoundError: "),
-        ("1 / 0", "ZeroDivisionError: "),
-        ("x = 1", r"plugin\.py .*@register_method"),
-        (PLUGIN.replace("toy-glow", "uniform"), "'uniform' is already registered"),
-    ],
-)
-def test_a_broken_plugin_is_one_line(write: Callable[..., Path], text: str, message: str) -> None:
-    path = list(sys.path)
-    with pytest.raises(UsageError, match=message) as error:
-        METHODS.load_plugin(write(text))
-    assert "\n" not in str(error.value)
-    assert sys.path == path
-
-
-def test_a_plugin_that_cannot_be_read(write: Callable[..., Path], tmp_path: Path) -> None:
-    for path in (tmp_path / "absent.py", tmp_path, write(PLUGIN, "plugin.txt")):
-        with pytest.raises(UsageError, match=path.name):
-            METHODS.load_plugin(path)
+def test_a_broken_plugin_is_one_line(write: Callable[..., Path], tmp_path: Path) -> None:
+    before = list(sys.path)
+    for path, message in (
+        (lambda: write("def (:"), r"plugin\.py .*SyntaxError: "),
+        (lambda: write("import nothing_of_this_name"), "ModuleNotFoundError: "),
+        (lambda: write("x = 1"), r"plugin\.py .*@register_method"),
+        (lambda: write(PLUGIN.replace("toy-glow", "uniform")), "'uniform' is already registered"),
+        (lambda: write(PLUGIN, "plugin.txt"), r"plugin\.txt"),
+        (lambda: tmp_path / "absent.py", r"absent\.py"),
+        (lambda: tmp_path, tmp_path.name),
+    ):
+        with pytest.raises(UsageError, match=message) as error:
+            METHODS.load_plugin(path())
+        assert "\n" not in str(error.value)
+        assert sys.path == before
 
 
 # Entry points

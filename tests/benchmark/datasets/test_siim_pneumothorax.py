@@ -213,7 +213,7 @@ def test_a_mask_of_another_image_is_stretched_to_the_original_frame() -> None:
 def test_a_sample_needs_a_region_that_can_be_used() -> None:
     good = masked("0 9")
     check_sample(good)
-    with pytest.raises(SampleError, match="neither a box nor a mask"):
+    with pytest.raises(SampleError, match="no box and no mask"):
         check_sample(replace(good, mask=None))
     with pytest.raises(SampleError, match="mask cannot be used"):
         check_sample(replace(good, mask=Mask((8, 8), (("counts", "5 0"),))))

@@ -146,16 +146,13 @@ def test_nan_elsewhere_is_refused() -> None:
 # The index
 
 
-def test_maps_are_found_by_image_and_phrase(toy: Any, exported: Any) -> None:
+def test_maps_are_found_by_image_and_phrase_and_rows_of_other_splits_are_counted(toy: Any, exported: Any) -> None:
     def by_phrase(rows: list[dict[str, str]]) -> list[dict[str, str]]:
         named = zip(rows, samples(), strict=True)
         return [{"image_id": s.image_id, "phrase": s.phrase, "file": row["file"], **SIDES} for row, s in named]
 
     result = exported(change=by_phrase)
     assert results(scored(toy)) == results(result)
-
-
-def test_rows_of_another_split_are_counted(toy: Any, exported: Any) -> None:
     other = open_dataset("phantom", None, {}).samples("validate")[0].sample_id
     exported(change=lambda rows: [*rows, rows[0] | {"sample_id": other}])
     assert prepared(toy)[1].elsewhere == 1
