@@ -25,8 +25,8 @@ from gtg_bench.benchmark.cli import app
 from gtg_bench.benchmark.datasets.phantom.world import patient_studies
 from gtg_bench.benchmark.report.leaderboard import read
 from gtg_bench.benchmark.scoring.controls import CONTROLS
-from gtg_bench.methods.biovil import load as load_biovil
 from gtg_bench.methods.biovil.method import BiovilMethod
+from gtg_bench.methods.biovil.method import load as load_biovil
 from gtg_bench.methods.cards import read_card
 from gtg_bench.methods.ldm.components import load_components
 from gtg_bench.methods.ldm.method import LdmMethod
