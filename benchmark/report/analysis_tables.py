@@ -135,7 +135,7 @@ def show_subgroups(found: Sequence[Subgroup], runs: Sequence[FinishedRun], conso
     for metric, part in groupby(found, key=lambda subgroup: subgroup.metric):
         console.print(Text(metric, style="bold"))
         differences = ("A -\nrun", "95 % CI", "p", "p corr.") if several else ()
-        table = _table(("", *(["run"] if several else []), "samples/\npatients", "mean", "95 % CI", *differences))
+        table = _table(("", *([""] if several else []), "samples/\npatients", "mean", "95 % CI", *differences))
         by = ALL
         for subgroup in part:
             if subgroup.by != by:
