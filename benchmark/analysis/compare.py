@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
@@ -29,7 +29,9 @@ class Difference:
     found: Comparison
     """A is `ours` and B is `theirs`; its own p-value is not corrected."""
     p_value: float | None
-    """Holm-corrected over all rows of the metric: all samples and each category, of every pair of runs."""
+    """Holm-corrected over its family: the rows of this metric that are shown together."""
+    family: int = 1
+    """Number of comparisons that the correction covers."""
 
     @property
     def better(self) -> int:
@@ -41,20 +43,28 @@ class Difference:
 
     def as_json(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return {"metric": self.metric, "category": self.category, **asdict(self.found), "p_value_holm": self.p_value}
+        corrected = {"p_value_holm": self.p_value, "n_comparisons": self.family}
+        return {"metric": self.metric, "category": self.category, **asdict(self.found), **corrected}
+
+
+def corrected(rows: Sequence[Difference]) -> list[Difference]:
+    """The rows of one family with Holm-corrected p-values; rows without a p-value do not count."""
+    family = sum(row.found.p_value is not None for row in rows)
+    p_values = holm([row.found.p_value for row in rows])
+    return [replace(row, p_value=p, family=family) for row, p in zip(rows, p_values, strict=True)]
 
 
 def compare_with_all(
-    a: FinishedRun, others: Sequence[FinishedRun], metrics: Sequence[str], average: str, by_category: bool = True
+    a: FinishedRun, others: Sequence[FinishedRun], metrics: Sequence[str], average: str, by_category: bool = False
 ) -> list[list[Difference]]:
-    """Compare a run with others, correcting all p-values of a metric together.
+    """Compare a run with others on the samples that each pair shares, correcting all p-values of a metric together.
 
     Args:
         a: the run from which the others are subtracted.
         others: at least one run.
         metrics: names in METRICS.
         average: average over all samples: "overall", "macro" or "frequency2".
-        by_category: also compare within each category; without, the correction covers the pairs only.
+        by_category: also compare within each category; the correction then covers these rows too.
 
     Returns:
         A list for each other run: metric by metric, all samples before the categories.
@@ -68,15 +78,17 @@ def compare_with_all(
         check_comparable(a, b)
     found: list[list[Difference]] = [[] for _ in others]
     for metric in metrics:
-        higher, compared = METRICS[metric].higher_is_better, []
-        for b in others:
+        higher = METRICS[metric].higher_is_better
+        numbers, rows = [], []
+        for number, b in enumerate(others):
             pairs = paired(a.records, b.records, metric)
-            compared.append({ALL: compare(pairs, average, higher)})
+            compared = {ALL: compare(pairs, average, higher)}
             for category in sorted(set(pairs.categories.tolist())) if by_category else ():
-                compared[-1][category] = compare(pairs.of_category(category), "overall", higher)
-        corrected = iter(holm([one.p_value for part in compared for one in part.values()]))
-        for rows, part in zip(found, compared, strict=True):
-            rows += [Difference(metric, category, one, next(corrected)) for category, one in part.items()]
+                compared[category] = compare(pairs.of_category(category), "overall", higher)
+            numbers += [number] * len(compared)
+            rows += [Difference(metric, name, one, one.p_value) for name, one in compared.items()]
+        for number, row in zip(numbers, corrected(rows), strict=True):
+            found[number].append(row)
     for b, rows in zip(others, found, strict=True):
         if not any(row.found.n for row in rows):
             raise DataError(f"{a.spec.key} and {b.spec.key} share no scored sample")
@@ -102,18 +114,27 @@ def in_words(row: Difference, a: str, b: str) -> str:
     scope = "" if row.category == ALL else f" on {row.category}"
     if row.found.difference is None or row.found.low is None or row.p_value is None:
         return f"{a} and {b} cannot be compared in {row.metric}{scope}: only {counted(row.found)}."
-    if not row.better:
-        verdict = f"{a} does not differ significantly from {b} in {row.metric}{scope}"
-    else:
+    if row.better:
         verdict = f"{a} is {'better' if row.better > 0 else 'worse'} than {b} in {row.metric}{scope}"
+    elif after := after_correction(row):
+        verdict = f"The difference between {a} and {b} in {row.metric}{scope} is not significant {after}"
+    else:
+        verdict = f"{a} does not differ significantly from {b} in {row.metric}{scope}"
     return f"{verdict}: {in_numbers(row)}."
 
 
+def after_correction(row: Difference) -> str:
+    """How many comparisons the correction covers, if it alone makes a difference not significant, else ""."""
+    if row.better or row.found.p_value is None or row.found.p_value >= LEVEL:
+        return ""
+    return f"after correction for {row.family} comparisons"
+
+
 def in_numbers(row: Difference) -> str:
-    """A - B with its 95 % CI, p-value and counts."""
+    """A - B with its 95 % CI, raw and corrected p-value, and counts."""
     found = row.found
-    values = f"A - B = {found.difference:.3f} (95 % CI {found.low:.3f} to {found.high:.3f}, p = {row.p_value:.2g}"
-    return f"{values}; {counted(found)})"
+    p = f"p = {found.p_value:.2g}" + (f", corrected p = {row.p_value:.2g}" if row.family > 1 else "")
+    return f"A - B = {found.difference:.3f} (95 % CI {found.low:.3f} to {found.high:.3f}, {p}; {counted(found)})"
 
 
 def counted(found: Comparison) -> str:

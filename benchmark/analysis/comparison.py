@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gtg_bench.benchmark.analysis.compare import ALL, Difference, compare_with_all
+from gtg_bench.benchmark.analysis.compare import Difference, compare_with_all
 from gtg_bench.benchmark.analysis.seeds import find_method, seeds_note, spread
 from gtg_bench.benchmark.analysis.sensitivity import (
     CHANGES,
@@ -57,7 +57,7 @@ class Report:
     primary: str
     """The metric that the sentences about controls are about."""
 
-    def as_json(self, by_category: bool) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """As plain JSON values."""
         runs = []
         for subject in self.subjects:
@@ -76,10 +76,7 @@ class Report:
             )
         first, *others = self.subjects
         comparisons = [
-            {"a": first.label, "b": subject.label} | row.as_json()
-            for subject in others
-            for row in subject.rows
-            if by_category or row.category == ALL
+            {"a": first.label, "b": subject.label} | row.as_json() for subject in others for row in subject.rows
         ]
         return {"average": self.average, "runs": runs, "comparisons": comparisons}
 
@@ -91,6 +88,7 @@ def make(
     average: str | None = None,
     dataset: str | None = None,
     context: bool = True,
+    by_category: bool = False,
 ) -> Report:
     """Compare the first of several runs with each of the others.
 
@@ -101,6 +99,7 @@ def make(
         average: "overall", "macro" or "frequency2"; None takes the protocol's.
         dataset: only runs on this data set.
         context: also look for controls and priors.
+        by_category: also compare within each category.
 
     Raises:
         UsageError: a name that refers to no run or several, an unknown metric, or runs under different conditions.
@@ -112,27 +111,23 @@ def make(
         raise UsageError(f"{names[0]} and {twice[0]} are the same run, {' '.join(first.keys)}; name two")
     protocol = protocol_of(first.spec.protocol)
     chosen, kind = tuple(metrics or protocol.metrics), average or protocol.average
-    rows = [[], *compare_with_all(first, runs[1:], chosen, kind)]
+    rows = [[], *compare_with_all(first, runs[1:], chosen, kind, by_category)]
     titles = [run.name for run in runs]
     compared, subjects = {key for run in runs for key in run.keys}, []
     for run, name, title, found in zip(runs, names, titles, rows, strict=True):
-        label = title if titles.count(title) == 1 else f"{title} {name}"
-        if not context:
-            subjects.append(Subject(label, run, tuple(found)))
-            continue
-        controls = find_controls(runs_dir, run)
-        missing = tuple(name for name in CHANGES if name not in controls) if run.spec.control == PLAIN else ()
-        priors = {} if is_prior(run.spec.method) else find_priors(runs_dir, run, compared)
-        command = "; ".join(run_command(part.spec, runs_dir, "--all-controls") for part in run.parts or (run,))
-        subject = Subject(
-            label,
-            run,
-            tuple(found),
-            tuple(contrasts(run, controls, chosen, kind)),
-            missing,
-            command if missing else "",
-            tuple(contrasts(run, priors, chosen, kind)),
-        )
+        subject = Subject(title if titles.count(title) == 1 else f"{title} {name}", run, tuple(found))
+        if context:
+            controls = find_controls(runs_dir, run)
+            missing = tuple(c for c in CHANGES if c not in controls) if run.spec.control == PLAIN else ()
+            priors = {} if is_prior(run.spec.method) else find_priors(runs_dir, run, compared)
+            command = "; ".join(run_command(part.spec, runs_dir, "--all-controls") for part in run.parts or (run,))
+            subject = replace(
+                subject,
+                controls=tuple(contrasts(run, controls, chosen, kind)),
+                missing=missing,
+                command=command if missing else "",
+                priors=tuple(contrasts(run, priors, chosen, kind)),
+            )
         subjects.append(subject)
     primary = protocol.primary if protocol.primary in chosen else chosen[0]
     return Report(tuple(subjects), chosen, kind, primary)

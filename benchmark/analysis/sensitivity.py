@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gtg_bench.benchmark.analysis.compare import Difference, compare_with_all, counted, in_numbers
+from gtg_bench.benchmark.analysis.compare import Difference, after_correction, compare_with_all, counted, in_numbers
 from gtg_bench.benchmark.analysis.seeds import mean_of
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import METHODS
@@ -60,7 +60,7 @@ def contrasts(
     """
     values = _scored(run, metrics)
     kept = {name: other for name, other in others.items() if values & _scored(other, metrics)}
-    rows = compare_with_all(run, list(kept.values()), metrics, average, by_category=False)
+    rows = compare_with_all(run, list(kept.values()), metrics, average)
     return [Contrast(name, kept[name], tuple(part)) for name, part in zip(kept, rows, strict=True)]
 
 
@@ -139,16 +139,19 @@ def control_in_words(row: Difference, run: str, control: str) -> str:
     if row.better < 0:
         return f"{run} scores better with {change}: {row.metric} {in_numbers(row)}."
     verdict = f"{run} uses {used}" if row.better else f"No evidence that {run} uses {used}"
+    verdict += f" (not significant {after})" if (after := after_correction(row)) else ""
     numbers = "is the same for all samples" if found.ties == found.n else in_numbers(row)
     return f"{verdict}: with {change}, {row.metric} {numbers}."
 
 
 def prior_in_words(contrast: Contrast, run: str) -> str:
     """How a run compares with a prior, as a sentence."""
-    verdicts = {1: "better than", -1: "worse than", 0: "not significantly different from"}
-    parts = [
-        f"{verdict} {contrast.name} in {', '.join(named)}"
-        for better, verdict in verdicts.items()
-        if (named := [row.metric for row in contrast.rows if row.found.n and row.better == better])
-    ]
+    found: dict[str, list[str]] = {}
+    for row in sorted(contrast.rows, key=lambda row: (1, -1, 0).index(row.better)):
+        if row.found.n:
+            after = after_correction(row)
+            same = f"not significantly different{f' ({after})' if after else ''} from"
+            verdict = {1: "better than", -1: "worse than", 0: same}[row.better]
+            found.setdefault(verdict, []).append(row.metric)
+    parts = [f"{verdict} {contrast.name} in {', '.join(names)}" for verdict, names in found.items()]
     return f"{run} is {'; '.join(parts)}."

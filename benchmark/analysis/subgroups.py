@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from gtg_bench.benchmark.analysis.compare import ALL, check_comparable, check_metrics
+from gtg_bench.benchmark.analysis.compare import ALL, Difference, check_comparable, check_metrics, corrected
 from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.metrics import METRICS
 from gtg_bench.benchmark.runs.lookup import FinishedRun
 from gtg_bench.benchmark.scoring.protocols import protocol_of
-from gtg_bench.benchmark.statistics import Comparison, Estimate, bootstrap, compare, holm, paired
+from gtg_bench.benchmark.statistics import Estimate, bootstrap, compare, paired
 
 Bins = tuple[tuple[float, str], ...]
 UNKNOWN = "unknown"
@@ -31,16 +31,6 @@ CSV_COLUMNS = ("by", "subgroup", "metric", "run", "run_key", *_CSV_RUN, *_CSV_DI
 
 
 @dataclass(frozen=True)
-class PairedDifference:
-    """The first run (A) minus another (B), on the samples of a subgroup that both have."""
-
-    found: Comparison
-    """A is `ours` and B is `theirs`; its own p-value is not corrected."""
-    p_value: float | None
-    """Holm-corrected over all subgroups and runs of the metric."""
-
-
-@dataclass(frozen=True)
 class Subgroup:
     """One metric on one subgroup."""
 
@@ -52,8 +42,8 @@ class Subgroup:
     """Name in METRICS."""
     estimates: tuple[Estimate, ...]
     """Each run's plain mean over its ok samples; no CI for fewer than two patients."""
-    differences: tuple[PairedDifference, ...]
-    """One for each run but the first."""
+    differences: tuple[Difference, ...]
+    """The first run (A) minus each other (B) on shared samples; corrected over all subgroups and runs of the metric."""
 
 
 def _binned(fact: str, bins: Bins, absent: str = UNKNOWN) -> tuple[Callable[[SampleRecord], str], tuple[str, ...]]:
@@ -119,11 +109,8 @@ def _of_metric(runs: Sequence[FinishedRun], by: Sequence[str], metric: str) -> l
             for name in names
             if any(name in part for part in parts)
         ]
-    corrected = iter(holm([each.p_value for subgroup in found for each in subgroup.differences]))
-    return [
-        replace(one, differences=tuple(replace(each, p_value=next(corrected)) for each in one.differences))
-        for one in found
-    ]
+    rows = iter(corrected([each for subgroup in found for each in subgroup.differences]))
+    return [replace(one, differences=tuple(next(rows) for _ in one.differences)) for one in found]
 
 
 def _subgroup(by: str, name: str, metric: str, parts: Sequence[Sequence[SampleRecord]]) -> Subgroup:
@@ -134,7 +121,7 @@ def _subgroup(by: str, name: str, metric: str, parts: Sequence[Sequence[SampleRe
         bootstrap([r.metrics.get(metric) for r in part], [r.category for r in part], [r.patient_id for r in part])
         for part in parts
     )
-    return Subgroup(by, name, metric, estimates, tuple(PairedDifference(one, one.p_value) for one in found))
+    return Subgroup(by, name, metric, estimates, tuple(Difference(metric, name, one, one.p_value) for one in found))
 
 
 def as_rows(found: Sequence[Subgroup], runs: Sequence[FinishedRun]) -> list[dict[str, Any]]:

@@ -40,8 +40,8 @@ def compare(
     from gtg_bench.benchmark.analysis.comparison import make
     from gtg_bench.benchmark.report.analysis_tables import show
 
-    report = make(runs_dir, [a, *b], metric, average, dataset, context)
+    report = make(runs_dir, [a, *b], metric, average, dataset, context, by_category)
     if as_json:
-        typer.echo(json.dumps(report.as_json(by_category), indent=1))
+        typer.echo(json.dumps(report.as_json(), indent=1))
     else:
-        show(report, by_category, out)
+        show(report, out)

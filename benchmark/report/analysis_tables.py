@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
@@ -25,32 +25,35 @@ from gtg_bench.benchmark.report.document import HEADINGS
 from gtg_bench.benchmark.runs.lookup import FinishedRun
 from gtg_bench.benchmark.statistics import Comparison, Estimate
 
-_P = f"p: sign-flip permutation test over patients, Holm-corrected; * p < {LEVEL:g}."
+_P = "p: sign-flip permutation test over patients"
 _CI = "95 % CI: bootstrap over patients."
 
 
-def show(report: Report, by_category: bool, console: Console) -> None:
+def show(report: Report, console: Console) -> None:
     """Print a comparison: a table for each other run, sentences, then each run against its controls and the priors."""
     first, *others = report.subjects
-    shown = {}
     for subject in others:
-        rows = shown[subject.label] = [row for row in subject.rows if by_category or row.category == ALL]
         console.print(Text(f"A: {first.label}\nB: {subject.label}"))
-        table = _table(("", "A", "B", "A - B", "95 % CI", "p", "d_z", "w/t/l"))
-        for row in rows:
-            label = row.metric if row.category == ALL else f"  {row.category}"
+        table = _table(("", "A", "B", "A - B", "95 % CI", "p", "p corr.", "d_z", "w/t/l"))
+        for row in subject.rows:
+            label = HEADINGS.get(row.metric, row.metric) if row.category == ALL else f"  {row.category}"
             found = row.found
             effect = "-" if found.effect_size is None else f"{found.effect_size:.2f}"
             values = [_number(value) for value in (found.ours, found.theirs, found.difference)]
+            p_values = (_p_value(found.p_value), _p_value(row.p_value, "*"))
             counts = f"{found.wins}/{found.ties}/{found.losses}"
-            table.add_row(Text(label), *values, _interval(found), _p_value(row.p_value), effect, counts)
+            table.add_row(Text(label), *values, _interval(found), *p_values, effect, counts)
         console.print(table)
-    for label, rows in shown.items():
-        for row in rows:
-            _print(console, in_words(row, first.label, label))
-    family = "categories" if len(others) == 1 else "categories and runs"
-    legend = "d_z: standardised mean difference. w/t/l: samples on which A is better, equal, worse."
-    console.print(f"{_CI} {_P[:-1]}; the correction covers all {family} of a metric. {legend}", highlight=False)
+    for subject in others:
+        for row in subject.rows:
+            _print(console, in_words(row, first.label, subject.label))
+    families = sorted({row.family for subject in others for row in subject.rows})
+    family = f"over the {' or '.join(map(str, families))} comparison{'s' * (families != [1])} of a metric shown here"
+    _print(
+        console,
+        f"{_CI} {_P}; p corr.: Holm-corrected {family}; * p corr. < {LEVEL:g}. d_z: standardised mean difference. "
+        f"w/t/l: samples on which A is better, equal, worse.{_short(row.metric for s in others for row in s.rows)}",
+    )
     for subject in report.subjects:
         if note := seeds_note(subject.run):
             spreads = {metric: spread(subject.run, metric, report.average) for metric in report.metrics}
@@ -107,10 +110,13 @@ def _show_contrasts(found: Sequence[Contrast], console: Console) -> None:
             cells.append(text.replace("+0.", "+.").replace("-0.", "-.").replace("±0.", "±."))
         table.add_row(HEADINGS.get(metric, metric), *cells)
     console.print(table)
-    names = [f" {HEADINGS[row.metric]} = {row.metric}." for row in found[0].rows if row.metric in HEADINGS]
-    _print(
-        console, f"A - B ± half-width of the 95 % CI; * p < {LEVEL:g}, Holm-corrected over each row.{''.join(names)}"
-    )
+    corrected = f"A - B ± half-width of the 95 % CI; * p < {LEVEL:g}, Holm-corrected over each row."
+    _print(console, corrected + _short(row.metric for row in found[0].rows))
+
+
+def _short(metrics: Iterable[str]) -> str:
+    """The shortened names of metrics spelt out."""
+    return "".join(f" {HEADINGS[name]} = {name}." for name in dict.fromkeys(metrics) if name in HEADINGS)
 
 
 _HEADINGS = {
@@ -128,8 +134,8 @@ def show_subgroups(found: Sequence[Subgroup], runs: Sequence[FinishedRun], conso
     several = len(runs) > 1
     for metric, part in groupby(found, key=lambda subgroup: subgroup.metric):
         console.print(Text(metric, style="bold"))
-        differences = ("A - run", "95 % CI", "p") if several else ()
-        table = _table(("", *(["run"] if several else []), "n", "patients", "mean", "95 % CI", *differences))
+        differences = ("A -\nrun", "95 % CI", "p", "p corr.") if several else ()
+        table = _table(("", *([""] if several else []), "samples/\npatients", "mean", "95 % CI", *differences))
         by = ALL
         for subgroup in part:
             if subgroup.by != by:
@@ -137,10 +143,11 @@ def show_subgroups(found: Sequence[Subgroup], runs: Sequence[FinishedRun], conso
                 table.add_row(_HEADINGS[by])
             label = "all samples" if by == ALL else f"  {subgroup.name}"
             for index, one in enumerate(subgroup.estimates):
-                cells = [str(one.n), str(one.n_patients), _number(one.value), _interval(one)]
+                cells = [f"{one.n}/{one.n_patients}", _number(one.value), _interval(one)]
                 if index:
                     each = subgroup.differences[index - 1]
-                    cells += [_number(each.found.difference, "+"), _interval(each.found), _p_value(each.p_value)]
+                    cells += [_number(each.found.difference, "+"), _interval(each.found)]
+                    cells += [_p_value(each.found.p_value), _p_value(each.p_value, "*")]
                 table.add_row(Text("" if index else label), *([letters[index]] if several else []), *cells)
         console.print(table)
     for letter, run in zip(letters, runs, strict=True):
@@ -148,7 +155,8 @@ def show_subgroups(found: Sequence[Subgroup], runs: Sequence[FinishedRun], conso
         _print(console, f"{letter}: {run.name} ({' '.join(run.keys)}{note})")
     if any(one.n and one.low is None for subgroup in found for one in subgroup.estimates):
         console.print("no CI: fewer than two patients.", highlight=False)
-    legend = f"A - run: on shared samples. {_P[:-1]}; the correction covers all rows." if several else ""
+    corrected = f"p corr.: Holm-corrected over all rows of a metric; * p corr. < {LEVEL:g}"
+    legend = f"A - run: on shared samples. {_P}; {corrected}." if several else ""
     console.print(f"{_CI} {legend}".strip(), highlight=False)
 
 
@@ -181,10 +189,10 @@ def _interval(found: Estimate | Comparison) -> str:
     return "no CI" if found.low is None or found.high is None else f"{found.low:.3f} {found.high:.3f}"
 
 
-def _p_value(p: float | None) -> str:
+def _p_value(p: float | None, star: str = "") -> str:
     if p is None:
         return "-"
-    return ("<.001" if p < 0.001 else f"{p:.3f}") + ("*" if p < LEVEL else " ")
+    return ("<.001" if p < 0.001 else f"{p:.3f}") + (star if p < LEVEL else " " * len(star))
 
 
 def _print(console: Console, text: str) -> None:

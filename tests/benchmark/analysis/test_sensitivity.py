@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from gtg_bench.benchmark.analysis.control_battery import prepare_battery, sensitivities
 from gtg_bench.benchmark.analysis.seeds import find_method
@@ -23,7 +21,6 @@ from gtg_bench.benchmark.analysis.sensitivity import (
     prior_in_words,
 )
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.cli import app
 from gtg_bench.benchmark.runs.lookup import FinishedRun, find_run
 from gtg_bench.benchmark.runs.runner import RunRequest
 from gtg_bench.benchmark.runs.spec import RunSpec
@@ -31,12 +28,6 @@ from gtg_bench.benchmark.runs.spec import RunSpec
 Make = Callable[..., RunSpec]
 BASE = np.random.default_rng(3).random(40)
 NOISE = np.random.default_rng(4).normal(0, 0.05, 40)
-
-
-@pytest.fixture
-def runs(tmp_path: Path) -> Path:
-    """Folder of the runs that `finished` makes."""
-    return tmp_path / "runs"
 
 
 def test_controls_are_found_by_everything_but_what_follows_from_them(runs: Path, finished: Make) -> None:
@@ -102,10 +93,6 @@ def test_p_values_are_corrected_over_the_controls(runs: Path, finished: Make) ->
     swap, side = (contrast.rows[0] for contrast in contrasts(run, found, ["iou"], "overall"))
     assert swap.p_value == pytest.approx(2 * swap.found.p_value)
     assert side.p_value == pytest.approx(max(side.found.p_value, swap.p_value))
-
-
-def test_a_control_without_a_scored_sample_is_left_out(runs: Path, finished: Make) -> None:
-    run = find_run(runs, finished().key)
     assert contrasts(run, {"phrase-swap": FinishedRun(run.spec, [])}, ["iou"], "overall") == []
 
 
@@ -125,36 +112,33 @@ def test_priors_are_those_of_the_same_data_and_definition(runs: Path, finished: 
 
 def test_a_prior_in_words(runs: Path, finished: Make) -> None:
     run = find_run(runs, finished(values=BASE).key)
-    better = find_run(runs, finished(method="phrase-prior", values=BASE + 0.2).key)
-    alike = find_run(runs, finished(method="class-prior", values=BASE + NOISE - NOISE.mean()).key)
-    said = [
-        prior_in_words(contrast, "ours")
-        for contrast in contrasts(run, {"phrase-prior": better, "class-prior": alike}, ["iou"], "overall")
-    ]
-    assert said == [
+    values = {"phrase-prior": BASE + 0.2, "class-prior": BASE + NOISE - NOISE.mean()}
+    priors = {name: find_run(runs, finished(method=name, values=v).key) for name, v in values.items()}
+    assert [prior_in_words(contrast, "ours") for contrast in contrasts(run, priors, ["iou"], "overall")] == [
         "ours is worse than phrase-prior in iou.",
         "ours is not significantly different from class-prior in iou.",
     ]
 
 
-def test_compare_prints_controls_priors_and_what_is_missing(runs: Path, finished: Make) -> None:
+def test_compare_prints_controls_priors_and_what_is_missing(
+    runs: Path, call: Callable[..., Any], finished: Make
+) -> None:
     finished(values=BASE)
     finished(values=BASE - 0.3, control="neutral-phrase")
     finished(values=BASE - 0.1, method="class-prior")
     finished(values=BASE + 0.1, method="phrase-prior")
-    words = ["compare", "ours", "phrase-prior", "--metric", "iou", "--runs-dir", str(runs)]
-    said = CliRunner().invoke(app, words).stdout
+    words = ["compare", "ours", "phrase-prior", "--metric", "iou"]
+    said = call(*words)
     assert "ours gt-cfg uses the phrase: with a phrase that names no finding, iou A - B = 0.300 " in said
     assert "ours gt-cfg is better than class-prior in iou." in said
     command = f"gtg-bench run --method ours --dataset d --steps 8 --guidance 16 --layers all --seed 1 --runs-dir {runs}"
     assert f"ours gt-cfg was not run under phrase-swap, image-swap, side-swap: {command} --all-controls" in said
-    found = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)["runs"]
-    assert [one["name"] for one in found[0]["controls"]] == ["neutral-phrase"]
-    assert found[0]["controls"][0]["metrics"][0]["difference"] == pytest.approx(0.3)
-    assert found[0]["controls_missing"] == ["phrase-swap", "image-swap", "side-swap"]
-    (prior,) = found[0]["priors"]
-    assert (prior["name"], prior["metrics"][0]["difference"]) == ("class-prior", pytest.approx(0.1))
-    assert found[1]["controls_missing"] == list(CHANGES)
+    one, other = call(*words, "--json")["runs"]
+    for kind, name, difference in (("controls", "neutral-phrase", 0.3), ("priors", "class-prior", 0.1)):
+        (found,) = one[kind]
+        assert (found["name"], found["metrics"][0]["difference"]) == (name, pytest.approx(difference))
+    assert one["controls_missing"] == ["phrase-swap", "image-swap", "side-swap"]
+    assert other["controls_missing"] == list(CHANGES)
 
 
 def test_a_battery_is_the_plain_run_and_every_control_that_the_data_allows() -> None:
