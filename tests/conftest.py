@@ -1,8 +1,7 @@
-"""Tiny seeded models that several test files share. Heavy imports wait until a fixture is asked for."""
+"""Fixtures that several test folders share: tiny seeded models, and runs. Heavy imports are inside the fixtures."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import socket
 from collections.abc import Callable
@@ -58,7 +57,7 @@ BERT = {
 
 @pytest.fixture(scope="session")
 def torch() -> Any:
-    """torch on one thread; the models are too small to gain from more."""
+    """PyTorch on one thread: the models are too small to gain from more."""
     import torch
 
     torch.set_num_threads(1)
@@ -67,7 +66,7 @@ def torch() -> Any:
 
 @pytest.fixture
 def free_port() -> int:
-    """A port of this machine that nobody listens at."""
+    """An unused local port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
@@ -105,7 +104,7 @@ def byte_pairs() -> Any:
 
 @pytest.fixture(scope="session")
 def make_unet(torch: Any) -> Callable[..., Any]:
-    """Builds a tiny seeded U-Net; keyword arguments replace settings. Its attention is far from uniform."""
+    """Build a tiny seeded U-Net whose attention is far from uniform; keyword arguments override its settings."""
     from diffusers import UNet2DConditionModel
 
     def make(seed: int = 0, **changes: Any) -> Any:
@@ -139,7 +138,7 @@ def components(torch: Any, make_unet: Callable[..., Any], word_pieces: Any) -> L
 
 @pytest.fixture(scope="session")
 def golden(torch: Any) -> Callable[[str], tuple[dict[str, Any], dict[str, Any]]]:
-    """Reads the facts, and the arrays as tensors, of a file of the released code's golden values."""
+    """Read golden values of the released code by name: facts from JSON, arrays as tensors."""
     import numpy as np
 
     def read(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -150,25 +149,11 @@ def golden(torch: Any) -> Callable[[str], tuple[dict[str, Any], dict[str, Any]]]
 
 
 @pytest.fixture(scope="session")
-def golden_unet(golden: Callable[[str], tuple[dict[str, Any], dict[str, Any]]]) -> Any:
-    """The U-Net of the golden attention maps."""
-    facts, _ = golden("attention")
-    spec = importlib.util.spec_from_file_location("golden_tiny_unet", GOLDEN / "tiny_unet.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    unet, digest = module.build()
-    assert digest == facts["weights_sha256"]["unet"]
-    return unet
-
-
-@pytest.fixture(scope="session")
 def literal_forward(torch: Any) -> Callable[..., tuple[Any, list[Any]]]:
-    """Eq. 1 literally, with plain hooks on the projections and no code of the package.
+    """Eq. 1 literally, with plain hooks on the projections and without the package's code.
 
-    (U-Net, x_t [C, H, W], t, states [L, D]) -> its output [C, H, W], and the probabilities of every layer that projects
-    the states to keys, in execution order, float64 [heads, L, H, W], upsampled by index.
+    (U-Net, x_t [C, H, W], t, states [L, D]) -> the output [C, H, W], and the attention probabilities of every
+    cross-attention layer in execution order, float64 [heads, L, H, W], upsampled by index.
     """
 
     def forward(unet: Any, x_t: Any, t: int, states: Any) -> tuple[Any, list[Any]]:
@@ -207,34 +192,9 @@ def literal_forward(torch: Any) -> Callable[..., tuple[Any, list[Any]]]:
     return forward
 
 
-@pytest.fixture(scope="session")
-def golden_bbm(golden: Callable[[str], tuple[dict[str, Any], dict[str, Any]]], torch: Any) -> Callable[[int], Any]:
-    """The golden maps of a case after the package's reductions: P_comb, P_mult, image bias, text bias, float64.
-
-    As in the golden values, P_comb averages the last step and the biases average both.
-    """
-    from gtg_bench.methods.ldm.bbm import BiasMaps, text_bias
-    from gtg_bench.methods.ldm.reduction import Rows
-
-    facts, arrays = golden("bbm")
-    steps, layers, size = facts["T"], range(facts["L"]), (64, 64)
-    rows = Rows(torch.zeros(steps, dtype=torch.int64), torch.arange(steps))
-
-    def parts(case: int) -> list[Any]:
-        image, text = arrays[f"c{case}_gt"], arrays[f"c{case}_text"]
-        text_maps = {str(layer): text[None, :, layer, 1:].mean(2) for layer in layers}
-        maps = BiasMaps(text_maps, torch.tensor([0]), size, steps - facts["rev_diff_steps"])
-        for layer in layers:
-            maps.add(str(layer), torch.stack([image[:, layer, 1:].mean(1), image[:, layer, 0]], 1), rows)
-        means = [reduced.mean()[0, 0] for reduced in (maps.combined, maps.product, maps.image)]
-        return [mean.double().numpy() for mean in (*means, text_bias(text_maps, size)[0])]
-
-    return parts
-
-
 @pytest.fixture
 def folder(components: LdmComponents, tmp_path: Path) -> Path:
-    """The tiny components in the zoo's layout, as weights of `tiny-ldm`."""
+    """The tiny components saved in the zoo's layout, as weights of `tiny-ldm`."""
     from gtg_bench.training.cards import write_card
 
     ldm, encoder = tmp_path / "tiny-ldm", components.text_encoder
@@ -251,10 +211,10 @@ def folder(components: LdmComponents, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def finished(tmp_path: Path) -> Callable[..., Any]:
-    """Makes a finished run in `tmp_path / "runs"` and returns its description.
+    """Create a finished run in `tmp_path / "runs"` and return its RunSpec.
 
-    (gain, n, values, facts, **fields of RunSpec): n samples of n / 2 patients in categories A and B in turn; random
-    values of iou, the same in every run, plus 0 to 4 times `gain`, or `values` where they are given.
+    The run has n samples of n / 2 patients, alternating between categories A and B. Each iou is the same random number
+    in every run plus 0 to 4 times `gain`, unless `values` are given. `changes` are fields of RunSpec.
     """
     import numpy as np
 
@@ -285,10 +245,10 @@ def finished(tmp_path: Path) -> Callable[..., Any]:
 
 
 class ToyRuns:
-    """Runs of the method `toy` on the phantom's first samples, in `folder / "runs"`; counts how often it is built.
+    """Runs of the method `toy` on the first phantom samples, in `folder / "runs"`.
 
-    Its maps are 16 x 16 whole 255ths of the image but for a border of 8 pixels, a blob and noise of the sample's seed;
-    some have a note. Set `forbidden` and building it raises.
+    Its 16 x 16 maps are a blob and noise from the sample's seed, in multiples of 1/255; they leave out a border of 8
+    pixels, and some have a note. `built` counts how often the method is built; if `forbidden`, building it raises.
     """
 
     def __init__(self, folder: Path) -> None:

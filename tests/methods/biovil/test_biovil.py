@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -17,7 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from gtg_bench.benchmark.api import METHODS, DataError, MethodSettings, Query, SampleError, UsageError, load_method
+from gtg_bench.benchmark.api import METHODS, DataError, MethodSettings, Query, SampleError, load_method
 from gtg_bench.benchmark.api.geometry import FloatArray, Frame
 from gtg_bench.benchmark.api.testing import check_method
 from gtg_bench.methods import cache as image_cache
@@ -185,7 +183,7 @@ def carried(method: Any, pixels: np.ndarray) -> tuple[FloatArray, np.ndarray]:
 
 @pytest.mark.parametrize(
     ("shape", "low", "high", "tolerance"),
-    [((512, 512), 0, 255, 1e-5), ((512, 640), 0, 255, 1e-5), ((700, 512), 31, 204, 1e-5), ((768, 1024), 0, 255, None)],
+    [((512, 512), 0, 255, 1e-5), ((700, 512), 31, 204, 1e-5), ((768, 1024), 0, 255, None)],
     ids=str,
 )
 def test_the_map_is_health_multimodals(
@@ -211,18 +209,6 @@ def test_biovil_t_has_another_encoder_and_crop(weights: Callable[..., str], file
     np.testing.assert_allclose(values[covered], expected[covered], atol=1e-5, rtol=0)
 
 
-def test_the_resized_crop_is_within_a_grey_level_of_torchvisions() -> None:
-    from torchvision.transforms import CenterCrop, Compose, Resize
-
-    for height, width in ((300, 401), (900, 700)):
-        pixels = levels(6, (height, width))
-        expected = Compose([Resize(512), CenterCrop(480)])(Image.fromarray(pixels))
-        found = Frame.center_crop((width, height), 512, 480).apply(pixels.astype(np.float32))
-        difference = np.abs(found - np.asarray(expected, dtype=np.float32))
-        assert difference.max() <= 1.0
-        assert difference.mean() < 0.4
-
-
 def test_the_image_is_quantised_as_health_multimodal_does() -> None:
     from health_multimodal.image.data.io import remap_to_uint8
 
@@ -239,8 +225,7 @@ def test_the_image_is_quantised_as_health_multimodal_does() -> None:
 
 def test_a_map_holds_cosines_on_the_patch_grid_and_covers_the_crop(biovil: Any) -> None:
     found = biovil.ground(picture(shape=(300, 500)), PHRASE)
-    assert found.values.shape == (15, 15)
-    assert found.values.dtype == np.float32
+    assert (found.values.shape, found.values.dtype) == ((15, 15), np.float32)
     assert np.abs(found.values).max() <= 1
     assert found.frame == Frame.center_crop((500, 300), 512, 480)
     _, covered = found.frame.carry(found.values, Frame.original((500, 300)))
@@ -249,13 +234,9 @@ def test_a_map_holds_cosines_on_the_patch_grid_and_covers_the_crop(biovil: Any) 
     assert not covered[:, :109].any()
 
 
-def test_image_and_phrase_each_change_the_map(small: Any) -> None:
-    base = small.ground(picture(0), PHRASE).values
-    assert np.abs(base - small.ground(picture(1), PHRASE).values).max() > 1e-3
-    assert np.abs(base - small.ground(picture(0), "pneumonia").values).max() > 1e-3
-
-
-def test_a_batch_gives_the_maps_of_its_queries_alone_and_encodes_once(fresh: Any) -> None:
+def test_a_batch_gives_the_maps_of_its_queries_alone_and_encodes_once(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shapes = [(130, 200), (64, 64), (200, 130), (130, 200), (64, 64)]
     phrases = [PHRASE, "left", "edema", "left", PHRASE]
     queries = [Query(picture(k % 3, shapes[k]), phrases[k], seed=k) for k in range(5)]
@@ -268,39 +249,32 @@ def test_a_batch_gives_the_maps_of_its_queries_alone_and_encodes_once(fresh: Any
         again = fresh.ground_batch(queries[::-1])[::-1]
     assert (images.call_count, texts.call_count) == (3, 3)
     fresh._patches.clear()
+    monkeypatch.setattr(image_cache, "CACHED", 2)
     for query, one, other in zip(queries, batch, again, strict=True):
         alone = fresh.ground(query.image, query.text)
         np.testing.assert_array_equal(one.values, alone.values)
         np.testing.assert_array_equal(other.values, alone.values)
         assert one.frame == alone.frame
-
-
-def test_only_the_last_images_are_cached(fresh: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_cache, "CACHED", 2)
-    for seed in range(4):
-        fresh.ground(picture(seed, (64, 64)), PHRASE)
-    assert len(fresh._patches) == 2
+        assert len(fresh._patches) <= 2
 
 
 def test_phrases_lose_their_full_stop_and_are_truncated(small: Any) -> None:
-    def values(text: str) -> np.ndarray:
-        return small.ground(picture(), text).values
+    found = {text: small.ground(picture(), text) for text in (PHRASE, PHRASE[:-1], "left, " * 60, "left, " * 50)}
+    whole, without, longest, long = found.values()
+    np.testing.assert_array_equal(whole.values, without.values)
+    np.testing.assert_array_equal(longest.values, long.values)
+    assert "from 122 to 77 tokens" in longest.note
+    assert whole.note == ""
 
-    np.testing.assert_array_equal(values(PHRASE), values(PHRASE[:-1]))
-    np.testing.assert_array_equal(values("left, " * 60), values("left, " * 50))
-    assert "from 122 to 77 tokens" in small.ground(picture(), "left, " * 60).note
-    assert small.ground(picture(), PHRASE).note == ""
 
-
-@pytest.mark.parametrize("text", ["", "  ", "...", "\u200b", "left [SEP] effusion"])
-def test_phrases_that_are_refused(small: Any, text: str) -> None:
-    with pytest.raises(SampleError, match="phrase"):
-        small.ground(picture(), text)
+def test_phrases_that_are_refused(small: Any) -> None:
+    for text in ("", "  ", "...", "\u200b", "left [SEP] effusion"):
+        with pytest.raises(SampleError, match="phrase"):
+            small.ground(picture(), text)
 
 
 def test_the_contract_is_kept(weights: Callable[..., str]) -> None:
-    report = check_method("biovil", weights=weights(**SMALL))
-    assert report.maps > 20
+    assert check_method("biovil", weights=weights(**SMALL)).maps > 20
 
 
 # Settings
@@ -314,26 +288,12 @@ def test_options_of_sampling_are_dropped(weights: Callable[..., str]) -> None:
     assert entry.samplings == ()
 
 
-def test_biovil_t_has_no_phantom_weights() -> None:
-    with pytest.raises(UsageError, match="biovil-t"):
-        METHODS.get("biovil-t").completed(MethodSettings("biovil-t", weights="phantom"))
-
-
 def test_the_version_changes_with_the_map(weights: Callable[..., str]) -> None:
     changes: list[dict[str, Any]] = [{}, {"crop": 448}, {"resize": 500}, {"file": "biovil_t.pt"}, {"encoder": "x"}]
     changes.append({"text": {"max_length": 32}})
     entry = METHODS.get("biovil")
     found = [entry.completed(MethodSettings("biovil", weights=weights(**change))) for change in changes]
     assert len({settings.weights_version for settings in found}) == len(changes)
-
-
-def test_completing_imports_no_torch(weights: Callable[..., str]) -> None:
-    code = (
-        "import sys\nfrom gtg_bench.benchmark.api import METHODS, MethodSettings\n"
-        f"METHODS.get('biovil').completed(MethodSettings('biovil', weights={weights()!r}))\n"
-        "sys.exit('torch' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 # Wrong files
@@ -344,31 +304,26 @@ class _Code:
         return print, ("code was run",)
 
 
-def test_a_pickle_with_code_is_not_run(
-    tmp_path: Path, weights: Callable[..., str], capsys: pytest.CaptureFixture[str]
+def test_a_damaged_checkpoint_is_named_and_its_code_is_not_run(
+    tmp_path: Path, weights: Callable[..., str], torch: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "evil.pt").write_bytes(pickle.dumps(_Code(), protocol=2))
-    with pytest.raises(DataError, match=r"evil\.pt.* could run code"):
-        load_method("biovil", weights=weights("evil.pt", place=str(tmp_path)))
-    assert "code was run" not in capsys.readouterr().out
-
-
-def test_a_damaged_checkpoint_is_named(tmp_path: Path, weights: Callable[..., str], torch: Any) -> None:
     torch.save([1, 2], tmp_path / "list.pt")
-    for content in (b"", b"not a checkpoint", (tmp_path / "list.pt").read_bytes()):
+    contents = (b"", b"not a checkpoint", (tmp_path / "list.pt").read_bytes(), pickle.dumps(_Code(), protocol=2))
+    for content in contents:
         (tmp_path / "torn.pt").write_bytes(content)
         with pytest.raises(DataError, match=r"torn\.pt"):
             load_method("biovil", weights=weights("torn.pt", place=str(tmp_path)))
+    assert "code was run" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"file": "biovil_t.pt"}, r"biovil_t\.pt.* resnet18 with a projection of 128\? .*multi_image"),
+        ({"file": "biovil_t.pt"}, r"biovil_t\.pt.* resnet18 .*multi_image"),
         ({"encoder": "resnet18_multi_image"}, r"biovil\.pt.* resnet18_multi_image"),
         ({"size_of_projection": 64}, "projection of 64"),
-        ({"encoder": "vit"}, r"image_encoder\.encoder 'vit': .* resnet18, resnet50"),
-        ({"path": ""}, "folder; .* image_encoder.path"),
+        ({"encoder": "vit"}, r"image_encoder\.encoder 'vit'"),
+        ({"path": ""}, "image_encoder.path"),
         ({"path": "absent.pt"}, r"absent\.pt"),
         ({"text": {"family": "clip"}}, "family 'clip'"),
     ],
@@ -380,28 +335,19 @@ def test_a_plan_that_does_not_fit_its_files_is_refused(
         load_method("biovil", weights=weights(**change))
 
 
-def test_a_plan_without_an_image_encoder_is_refused(files: Path, tmp_path: Path) -> None:
-    plan = tmp_path / "weights.yaml"
-    plan.write_text(yaml.safe_dump({"text_encoder": {"place": str(files / "cxr-bert"), "family": "cxr-bert"}}))
-    with pytest.raises(DataError, match="image_encoder"):
-        load_method("biovil", weights=str(plan))
-
-
-def test_a_text_model_without_the_joint_space_is_refused(
-    tmp_path: Path, weights: Callable[..., str], torch: Any
+def test_a_model_without_the_joint_space_is_refused(
+    files: Path, tmp_path: Path, weights: Callable[..., str], torch: Any
 ) -> None:
-    folder = tmp_path / "general"
-    write_text_model(folder)
-    state = {name: value for name, value in text_model().state_dict().items() if "projection" not in name}
-    torch.save(state, folder / "pytorch_model.bin")
-    with pytest.raises(DataError, match=r"general.* cls_projection_head"):
-        load_method("biovil", weights=weights(text={"place": str(folder)}))
-
-
-def test_encoders_of_different_models_are_refused(tmp_path: Path, weights: Callable[..., str], torch: Any) -> None:
     from health_multimodal.image.model.model import ImageModel
 
+    plan = tmp_path / "weights.yaml"
+    plan.write_text(yaml.safe_dump({"text_encoder": {"place": str(files / "cxr-bert"), "family": "cxr-bert"}}))
     torch.save(ImageModel("resnet18", 64).state_dict(), tmp_path / "narrow.pt")
-    plan = weights("narrow.pt", place=str(tmp_path), size_of_projection=64)
-    with pytest.raises(DataError, match=r"cxr-bert projects texts to 128 .* 64"):
-        load_method("biovil", weights=plan)
+    narrow = weights("narrow.pt", place=str(tmp_path), size_of_projection=64)
+    write_text_model(tmp_path / "general")
+    state = {name: value for name, value in text_model().state_dict().items() if "projection" not in name}
+    torch.save(state, tmp_path / "general" / "pytorch_model.bin")
+    general = weights(text={"place": str(tmp_path / "general")})
+    for choice, message in ((plan, "image_encoder"), (narrow, r"cxr-bert .*128 .* 64"), (general, "cls_projection")):
+        with pytest.raises(DataError, match=message):
+            load_method("biovil", weights=str(choice))

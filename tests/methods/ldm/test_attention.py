@@ -42,6 +42,7 @@ def by_size(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
+@pytest.mark.slow
 def test_the_released_codes_gt_maps(golden: Callable, golden_unet: Any, components: LdmComponents) -> None:
     """Layer order, the maps of every layer, their statistics, the mean over the last 3 steps, and the output."""
     facts, arrays = golden("attention")
@@ -132,9 +133,7 @@ def token_weights(tokens: Sequence[Sequence[int]]) -> Tensor:
     return weights
 
 
-def reduce(
-    maps: Reduction, unet: Any, scheduler: Any, t: Tensor, inputs: tuple, weights: Tensor, rows: int, first: int = 0
-) -> None:
+def reduce(maps: Reduction, unet: Any, scheduler: Any, t: Tensor, inputs: tuple, weights: Tensor, rows: int) -> None:
     """Feed the reduction as `Engine` does in GT mode."""
     latents, noise, states = inputs
     capture = AttentionCapture(unet)
@@ -146,51 +145,36 @@ def reduce(
         return capture.forward(x_t, t_rows, states[of.sample], weights[of.sample], on_maps)
 
     with torch.inference_mode(), capture.open():
-        ground_truth(forward, scheduler, t, latents, noise, rows, first)
+        ground_truth(forward, scheduler, t, latents, noise, rows)
 
 
 def literal_maps(
-    literal_forward: Callable, unet: Any, scheduler: Any, t: Tensor, inputs: list[Tensor], first: int = 0
+    literal_forward: Callable, unet: Any, scheduler: Any, t: Tensor, inputs: list[Tensor]
 ) -> list[list[Tensor]]:
-    """One sample's maps by step, from the `first` one, and by layer, [heads, tokens, H, W]."""
+    """One sample's maps by step and by layer, [heads, tokens, H, W]."""
     latents, noise, states = inputs
-    noisy = list(zip(scheduler.add_noise(latents, noise, t), t.tolist(), strict=True))
-    return [literal_forward(unet, x_t, step, states)[1] for x_t, step in noisy[first:]]
+    noisy = zip(scheduler.add_noise(latents, noise, t), t.tolist(), strict=True)
+    return [literal_forward(unet, x_t, step, states)[1] for x_t, step in noisy]
 
 
 @pytest.mark.parametrize("only_cross", [False, True])
-@pytest.mark.parametrize("size", [(8, 8), (12, 8), (9, 7), (5, 11)], ids=by_size)
-def test_capture_is_the_literal_average(
-    make_unet: MakeUnet, components: Any, literal_forward: Callable, only_cross: bool, size: tuple[int, int]
+def test_step_layer_and_mean_maps_are_the_literal_ones(
+    make_unet: MakeUnet, components: Any, literal_forward: Callable, only_cross: bool
 ) -> None:
-    unet, scheduler = make_unet(only_cross_attention=(only_cross, False)), components.scheduler
-    t = ddim_timesteps(scheduler, 4)
-    for tokens, rows in (([[2]], 1), ([[0], [1, 3, 4]], 3), ([[5], [1, 2], [0, 3]], 16)):
-        inputs = random_inputs(len(tokens), len(t), size)
-        means = MeanMaps(len(tokens), size, first_step=2)
-        reduce(means, unet, scheduler, t, inputs, token_weights(tokens), rows, first=1)
-        for sample, chosen in enumerate(tokens):
-            steps = literal_maps(literal_forward, unet, scheduler, t, [part[sample] for part in inputs], 2)
-            expected = torch.cat([maps[:, chosen].flatten(0, 1) for layers in steps for maps in layers]).mean(0)
-            assert expected.std() > 1e-4, "a constant map would prove nothing"
-            torch.testing.assert_close(means.mean()[sample, 0], expected.float(), atol=1e-5, rtol=0)
-
-
-def test_step_and_layer_maps_are_the_literal_ones(
-    make_unet: MakeUnet, components: Any, literal_forward: Callable
-) -> None:
-    unet, scheduler, tokens = make_unet(), components.scheduler, [[1, 4], [2]]
+    unet, scheduler, tokens = make_unet(only_cross_attention=(only_cross, False)), components.scheduler, [[1, 4], [2]]
     t, inputs = ddim_timesteps(scheduler, 3), random_inputs(2, 3, (9, 9))
     steps = [literal_maps(literal_forward, unet, scheduler, t, [part[row] for part in inputs]) for row in range(2)]
-    for rows in (1, 2, 16):
-        by_step, by_layer = StepMaps(2, 3), LayerMaps(2, (9, 9), first_step=1)
-        for maps in (by_step, by_layer):
+    for rows in (1, 16):
+        by_step, by_layer, means = StepMaps(2, 3), LayerMaps(2, (9, 9), first_step=1), MeanMaps(2, (9, 9), first_step=1)
+        for maps in (by_step, by_layer, means):
             reduce(maps, unet, scheduler, t, inputs, token_weights(tokens), rows)
         for row, chosen in enumerate(tokens):
             expected = torch.stack(
                 [torch.stack([m[:, chosen].mean((0, 1)) for m in layers]) for layers in steps[row]]
             ).float()
+            assert expected.std() > 1e-4, "a constant map would prove nothing"
             torch.testing.assert_close(by_layer.mean()[row], expected[1:].mean(0), atol=1e-5, rtol=0)
+            torch.testing.assert_close(means.mean()[row, 0], expected[1:].mean((0, 1)), atol=1e-5, rtol=0)
             for layer, found in enumerate(by_step.maps.values()):
                 cells = [cell * found.shape[-1] // 9 for cell in range(9)]  # upsampling by index
                 torch.testing.assert_close(found[row][:, cells][:, :, cells], expected[:, layer], atol=1e-5, rtol=0)
@@ -210,16 +194,6 @@ def test_only_attention_to_the_text_is_captured(make_unet: MakeUnet) -> None:
         "up_blocks.1.attentions.0.attn1",
         "up_blocks.1.attentions.1.attn1",
     ]
-
-
-def test_layer_sizes_down_and_up_again(make_unet: MakeUnet) -> None:
-    unet = make_unet(**FOUR_LEVELS)
-    for a, b, c, d in (
-        [(8, 8), (4, 4), (2, 2), (1, 1)],
-        [(15, 15), (8, 8), (4, 4), (2, 2)],
-        [(15, 20), (8, 10), (4, 5), (2, 3)],
-    ):
-        assert list(layer_sizes(unet, a).values()) == [a, b, c, d, d, d, d, c, c, b, b, a, a]
 
 
 @pytest.mark.parametrize("size", [(7, 7), (9, 13), (11, 6), (15, 15), (16, 10)], ids=by_size)
@@ -259,7 +233,7 @@ def test_layers_are_chosen_by_index_and_by_resolution(make_unet: MakeUnet) -> No
 
 
 def test_the_layers_option(folder: Path) -> None:
-    """It is written in one way, and refused before a run if the U-Net has no such layer."""
+    """It is normalised, and refused before a run if the U-Net has no such layer."""
 
     def completed(layers: str) -> MethodSettings:
         return building.complete(MethodSettings("tiny-ldm", weights=str(folder), layers=layers))
@@ -267,17 +241,10 @@ def test_the_layers_option(folder: Path) -> None:
     for layers in ("8y8", "first", "1,,2", "-1", "8x", "all,3", "1.5"):
         with pytest.raises(UsageError, match="--layers"):
             completed(layers)
-    for layers, expected in {
-        "4, 3,4": "3,4",
-        "8X8,16x16,4x4": "4x4,8x8,16x16",
-        "8x8,10,9": "9,10,8x8",
-        "3,03": "3",
-        "08x8": "8x8",
-    }.items():
+    for layers, expected in {"4, 3,4": "3,4", "8X8,08x8,4x4": "4x4,8x8", "8x8,10,9": "9,10,8x8"}.items():
         assert completed(layers).layers == expected
-    for layers in ("7", "8x8,16x16"):
-        with pytest.raises(UsageError, match=r"layers 0 to 6, at 8x8, 4x4"):
-            building.build(completed(layers))
+    with pytest.raises(UsageError, match=r"--layers 16x16"):
+        building.build(completed("8x8,16x16"))
 
 
 # The U-Net stays as it was
@@ -306,22 +273,6 @@ def test_layers_that_are_not_chosen_keep_their_processors(make_unet: MakeUnet) -
         changed = [name for name, processor in unet.attn_processors.items() if processor is not before[name]]
     assert changed == [f"{layer}.processor"]
     assert unet.attn_processors == before
-
-
-def test_processors_are_restored_after_an_exception(make_unet: MakeUnet) -> None:
-    unet = make_unet()
-    before = unet.attn_processors
-    latents, _, states = random_inputs(1, 1, (8, 8))
-
-    def fail(layer: str, maps: Tensor) -> None:
-        assert unet.attn_processors != before
-        raise RuntimeError("in the middle of a forward")
-
-    capture = AttentionCapture(unet)
-    with pytest.raises(RuntimeError, match="in the middle"), capture.open():
-        capture.forward(latents[:, 0], torch.tensor([1]), states, torch.ones(1, 1, TOKENS), fail)
-    assert unet.attn_processors == before
-    assert capture.request is None
 
 
 def test_masked_attention_is_refused(make_unet: MakeUnet) -> None:

@@ -1,12 +1,11 @@
 """The latent diffusion method on tiny components: from queries to maps, and from folders to the method.
 
-`test_brute_force.py` compares its maps with a literal version in all modes, merges, choices of tokens and batches.
+`benchmark/metrics/test_brute_force.py` compares its maps with a literal version of the paper in all modes and merges.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+from gtg_bench.benchmark.api.choices import CHOICES
 from gtg_bench.benchmark.api.errors import DataError, SampleError, UsageError
 from gtg_bench.benchmark.api.geometry import FloatArray, Frame
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
@@ -66,13 +66,18 @@ def singles(components: LdmComponents) -> list[GroundingMap]:
 # Maps
 
 
-def test_a_map_is_finite_float32_on_the_latent_grid(singles: list[GroundingMap]) -> None:
+def test_a_map_is_finite_float32_on_the_latent_grid(components: LdmComponents, singles: list[GroundingMap]) -> None:
+    """And the mean of the layers' maps."""
     for found in singles:
-        assert found.values.dtype == np.float32
-        assert found.values.shape == (8, 8)
+        assert (found.values.dtype, found.values.shape) == (np.float32, (8, 8))
         assert np.isfinite(found.values).all()
         assert found.values.min() > 0
         assert found.values.std() > 1e-5
+    layers, frames = LdmMethod(components, SETTINGS, rows=2).layer_maps(five_queries())
+    assert layers.shape == (5, 7, 8, 8)
+    np.testing.assert_allclose(layers.mean(1), [one.values for one in singles], atol=1e-6)
+    assert frames == [one.frame for one in singles]
+    assert np.ptp(layers, axis=1).max() > 1e-3
 
 
 def test_the_frame_is_the_centre_crop_of_the_models_size(method: LdmMethod) -> None:
@@ -85,88 +90,45 @@ def test_the_frame_is_the_centre_crop_of_the_models_size(method: LdmMethod) -> N
     np.testing.assert_allclose(method.ground(whole, PHRASE).values, cut.values, atol=1e-6)
 
 
-def test_image_phrase_and_seed_each_change_the_map(method: LdmMethod) -> None:
-    base = method.ground(picture(), PHRASE, 1).values
-    assert np.array_equal(base, method.ground(picture(), PHRASE, 1).values)
-    for other in ((picture(1), PHRASE, 1), (picture(), "pneumonia", 1), (picture(), PHRASE, 2)):
-        assert np.abs(base - method.ground(*other).values).max() > 1e-5
-
-
 # Batches
 
 
-@pytest.mark.parametrize("rows", [1, 3, 7, 32])
+@pytest.mark.parametrize("rows", [3, 32])
 def test_a_batch_gives_the_maps_of_its_queries_alone(
     components: LdmComponents, singles: list[GroundingMap], rows: int
 ) -> None:
-    """Whatever the order, and without touching the global generator."""
+    """Whatever the order, beside a second method, and without touching the global generator."""
     torch.manual_seed(99)
     state, method = torch.get_rng_state(), LdmMethod(components, SETTINGS, rows)
+    LdmMethod(components, replace(SETTINGS, steps=9))
     assert_same_maps(method.ground_batch(five_queries()), singles)
     assert_same_maps(method.ground_batch(five_queries()[::-1])[::-1], singles)
-    assert_same_maps(method.ground_batch(five_queries()[1:3]), singles[1:3])
     assert torch.equal(torch.get_rng_state(), state)
 
 
 # Settings
 
 
-def test_the_mean_of_the_layers_maps_is_the_map(components: LdmComponents) -> None:
-    method = LdmMethod(components, replace(SETTINGS, last_steps=3), rows=2)
-    layers, frames = method.layer_maps(five_queries())
-    found = method.ground_batch(five_queries())
-    assert layers.shape == (5, 7, 8, 8)
-    np.testing.assert_allclose(layers.mean(1), [one.values for one in found], atol=1e-6)
-    assert frames == [one.frame for one in found]
-    assert np.ptp(layers, axis=1).max() > 1e-3
-
-
-def test_only_the_averaged_steps_are_run(components: LdmComponents) -> None:
-    unet = components.unet
-    with patch.object(unet, "forward", wraps=unet.forward) as forward:
-        LdmMethod(components, replace(SETTINGS, steps=10, last_steps=3)).ground(picture(), PHRASE)
-    assert [call.args[1].tolist() for call in forward.call_args_list] == [[201, 101, 1]]
-
-
 def test_a_category_decides_which_words_count(components: LdmComponents) -> None:
     method = LdmMethod(components, replace(SETTINGS, tokens="disease"))
-    text = "small effusion, mild edema"
-    queries = [Query(picture(), text, 1, category) for category in ("Edema", "Pleural Effusion", "", "edema")]
-    edema, effusion, both, again = method.ground_batch(queries)
-    assert np.abs(edema.values - effusion.values).max() > 1e-4
-    np.testing.assert_allclose(both.values, (edema.values + effusion.values) / 2, atol=1e-6)  # one token each
-    np.testing.assert_array_equal(edema.values, again.values)
-    assert {one.note for one in (edema, effusion, both, again)} == {""}
+    categories = ("Edema", "Pleural Effusion", "", "edema")
+    found = method.ground_batch([Query(picture(), "small effusion, mild edema", 1, each) for each in categories])
+    edema, effusion, both, again = (one.values for one in found)
+    assert np.abs(edema - effusion).max() > 1e-4
+    np.testing.assert_allclose(both, (edema + effusion) / 2, atol=1e-6)  # one token each
+    np.testing.assert_array_equal(edema, again)
 
 
 @pytest.mark.parametrize(
     ("tokens", "text", "note"),
-    [
-        ("lexical", "there is a", "no lexical word in the phrase: all tokens were averaged"),
-        ("disease", "hazy opacity", "no disease word in the phrase: all tokens were averaged"),
-        ("all", "there is a", ""),
-        ("start", "there is a", ""),
-    ],
+    [("lexical", "there is a", "no lexical"), ("disease", "hazy opacity", "no disease"), ("all", "there is a", "")],
 )
 def test_a_fallback_is_noted_with_the_map(components: LdmComponents, tokens: str, text: str, note: str) -> None:
     for bbm in ("none", "mixture"):
         method = LdmMethod(components, replace(SETTINGS, tokens=tokens, bbm=bbm))
         fallback, found = method.ground_batch([Query(picture(), t, 0, "Edema") for t in (text, "mild edema")])
-        assert (fallback.note, found.note) == (note, "")
-
-
-def test_guidance_changes_nothing(components: LdmComponents, singles: list[GroundingMap]) -> None:
-    for guidance in (None, 1.0, 16.0):
-        method = LdmMethod(components, replace(SETTINGS, guidance=guidance))
-        assert_same_maps(method.ground_batch(five_queries()), singles)
-
-
-def test_a_second_method_on_the_same_components_changes_nothing(components: LdmComponents) -> None:
-    settings = replace(SETTINGS, sampling="cfg", guidance=2.0)
-    method = LdmMethod(components, settings)
-    before = method.ground(picture(), PHRASE)
-    LdmMethod(components, replace(settings, steps=9))
-    assert_same_maps([method.ground(picture(), PHRASE)], [before])
+        assert fallback.note.startswith(note)
+        assert (bool(fallback.note), found.note) == (bool(note), "")
 
 
 # Caches and refusals
@@ -198,10 +160,6 @@ def test_measure_reports_the_cost_of_a_batch(components: LdmComponents) -> None:
 # Folders
 
 
-def edit(path: Path, **changes: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
 def wanted(folder: Path, **changes: Any) -> MethodSettings:
     return replace(MethodSettings("tiny-ldm", weights=str(folder), sampling="gt-cfg"), **changes)
 
@@ -222,36 +180,22 @@ def test_unset_options_come_from_the_card(folder: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"steps": 1000}, "--steps .* 999"),
-        ({"steps": -1}, "--steps .* 999"),
-        ({"steps": 0}, "--steps .* 999"),
-        ({"last_steps": 7}, r"--last-steps .* --steps \(6\)"),
-        ({"last_steps": 0}, "--last-steps"),
-        ({"weights": "nowhere"}, "nowhere"),
-        ({"weights": "paper"}, "tiny-ldm"),
-    ],
-)
-def test_options_out_of_range_are_refused(folder: Path, changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        building.complete(wanted(folder, **changes))
+def test_options_out_of_range_are_refused(components: LdmComponents, folder: Path) -> None:
+    cases: list[tuple[dict[str, Any], str]] = [({"steps": steps}, "--steps .* 999") for steps in (1000, -1, 0)]
+    cases += [({"last_steps": 7}, r"--last-steps .* --steps \(6\)"), ({"last_steps": 0}, "--last-steps")]
+    cases += [({"weights": "nowhere"}, "nowhere"), ({"weights": "paper"}, "tiny-ldm")]
+    for changes, message in cases:
+        with pytest.raises(UsageError, match=message):
+            building.complete(wanted(folder, **changes))
+    assert building.complete(wanted(folder, steps=999)).steps == 999
+    assert LdmMethod(components, replace(SETTINGS, steps=999)).engine.timesteps.max() < 1000
 
 
 def test_unknown_choices_are_refused_with_the_known_ones(folder: Path) -> None:
-    for name, known in {
-        "tokens": "lexical, disease, all, start, end",
-        "bbm": "none, linear, quadratic, mixture",
-        "latent": "sample, mode",
-        "profile": "paper, released",
-        "precision": "float32, float16, bfloat16",
-        "sampling": "text, cfg, gt1-cfg, gt-cfg",
-    }.items():
-        with pytest.raises(UsageError, match=f"--{name} cubic: .*{known}$"):
+    for name, known in CHOICES.items():
+        with pytest.raises(UsageError, match=f"--{name} cubic: .*{', '.join(known)}$"):
             building.complete(wanted(folder, **{name: "cubic"}))
-        last = known.split(", ")[-1]
-        assert getattr(building.complete(wanted(folder, **{name: last})), name) == last
+        assert getattr(building.complete(wanted(folder, **{name: known[-1]})), name) == known[-1]
 
 
 # A run
@@ -272,25 +216,15 @@ def test_the_lexicon_is_recorded_where_it_is_used(folder: Path, monkeypatch: pyt
 
 
 def test_a_note_is_recorded(components: LdmComponents, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def build(settings: MethodSettings) -> LdmMethod:
-        return LdmMethod(components, replace(SETTINGS, tokens="disease"))
-
-    entry = MethodEntry("tiny-ldm", build, MethodCard("a test", "plug-in"))
+    method = LdmMethod(components, replace(SETTINGS, tokens="disease"))
+    entry = MethodEntry("tiny-ldm", lambda settings: method, MethodCard("a test", "plug-in"))
     monkeypatch.setattr(METHODS, "_registered", {"tiny-ldm": entry})
     request = runner.RunRequest.of("tiny-ldm", limit=8, runs_dir=tmp_path)
     prepared = runner.prepare(request)
     records = runner.run(prepared, request).records
-    notes = {trial.sample.sample_id: bool(disease_words(trial.phrase, trial.category)) for trial in prepared.trials}
-    assert len(set(notes.values())) == 2, "some phrases name their finding, others do not"
-    fallback = "no disease word in the phrase: all tokens were averaged"
-    assert [record.note for record in records] == ["" if notes[r.sample_id] else fallback for r in records]
-    assert {record.status for record in records} == {"ok"}
-
-
-def test_the_maximum_of_steps_can_be_run(components: LdmComponents, folder: Path) -> None:
-    steps = building.complete(wanted(folder, steps=999)).steps
-    timesteps = LdmMethod(components, replace(SETTINGS, steps=steps)).engine.timesteps
-    assert timesteps.max() < components.scheduler.config.num_train_timesteps
+    noted = {trial.sample.sample_id: not disease_words(trial.phrase, trial.category) for trial in prepared.trials}
+    assert len(set(noted.values())) == 2, "some phrases name their finding, others do not"
+    assert {(bool(record.note) == noted[record.sample_id], record.status) for record in records} == {(True, "ok")}
 
 
 @pytest.mark.parametrize("content", [None, "{", "[1]"], ids=["missing", "torn", "not an object"])
@@ -298,20 +232,13 @@ def test_the_maximum_of_steps_can_be_run(components: LdmComponents, folder: Path
 def test_a_broken_card_is_named(folder: Path, part: str, content: str | None) -> None:
     card = folder.parent / part / "card.json"
     card.unlink() if content is None else card.write_text(content)
-    for load in (lambda: building.complete(wanted(folder)), lambda: find_weights("tiny-ldm", str(folder))):
-        with pytest.raises(DataError, match=part):
-            load()
+    with pytest.raises(DataError, match=part):
+        building.complete(wanted(folder))
 
 
-def test_a_folder_of_another_kind_is_refused(folder: Path) -> None:
+def test_a_folder_without_its_parts_is_refused_and_nothing_is_downloaded(folder: Path) -> None:
     with pytest.raises(DataError, match="components"):
         building.complete(wanted(folder.parent / "autoencoder"))
-    edit(folder.parent / "cxr-bert" / "card.json", family="gpt")
-    with pytest.raises(DataError, match="'gpt'"):
-        load_components(find_weights("tiny-ldm", str(folder)), torch.device("cpu"))
-
-
-def test_a_missing_unet_is_a_data_error_and_not_downloaded(folder: Path) -> None:
     shutil.rmtree(folder / "unet")
     with patch("diffusers.configuration_utils.hf_hub_download", side_effect=ValueError) as asked:
         with pytest.raises(DataError, match="unet"):

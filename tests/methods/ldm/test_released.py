@@ -67,11 +67,6 @@ def test_the_released_codes_merged_maps(
         same_bits(paper, found)
 
 
-def test_a_constant_map_is_all_0() -> None:
-    assert not normalised(torch.full((8, 8), 0.3)).any()
-    assert not truncated(np.full((8, 8), 0.3)).any()
-
-
 # Which tokens, counted by hand. Word pieces: [start] right - sided pneumonia / edema [end]
 
 
@@ -123,18 +118,13 @@ def test_every_disease_word_has_the_same_weight(
 
 @pytest.mark.parametrize(("tokens", "text"), [("lexical", "there is a"), ("disease", "Small left base")])
 def test_the_paper_decides_if_no_token_is_found(components: LdmComponents, tokens: str, text: str) -> None:
-    settings = replace(SETTINGS, tokens=tokens)
-    found = ReleasedLdmMethod(components, settings).prompts(text, "Edema")
+    method = ReleasedLdmMethod(components, replace(SETTINGS, tokens=tokens))
+    found = method.prompts(text, "Edema")
     assert found.chosen.nonzero()[:, 0].tolist() == [1, 2, 3]
-    assert found.note == f"no {tokens} word in the phrase: all tokens were averaged"
-
-
-@pytest.mark.parametrize("tokens", ["lexical", "disease"])
-def test_truncated_words_do_not_count(components: LdmComponents, tokens: str) -> None:
-    text = "small edema " * 20  # 40 words, of which 22 are read
-    found = ReleasedLdmMethod(components, replace(SETTINGS, tokens=tokens)).prompts(text, "Edema")
-    assert len(found.chosen) == 24
-    assert found.chosen[:22].sum() > 0.9
+    assert f"no {tokens} word" in found.note
+    truncated = method.prompts("small edema " * 20, "Edema").chosen  # 40 words, of which 22 are read
+    assert len(truncated) == 24
+    assert truncated[:22].sum() > 0.9
 
 
 # Steps, rounding, merging
@@ -145,7 +135,7 @@ def query(seed: int, text: str = "Small left effusion.") -> Query:
 
 
 def test_the_last_40_steps_are_averaged_by_default(folder: Path) -> None:
-    for steps, last_steps, kept in ((50, None, 40), (41, None, 40), (40, None, 40), (4, None, 4), (50, 50, 50)):
+    for steps, last_steps, kept in ((50, None, 40), (40, None, 40), (4, None, 4), (50, 50, 50)):
         wanted = MethodSettings("tiny-ldm", weights=str(folder), steps=steps, last_steps=last_steps, profile="released")
         method = building.build(building.complete(wanted))
         assert isinstance(method, ReleasedLdmMethod)

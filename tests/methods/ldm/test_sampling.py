@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,7 +18,7 @@ from gtg_bench.methods.ldm.attention import AttentionCapture
 from gtg_bench.methods.ldm.components import LdmComponents
 from gtg_bench.methods.ldm.method import LdmMethod
 from gtg_bench.methods.ldm.reduction import MeanMaps, Rows
-from gtg_bench.methods.ldm.sampling import ddim_timesteps, denoise, first_latent, ground_truth
+from gtg_bench.methods.ldm.sampling import ddim_timesteps, denoise, first_latent
 
 GUIDANCE, STEPS, KEPT, SHOWN = 16.0, 4, 3, 7
 TINY = MethodSettings("tiny", steps=4, guidance=3.0, lexicon="rule 1")
@@ -67,74 +66,18 @@ def test_the_released_codes_inputs_and_maps(
 
 
 def test_ddim_timesteps_are_the_noisiest_first(components: LdmComponents) -> None:
-    assert ddim_timesteps(components.scheduler, 4).tolist() == [751, 501, 251, 1]
-    assert ddim_timesteps(components.scheduler, 50).tolist() == list(range(981, 0, -20))
-    assert ddim_timesteps(components.scheduler, 1).tolist() == [1]
-
-
-@pytest.mark.parametrize("kept", [1, 2, 3])
-def test_ddim_written_out(components: LdmComponents, kept: int) -> None:
-    """DDIM's update with e = u + g (c - u), where the branches u and c are linear in x_t."""
-    scheduler, seen, wanted = components.scheduler, [], []
-    t = ddim_timesteps(scheduler, 3)
-    scheduler.set_timesteps(50)  # as another method on the same scheduler does
-
-    def forward(x: Tensor, rows: Tensor, of: Rows) -> Tensor:
-        wanted.append((of.sample.tolist(), of.step.tolist()))
-        return predict(x, rows, True)
-
-    def predict(x: Tensor, rows: Tensor, conditional: bool) -> Tensor:
-        seen.extend([x] if conditional else [])
-        return (0.5 if conditional else 0.25) * x
-
-    start = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    denoise(forward, predict, scheduler, t, kept, start, 2.0)
-    alphas = scheduler.alphas_cumprod[t]
-    expected = [start]
-    for a, following in itertools.pairwise(alphas):
-        x, noise = expected[-1], (0.25 + 2.0 * (0.5 - 0.25)) * expected[-1]
-        clean = (x - (1 - a).sqrt() * noise) / a.sqrt()
-        expected.append(following.sqrt() * clean + (1 - following).sqrt() * noise)
-    torch.testing.assert_close(torch.stack(seen), torch.stack(expected), rtol=1e-5, atol=1e-5)
-    assert wanted == [([0, 1], [step, step]) for step in range(3)[-kept:]]
-
-
-def test_ground_truth_noises_every_step_of_every_sample(components: LdmComponents) -> None:
-    scheduler = components.scheduler
-    latents, noise = torch.randn((2, 2, 3, 4, 8, 8), generator=torch.Generator().manual_seed(0))
-    t = torch.tensor([900, 400, 7])
-    for rows, first in itertools.product((1, 2, 4, 100), range(3)):
-        seen: dict[tuple[int, int], tuple[int, Tensor]] = {}
-
-        def forward(x: Tensor, t_rows: Tensor, of: Rows, most: int = rows, seen: dict = seen) -> Tensor:
-            assert len(x) <= most
-            parts = zip(of.sample.tolist(), of.step.tolist(), t_rows.tolist(), x, strict=True)
-            seen.update({(sample, step): (timestep, x_t) for sample, step, timestep, x_t in parts})
-            return x
-
-        ground_truth(forward, scheduler, t, latents, noise, rows, first)
-        assert set(seen) == set(itertools.product(range(2), range(first, 3)))
-        for (sample, step), (timestep, x_t) in seen.items():
-            a = scheduler.alphas_cumprod[timestep]
-            assert timestep == t[step]
-            torch.testing.assert_close(x_t, a.sqrt() * latents[sample, step] + (1 - a).sqrt() * noise[sample, step])
+    for steps, expected in ((4, [751, 501, 251, 1]), (50, list(range(981, 0, -20))), (1, [1])):
+        assert ddim_timesteps(components.scheduler, steps).tolist() == expected
 
 
 # Which models a method runs
 
 
-class Seen:
-    """The calls of a method's components: rows and unconditional rows of each U-Net forward, and other calls."""
-
-    def __init__(self) -> None:
-        self.rows: list[int] = []
-        self.unconditional: list[int] = []
-        self.calls: dict[str, int] = {}
-
-
 @contextmanager
-def watched(components: LdmComponents) -> Iterator[Seen]:
-    seen, empty = Seen(), components.text_encoder.encode([""]).states[0]
+def watched(components: LdmComponents) -> Iterator[dict[str, Any]]:
+    """Rows and unconditional rows of each U-Net forward, and the number of other calls; filled at the end."""
+    seen: dict[str, Any] = {}
+    empty = components.text_encoder.encode([""]).states[0]
     unet, vae, scheduler = components.unet, components.vae, components.scheduler
     with (
         patch.object(unet, "forward", wraps=unet.forward) as forward,
@@ -144,9 +87,9 @@ def watched(components: LdmComponents) -> Iterator[Seen]:
     ):
         yield seen
         states = [call.args[2] for call in forward.call_args_list]
-        seen.rows = [len(rows) for rows in states]
-        seen.unconditional = [sum(torch.equal(row, empty) for row in rows) for rows in states]
-        seen.calls = {"encode": encode.call_count, "decode": decode.call_count, "step": step.call_count}
+    seen["rows"] = [len(rows) for rows in states]
+    seen["unconditional"] = [sum(torch.equal(row, empty) for row in rows) for rows in states]
+    seen["calls"] = (encode.call_count, decode.call_count, step.call_count)
 
 
 def two_queries() -> list[Query]:
@@ -154,17 +97,12 @@ def two_queries() -> list[Query]:
     return [Query(random.random((16, 16), dtype=np.float32), f"small left {n}", n) for n in range(2)]
 
 
-@pytest.mark.parametrize("last_steps", [None, 1, 2])
-def test_gt_runs_only_the_conditional_branch_of_the_averaged_steps(
-    components: LdmComponents, last_steps: int | None
-) -> None:
-    with watched(components) as seen:
-        method = LdmMethod(components, replace(TINY, sampling="gt-cfg", last_steps=last_steps), rows=3)
-        method.ground_batch(two_queries())
-    rows = 2 * (last_steps or 4)
-    assert seen.rows == [3] * (rows // 3) + [rows % 3] * (rows % 3 > 0)
-    assert not any(seen.unconditional)
-    assert seen.calls == {"encode": 2, "decode": 0, "step": 0}
+def test_gt_runs_only_the_conditional_branch_of_the_averaged_steps(components: LdmComponents) -> None:
+    for last_steps, expected in ((None, [3, 3, 2]), (1, [2]), (2, [3, 1])):
+        with watched(components) as seen:
+            method = LdmMethod(components, replace(TINY, sampling="gt-cfg", last_steps=last_steps), rows=3)
+            method.ground_batch(two_queries())
+        assert seen == {"rows": expected, "unconditional": [0] * len(expected), "calls": (2, 0, 0)}
 
 
 @pytest.mark.parametrize(("mode", "encoded"), [("text", 0), ("cfg", 0), ("gt1-cfg", 2)])
@@ -174,9 +112,8 @@ def test_denoising_runs_both_branches_only_with_guidance(components: LdmComponen
             method = LdmMethod(components, replace(TINY, sampling=mode, guidance=guidance, last_steps=2))
             method.ground_batch(two_queries())
         guided = mode != "text" and guidance == 3.0
-        assert seen.unconditional == ([0, 2, 0, 2, 0, 2, 0] if guided else [0, 0, 0, 0])
-        assert set(seen.rows) == {2}
-        assert seen.calls == {"encode": encoded, "decode": 0, "step": 3}
+        expected = [0, 2, 0, 2, 0, 2, 0] if guided else [0, 0, 0, 0]
+        assert seen == {"rows": [2] * len(expected), "unconditional": expected, "calls": (encoded, 0, 3)}
 
 
 @pytest.mark.parametrize("mode", ["cfg", "gt1-cfg", "gt-cfg"])
@@ -210,19 +147,18 @@ def test_half_precision_gives_nearly_the_same_maps(
         assert not np.array_equal(found, expected)
 
 
-def test_what_a_mode_depends_on(components: LdmComponents) -> None:
+@pytest.mark.parametrize(
+    ("mode", "image_counts", "guidance_counts"),
+    [("text", False, False), ("cfg", False, True), ("gt1-cfg", True, True), ("gt-cfg", True, False)],
+)
+def test_what_a_mode_depends_on(
+    components: LdmComponents, mode: str, image_counts: bool, guidance_counts: bool
+) -> None:
     dark, bright = np.zeros((16, 16), np.float32), np.ones((16, 16), np.float32)
 
-    def values(sampling: str, image: np.ndarray, guidance: float = 3.0) -> np.ndarray:
-        method = LdmMethod(components, replace(TINY, sampling=sampling, guidance=guidance))
+    def values(image: np.ndarray, guidance: float = 3.0) -> np.ndarray:
+        method = LdmMethod(components, replace(TINY, sampling=mode, guidance=guidance))
         return method.ground_batch([Query(image, "pneumothorax", 1)])[0].values
 
-    assert np.array_equal(values("text", dark), values("text", bright))
-    assert np.array_equal(values("text", dark), values("text", dark, guidance=9.0))
-    assert np.array_equal(values("text", dark), values("cfg", dark, guidance=1.0))
-    assert not np.array_equal(values("cfg", dark), values("cfg", dark, guidance=9.0))
-    assert np.array_equal(values("cfg", dark), values("cfg", bright))
-    assert not np.array_equal(values("gt1-cfg", dark), values("gt1-cfg", bright))
-    assert not np.array_equal(values("gt1-cfg", dark), values("gt1-cfg", dark, guidance=9.0))
-    assert np.array_equal(values("gt-cfg", dark), values("gt-cfg", dark, guidance=9.0))
-    assert not np.array_equal(values("gt-cfg", dark), values("gt-cfg", bright))
+    assert np.array_equal(values(dark), values(bright)) is not image_counts
+    assert np.array_equal(values(dark), values(dark, guidance=9.0)) is not guidance_counts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 import pytest
@@ -18,7 +18,6 @@ from gtg_bench.methods.ldm.lexicon import (
     Span,
     Word,
     installed_lexicon,
-    is_lexical,
     lexical_words,
     load_lexicon,
 )
@@ -70,16 +69,14 @@ def chosen_pieces(
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("There IS a small effusion on the left.", ["small", "effusion", "left"]),
-        ("no effusion at both bases, 3 cm", ["effusion", "bases", "cm"]),
-        ("opacity within the right mid-lung", ["opacity", "right", "mid-lung"]),
+        ("There IS a small effusion on the left, 3 cm.", ["small", "effusion", "left", "cm"]),
         ("left-sided, mid/lower (tiny)", ["left-sided", "mid/lower", "tiny"]),
         ("new/worsening of the 5-cm mass", ["new/worsening", "5-cm", "mass"]),
         ("the patient's and the heart’s size", ["patient", "heart", "size"]),
         ("3 cm, T10; 1.5 cm", ["cm", "T10", "cm"]),
         ("Ödem -- œdème", ["Ödem", "œdème"]),
         ("changes,left>right", ["changes", "left", "right"]),
-        *((text, []) for text in ("of the and", "and/or", "3-4", "...", "", "it isn't", "they don't")),
+        *((text, []) for text in ("and/or", "3-4", "...", "", "it isn't")),
     ],
 )
 def test_lexical_words_are_not_function_words_numbers_or_punctuation(
@@ -88,18 +85,9 @@ def test_lexical_words_are_not_function_words_numbers_or_punctuation(
     assert spelled(text, lexical_words(text, rule)) == expected
 
 
-def test_words_have_a_range_and_a_kind(rule: Lexicon) -> None:
-    text = "Mild edema, at the base."
-    assert [text[word.start : word.end] for word in rule(text)] == ["Mild", "edema", ",", "at", "the", "base", "."]
-    assert [word.punctuation for word in rule(text)] == [False, False, True, False, False, False, True]
-    assert [word.lexical for word in rule(text)] == [True, True, False, False, False, True, False]
-
-
-def test_words_for_place_and_size_are_lexical() -> None:
-    assert not FUNCTION_WORDS & {"left", "right", "upper", "lower", "mid", "bilateral", "base", "small", "large"}
-    assert not any(query in FUNCTION_WORDS for queries in QUERY_WORDS.values() for query in queries)
-    assert is_lexical("Left")
-    assert not is_lexical("THE")
+def test_no_word_for_a_finding_place_or_size_is_a_function_word() -> None:
+    words = {"left", "right", "upper", "lower", "mid", "bilateral", "base", "small", "large"}
+    assert not FUNCTION_WORDS & {*words, *(query for queries in QUERY_WORDS.values() for query in queries)}
 
 
 # Which lexicon: a ScispaCy model where one is installed
@@ -146,26 +134,14 @@ def test_the_best_installed_lexicon_is_used(models: Callable[..., None]) -> None
 
 
 @pytest.mark.parametrize("name", lexicons.MODELS)
-def test_a_models_tags_decide_which_words_are_lexical(models: Callable[..., Any], name: str) -> None:
+def test_a_models_tags_decide_which_words_are_lexical(models: Callable[..., Any], tokenizer: Any, name: str) -> None:
     loaded = models(**{name: "1.0"})
     text = "Small effusion, seen by Smith, left 3"
     found = load_lexicon(installed_lexicon())
     assert spelled(text, lexical_words(text, found)) == ["Small", "effusion", "seen"]
     assert Word(14, 15, False, True) in found(text)
-    assert load_lexicon(installed_lexicon()) is found
-    assert loaded == [name], "loaded once, and that one"
-
-
-def test_tokens_follow_the_models_tags(models: Callable[..., Any], tokenizer: Any) -> None:
-    models(en_core_sci_scibert="1.0")
-    text = "Small left effusion seen"
     assert "".join(chosen_pieces(tokenizer, text, name=installed_lexicon())) == "Smalleffusionseen"
-    assert "".join(chosen_pieces(tokenizer, text)) == "Smalllefteffusionseen"
-
-
-def test_the_version_in_the_name_is_the_installed_one() -> None:
-    kind, number = installed_lexicon().replace("rule 1 (", "").rstrip(")").split()
-    assert version(kind) == number
+    assert loaded == [name], "loaded once, and that one"
 
 
 # Disease words
@@ -180,24 +156,16 @@ def test_the_version_in_the_name_is_the_installed_one() -> None:
         ("hazy opacities, opacification", " Lung Opacity ", ["opacities", "opacification"]),
         ("cardiac silhouette; no cardiomegaly", "Cardiomegaly", ["cardiac", "cardiomegaly"]),
         ("atelectatic/consolidative change", "Atelectasis", ["atelectatic/consolidative"]),
-        ("consolidations", "Consolidation", ["consolidations"]),
         ("hydropneumothoraces", "Pneumothorax", ["hydropneumothoraces"]),
         ("edema and pneumonia", "Edema", ["edema"]),
         ("edema and pneumonia", "", ["edema", "pneumonia"]),
         ("a nodule in a lung", "Nodule", ["nodule"]),
         ("large heart", "Cardiomegaly", []),
-        ("", "Edema", []),
+        *((f"a {word}.", category, [word]) for category, words in QUERY_WORDS.items() for word in words),
     ],
 )
 def test_disease_words_contain_a_query_word_of_the_category(text: str, category: str, expected: list[str]) -> None:
     assert spelled(text, disease_words(text, category)) == expected
-
-
-def test_every_query_word_names_its_category() -> None:
-    for category, queries in QUERY_WORDS.items():
-        for query in queries:
-            assert spelled(f"a {query}.", disease_words(f"a {query}.", category.title())) == [query]
-            assert spelled(f"a {query}.", disease_words(f"a {query}.", "")) == [query]
 
 
 # Tokens, by hand: [start] effu ##sion - mild [end] [padding]
@@ -241,28 +209,18 @@ def test_a_neighbour_that_touches_a_span_is_not_covered() -> None:
 # Tokens, with real tokenizers
 
 
-def test_all_pieces_of_a_rare_word_are_chosen(tokenizer: Any) -> None:
-    pieces = chosen_pieces(tokenizer, "the pleural cardiothorax")
-    assert len(pieces) > 3
-    assert "".join(pieces) == "pleuralcardiothorax"
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("Small left effusion, 3 cm.", "Smalllefteffusioncm"),
+        ("the pleural cardiothorax", "pleuralcardiothorax"),  # every piece of a rare word
         ("right / left  opacity (at the base)", "rightleftopacitybase"),
-        ("there is a mild edema", "mildedema"),
         ("\tpneumonia\n of the lung ", "pneumonialung"),
         ("effusion,left", "effusionleft"),
         ("(the) 'base'...", "base"),
         # hyphens and slashes inside a word belong to it
-        ("the left-sided effusion", "left-sidedeffusion"),
-        ("in the mid/lower base", "mid/lowerbase"),
-        ("(right-sided)", "right-sided"),
+        ("the left-sided mid/lower effusion", "left-sidedmid/lowereffusion"),
         ("left - sided", "leftsided"),
         # without a lexical word all tokens are chosen, of an empty text none
-        ("it is there", "itisthere"),
         ("there is a 3", "thereisa3"),
         ("...", "..."),
         ("", ""),
@@ -276,11 +234,9 @@ def test_the_tokens_of_lexical_words(tokenizer: Any, text: str, expected: str) -
 @pytest.mark.parametrize(
     ("text", "category", "expected"),
     [
-        ("Small left pleural effusion.", "Pleural Effusion", "pleuraleffusion"),
         ("Right-sided pneumonia/edema, large", "Edema", "pneumonia/edema"),
         ("(pneumothorax) at the base", "Pneumothorax", "pneumothorax"),
         ("hazy opacity", "Edema", "hazyopacity"),
-        ("", "Edema", ""),
     ],
 )
 def test_the_tokens_of_disease_words(tokenizer: Any, text: str, category: str, expected: str) -> None:
@@ -314,13 +270,6 @@ def test_start_and_end_tokens(tokenizer: Any, rule: Lexicon, text: str, length: 
     assert torch.equal(start_token(mask), start)
 
 
-def test_the_padding_of_byte_pairs_is_their_end_token(byte_pairs: Any) -> None:
-    """As in CLIP, which is what the test above covers."""
-    assert byte_pairs.pad_token_id == byte_pairs.eos_token_id
-    ids = Encoder(byte_pairs).encode(["edema"]).states[0, :, 0].tolist()
-    assert ids.count(byte_pairs.eos_token_id) > 5
-
-
 def test_truncated_texts(tokenizer: Any) -> None:
     text = "left base and right upper opacity"
     full, cut = chosen_pieces(tokenizer, text), chosen_pieces(tokenizer, text, length=8)
@@ -331,14 +280,9 @@ def test_truncated_texts(tokenizer: Any) -> None:
     assert "".join(chosen_pieces(tokenizer, text, length=6)) in text.replace(" ", "")
 
 
-def test_byte_level_tokens_carry_their_leading_space(byte_pairs: Any) -> None:
-    offsets = Encoder(byte_pairs).encode(["a left base"]).offsets[0]
-    assert [1, 6] in offsets.tolist(), "the space before 'left' belongs to its token"
-    assert chosen_pieces(byte_pairs, "a left base")[0] == "left"
+def test_spaces_bytes_and_unknown_words(byte_pairs: Any, word_pieces: Any) -> None:
+    assert [1, 6] in Encoder(byte_pairs).encode(["a left base"]).offsets[0].tolist(), "a token carries its space"
     assert chosen_pieces(byte_pairs, "œ") == ["œ"] * len("œ".encode()), "all bytes of a letter are chosen"
-
-
-def test_an_unknown_word_is_chosen_like_any_other(word_pieces: Any) -> None:
-    ids = Encoder(word_pieces).encode(["the ☃ base"]).states[0, :, 0].tolist()
-    assert word_pieces.unk_token_id in ids
+    assert byte_pairs.pad_token_id == byte_pairs.eos_token_id, "as in CLIP: the end token is found all the same"
+    assert word_pieces.unk_token_id in word_pieces("the ☃ base")["input_ids"]
     assert chosen_pieces(word_pieces, "the ☃ base", "all") == ["the", "☃", "base"]

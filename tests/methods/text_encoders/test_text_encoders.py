@@ -151,17 +151,17 @@ def family(request: pytest.FixtureRequest, made: Callable[[str], Family]) -> Fam
 # States
 
 
-@pytest.mark.parametrize("texts", [PHRASES, STRANGE, [LONG], [""]], ids=["phrases", "strange", "long", "empty"])
-def test_states_equal_the_librarys(torch: Any, family: Family, texts: list[str]) -> None:
-    found = family.encoder.encode(texts)
-    with torch.no_grad():
-        expected = family.plain(texts)
-    assert found.states.dtype == torch.float32
-    assert found.states.shape == expected.shape == (len(texts), family.encoder.max_length, expected.shape[-1])
-    torch.testing.assert_close(found.states, expected, atol=2e-6, rtol=0)
+def test_states_equal_the_librarys(torch: Any, family: Family) -> None:
+    for texts in (PHRASES, STRANGE, [LONG], [""]):
+        found = family.encoder.encode(texts)
+        with torch.no_grad():
+            expected = family.plain(texts)
+        assert found.states.dtype == torch.float32
+        assert found.states.shape == expected.shape == (len(texts), family.encoder.max_length, expected.shape[-1])
+        torch.testing.assert_close(found.states, expected, atol=2e-6, rtol=0)
 
 
-def test_a_batch_equals_single_calls(torch: Any, family: Family) -> None:
+def test_a_batch_equals_single_calls_of_a_frozen_encoder(torch: Any, family: Family) -> None:
     texts = [*PHRASES, *STRANGE, LONG, ""]
     batch = family.encoder.encode(texts)
     for row, text in enumerate(texts):
@@ -170,16 +170,8 @@ def test_a_batch_equals_single_calls(torch: Any, family: Family) -> None:
         assert torch.equal(single.mask[0], batch.mask[row])
         assert torch.equal(single.offsets[0], batch.offsets[row])
         assert single.texts[0] == batch.texts[row]
-
-
-def test_an_encoder_is_frozen_and_in_evaluation_mode(torch: Any, family: Family) -> None:
-    module = family.encoder.tower if hasattr(family.encoder, "tower") else family.encoder.model
-    assert not any(part.training for part in module.modules())
-    assert not any(parameter.requires_grad for parameter in module.parameters())
-    assert all(parameter.dtype == torch.float32 for parameter in module.parameters())
-    first, second = (family.encoder.encode(PHRASES).states for _ in range(2))
-    assert torch.equal(first, second)
-    assert not first.requires_grad
+    assert not any(part.training for part in family.encoder.module.modules())
+    assert {(p.requires_grad, p.dtype) for p in family.encoder.module.parameters()} == {(False, torch.float32)}
 
 
 def test_open_clip_is_the_text_model_of_stable_diffusion_2(torch: Any, made: Callable[[str], Family]) -> None:
@@ -213,13 +205,6 @@ def test_open_clip_is_the_text_model_of_stable_diffusion_2(torch: Any, made: Cal
     torch.testing.assert_close(encoder.encode(PHRASES).states, expected, atol=5e-6, rtol=0)
 
 
-def test_a_shorter_length_gives_the_first_states_of_a_causal_encoder(torch: Any, made: Callable[[str], Family]) -> None:
-    short = load_text_encoder("open-clip", ZOO / "openclip", ZOO / "openclip", 20).encode(PHRASES[:1])
-    long = made("open-clip").encoder.encode(PHRASES[:1])
-    assert short.states.shape[1] == 20
-    torch.testing.assert_close(short.states, long.states[:, :20], atol=5e-6, rtol=0)
-
-
 # Offsets
 
 
@@ -241,24 +226,16 @@ def test_offsets_are_ordered_and_cover_every_visible_character(family: Family) -
 
 
 def test_start_end_and_padding_have_no_offsets(family: Family) -> None:
-    encoding = family.encoder.encode([*PHRASES, ""])
+    """A text that is too long keeps its end token."""
+    encoder = family.encoder
+    encoding = encoder.encode([*PHRASES, LONG, ""])
     for row in range(len(encoding.texts)):
         last = int(encoding.mask[row].sum()) - 1
-        length = family.encoder.max_length
-        assert encoding.mask[row].tolist() == [True] * (last + 1) + [False] * (length - 1 - last)
-        for place in (0, *range(last, length)):
-            assert encoding.offsets[row, place].tolist() == [0, 0]
-    assert spans(encoding, len(PHRASES)) == []
-
-
-@pytest.mark.parametrize("name", ["bert", "cxr-bert", "cxr-clip", "clip"])
-def test_tokens_are_the_characters_at_their_offsets(made: Callable[[str], Family], name: str) -> None:
-    encoder = made(name).encoder
-    encoding = encoder.encode(PHRASES)
-    for row, text in enumerate(PHRASES):
-        pieces = encoder.tokenizer.convert_ids_to_tokens(encoder.tokenizer(text)["input_ids"])[1:-1]
-        for piece, (start, end) in zip(pieces, spans(encoding, row), strict=True):
-            assert piece == "[UNK]" or piece.removeprefix("##").replace("Ġ", " ") == text[start:end].lower()
+        assert encoding.mask[row].tolist() == [True] * (last + 1) + [False] * (encoder.max_length - 1 - last)
+        assert not encoding.offsets[row, [0, *range(last, encoder.max_length)]].any()
+    assert spans(encoding, len(PHRASES) + 1) == []
+    ids, ends = encoder.tokens([LONG, "left"]).ids, ("sep_token_id", "eot_token_id", "eos_token_id")
+    assert int(ids[0, encoding.mask[-2].sum() - 1]) in [getattr(encoder.tokenizer, end, None) for end in ends]
 
 
 def by_counting_bytes(text: str, pieces: list[bytes]) -> list[tuple[int, int]]:
@@ -269,51 +246,35 @@ def by_counting_bytes(text: str, pieces: list[bytes]) -> list[tuple[int, int]]:
     return [(owners[end - len(piece)], owners[end - 1] + 1) for end, piece in zip(ends, pieces, strict=True)]
 
 
-@pytest.mark.parametrize("text", [*PHRASES, *STRANGE, LONG])
-def test_open_clips_offsets_by_counting_bytes(made: Callable[[str], Family], text: str) -> None:
+def test_open_clips_offsets_by_counting_bytes(made: Callable[[str], Family]) -> None:
     encoder = made("open-clip").encoder
-    encoding = encoder.encode([text])
-    ids = encoder.tokenizer([text])[0]
-    assert encoding.mask[0].sum() == (ids != 0).sum()
-    inner = ids[1 : int((ids != 0).sum()) - 1].tolist()
-    pieces = [encoder.tokenizer.decoder[number].removesuffix("</w>") for number in inner]
-    bytes_of = [bytes(encoder.tokenizer.byte_decoder[character] for character in piece) for piece in pieces]
-    assert spans(encoding, 0) == by_counting_bytes(encoding.texts[0], bytes_of)
+    for text in (*PHRASES, *STRANGE, LONG):
+        encoding, ids = encoder.encode([text]), encoder.tokenizer([text])[0]
+        assert encoding.mask[0].sum() == (ids != 0).sum()
+        inner = ids[1 : int((ids != 0).sum()) - 1].tolist()
+        pieces = [encoder.tokenizer.decoder[number].removesuffix("</w>") for number in inner]
+        bytes_of = [bytes(encoder.tokenizer.byte_decoder[character] for character in piece) for piece in pieces]
+        assert spans(encoding, 0) == by_counting_bytes(encoding.texts[0], bytes_of)
 
 
-@pytest.mark.parametrize(
-    ("phrase", "text"),
-    [
-        ("left  lung\n base ", "left lung base"),
-        ("eﬀusion &lt; 2&nbsp;cm", "effusion < 2 cm"),
-        ("Left Base", "Left Base"),
-        ("â€œhazyâ€\x9d", '"hazy"'),
-    ],
-)
-def test_open_clip_returns_the_cleaned_text(made: Callable[[str], Family], phrase: str, text: str) -> None:
-    encoding = made("open-clip").encoder.encode([phrase])
-    assert encoding.texts == (text,)
-    assert "".join(text[start:end] for start, end in spans(encoding, 0)) == "".join(text.split())
-
-
-@pytest.mark.parametrize("name", [name for name in PACKAGED if name != "med-kebert"])
-def test_a_long_text_keeps_its_end_token(made: Callable[[str], Family], name: str) -> None:
-    encoder = made(name).encoder
-    encoding, ids = encoder.encode([LONG, "left"]), encoder.tokens([LONG]).ids[0].tolist()
-    assert encoding.mask[0].all()
-    assert encoding.offsets[0, -1].tolist() == [0, 0]
-    assert len(spans(encoding, 0)) == encoder.max_length - 2
-    ends = ("sep_token_id", "eot_token_id", "eos_token_id")
-    assert ids[-1] in [getattr(encoder.tokenizer, end, None) for end in ends]
+def test_open_clip_returns_the_cleaned_text(made: Callable[[str], Family]) -> None:
+    for phrase, text in {
+        "left  lung\n base ": "left lung base",
+        "eﬀusion &lt; 2&nbsp;cm": "effusion < 2 cm",
+        "â€œhazyâ€\x9d": '"hazy"',
+    }.items():
+        encoding = made("open-clip").encoder.encode([phrase])
+        assert encoding.texts == (text,)
+        assert "".join(text[start:end] for start, end in spans(encoding, 0)) == "".join(text.split())
 
 
 @pytest.mark.parametrize(
     ("name", "mark"), [("bert", "[SEP]"), ("clip", "<|endoftext|>"), ("open-clip", "<end_of_text>")]
 )
 def test_a_special_token_in_the_phrase_has_no_offsets(made: Callable[[str], Family], name: str, mark: str) -> None:
-    text = f"left {mark} base"
+    text = f"Left {mark} base"
     encoding = made(name).encoder.encode([text])
-    assert "".join(text[start:end].strip() for start, end in spans(encoding, 0)) == "leftbase"
+    assert "".join(text[start:end].strip() for start, end in spans(encoding, 0)) == "Leftbase"
 
 
 # Entity text
@@ -335,17 +296,14 @@ def test_a_special_token_in_the_phrase_has_no_offsets(made: Callable[[str], Fami
         ("", ""),
     ],
 )
-def test_entity_text(phrase: str, text: str) -> None:
+def test_entity_text(made: Callable[[str], Family], phrase: str, text: str) -> None:
+    """Offsets refer to it."""
     assert entity_text(phrase) == text
-
-
-def test_med_keberts_offsets_refer_to_the_entity_text(made: Callable[[str], Family]) -> None:
-    encoding = made("med-kebert").encoder.encode(["Small effusion. No edema."])
-    (text,) = encoding.texts
-    assert text == "pleural effusion present [SEP] edema absent [SEP]"
+    encoding = made("med-kebert").encoder.encode([phrase])
+    assert encoding.texts == (text,)
     kept = {place for start, end in spans(encoding, 0) for place in range(start, end)}
-    visible = "".join(character for place, character in enumerate(text) if place in kept)
-    assert visible == "pleuraleffusionpresentedemaabsent"
+    visible = "".join(text[place] for place in sorted(kept))
+    assert visible.replace(" ", "") == text.replace("[SEP]", "").replace(" ", "")
 
 
 # Registry
@@ -366,21 +324,17 @@ class Toy:
         return arguments
 
 
-def test_a_registered_family_is_loaded(registry: TextEncoderRegistry) -> None:
+def test_registered_and_refused_families(registry: TextEncoderRegistry) -> None:
     assert register_text_encoder("toy")(Toy) is Toy
     assert registry.names() == [*PACKAGED, "toy"]
     place = Path("a")
     assert load_text_encoder("toy", place, place, 9, "cpu") == (place, place, 9, "cpu")  # type: ignore[comparison-overlap]
-
-
-def test_refused_families(registry: TextEncoderRegistry) -> None:
-    registry.register("toy", Toy)
     for name in ("toy", "clip"):
         with pytest.raises(UsageError, match=f"'{name}' is registered already"):
             register_text_encoder(name)(Toy)
-    with pytest.raises(UsageError, match=r"'mute' has no load\(place, tokenizer, max_length, device\)"):
+    with pytest.raises(UsageError, match=r"'mute' .*load"):
         registry.register("mute", int)
-    with pytest.raises(DataError, match=r"somewhere: .*'cxrbert'; did you mean cxr-bert"):
+    with pytest.raises(DataError, match=r"somewhere: .*'cxrbert'.* cxr-bert"):
         load_text_encoder("cxrbert", Path("somewhere"), Path("somewhere"), 77)
     with pytest.raises(DataError, match="max_length 2"):
         load_text_encoder("clip", Path("somewhere"), Path("somewhere"), 2)
@@ -402,14 +356,13 @@ def test_a_plugin_file_may_run_again(registry: TextEncoderRegistry, tmp_path: Pa
 
 
 def test_the_code_of_a_family_is_its_files_hash(registry: TextEncoderRegistry) -> None:
-    registry.register("toy", Toy)
-    assert registry.code("toy") == hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-    assert registry.code("clip") is None
-    assert registry.code("unknown") is None
     scope: dict[str, Any] = {"__name__": "typed_by_hand"}
     exec("class Typed:\n load = print", scope)
+    registry.register("toy", Toy)
     registry.register("typed", scope["Typed"])
-    assert registry.code("typed") == "typed_by_hand.Typed"
+    ours = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    expected = {"toy": ours, "typed": "typed_by_hand.Typed", "clip": None, "unknown": None}
+    assert {name: registry.code(name) for name in expected} == expected
 
 
 @pytest.fixture

@@ -41,8 +41,8 @@ def test_a_cached_repository_is_found_by_branch_tag_and_commit(
     for revision in (None, "v1.1", COMMIT):
         assert found(Part(place="o/n", path="unet", revision=revision)) == folder / "unet"
     assert found(Part(place="o/n", path="m.pt")) == folder / "m.pt"
-    assert look(Part(place="o/n", path="unet", revision="v2"), tmp_path) == (None, "not downloaded")
-    assert look(Part(place="o/other", path="unet"), tmp_path) == (None, "not downloaded")
+    for place, revision in (("o/n", "v2"), ("o/other", None)):
+        assert look(Part(place=place, path="unet", revision=revision), tmp_path) == (None, "not downloaded")
     (home / "hub").rename(tmp_path / "elsewhere")
     assert found(Part(place="o/n", path="unet")) is None
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "elsewhere"))
@@ -72,25 +72,21 @@ def test_a_local_folder_takes_precedence(into_cache: Callable[..., Path], tmp_pa
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"place": "./unet"}, ["unet: no such"]),
-        ({"place": "m", "path": "vae"}, ["m: vae missing"]),
-        ({"place": "m"}, ["m: weights missing"]),
-        (
-            {"place": "r50.tar", "url": "https://example.org/r50.tar"},
-            ["curl -L --fail --create-dirs -o r50.tar https://example.org/r50.tar"],
-        ),
+        ({"place": "./unet"}, "unet:"),
+        ({"place": "m", "path": "vae"}, "vae missing"),
+        ({"place": "m"}, "weights missing"),
+        ({"place": "r50.tar", "url": "https://example.org/r50.tar"}, "curl -L .* https://example.org/r50.tar"),
         (
             {"place": "o/n", "revision": "v1", "path": "unet", "files": ("a.json", "b.bin")},
-            ["o/n, unet: not downloaded", "HF_HUB_OFFLINE", "hf download o/n unet/a.json unet/b.bin --revision v1"],
+            "o/n, unet: .*HF_HUB_OFFLINE.* hf download o/n unet/a.json unet/b.bin --revision v1",
         ),
     ],
 )
-def test_a_missing_part_names_file_and_command(fields: dict[str, Any], words: list[str], tmp_path: Path) -> None:
+def test_a_missing_part_names_file_and_command(fields: dict[str, Any], words: str, tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "config.json").write_text("{}")
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=words):
         locate(Part(**fields), tmp_path)
-    assert [word for word in words if word not in str(caught.value)] == []
 
 
 # A hub on this machine
@@ -198,27 +194,18 @@ def test_the_reason_for_a_failed_download_is_given(
 
 
 @pytest.mark.parametrize(
-    ("fields", "command"),
+    ("fields", "selection"),
     [
-        (
-            {"path": "unet", "files": ("config.json", "d.safetensors")},
-            "hf download o/n unet/config.json unet/d.safetensors",
-        ),
-        ({"path": "m.pt", "revision": COMMIT}, f"hf download o/n m.pt --revision {COMMIT}"),
-        (
-            {"path": "text", "files": ("*.json", "*.bin")},
-            "hf download o/n --include 'text/*.json' --include 'text/*.bin'",
-        ),
-        (
-            {"path": "unet"},
-            "hf download o/n --include 'unet/*' --exclude '*.fp16.*' --exclude '*non_ema*' --exclude '*.msgpack' "
-            "--exclude '*.h5'",
-        ),
+        ({"path": "unet", "files": ("config.json", "d.safetensors")}, "unet/config.json unet/d.safetensors"),
+        ({"path": "m.pt", "revision": COMMIT}, f"m.pt --revision {COMMIT}"),
+        ({"path": "text", "files": ("*.json", "*.bin")}, "--include 'text/*.json' --include 'text/*.bin'"),
+        ({"path": "unet"}, "--include 'unet/*' --exclude '*.fp16.*'"),
     ],
 )
-def test_the_printed_command_downloads_the_part(fields: dict[str, Any], command: str, server: type[Hub]) -> None:
+def test_the_printed_command_downloads_the_part(fields: dict[str, Any], selection: str, server: type[Hub]) -> None:
     part = Part(place="o/n", **fields)
-    assert fetch_command(part) == command
+    command = fetch_command(part)
+    assert command.startswith(f"hf download o/n {selection}")
     words = [sys.executable, "-m", "huggingface_hub.cli.hf", *shlex.split(command)[1:]]
     subprocess.run(words, check=True, capture_output=True)
     assert found(part) is not None

@@ -34,17 +34,6 @@ VAE = {
     "norm_num_groups": 4,
     "sample_size": 16,
 }
-SD15 = {
-    "sample_size": 64,
-    "block_out_channels": (320, 640, 1280, 1280),
-    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-    "layers_per_block": 2,
-    "cross_attention_dim": 768,
-    "attention_head_dim": 8,
-    "norm_num_groups": 32,
-}
-"""Stable Diffusion 1.5's unet/config.json, where it differs from the library's defaults."""
 
 
 def edit(path: Path, **changes: Any) -> None:
@@ -77,7 +66,7 @@ def hub(torch: Any, make_unet: Callable[..., Any], tmp_path_factory: pytest.Temp
     cxr_clip(root / "r50_mcc.tar", root / "clinical-bert")
     open_clip(root / "open-clip")
     clip_text(root / "learned" / "text_encoder", seed=5)
-    peft_adapter(root / "peft", make_unet())
+    adapted(make_unet()).save_pretrained(root / "peft")
     diffusers_adapter(root / "lora", make_unet())
     return root
 
@@ -186,22 +175,17 @@ def open_clip(folder: Path) -> None:
     save_file({name: value.contiguous() for name, value in weights.items()}, folder / "open_clip_model.safetensors")
 
 
-def adapted(unet: Any, rank: int = 4) -> Any:
+def adapted(unet: Any) -> Any:
     """A U-Net with a low-rank adapter that is not zero."""
     import torch
     from peft import LoraConfig, get_peft_model
 
-    config = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=LORA)
-    model = get_peft_model(unet, config)
+    model = get_peft_model(unet, LoraConfig(r=4, lora_alpha=4, init_lora_weights="gaussian", target_modules=LORA))
     torch.manual_seed(8)
     for name, parameter in model.named_parameters():
         if "lora_" in name:
             torch.nn.init.normal_(parameter, std=0.3)
     return model
-
-
-def peft_adapter(folder: Path, unet: Any, rank: int = 4) -> None:
-    adapted(unet, rank).save_pretrained(folder)
 
 
 def diffusers_adapter(folder: Path, unet: Any) -> None:
@@ -314,12 +298,6 @@ def test_an_adapter_is_merged(
         assert not any("lora" in name for name, _ in unet.named_parameters())
 
 
-@pytest.mark.parametrize("rank", [8, 256])
-def test_adapters_of_any_rank(copy: Path, make_unet: Callable[..., Any], rank: int) -> None:
-    peft_adapter(copy / "ranked", make_unet(), rank)
-    assert np.isfinite(ground("clip-ldm-lora", plan(copy, "clip-ldm-lora", adapter="ranked"))).all()
-
-
 def test_half_precision_files_are_the_fallback(
     torch: Any, copy: Path, values: Callable[[str], np.ndarray], make_unet: Callable[..., Any]
 ) -> None:
@@ -343,21 +321,16 @@ def test_an_autoencoder_with_old_names_in_a_pickle(copy: Path, values: Callable[
     assert np.array_equal(ground("clip-ldm", plan(copy, "clip-ldm")), values("clip-ldm"))
 
 
-def test_open_clip_loads_the_same_from_a_pickle(copy: Path, values: Callable[[str], np.ndarray]) -> None:
+def test_older_checkpoints_load_the_same(torch: Any, copy: Path, values: Callable[[str], np.ndarray]) -> None:
     from safetensors.torch import load_file
 
     weights = load_file(copy / "open-clip" / "open_clip_model.safetensors")
     pickled(copy / "open-clip", {f"text.{name}": w for name, w in weights.items()}, "open_clip_pytorch_model.bin")
-    assert np.array_equal(ground("openclip-ldm", plan(copy, "openclip-ldm")), values("openclip-ldm"))
-
-
-def test_cxr_clip_loads_the_same_from_an_older_checkpoint(
-    torch: Any, copy: Path, values: Callable[[str], np.ndarray]
-) -> None:
     weights = torch.load(copy / "r50_mcc.tar", weights_only=True)["model"]
     weights = {name.replace("text_encoder.text_encoder.", "module.text_encoder."): w for name, w in weights.items()}
     torch.save({"state_dict": weights}, copy / "r50_mcc.tar", _use_new_zipfile_serialization=False)
-    assert np.array_equal(ground("cxrclip-ldm", plan(copy, "cxrclip-ldm")), values("cxrclip-ldm"))
+    for method in ("openclip-ldm", "cxrclip-ldm"):
+        assert np.array_equal(ground(method, plan(copy, method)), values(method))
 
 
 # Wrong files
@@ -431,46 +404,41 @@ def big_tokenizer(hub: Path) -> None:
 UNET, OPEN_CLIP = "sd/unet/diffusion_pytorch_model.safetensors", "open-clip/open_clip_model.safetensors"
 PEFT, DIFFUSERS = "peft/adapter_config.json", "lora/pytorch_lora_weights.safetensors"
 HALF_PAIR = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q.lora.up"
+
+
+def for_text(hub: Path) -> None:
+    rename(hub / DIFFUSERS, lambda name: name.replace("unet.", "text_encoder."))
+
+
 BROKEN: list[tuple[str, Callable[[Path], Any] | None, dict[str, Any], str]] = [
     ("clip-ldm", None, {"unet": "wide"}, r"text_encoder: .* 32 wide, .*wide takes 48"),
-    (
-        "clip-ldm",
-        configure("sd/vae/config.json", latent_channels=3, scaling_factor=1.0),
-        {},
-        r"sd/vae: .*AutoencoderKL",
-    ),
+    ("clip-ldm", configure("sd/vae/config.json", latent_channels=3), {}, "sd/vae: "),
     ("clip-ldm", tear(UNET), {}, "sd/unet: "),
-    ("clip-ldm", drop(UNET, "mid_block"), {}, r"sd/unet: .*UNet2DConditionModel.* mid_block\S+, .* \.\.\. \(\d+\)"),
-    ("clip-ldm", remove("sd/unet/config.json"), {}, "sd/unet: .*UNet2DConditionModel"),
+    ("clip-ldm", drop(UNET, "mid_block"), {}, r"sd/unet: .* mid_block\S+, .* \.\.\. \(\d+\)"),
     ("clip-ldm", tear("sd/scheduler/scheduler_config.json"), {}, "scheduler"),
     ("clip-ldm", None, {"text_encoder": None}, "text_encoder"),
     ("clip-ldm", None, {"tokenizer": None}, "text_encoder.*`tokenizer:`"),
-    ("clip-ldm", big_tokenizer, {"tokenizer": "big"}, "big: .*CLIPTokenizer .*merges.txt, vocab.json"),
+    ("clip-ldm", big_tokenizer, {"tokenizer": "big"}, "big: .*merges.txt, vocab.json"),
     ("radbert-ldm", big_tokenizer, {"tokenizer": "big"}, "900 tokens, .* 58"),
     ("clip-ldm", None, text("radbert", "clip"), "radbert: .*CLIPTextModel"),
     ("clip-ldm", None, text("cxr-bert", "distil") | {"tokenizer": None}, "family 'distil'"),
     ("radbert-ldm", None, text("radbert", "bert", max_length=129), "max_length 129 .* 128 tokens"),
     ("openclip-ldm", None, text("open-clip", "open-clip", max_length=78), "max_length 78 .* 77 tokens"),
     ("openclip-ldm", remove("open-clip/open_clip_config.json"), {}, "open-clip.*open_clip_config.json"),
-    ("openclip-ldm", remove(OPEN_CLIP), {}, "open-clip"),
     ("openclip-ldm", drop(OPEN_CLIP, "resblocks.1"), {}, r"\b1 blocks .*open_clip_config.json .*2"),
     ("openclip-ldm", tear(OPEN_CLIP), {}, "open_clip_model"),
     ("cxrclip-ldm", None, {"tokenizer": None}, "Bio_Clin"),
     ("cxrclip-ldm", None, text("radbert", "cxr-clip"), "r50_mcc.tar"),
     ("cxrclip-ldm", lambda hub: (hub / "r50_mcc.tar").write_text("no"), {}, "r50_mcc.tar: "),
     ("clip-ldm-lora", None, {"adapter": "radbert"}, "radbert.*adapter_config"),
-    ("clip-ldm-lora", configure(PEFT, target_modules=["nowhere"]), {}, "peft: .*adapter.*U-Net"),
+    ("clip-ldm-lora", configure(PEFT, target_modules=["nowhere"]), {}, "peft: .*adapter"),
     ("clip-ldm-lora", drop("peft/adapter_model.safetensors", "mid_block"), {}, "peft: .*adapter.*mid_block"),
-    ("clip-ldm-lora", configure(PEFT, r=5), {}, "peft: .*U-Net.*RuntimeError"),
+    ("clip-ldm-lora", configure(PEFT, r=5), {}, "peft: .*U-Net"),
     ("clip-ldm-lora", configure(PEFT, peft_type="LOHA"), {}, "LORA"),
-    ("clip-ldm-lora", lambda hub: rename(hub / DIFFUSERS, for_text), {"adapter": "lora"}, "lora/.*text_encoder"),
+    ("clip-ldm-lora", for_text, {"adapter": "lora"}, "lora/.*text_encoder"),
     ("clip-ldm-lora", drop(DIFFUSERS, HALF_PAIR), {"adapter": "lora"}, "lora"),
 ]
 """Method, what is broken, what the YAML file names instead, and what the error must say."""
-
-
-def for_text(name: str) -> str:
-    return name.replace("unet.", "text_encoder.")
 
 
 @pytest.mark.parametrize(("method", "harm", "changes", "message"), BROKEN)
@@ -492,44 +460,33 @@ def test_code_of_a_repository_is_never_run(hub: Path) -> None:
         load_tokenizer(hub / "cxr-bert", "AutoTokenizer")
 
 
-Weights = dict[str, Any]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda names: {n.replace("text_encoder.", "tower."): w for n, w in names.items()}, "`text_encoder.`"),
-        (lambda names: {n: w for n, w in names.items() if "layer.0.output" not in n}, "encoder.layer.0.output"),
-        (lambda names: names | {"text_encoder.text_encoder.extra": names["logit_scale"]}, "extra"),
-        (lambda names: names | {f"b.{n}": w for n, w in names.items() if "text_enc" in n}, "2 text encoders"),
-        (lambda names: {n: w[:1] if "LayerNorm" in n else w for n, w in names.items()}, r"\(1,\).* \(32,\)"),
-        (lambda names: [1, 2], "text_encoder"),
-    ],
-)
-def test_another_checkpoint_is_refused(torch: Any, copy: Path, change: Callable[[Weights], Any], message: str) -> None:
+def test_another_checkpoint_is_refused(torch: Any, copy: Path) -> None:
     names = torch.load(copy / "r50_mcc.tar", weights_only=True)["model"]
-    torch.save({"model": change(names)}, copy / "r50_mcc.tar")
-    with pytest.raises(DataError, match=f"r50_mcc.tar: .*{message}"):
-        load_method("cxrclip-ldm", weights=plan(copy, "cxrclip-ldm"), steps=2)
+    changed: list[tuple[Any, str]] = [
+        ({n.replace("text_encoder.", "tower."): w for n, w in names.items()}, "`text_encoder.`"),
+        ({n: w for n, w in names.items() if "layer.0.output" not in n}, "encoder.layer.0.output"),
+        (names | {"text_encoder.text_encoder.extra": names["logit_scale"]}, "extra"),
+        (names | {f"b.{n}": w for n, w in names.items() if "text_enc" in n}, "2 text encoders"),
+        ({n: w[:1] if "LayerNorm" in n else w for n, w in names.items()}, r"\(1,\).* \(32,\)"),
+        ([1, 2], "text_encoder"),
+    ]
+    for weights, message in changed:
+        torch.save({"model": weights}, copy / "r50_mcc.tar")
+        with pytest.raises(DataError, match=f"r50_mcc.tar: .*{message}"):
+            load_method("cxrclip-ldm", weights=plan(copy, "cxrclip-ldm"), steps=2)
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("no_causal_mask", True),
-        ("embed_cls", True),
-        ("hf_model_name", "roberta"),
-        ("layers", "x"),
-        ("layers", 1),
-        ("vocab_size", 9),
-    ],
-)
-def test_another_text_tower_is_refused(copy: Path, key: str, value: Any) -> None:
+def test_another_text_tower_is_refused(copy: Path) -> None:
     path = copy / "open-clip" / "open_clip_config.json"
     config = json.loads(path.read_text())
-    config["model_cfg"]["text_cfg"][key] = value
-    path.write_text(json.dumps(config))
-    with pytest.raises(DataError, match=r"open_clip_config\.json: " + ("" if key == "layers" else f".*{key}")):
+    plain = config["model_cfg"]["text_cfg"]
+    for key, value in (("no_causal_mask", True), ("hf_model_name", "x"), ("layers", "x"), ("layers", 1), ("width", "")):
+        config["model_cfg"]["text_cfg"] = plain | {key: value}
+        path.write_text(json.dumps(config))
+        with pytest.raises(DataError, match=r"open_clip_config\.json"):
+            load_method("openclip-ldm", weights=plan(copy, "openclip-ldm"), steps=2)
+    edit(path, model_cfg=config["model_cfg"] | {"text_cfg": plain | {"vocab_size": 9}})
+    with pytest.raises(DataError, match=r"open_clip_config\.json: vocab_size 9"):
         load_method("openclip-ldm", weights=plan(copy, "openclip-ldm"), steps=2)
 
 
@@ -541,21 +498,15 @@ def test_a_unet_with_other_attention_or_conditions_is_refused(make_unet: Callabl
     from gtg_bench.methods.ldm.components import check_attention
 
     check_attention(make_unet(), Path("unet"))
-    features = {"norm_cross": "x", "group_norm": "x", "added_kv_proj_dim": 8}
-    for feature, value in (features | {"residual_connection": True, "rescale_output_factor": 2.0}).items():
+    for feature, value in {"norm_cross": "x", "residual_connection": True, "rescale_output_factor": 2.0}.items():
         unet = make_unet()
         name = cross_attention_layers(unet)[2]
         unet.get_submodule(name).__dict__[feature] = value
         with pytest.raises(DataError, match=f"unet: .*{name} .*{feature}"):
             check_attention(unet, Path("unet"))
     plain = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2, "mid_block_type": None}
-    conditions: list[tuple[dict[str, Any], str]] = [
-        (plain, "cross-att"),
-        ({"class_embed_type": "timestep"}, "class_embed_type"),
-        ({"addition_embed_type": "text"}, "addition_embed_type"),
-    ]
-    for changes, message in conditions:
-        with pytest.raises(DataError, match=f"unet.*{message}"):
+    for changes in (plain, {"class_embed_type": "timestep"}, {"addition_embed_type": "text"}):
+        with pytest.raises(DataError, match="unet.*" + ("cross-att" if changes is plain else next(iter(changes)))):
             check_attention(make_unet(**changes), Path("unet"))
 
 
@@ -564,11 +515,7 @@ def test_an_autoencoder_of_another_model_is_refused(make_unet: Callable[..., Any
 
     from gtg_bench.methods.ldm.components import check_latents
 
-    cases: list[tuple[dict[str, Any], str]] = [
-        ({"latent_channels": 8}, "8 channels, .*4"),
-        ({"shift_factor": 0.1}, "shift_factor"),
-    ]
-    for changes, message in cases:
+    for changes, message in (({"latent_channels": 8}, "8 channels, .*4"), ({"shift_factor": 0.1}, "shift_factor")):
         with pytest.raises(DataError, match=f"vae: .*{message}"):
             check_latents(make_unet(), AutoencoderKL(**VAE | changes), {"vae": Path("vae"), "unet": Path("unet")})
 
@@ -577,21 +524,17 @@ def test_stable_diffusion_1_5_has_its_16_layers(torch: Any) -> None:
     """The real architecture on the meta device: 5 layers each at 64, 32 and 16 cells a side and one at 8, in order."""
     from diffusers import UNet2DConditionModel
 
-    from gtg_bench.methods.ldm.attention import AttentionCapture, cross_attention_layers, layer_sizes
+    from gtg_bench.methods.ldm.architectures import SD15_UNET
+    from gtg_bench.methods.ldm.attention import AttentionCapture, layer_sizes
     from gtg_bench.methods.ldm.components import check_attention
 
     with torch.device("meta"):
-        unet = UNet2DConditionModel(**SD15)
-        inputs = (
-            torch.empty(1, 4, 64, 64),
-            torch.zeros(1, dtype=torch.int64),
-            torch.empty(1, 77, 768),
-            torch.empty(1, 1, 77),
-        )
+        unet = UNet2DConditionModel(**SD15_UNET)
+        inputs = torch.empty(1, 4, 64, 64), torch.zeros(1).long(), torch.empty(1, 77, 768), torch.empty(1, 1, 77)
     check_attention(unet, Path("unet"))
     sides = [64, 64, 32, 32, 16, 16, 8, 16, 16, 16, 32, 32, 32, 64, 64, 64]
-    names = cross_attention_layers(unet)
-    assert [layer_sizes(unet, (64, 64))[name] for name in names] == [(side, side) for side in sides]
+    names = list(layer_sizes(unet, (64, 64)))
+    assert list(layer_sizes(unet, (64, 64)).values()) == [(side, side) for side in sides]
     seen: list[tuple[str, tuple[int, ...]]] = []
     with torch.no_grad(), AttentionCapture(unet).open() as capture:
         capture.forward(*inputs, lambda name, maps: seen.append((name, tuple(maps.shape))))

@@ -70,22 +70,21 @@ def write_yaml(path: Path, **values: Any) -> Path:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("unte: x", "unte did you mean unet"),
-        ("unet: {place: x, revison: y}", "unet.revison did you mean revision"),
+        ("unte: x", "unte.* unet"),
+        ("unet: {place: x, revison: y}", "unet.revison.* revision"),
         ("text_encoder: {place: x, family: clip, crop: 3}", "text_encoder.crop"),
-        ("unet: {place: x, revision: 1.0}", "unet.revision valid string"),
-        ("unet: [x]", "unet valid dictionary"),
+        ("unet: {place: x, revision: 1.0}", "unet.revision"),
+        ("unet: [x]", "unet"),
         ("unet: ''", "unet.place"),
-        ("unet: {place: x, path: ../y}", "unet.path ../y outside"),
-        ("text_encoder: {place: x}", "text_encoder.family required"),
-        ("text_encoder: x", "text_encoder.family required"),
+        ("unet: {place: x, path: ../y}", "unet.path.*../y"),
+        ("text_encoder: x", "text_encoder.family"),
         ("text_encoder: {place: x, family: clip, max_length: 0}", "text_encoder.max_length"),
-        ("image_encoder: {place: x, crop: 600}", "image_encoder crop 600 resize 512"),
-        ("base: {place: x, files: [y]}", "base files sha256"),
-        ("defaults: {stesp: 5}", "defaults stesp did you mean steps"),
-        ("defaults: {sampling: cfg}", "defaults sampling steps, guidance, layers"),
-        ("defaults: {steps: many}", "defaults steps many"),
-        ("defaults: {guidance: true}", "defaults guidance True"),
+        ("image_encoder: {place: x, crop: 600}", "image_encoder.* 600 .* 512"),
+        ("base: {place: x, files: [y]}", "base.* files"),
+        ("defaults: {stesp: 5}", "stesp.* steps"),
+        ("defaults: {sampling: cfg}", "sampling"),
+        ("defaults: {steps: many}", "many"),
+        ("defaults: {guidance: true}", "guidance.* True"),
         ("- unet", "mapping"),
         ("", "mapping"),
         ("unet: [", "YAML"),
@@ -95,10 +94,8 @@ def write_yaml(path: Path, **values: Any) -> Path:
 def test_a_wrong_yaml_names_file_and_field(text: str, words: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match=rf"^{path}[\s\S]*{words}"):
         read_plan(path)
-    assert str(caught.value).startswith(str(path))
-    assert [word for word in words.split() if word.lower() not in str(caught.value).lower()] == []
 
 
 def test_base_provides_the_parts_that_are_not_named() -> None:
@@ -216,9 +213,14 @@ def test_a_large_file_is_hashed_once_and_again_when_it_changes(tmp_path: Path, h
 def test_a_damaged_or_unwritable_hash_cache_is_harmless(
     tmp_path: Path, hashed: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And the hash of a new file, whose next change its timestamps may not show, is not cached."""
     file = tmp_path / "a.bin"
     file.write_bytes(b"one")
+    monkeypatch.setattr(files, "_SETTLED", 2.0)
     right = sha256_of(file)
+    assert not list(tmp_path.glob("cache/sha256/*"))
+    monkeypatch.setattr(files, "_SETTLED", -1.0)
+    sha256_of(file)
     (note,) = (tmp_path / "cache" / "sha256").iterdir()
     for content in (b"", b"{}", b"0" * 63, b"\xff\xfe"):
         note.write_bytes(content)
@@ -226,15 +228,6 @@ def test_a_damaged_or_unwritable_hash_cache_is_harmless(
     (tmp_path / "flat").write_text("")
     monkeypatch.setenv("GTG_BENCH_CACHE", str(tmp_path / "flat"))
     assert sha256_of(file) == right
-
-
-def test_the_hash_of_a_new_file_is_not_cached(
-    tmp_path: Path, hashed: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(files, "_SETTLED", 2.0)
-    (tmp_path / "a.bin").write_bytes(b"one")
-    sha256_of(tmp_path / "a.bin")
-    assert not list(tmp_path.glob("cache/sha256/*"))
 
 
 # The version
@@ -245,27 +238,23 @@ def located_pipeline(folder: Path, **text: Any) -> Weights:
     return find_weights("radbert-ldm", str(write_yaml(folder / "mine.yaml", **values)))
 
 
-def test_the_version_depends_on_every_file_and_not_on_its_folder(tmp_path: Path) -> None:
+def test_the_version_depends_on_every_file_and_its_name_but_not_on_its_folder(tmp_path: Path) -> None:
     folder = write_pipeline(tmp_path / "a")
+    write(folder / "text", merges__txt="other")
     version = located_pipeline(folder).version
     loaded = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.suffix != ".yaml"]
-    assert len(loaded) == 8
+    assert len(loaded) == 9
     for file in loaded:
         before = file.read_bytes()
         file.write_bytes(OTHER_TENSORS if file.suffix == ".safetensors" else before + b" ")
         assert located_pipeline(folder).version != version, file
         file.write_bytes(before)
     write(folder / "text", card__json={"family": "bert"}, README__md="#", modeling__py="print()")
-    assert located_pipeline(folder.rename(tmp_path / "b")).version == version
-
-
-def test_the_version_depends_on_file_names(tmp_path: Path) -> None:
-    folder = write_pipeline(tmp_path / "a")
-    write(folder / "text", merges__txt="other")
-    version = located_pipeline(folder).version
+    folder = folder.rename(tmp_path / "b")
+    assert located_pipeline(folder).version == version
     for name, other in (("vocab.txt", "x"), ("merges.txt", "vocab.txt"), ("x", "merges.txt")):
         (folder / "text" / name).rename(folder / "text" / other)
-    assert located_pipeline(folder).version != version
+    assert located_pipeline(folder).version != version, "two files have swapped their names"
 
 
 def test_the_version_depends_on_preprocessing_and_not_on_notes(tmp_path: Path) -> None:
@@ -334,21 +323,20 @@ def test_an_entry_of_the_published_table_is_whole(method: str) -> None:
         assert part.revision or part.url or "(unverified)" in part.note, name
         assert part.size or "(unverified)" in part.note, name
         assert part.revision is None or len(part.revision) == 40 or part.revision.startswith("v")
-        assert all(len(digest) == 64 and set(digest) <= set("0123456789abcdef") for digest in part.sha256.values())
+        assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in part.sha256.values())
         assert set(part.sha256) <= {*part.files, part.path}
     assert plan.text_encoder is None or plan.text_encoder.family in TEXT_ENCODERS.names()
     if plan.unpublished:
         with pytest.raises(UsageError, match=f"not published for {method}"):
             published(method)
-    else:
-        assert published(method) == plan
 
 
-def test_the_table_has_every_packaged_model() -> None:
-    models = {entry.name for entry in CATALOG if entry.card.kind in ("ldm", "discriminative")}
-    assert models <= set(paper.names())
-    complete = {name for name in paper.names() if not paper.known(name).unpublished}
-    assert complete == {"cxrbert-ldm", "biovil", "biovil-t"}
+def test_the_table_has_every_packaged_model(tmp_path: Path) -> None:
+    assert {e.name for e in CATALOG if e.card.kind in ("ldm", "discriminative")} <= set(paper.names())
+    assert [n for n in paper.names() if not paper.known(n).unpublished] == ["cxrbert-ldm", "biovil", "biovil-t"]
+    text = paper.known("cxrclip-ldm").text_encoder
+    assert text is not None
+    assert fetch_command(text).startswith(f"curl -L --fail --create-dirs -o {tmp_path}/cache/weights/r50_mcc.tar http")
 
 
 def test_published_weights_are_read_from_the_cache(into_cache: Callable[..., Path]) -> None:
@@ -357,12 +345,10 @@ def test_published_weights_are_read_from_the_cache(into_cache: Callable[..., Pat
     assert image is not None
     assert text is not None
     into_cache(image.place, {image.path: b"\x80\x02"}, reference="v1.1")
-    with pytest.raises(DataError, match=r"BiomedVLP-CXR-BERT-specialized: config\.json, .* --revision v1\.1"):
+    with pytest.raises(DataError, match=r"config\.json, .* --revision v1\.1"):
         find_weights("biovil", "paper")
     into_cache(text.place, dict.fromkeys(text.files, b"\x80\x02"), reference="v1.1")
-    found = find_weights("biovil", "paper")
-    assert found.places["image_encoder"].name == "biovil_image_resnet50_proj_size_128.pt"
-    assert found.name == "paper"
+    assert find_weights("biovil", "paper").places["image_encoder"].name == image.path
 
 
 def test_published_weights_run_from_the_cache(into_cache: Callable[..., Path], torch: Any, tmp_path: Path) -> None:
@@ -395,13 +381,6 @@ def test_published_weights_run_from_the_cache(into_cache: Callable[..., Path], t
     assert ",paper," in (tmp_path / "boards" / "phantom.csv").read_text()
     found = report("cxrbert-ldm", "--weights", "paper", code=1)
     assert ["pytorch_model.bin is not the published file" in problem for problem in found["problems"]] == [True]
-
-
-def test_a_checkpoint_that_is_not_on_the_hub_has_a_download_command(tmp_path: Path) -> None:
-    text = paper.known("cxrclip-ldm").text_encoder
-    assert text is not None
-    assert text.place == str(tmp_path / "cache" / "weights" / "r50_mcc.tar")
-    assert fetch_command(text).startswith(f"curl -L --fail --create-dirs -o {text.place} https://")
 
 
 # The command line
@@ -445,12 +424,6 @@ def test_list_has_a_row_for_each_method_and_source(into_cache: Callable[..., Pat
     assert rows["cxrbert-ldm", "phantom"]["size"] == sum(sizes)
 
 
-def test_the_table_fits_80_columns() -> None:
-    table = call("list").partition("not published:")[0]
-    assert max(map(len, table.splitlines())) <= 80
-    assert "clip-ldm-learnable" in table
-
-
 def test_list_and_check_import_nothing_heavy(tmp_path: Path) -> None:
     code = (
         "import sys\n"
@@ -471,19 +444,9 @@ def test_check_of_packaged_weights() -> None:
     found = report("cxrbert-ldm")
     assert (found["ready"], [part["state"] for part in found["parts"]]) == (True, ["found"] * 4)
     details = {row["check"]: row["detail"] for row in found["checks"]}
-    assert {"text encoder family", "tokenizer", "text length"} < set(details)
-    assert details["cross-attention"].split().count("64") == 1
-    assert "0.34085" in details["latents"]
-    assert "1000 timesteps, epsilon" in details["schedule"]
-    assert report()["damaged"] == []
-
-
-def test_check_of_published_weights_prints_the_commands() -> None:
-    text = call("check", "cxrbert-ldm", "--weights", "paper", code=1)
-    assert "hf download microsoft/BiomedVLP-CXR-BERT-specialized config.json pytorch_model.bin" in text
-    assert "licence: MIT" in text
-    found = report("cxrbert-ldm", "--weights", "paper", code=1)
-    assert [part["fetch"].split()[:2] for part in found["parts"]] == [["hf", "download"]] * 4
+    known = {"text encoder family": "cxr-bert", "tokenizer": "tokenizer.json", "text length": "48"}
+    known |= {"cross-attention": "64", "latents": "0.34085", "schedule": "1000 timesteps, epsilon"}
+    assert {name: word in details[name] for name, word in known.items()} == dict.fromkeys(known, True)
 
 
 def test_the_template_for_an_unpublished_method_works(tmp_path: Path) -> None:
@@ -491,15 +454,16 @@ def test_the_template_for_an_unpublished_method_works(tmp_path: Path) -> None:
         if template := report(method, "--weights", "paper", code=1)["yaml"]:
             WeightsPlan.model_validate(yaml.safe_load(template))
     found = report("radbert-ldm", "--weights", "paper", code=1)
-    assert [part["part"] for part in found["parts"] if part["state"] == "not published"] == ["unet"]
-    assert "unet: FOLDER" in call("check", "radbert-ldm", "--weights", "paper", code=1)
+    fetch = {part["part"]: part["fetch"] for part in found["parts"]}
+    assert fetch.pop("unet") == ""
+    assert all(command.startswith("hf download ") for command in fetch.values())
+    text = call("check", "radbert-ldm", "--weights", "paper", code=1)
+    assert all(word in text for word in (fetch["text_encoder"], "unet: FOLDER", "licence: MIT"))
     (tmp_path / "mine.yaml").write_text(found["yaml"])
     write(tmp_path / "FOLDER", config__json=UNET, diffusion_pytorch_model__safetensors=TENSORS)
     mine = report("radbert-ldm", "--weights", tmp_path / "mine.yaml", code=1)
     states = {part["part"]: (part["state"], part["fetch"]) for part in mine["parts"]}
-    assert states["unet"] == ("found", "")
-    fetch = {part["part"]: part["fetch"] for part in found["parts"]}
-    assert states["text_encoder"] == ("missing", fetch["text_encoder"])
+    assert (states["unet"], states["text_encoder"]) == (("found", ""), ("missing", fetch["text_encoder"]))
 
 
 def test_check_of_a_yaml_file(tmp_path: Path) -> None:
@@ -587,19 +551,13 @@ def test_damaged_packaged_weights_are_reported(tmp_path: Path, monkeypatch: pyte
     assert "phantom.npz is missing" in call("check", code=1)
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["cxrbert-lmd"], "did you mean cxrbert-ldm"),
-        (["clip-ldm-lora"], "clip-ldm-lora has no phantom weights"),
-        (["cxrbert-ldm", "--weights", "nowhere"], "--weights nowhere"),
-        (["class-prior", "--weights", "paper"], "class-prior has no weights"),
-        (["--weights", "paper"], "--weights needs a method"),
-    ],
-)
-def test_a_wrong_argument_is_exit_code_2(words: list[str], message: str) -> None:
-    assert message in " ".join(call("check", *words, code=2).split())
-
-
-def test_a_method_without_a_model_needs_no_weights() -> None:
+def test_a_wrong_argument_is_exit_code_2() -> None:
+    for words, message in {
+        "cxrbert-lmd": "cxrbert-ldm",
+        "clip-ldm-lora": "phantom",
+        "cxrbert-ldm --weights nowhere": "nowhere",
+        "class-prior --weights paper": "no weights",
+        "--weights paper": "method",
+    }.items():
+        assert message in call("check", *words.split(), code=2)
     assert report("class-prior")["ready"]
