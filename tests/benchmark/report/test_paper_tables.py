@@ -62,7 +62,7 @@ def board(tmp_path: Path) -> Callable[..., Board]:
         for given in rows:
             rules = PROTOCOLS[given.get("protocol", "gtg")]
             usual = {name: getattr(rules, name) for name in ("frame", "uncovered", "mask")}
-            usual |= {"protocol": rules.name, "protocol_version": "1", **dict.fromkeys(SAMPLES, "")}
+            usual |= {"protocol": rules.name, "protocol_version": str(rules.version), **dict.fromkeys(SAMPLES, "")}
             found = {**usual, **given, "dataset": dataset}
             path = path_of(tmp_path, found)
             files.setdefault(path, []).append(found)
