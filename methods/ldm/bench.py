@@ -17,7 +17,7 @@ from gtg_bench.benchmark.api.types import Query
 
 if TYPE_CHECKING:
     from gtg_bench.methods.ldm.method import LdmMethod
-    from gtg_bench.methods.ldm.prompts import Prompt
+    from gtg_bench.methods.ldm.tokens import Prompt
 
 
 @torch.inference_mode()

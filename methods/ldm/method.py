@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gtg_bench.benchmark.api.errors import SampleError
 from gtg_bench.benchmark.api.geometry import FloatArray, Frame
 from gtg_bench.benchmark.api.types import GroundingMap, MethodSettings, Query
 from gtg_bench.methods.ldm.bbm import Array, BiasMaps, check_size, merged, similarity, text_bias
 from gtg_bench.methods.ldm.components import LdmComponents
 from gtg_bench.methods.ldm.engine import Engine
 from gtg_bench.methods.ldm.lexicon import Word, installed_lexicon, load_lexicon
-from gtg_bench.methods.ldm.prompts import Prompt, PromptEncoder
 from gtg_bench.methods.ldm.reduction import LayerMaps, MeanMaps, Reduction
 from gtg_bench.methods.ldm.text_bias import TextBiases
-from gtg_bench.methods.ldm.tokens import choose_tokens
+from gtg_bench.methods.ldm.tokens import Prompt, choose_tokens, start_token
 from gtg_bench.methods.text_encoders.base import TextEncoding
 
 
@@ -46,7 +47,7 @@ class LdmMethod:
         self.bbm = settings.bbm or "none"
         if self.bbm != "none":
             check_size(self.engine.side)
-        self.prompts = PromptEncoder(components.text_encoder, self.choose, components.device)
+        self.prompts = lru_cache(256)(self._prompt)
         self.text_biases = TextBiases(self.engine)
 
     def ground(self, image: FloatArray, text: str, seed: int = 0) -> GroundingMap:
@@ -86,6 +87,18 @@ class LdmMethod:
         """Encode the phrases. Raises SampleError for one that is empty or has no token."""
         frames = [self.frame(query.image) for query in queries]
         return Batch(queries, frames, [self.prompts(query.text, query.category) for query in queries])
+
+    def _prompt(self, text: str, category: str) -> Prompt:
+        """Encode a phrase about a finding. Raises SampleError for a text that is empty or has no token."""
+        if not text.strip():
+            raise SampleError("the phrase is empty")
+        encoding = self.components.text_encoder.encode([text])
+        weights, note = self.choose(encoding, category)
+        if not weights.any():
+            raise SampleError(f"the text encoder's tokenizer finds no token in the phrase {text!r}")
+        chosen, start = weights / weights.sum(), start_token(encoding.mask[0].cpu()).float()
+        states, chosen, start = (part.to(self.components.device) for part in (encoding.states[0], chosen, start))
+        return Prompt(text, states, chosen, start, note)
 
     def frame(self, image: FloatArray) -> Frame:
         """The part of an image that the method sees: shorter side to the model's size, centre crop."""
