@@ -1,4 +1,4 @@
-"""Measure what a method costs beside the bare U-Net: both in turns, in one process, on the same inputs."""
+"""Measure a method's cost relative to the bare U-Net, alternating both in one process on the same inputs."""
 
 from __future__ import annotations
 

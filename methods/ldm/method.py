@@ -63,18 +63,18 @@ class LdmMethod:
 
     @torch.inference_mode()
     def layer_maps(self, queries: Sequence[Query]) -> tuple[NDArray[np.float32], list[Frame]]:
-        """The map of each chosen layer by itself, float32 [B, layers, h, w], and the frame of each query."""
+        """The map of each chosen layer, float32 [B, layers, h, w], and the frame of each query."""
         batch = self.prepare(queries)
         maps = LayerMaps(len(queries), self.engine.size, self.first_step)
         self._attend(batch, maps, self.kept)
         return maps.mean().cpu().numpy(), batch.frames
 
     def measure(self, queries: Sequence[Query], repeats: int) -> dict[str, float]:
-        """Measure what a batch of queries costs, beside the bare forward passes of the U-Net.
+        """Measure the cost of a batch of queries relative to the bare forward passes of the U-Net.
 
         Args:
             queries: the batch.
-            repeats: how often the method and the bare U-Net are timed, in turns.
+            repeats: number of measurements of the method and of the bare U-Net, alternating.
 
         Returns:
             Seconds, their ratio and bytes by name, as `gtg_bench.methods.ldm.bench.measure` documents them.
@@ -131,7 +131,7 @@ class LdmMethod:
         return maps.mean()[:, 0].cpu().numpy()
 
     def _merged_maps(self, batch: Batch) -> list[Array]:
-        """P_BBM, float64 [H, W] per query; the biases cover all steps, whatever P_comb averages."""
+        """P_BBM, float64 [H, W] per query; the biases cover all steps, even if P_comb averages only the last ones."""
         text, index = self.text_biases(batch.prompts)
         maps = BiasMaps(text, index, self.engine.size, self.first_step)
         self._attend(batch, maps, len(self.engine.timesteps), start_token=True)

@@ -29,7 +29,7 @@ RULE = "rule 1 (a test)"
 
 @pytest.fixture(scope="module")
 def rule() -> Lexicon:
-    """The closed-class list, whatever is installed on this machine."""
+    """The closed-class list, even if a ScispaCy model is installed."""
     return load_lexicon(RULE)
 
 
@@ -89,7 +89,7 @@ def test_no_word_for_a_finding_place_or_size_is_a_function_word() -> None:
     assert not FUNCTION_WORDS & {*words, *(query for queries in QUERY_WORDS.values() for query in queries)}
 
 
-# Which lexicon: a ScispaCy model where one is installed
+# The installed lexicon
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def write(folder: Path, **contents: Any) -> Path:
 
 
 def write_pipeline(folder: Path) -> Path:
-    """Stable Diffusion's folders, and a text encoder beside them."""
+    """Stable Diffusion's folders and that of a text encoder."""
     write(folder / "unet", config__json=UNET, diffusion_pytorch_model__safetensors=TENSORS)
     write(folder / "vae", config__json={"latent_channels": 4}, diffusion_pytorch_model__safetensors=TENSORS)
     write(folder / "scheduler", scheduler_config__json={"num_train_timesteps": 1000})
