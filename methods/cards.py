@@ -1,4 +1,4 @@
-"""Read the card.json beside a model's weights."""
+"""Read the card.json of a folder of weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise DataError(f"{folder} holds no weights: card.json is missing") from error
+        raise DataError(f"{folder} is not a folder of weights: card.json is missing") from error
     except ValueError as error:
         raise DataError(f"{path}: {error}") from error
     if not isinstance(card, dict):

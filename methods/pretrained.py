@@ -51,7 +51,7 @@ def load_pretrained(kind: Any, place: Path, unused: tuple[str, ...] = (), **opti
             place, local_files_only=True, output_loading_info=True, variant=variant, **options
         )
     except Exception as error:  # the libraries raise many kinds
-        raise DataError(f"{place}: no {kind.__name__} can be loaded from it: {reason(error)}") from error
+        raise DataError(f"{place}: cannot load a {kind.__name__}: {reason(error)}") from error
     if missing := sorted(key for key in info["missing_keys"] if not key.startswith(unused)):
         raise DataError(f"{place}: not a {kind.__name__}: its weights lack {abridged(missing)}")
     return model

@@ -23,14 +23,14 @@ pytestmark = pytest.mark.slow
 
 
 def run(*words: object, cwd: Path, code: int = 0) -> str:
-    """Run a command without this repository on the path; returns stdout and stderr."""
+    """Run a command without this repository on the path; return stdout and stderr."""
     done = subprocess.run([*map(str, words)], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
 def tracked() -> list[str]:
-    """The files and links of the repository, without ignored ones."""
+    """The repository's files and links, without ignored ones."""
     words = ["git", "ls-files", "-co", "--exclude-standard"]
     names = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     return [name for name in names if os.path.lexists(ROOT / name)]
@@ -38,7 +38,7 @@ def tracked() -> list[str]:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the repository, as a clone has it."""
+    """A copy of the repository, as a fresh clone."""
     folder = tmp_path_factory.mktemp("source")
     for name in tracked():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def new_environment(home: Path, *install: object) -> Path:
-    """A virtual environment with one package of its own and this environment's dependencies; returns its python."""
+    """Create a virtual environment with one package and the dependencies of this one; return its Python."""
     venv.create(home, with_pip=False)
     (packages,) = (home / "lib").glob("python*/site-packages")
     (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()) + "\n")
@@ -76,7 +76,7 @@ def contents(archive: Path) -> dict[str, bytes]:
 
 
 def packaged(names: Iterable[str]) -> set[str]:
-    """The tracked files that belong into a wheel, by their names in it."""
+    """The tracked files that a wheel must contain, by their names in the wheel."""
     code = {name for name in names if name.startswith(("benchmark/", "methods/", "training/"))}
     numbers = {name for name in names if PurePath(name).parent.name in ("published", "reference")}
     own = {"__init__.py", "__main__.py", "py.typed"}
@@ -105,12 +105,12 @@ def test_an_installed_wheel_runs_the_main_job(wheel: Path, tmp_path: Path) -> No
     assert "cxrbert-ldm" in listed
     assert run(python, "-m", "gtg_bench", "list", cwd=tmp_path) == listed
     methods = ["--method", "cxrbert-ldm", "--method", "phrase-prior"]
-    run(program, "run", *methods, "--sampling", "gt-cfg", "--limit", "4", cwd=tmp_path)
+    run(program, "run", *methods, "--sampling", "gt-cfg", "--limit", "2", cwd=tmp_path)
     assert (tmp_path / "leaderboards" / "phantom.csv").read_text().count("\n") == 3
     assert "nothing" in run(program, "train", "--out", "zoo", "--variant", "nothing", cwd=tmp_path, code=2)
     table = run(program, "table", "1", "--format", "csv", cwd=tmp_path)
     assert "table1,published,on MS-CXR,,Atelectasis,CXR-BERT-LDM,mIoU,fraction,0.58,0.01," in table
-    assert 'table1,measured,"phantom v1, test split, first 4 samples",,Mean over samples,CXR-BERT-LDM' in table
+    assert 'table1,measured,"phantom v1, test split, first 2 samples",,Mean over samples,CXR-BERT-LDM' in table
 
 
 def test_mypy_sees_the_types_of_an_editable_install(source: Path, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ class BiovilMethod:
         return GroundingMap(gaussian_filter((patches @ phrase).numpy(), sigma=SIGMA), self._frame(image), note)
 
     def ground_batch(self, queries: Sequence[Query]) -> list[GroundingMap]:
-        """One map per query; each image is encoded once, and by itself, so batches do not matter."""
+        """One map per query; images are encoded once and one at a time, so batches do not matter."""
         return [self.ground(query.image, query.text) for query in queries]
 
     def _frame(self, image: FloatArray) -> Frame:

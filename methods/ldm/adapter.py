@@ -27,7 +27,7 @@ def merge_adapter(unet: Any, place: Path) -> Any:
     elif (place / _DIFFUSERS).is_file():
         merge = _merge_diffusers
     else:
-        raise DataError(f"{place} holds no adapter: neither adapter_config.json with {_PEFT[0]}, nor {_DIFFUSERS}")
+        raise DataError(f"{place}: no adapter found: neither adapter_config.json with {_PEFT[0]}, nor {_DIFFUSERS}")
     try:
         return merge(unet, place)
     except DataError:

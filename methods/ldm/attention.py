@@ -1,7 +1,7 @@
 """Cross-attention maps, captured inside fused attention.
 
 Only weighted sums over the tokens are needed: P w for the attention probabilities P (Eq. 1) and a column of weights w.
-With w written beside the values V, one fused attention returns [P V, P w] and P itself never exists. The mean over
+With w appended to the values V, one fused attention returns [P V, P w] and P itself never exists. The mean over
 heads is taken at once, at the layer's own resolution, so the full tensor (steps x layers x tokens x 64 x 64) never
 exists either.
 """

@@ -1,4 +1,4 @@
-"""Measure what a method costs beside the bare U-Net: both in turns, in one process, on the same inputs."""
+"""Measure a method's cost relative to the bare U-Net, alternating both in one process on the same inputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gtg_bench.benchmark.api.types import Query
 
 if TYPE_CHECKING:
     from gtg_bench.methods.ldm.method import LdmMethod
-    from gtg_bench.methods.ldm.prompts import Prompt
+    from gtg_bench.methods.ldm.tokens import Prompt
 
 
 @torch.inference_mode()

@@ -76,10 +76,10 @@ def load_components(weights: Weights, device: torch.device) -> LdmComponents:
     tokenizer = places.get("tokenizer", places["text_encoder"])
     encoder = load_text_encoder(text.family, places["text_encoder"], tokenizer, text.max_length, device)
     check_width(unet, encoder, places)
-    try:  # DDIM with the schedule of the folder, whatever sampler the folder names
+    try:  # always DDIM, with the folder's schedule
         scheduler = DDIMScheduler.from_pretrained(places["scheduler"], local_files_only=True)
     except Exception as error:  # the library raises many kinds
-        raise DataError(f"{places['scheduler']}: no scheduler can be loaded from it: {reason(error)}") from error
+        raise DataError(f"{places['scheduler']}: cannot load a scheduler: {reason(error)}") from error
     return LdmComponents(
         unet=unet.to(device).eval().requires_grad_(False),
         vae=vae.to(device).eval().requires_grad_(False),

@@ -24,7 +24,7 @@ POSITIONS_PER_FORWARD = 2**16
 
 @dataclass(frozen=True)
 class Latents:
-    """What a sampling run starts from.
+    """The starting point of a sampling run.
 
     Attributes:
         noise: [B, draws, C, h, w]; one draw, or one per step in GT mode.

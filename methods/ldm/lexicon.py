@@ -1,4 +1,4 @@
-"""Which words of a phrase are lexical (paper, section 2.2: ADJ, NOUN and VERB by ScispaCy).
+"""Find the lexical words of a phrase (paper, section 2.2: ADJ, NOUN and VERB by ScispaCy).
 
 ScispaCy's models are not on PyPI. Without one, ScispaCy's tokenizer, which needs no model, finds the words, and a list
 of closed-class words rules out those without lexical meaning. `installed_lexicon` names what is used on this machine;

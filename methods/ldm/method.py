@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gtg_bench.benchmark.api.errors import SampleError
 from gtg_bench.benchmark.api.geometry import FloatArray, Frame
 from gtg_bench.benchmark.api.types import GroundingMap, MethodSettings, Query
 from gtg_bench.methods.ldm.bbm import Array, BiasMaps, check_size, merged, similarity, text_bias
 from gtg_bench.methods.ldm.components import LdmComponents
 from gtg_bench.methods.ldm.engine import Engine
 from gtg_bench.methods.ldm.lexicon import Word, installed_lexicon, load_lexicon
-from gtg_bench.methods.ldm.prompts import Prompt, PromptEncoder
 from gtg_bench.methods.ldm.reduction import LayerMaps, MeanMaps, Reduction
 from gtg_bench.methods.ldm.text_bias import TextBiases
-from gtg_bench.methods.ldm.tokens import choose_tokens
+from gtg_bench.methods.ldm.tokens import Prompt, choose_tokens, start_token
 from gtg_bench.methods.text_encoders.base import TextEncoding
 
 
@@ -46,7 +47,7 @@ class LdmMethod:
         self.bbm = settings.bbm or "none"
         if self.bbm != "none":
             check_size(self.engine.side)
-        self.prompts = PromptEncoder(components.text_encoder, self.choose, components.device)
+        self.prompts = lru_cache(256)(self._prompt)
         self.text_biases = TextBiases(self.engine)
 
     def ground(self, image: FloatArray, text: str, seed: int = 0) -> GroundingMap:
@@ -62,18 +63,18 @@ class LdmMethod:
 
     @torch.inference_mode()
     def layer_maps(self, queries: Sequence[Query]) -> tuple[NDArray[np.float32], list[Frame]]:
-        """The map of each chosen layer by itself, float32 [B, layers, h, w], and the frame of each query."""
+        """The map of each chosen layer, float32 [B, layers, h, w], and the frame of each query."""
         batch = self.prepare(queries)
         maps = LayerMaps(len(queries), self.engine.size, self.first_step)
         self._attend(batch, maps, self.kept)
         return maps.mean().cpu().numpy(), batch.frames
 
     def measure(self, queries: Sequence[Query], repeats: int) -> dict[str, float]:
-        """Measure what a batch of queries costs, beside the bare forward passes of the U-Net.
+        """Measure the cost of a batch of queries relative to the bare forward passes of the U-Net.
 
         Args:
             queries: the batch.
-            repeats: how often the method and the bare U-Net are timed, in turns.
+            repeats: number of measurements of the method and of the bare U-Net, alternating.
 
         Returns:
             Seconds, their ratio and bytes by name, as `gtg_bench.methods.ldm.bench.measure` documents them.
@@ -86,6 +87,18 @@ class LdmMethod:
         """Encode the phrases. Raises SampleError for one that is empty or has no token."""
         frames = [self.frame(query.image) for query in queries]
         return Batch(queries, frames, [self.prompts(query.text, query.category) for query in queries])
+
+    def _prompt(self, text: str, category: str) -> Prompt:
+        """Encode a phrase about a finding. Raises SampleError for a text that is empty or has no token."""
+        if not text.strip():
+            raise SampleError("the phrase is empty")
+        encoding = self.components.text_encoder.encode([text])
+        weights, note = self.choose(encoding, category)
+        if not weights.any():
+            raise SampleError(f"the text encoder's tokenizer finds no token in the phrase {text!r}")
+        chosen, start = weights / weights.sum(), start_token(encoding.mask[0].cpu()).float()
+        states, chosen, start = (part.to(self.components.device) for part in (encoding.states[0], chosen, start))
+        return Prompt(text, states, chosen, start, note)
 
     def frame(self, image: FloatArray) -> Frame:
         """The part of an image that the method sees: shorter side to the model's size, centre crop."""
@@ -118,7 +131,7 @@ class LdmMethod:
         return maps.mean()[:, 0].cpu().numpy()
 
     def _merged_maps(self, batch: Batch) -> list[Array]:
-        """P_BBM, float64 [H, W] per query; the biases cover all steps, whatever P_comb averages."""
+        """P_BBM, float64 [H, W] per query; the biases cover all steps, even if P_comb averages only the last ones."""
         text, index = self.text_biases(batch.prompts)
         maps = BiasMaps(text, index, self.engine.size, self.first_step)
         self._attend(batch, maps, len(self.engine.timesteps), start_token=True)

@@ -15,7 +15,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Rows:
-    """Which sample and step each row of a forward pass belongs to.
+    """The sample and step of each row of a forward pass.
 
     Attributes:
         sample: int64 [R], index of the sample in its batch.
@@ -68,7 +68,7 @@ class MeanMaps:
 
 
 class LayerMaps:
-    """The mean maps of each layer by itself, for choosing among layers."""
+    """The mean map of each layer separately, to choose among layers."""
 
     def __init__(self, samples: int, size: Size, first_step: int = 0) -> None:
         self._layers = defaultdict[str, MeanMaps](lambda: MeanMaps(samples, size, first_step))

@@ -39,7 +39,7 @@ class ReleasedLdmMethod(LdmMethod):
         text, length = encoding.texts[0], encoding.mask.shape[1]
         words = text.split(" ")
         offsets = self.components.text_encoder.encode(words).offsets
-        counts = (offsets[..., 1] > offsets[..., 0]).sum(1).cpu().numpy()  # sub-tokens of each word by itself
+        counts = (offsets[..., 1] > offsets[..., 0]).sum(1).cpu().numpy()  # sub-tokens of each word alone
         places = np.concatenate([[1], 1 + np.cumsum(counts)])
         weights = torch.zeros(length)
         tokens = self.settings.tokens or "lexical"

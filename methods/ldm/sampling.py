@@ -61,13 +61,7 @@ def first_latent(scheduler: Any, latents: Tensor, noise: Tensor) -> Tensor:
 
 
 def denoise(
-    forward: Forward,
-    predict: Predict,
-    scheduler: Any,
-    timesteps: Tensor,
-    kept: int,
-    x: Tensor,
-    guidance: float | None,
+    forward: Forward, predict: Predict, scheduler: Any, timesteps: Tensor, kept: int, x: Tensor, guidance: float | None
 ) -> None:
     """Text, CFG and GT-1 + CFG: ordinary DDIM (Song et al. 2021) from the latent `x`.
 

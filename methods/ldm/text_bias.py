@@ -10,8 +10,8 @@ from torch import Tensor
 
 from gtg_bench.benchmark.api.types import seed_for
 from gtg_bench.methods.ldm.engine import Engine, Latents
-from gtg_bench.methods.ldm.prompts import Prompt
 from gtg_bench.methods.ldm.reduction import StepMaps
+from gtg_bench.methods.ldm.tokens import Prompt
 
 Maps = Mapping[str, Tensor]
 """Layer -> float32 [T, h, w] at the layer's own resolution."""

@@ -1,4 +1,4 @@
-"""Choose the tokens whose maps are averaged (paper, section 2.2, Appendix B and Table 3).
+"""Encoded phrases, and the tokens whose maps are averaged (paper, section 2.2, Appendix B and Table 3).
 
 Words are found in the text and aligned to sub-tokens by character offsets: every sub-token of a chosen word counts.
 """
@@ -6,7 +6,8 @@ Words are found in the text and aligned to sub-tokens by character offsets: ever
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -80,3 +81,27 @@ def choose_tokens(
 def start_token(mask: Tensor) -> Tensor:
     """bool [L]: the start token alone, for the image bias (section 2.3)."""
     return torch.arange(len(mask)) == mask.nonzero().min()
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """An encoded phrase.
+
+    Attributes:
+        text: the phrase.
+        states: float32 [L, D].
+        chosen: float32 [L], token weights; they sum to 1.
+        start: float32 [L], 1 for the start token.
+        note: anything unusual about the choice of tokens, or "".
+    """
+
+    text: str
+    states: Tensor
+    chosen: Tensor
+    start: Tensor
+    note: str
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for equal phrases with equal token weights."""
+        return self.text, tuple(self.chosen.tolist())

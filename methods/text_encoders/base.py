@@ -94,7 +94,7 @@ def encode(encoder: TrainableTextEncoder, texts: Sequence[str]) -> TextEncoding:
 class HuggingFaceTextEncoder:
     """Last hidden states of a transformers model, with the attention mask.
 
-    A subclass names the class of its model, and overrides whatever else differs.
+    A subclass names the class of its model, and overrides what differs.
 
     Attributes:
         model_class: class of the model.
@@ -177,15 +177,13 @@ def load_tokenizer(place: Path, kind: str) -> Any:
     import transformers
 
     if not any(file.is_file() for pattern in _TOKENIZER_FILES for file in place.glob(pattern)):
-        raise DataError(
-            f"{place} holds no tokenizer ({', '.join(_TOKENIZER_FILES)}); name its folder with `tokenizer:`"
-        )
+        raise DataError(f"{place} has no tokenizer ({', '.join(_TOKENIZER_FILES)}); name its folder with `tokenizer:`")
     whole = (place / "tokenizer.json").is_file()
     kind = "PreTrainedTokenizerFast" if whole else kind
     try:
         tokenizer = getattr(transformers, kind).from_pretrained(place, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the library raises many kinds
-        raise DataError(f"{place}: no tokenizer can be loaded from it: {reason(error)}") from error
+        raise DataError(f"{place}: cannot load a tokenizer: {reason(error)}") from error
     needed = {name for use, name in tokenizer.vocab_files_names.items() if use != "tokenizer_file"}
     if absent := sorted(name for name in needed if not whole and not (place / name).is_file()):
         # transformers would make up a vocabulary

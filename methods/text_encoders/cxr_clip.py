@@ -32,7 +32,7 @@ class CxrClipTextEncoder(BertTextEncoder):
         if not place.is_file():
             raise DataError(f"{place}: CXR-CLIP's text encoder is a file such as r50_mcc.tar; name it with `path:`")
         if not (tokenizer / "config.json").is_file():
-            raise DataError(f"{tokenizer} holds no config.json; name the folder of Bio_ClinicalBERT with `tokenizer:`")
+            raise DataError(f"{tokenizer} has no config.json; name the folder of Bio_ClinicalBERT with `tokenizer:`")
         return super().load(place, tokenizer, max_length, device)
 
     @classmethod

@@ -216,7 +216,7 @@ def _wrong_hashes(row: PartReport, part: Part) -> list[str]:
 
 
 def _template(plan: WeightsPlan) -> str:
-    """A YAML file with the published parts and a blank for each of the others; "" if there are no others."""
+    """A YAML file with the published parts and a blank for each missing one; "" if none is missing."""
     if not plan.unpublished:
         return ""
     values: dict[str, Any] = {name: _BLANKS.get(name, "FOLDER") for name in plan.unpublished}

@@ -56,7 +56,7 @@ def files_of(place: Path, part: Part) -> list[Path]:
 
 
 def gap(folder: Path, patterns: Sequence[str]) -> str:
-    """What is missing or damaged among the files that a part is loaded from; "" if the folder is complete."""
+    """Describe what is missing or damaged among the files of a part; "" if the folder is complete."""
     names = choose(_names(folder), patterns)
     required = [pattern for pattern in patterns if is_exact(pattern) or pattern.endswith(WEIGHT_SUFFIXES)]
     if lost := [pattern for pattern in required if not any(fnmatchcase(name, pattern) for name in names)]:
@@ -121,7 +121,7 @@ def _hash(file: Path) -> str:
 
 
 def _state(file: Path) -> str:
-    """What changes whenever a file does; ctime cannot be set back by hand."""
+    """A fingerprint that changes with the file; ctime cannot be set back by hand."""
     stat = file.stat()
     return f"{file}:{stat.st_dev}:{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
 

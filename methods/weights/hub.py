@@ -15,7 +15,7 @@ TIMEOUT = 4
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _EXCLUDED = ("*.fp16.*", "*non_ema*", "*.msgpack", "*.h5")
-"""What `hf download` skips where the file names are unknown: other precisions and other frameworks."""
+"""Patterns that `hf download` skips if the file names are unknown: other precisions and other frameworks."""
 
 
 def look(part: Part, root: Path) -> tuple[Path | None, str]:
@@ -120,7 +120,7 @@ def _download(part: Part) -> str:
         return f"the repository has no revision {part.revision}"
     except RepositoryNotFoundError:
         return "the repository does not exist, or is private (then run `hf auth login`)"
-    except Exception as error:  # no network, a full disk, and whatever else the hub's client raises
+    except Exception as error:  # no network, a full disk, or any other error of the hub's client
         return f"the download failed ({type(error).__name__}: {' '.join(str(error).split())[:160]})"
     return ""
 

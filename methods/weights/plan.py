@@ -101,7 +101,7 @@ class WeightsPlan(_Strict):
     image_encoder: ImagePart | None = None
     defaults: dict[str, Any] = Field({}, description="default steps, guidance and layers for these weights")
     note: str = ""
-    unpublished: tuple[str, ...] = Field((), description="published table only: required parts nobody has released")
+    unpublished: tuple[str, ...] = Field((), description="published table only: parts that are not released")
 
     @field_validator("base")
     @classmethod

@@ -288,14 +288,6 @@ def test_options_of_sampling_are_dropped(weights: Callable[..., str]) -> None:
     assert entry.samplings == ()
 
 
-def test_the_version_changes_with_the_map(weights: Callable[..., str]) -> None:
-    changes: list[dict[str, Any]] = [{}, {"crop": 448}, {"resize": 500}, {"file": "biovil_t.pt"}, {"encoder": "x"}]
-    changes.append({"text": {"max_length": 32}})
-    entry = METHODS.get("biovil")
-    found = [entry.completed(MethodSettings("biovil", weights=weights(**change))) for change in changes]
-    assert len({settings.weights_version for settings in found}) == len(changes)
-
-
 # Wrong files
 
 

@@ -72,7 +72,7 @@ def test_the_released_codes_gt_maps(golden: Callable, golden_unet: Any, componen
     near(output[[0, -1]], arrays["p0_gt_eps_cond"], atol=1e-4)
 
 
-# One layer: Eq. 1 beside the fused attention
+# One layer: fused attention against Eq. 1
 
 
 class OnGpu(Tensor):

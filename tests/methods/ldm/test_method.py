@@ -97,7 +97,7 @@ def test_the_frame_is_the_centre_crop_of_the_models_size(method: LdmMethod) -> N
 def test_a_batch_gives_the_maps_of_its_queries_alone(
     components: LdmComponents, singles: list[GroundingMap], rows: int
 ) -> None:
-    """Whatever the order, beside a second method, and without touching the global generator."""
+    """In any order, despite a second method on the same components, and without touching the global generator."""
     torch.manual_seed(99)
     state, method = torch.get_rng_state(), LdmMethod(components, SETTINGS, rows)
     LdmMethod(components, replace(SETTINGS, steps=9))
