@@ -22,7 +22,7 @@ from gtg_bench.benchmark.report.document import HEADINGS, Block, Cell, Column, D
 
 # Terminal
 
-_STYLES = {"": "", "best": "bold", "second": "underline", "equal": "bold"}
+_STYLES = {"": "", "best": "bold", "equal": "bold"}
 
 
 def show(document: Document, console: Console) -> None:
@@ -202,7 +202,7 @@ def to_csv(document: Document) -> str:
 
 # Markdown
 
-_MARKDOWN = {"": "{}", "best": "**{}**", "second": "<ins>{}</ins>", "equal": "**{}**"}
+_MARKDOWN = {"": "{}", "best": "**{}**", "equal": "**{}**"}
 
 
 def to_markdown(document: Document) -> str:
@@ -241,7 +241,7 @@ def _md(text: str) -> str:
 
 # LaTeX
 
-_LATEX = {"": "{}", "best": r"\textbf{{{}}}", "second": r"\underline{{{}}}", "equal": r"\textbf{{{}}}"}
+_LATEX = {"": "{}", "best": r"\textbf{{{}}}", "equal": r"\textbf{{{}}}"}
 _SIGNS = {
     "\\": r"\textbackslash{}",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},

@@ -16,7 +16,7 @@ from gtg_bench.benchmark.api.settings import SETTINGS, of_phantom
 from gtg_bench.benchmark.report import leaderboard
 from gtg_bench.benchmark.report.document import HEADINGS, Block, Column, Document
 from gtg_bench.benchmark.report.document import Row as Line
-from gtg_bench.benchmark.report.leaderboard import SUFFIXES, Row
+from gtg_bench.benchmark.report.leaderboard import Row
 from gtg_bench.benchmark.report.render import drawn, table_width
 from gtg_bench.benchmark.report.selection import (
     AVERAGE_NAMES,
@@ -185,8 +185,8 @@ def _block(
         shipped: keys of rows marked with a dagger.
         label_width: labels are wrapped between settings to this width.
     """
-    suffix, total = SUFFIXES[find_protocol(rows[0]["protocol"]).average], rows[0]["n_total"]
-    columns = [Column("", name, name, "", "measured", title_of(rows[0]), False) for name in metrics]
+    average, total = find_protocol(rows[0]["protocol"]).average, rows[0]["n_total"]
+    columns = [Column("", name, name, "", "measured", title_of(rows[0])) for name in metrics]
     lines: list[Line] = []
     before: list[str] = []
     for row, label in zip(rows, labels(rows), strict=True):
@@ -196,7 +196,7 @@ def _block(
         before = family
         items = [items[0] + ("†" if row["run_key"] in shipped else ""), *items[1:]]
         items[-1] += f" n={row['n_ok']}" if row["n_ok"] != total else ""
-        cells = tuple(measured_cell(row, name, suffix) for name in metrics)
+        cells = tuple(measured_cell(row, name, average) for name in metrics)
         lines.append(Line(_wrapped(items, label_width), cells, bold=row["run_key"] in own))
     return Block(title, tuple(columns), tuple(lines), compact=True)
 

@@ -92,26 +92,33 @@ class Board:
         chosen = {row["run_key"] for row in self.runs(wanted)}
         return [row for row in self._fitting(wanted) if row["run_key"] not in chosen]
 
-    def cell(self, runs: Sequence[Row], metric: str, category: str | None = None, suffix: str = "") -> Cell:
+    def cell(self, runs: Sequence[Row], metric: str, average: str, category: str | None = None) -> Cell:
         """A metric's mean over the samples of a category, or of all; over runs too if there are several.
 
         Args:
             runs: as returned by `runs`.
             metric: name of a column.
+            average: over all samples, a name in `leaderboard.SUFFIXES`.
             category: as the data set spells it; None takes the overall row.
-            suffix: one of `leaderboard.SUFFIXES`' values.
         """
-        keys, name = {row["run_key"] for row in runs}, metric + suffix
         rows = list(runs)
         if category is not None:
+            keys = {row["run_key"] for row in runs}
             rows = [row for row in self.parts if row["run_key"] in keys and row["category"] == category]
-        rows = [row for row in rows if row.get(name)]
-        if len(rows) > 1:  # mean and standard deviation over runs that differ only in the seed
-            found = over_runs([float(row[name]) for row in rows])
-            keys_text = " ".join(row["run_key"] for row in rows)
-            mean, deviation, n = f"{found.mean:.3f}", f"{found.deviation:.3f}", f"{found.n} runs"
-            return Cell(mean, f"{found.mean:.5f}", deviation, n=n, run_key=keys_text)
-        return measured_cell(rows[0], metric, suffix) if rows else NOTHING
+        cells = [cell for row in rows if (cell := measured_cell(row, metric, average, category)) is not NOTHING]
+        if len(cells) < 2:
+            return cells[0] if cells else NOTHING
+        found = over_runs([float(cell.exact) for cell in cells])  # runs that differ only in the seed
+        return replace(
+            cells[0],
+            shown=f"{found.mean:.3f}",
+            exact=f"{found.mean:.5f}",
+            spread=f"{found.deviation:.3f}",
+            low="",
+            high="",
+            n=f"{found.n} runs",
+            run_key=" ".join(cell.run_key for cell in cells),
+        )
 
     def shown(self, name: str) -> list[Row]:
         """The rows without a control, unless the control is what distinguishes them."""
@@ -133,13 +140,24 @@ class Board:
         return unusual, bool(self.weights) and named["weights"] != self.weights, -frequency
 
 
-def measured_cell(row: Row, metric: str, suffix: str = "") -> Cell:
-    """A metric of one row with its 95 % CI and count."""
-    name = metric + suffix
+def measured_cell(row: Row, metric: str, average: str, category: str | None = None) -> Cell:
+    """A metric of one row with its 95 % CI and count; rows of a category have no other average than the mean."""
+    average = average if category is None else "overall"
+    name = metric + leaderboard.SUFFIXES[average]
     if not row.get(name):
         return NOTHING
-    low, high, n = row.get(f"{name}_low") or "", row.get(f"{name}_high") or "", row.get(f"n_{metric}") or row["n_ok"]
-    return Cell(f"{float(row[name]):.3f}", row[name], low=low, high=high, n=n, run_key=row["run_key"])
+    return Cell(
+        shown=f"{float(row[name]):.3f}",
+        exact=row[name],
+        low=value(row, f"{name}_low"),
+        high=value(row, f"{name}_high"),
+        n=value(row, f"n_{metric}") or row["n_ok"],
+        run_key=row["run_key"],
+        method=row["method"],
+        weights=value(row, "weights"),
+        category=category,
+        average=average,
+    )
 
 
 def find_rows(
