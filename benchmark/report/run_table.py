@@ -25,6 +25,7 @@ from gtg_bench.benchmark.report.selection import (
     changed_rules,
     find_rows,
     measured_cell,
+    samples_note,
     source_note,
     title_of,
 )
@@ -149,8 +150,8 @@ def board_document(
         metrics: columns; empty for all of the protocol.
     """
     path, rows = find_rows(folder, dataset, where, protocol, reference)
-    blocks = []
-    for found in by_samples(dataset, rows).values():
+    blocks, sets = [], by_samples(dataset, rows).values()
+    for found in sets:
         found.sort(key=lambda row: (row["method"], [row.get(name) or "" for name in SETTINGS], _control(row)))
         rules = find_protocol(found[0]["protocol"])
         counts = sorted({int(row["n_total"]) for row in found if row["control"] == PLAIN})
@@ -162,6 +163,7 @@ def board_document(
     notes += [f"Indented: the same run under a control. {ci}"] if rows else []
     short = dict.fromkeys(c.name for block in blocks for c in block.columns if c.name in HEADINGS)
     notes += [f"{', '.join(f'{HEADINGS[name]} = {name}' for name in short)}."] if short else []
+    notes += list(dict.fromkeys(note for found in sets for note in samples_note(found)))
     notes += [PHANTOM_NOTE] if any(of_phantom(row["weights"]) for row in rows) else []
     notes += [] if rows else ["This leaderboard has no such rows; `gtg-bench run` makes them."]
     return Document(path.stem, f"Leaderboard of {dataset}", tuple(blocks), tuple(("", note) for note in notes))
