@@ -139,3 +139,49 @@ def test_leaderboards_are_data_not_code() -> None:
     files = [path for path in room.rglob("*") if path.is_file() and not path.name.startswith(".")]
     assert {path.suffix for path in files} == {".csv", ".md"}
     assert published.FOLDER.resolve() == (room / "published").resolve()
+
+
+# the notes below the tables agree with the published values
+
+
+def figure_of(table: int, label: str, column: str, metric: str, section: str = "") -> float:
+    places = {(f.section, f.row, f.column, f.metric): float(f.value) for f in figures(table)}
+    return places[section, label, column, metric]
+
+
+def test_the_notes_of_table_1() -> None:
+    rows = [f.row for f in figures(1) if f.column == "BioVil" and f.metric == "CNR"]
+
+    def lower(one: str, other: str, metric: str) -> list[str]:
+        return [name for name in rows if figure_of(1, name, one, metric) < figure_of(1, name, other, metric)]
+
+    assert lower("CXR-BERTLDM", "BioVil", "CNR") == ["Pneumothorax"]
+    assert lower("CXR-BERTLDM", "BioVil", "mIoU") == []
+    falls = lower("+BBM", "CXR-BERTLDM", "mIoU")
+    assert (len(falls), len(rows), falls[-1]) == (8, 9, AVERAGE)
+    assert figure_of(3, AVERAGE, "Mixture Bézier", "mIoU") > figure_of(3, AVERAGE, "Lexical Filtering", "mIoU")
+
+
+def test_the_notes_of_table_2() -> None:
+    metrics = ("mIoU", "Top-1", "AUC-ROC", "CNR")
+    models = list(dict.fromkeys(f.row for f in figures(2)))
+    for metric, digits in (("mIoU", 3), ("CNR", 2)):
+        assert round(figure_of(2, "CLIP", "", metric, "GT + CFG"), digits) == figure_of(1, AVERAGE, "CLIPLDM", metric)
+        found = round(figure_of(2, "CXR-BERT", "", metric, "GT + CFG"), digits)
+        disease, lexical = (figure_of(3, AVERAGE, f"{name} Filtering", metric) for name in ("Disease", "Lexical"))
+        assert found == disease != lexical
+    for metric in metrics:
+        assert figure_of(2, "CXR-CLIP", "", metric, "CFG") == figure_of(2, "CXR-CLIP", "", metric, "Text-Conditioning")
+    for mode in ("CFG", "GT-1 + CFG", "GT + CFG"):
+        assert all(max(models, key=lambda name: figure_of(2, name, "", m, mode)) == "CXR-BERT" for m in metrics)
+    lowest = {m: min(models, key=lambda name: figure_of(2, name, "", m, "Text-Conditioning")) for m in metrics}
+    assert [m for m in metrics if lowest[m] == "CXR-BERT"] == ["mIoU", "Top-1"]
+
+
+def test_the_notes_of_table_4() -> None:
+    models = [(float(f.value), figure_of(4, f.row, "", "CNR")) for f in figures(4) if f.metric == "FID"]
+    assert sorted(models) == sorted(models, key=lambda pair: pair[1])
+    assert round(figure_of(2, "RadBERT", "", "CNR", "GT + CFG"), 2) == 0.84
+    assert figure_of(4, "Frozen CXR-BERT", "", "CNR") == 0.84
+    assert figure_of(1, AVERAGE, "CXR-BERTLDM", "CNR") == 1.21
+    assert figure_of(3, AVERAGE, "Lexical Filtering", "CNR") == 1.24
