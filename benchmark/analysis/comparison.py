@@ -26,13 +26,15 @@ from gtg_bench.benchmark.scoring.protocols import protocol_of
 
 @dataclass(frozen=True)
 class Subject:
-    """One of the compared runs."""
+    """A run, what it was compared with, and its controls and priors."""
 
     label: str
     """Its name; with what the user called it if two names are the same."""
     run: FinishedRun
     """Its records; a mean over seeds or checkpoints if the name refers to several runs."""
-    rows: tuple[Difference, ...]
+    primary: str
+    """The metric that the sentences about controls are about."""
+    rows: tuple[Difference, ...] = ()
     """The first run (A) against this one (B); empty for the first itself."""
     controls: tuple[Contrast, ...] = ()
     """This run (A) against itself under controls (B)."""
@@ -54,8 +56,6 @@ class Report:
     """Names in METRICS."""
     average: str
     """Average over all samples."""
-    primary: str
-    """The metric that the sentences about controls are about."""
 
     def as_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -111,11 +111,12 @@ def make(
         raise UsageError(f"{names[0]} and {twice[0]} are the same run, {' '.join(first.keys)}; name two")
     protocol = protocol_of(first.spec.protocol)
     chosen, kind = tuple(metrics or protocol.metrics), average or protocol.average
+    primary = protocol.primary if protocol.primary in chosen else chosen[0]
     rows = [[], *compare_with_all(first, runs[1:], chosen, kind, by_category)]
     titles = [run.name for run in runs]
     compared, subjects = {key for run in runs for key in run.keys}, []
     for run, name, title, found in zip(runs, names, titles, rows, strict=True):
-        subject = Subject(title if titles.count(title) == 1 else f"{title} {name}", run, tuple(found))
+        subject = Subject(title if titles.count(title) == 1 else f"{title} {name}", run, primary, tuple(found))
         if context:
             controls = find_controls(runs_dir, run)
             missing = tuple(c for c in CHANGES if c not in controls) if run.spec.control == PLAIN else ()
@@ -129,5 +130,4 @@ def make(
                 priors=tuple(contrasts(run, priors, chosen, kind)),
             )
         subjects.append(subject)
-    primary = protocol.primary if protocol.primary in chosen else chosen[0]
-    return Report(tuple(subjects), chosen, kind, primary)
+    return Report(tuple(subjects), chosen, kind)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gtg_bench.benchmark.analysis.sensitivity import CHANGES, PLAIN, Contrast, alike_but_control, contrasts
+from gtg_bench.benchmark.analysis.comparison import Subject
+from gtg_bench.benchmark.analysis.sensitivity import CHANGES, PLAIN, alike_but_control, contrasts
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.runs.lookup import FinishedRun
 from gtg_bench.benchmark.runs.runner import PreparedRun, RunRequest, prepare
@@ -20,18 +21,6 @@ class Battery:
     """Requests and prepared runs: plain first, then the controls in their order."""
     impossible: Mapping[str, str]
     """Control -> why this data does not allow it."""
-
-
-@dataclass(frozen=True)
-class Sensitivity:
-    """A method's run against its controls."""
-
-    run: FinishedRun
-    """The plain run."""
-    controls: tuple[Contrast, ...]
-    """The plain run (A) against each control (B)."""
-    primary: str
-    """The metric that the sentences are about."""
 
 
 def prepare_battery(request: RunRequest, make: Callable[[RunRequest], PreparedRun] = prepare) -> Battery:
@@ -55,7 +44,7 @@ def prepare_battery(request: RunRequest, make: Callable[[RunRequest], PreparedRu
     return Battery(tuple(runs), impossible)
 
 
-def sensitivities(runs: Sequence[FinishedRun]) -> list[Sensitivity]:
+def sensitivities(runs: Sequence[FinishedRun]) -> list[Subject]:
     """Each plain run against its controls, in order.
 
     Args:
@@ -68,5 +57,5 @@ def sensitivities(runs: Sequence[FinishedRun]) -> list[Sensitivity]:
             alike = {other.spec.control: other for other in runs if alike_but_control(run.spec, other.spec)}
             controls = {control: alike[control] for control in CHANGES if control in alike}
             rows = contrasts(run, controls, protocol.metrics, protocol.average)
-            found.append(Sensitivity(run, tuple(rows), protocol.primary))
+            found.append(Subject(run.name, run, protocol.primary, controls=tuple(rows)))
     return found

@@ -62,7 +62,7 @@ def run(
     """Run methods over a data set."""
     from gtg_bench.benchmark.analysis.control_battery import Battery, prepare_battery, sensitivities
     from gtg_bench.benchmark.report import leaderboard
-    from gtg_bench.benchmark.report.analysis_tables import show_sensitivity
+    from gtg_bench.benchmark.report.analysis_tables import show_context
     from gtg_bench.benchmark.runs.lookup import FinishedRun
     from gtg_bench.benchmark.runs.runner import RunRequest, prepare
 
@@ -104,6 +104,6 @@ def run(
             done.append(FinishedRun(result.spec, result.records))
     show(leaderboards_dir, rows)
     for battery, found in zip(batteries, sensitivities(done) if all_controls else (), strict=all_controls):
-        show_sensitivity(found, battery.impossible, out)
+        show_context(found, out, battery.impossible)
     if any(row["n_ok"] == "0" for row in rows):
         raise typer.Exit(1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.cli.common import LeaderboardsDir, ProtocolOption, choice, out, reports_errors
+from gtg_bench.benchmark.cli.common import LeaderboardsDir, ProtocolOption, RunsDir, choice, out, reports_errors
 from gtg_bench.benchmark.statistics import AVERAGES
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def table(
         bool, typer.Option("--reference", help="Use the results shipped with gtg-bench instead of your own.")
     ] = False,
     leaderboards_dir: LeaderboardsDir = Path("leaderboards"),
+    runs_dir: RunsDir = Path("runs"),
     form: Annotated[
         list[str] | None,
         typer.Option("--format", metavar=f"[{'|'.join(_FORMATS)}]", help="Print, or write with --out; repeatable."),
@@ -57,6 +58,7 @@ def table(
     ] = None,
 ) -> None:
     """Show tables."""
+    from gtg_bench.benchmark.report.marks import with_marks
     from gtg_bench.benchmark.report.render import WRITERS, show, write
 
     if strange := [name for name in form or () if name not in _FORMATS]:
@@ -70,6 +72,7 @@ def table(
     document = _document(
         what, rows, columns, metric, average, (leaderboards_dir, dataset, settings, protocol, reference)
     )
+    document = with_marks(document, runs_dir, dataset)
     if form and to is None:
         for name in form:
             typer.echo(WRITERS[name](document), nl=False)

@@ -16,7 +16,6 @@ from rich.text import Text
 
 from gtg_bench.benchmark.analysis.compare import ALL, LEVEL, in_words
 from gtg_bench.benchmark.analysis.comparison import Report, Subject
-from gtg_bench.benchmark.analysis.control_battery import Sensitivity
 from gtg_bench.benchmark.analysis.seeds import seeds_note, spread
 from gtg_bench.benchmark.analysis.sensitivity import Contrast, control_in_words, prior_in_words
 from gtg_bench.benchmark.analysis.subgroups import CSV_COLUMNS, Subgroup, as_rows
@@ -61,40 +60,29 @@ def show(report: Report, console: Console) -> None:
             over = f"; mean ± SD over the runs: {', '.join(parts)}" if parts else ""
             _print(console, f"{subject.label}: {note}{over}. The CI covers patients, not runs.")
     for subject in report.subjects:
-        _show_context(report, subject, console)
+        show_context(subject, console)
 
 
-def _show_context(report: Report, subject: Subject, console: Console) -> None:
-    """A run against its controls and the priors."""
+def show_context(subject: Subject, console: Console, impossible: Mapping[str, str] | None = None) -> None:
+    """Print a run against its controls and the priors, and what they show.
+
+    Args:
+        subject: the run.
+        console: where to print.
+        impossible: control -> why the data does not allow it.
+    """
     for what, found in {"its controls": subject.controls, "the priors": subject.priors}.items():
         if found:
-            _print(console, f"\nA: {subject.label}; B: {what}")
+            _print(console, f"\nA: {subject.label}; B: {what}, on the samples that both have")
             _show_contrasts(found, console)
     for contrast in subject.controls:
-        row = next(row for row in contrast.rows if row.metric == report.primary)
+        row = next(row for row in contrast.rows if row.metric == subject.primary)
         _print(console, control_in_words(row, subject.label, contrast.name))
     for contrast in subject.priors:
         _print(console, prior_in_words(contrast, subject.label))
     if subject.missing:
         _print(console, f"{subject.label} was not run under {', '.join(subject.missing)}: {subject.command}")
-
-
-def show_sensitivity(sensitivity: Sensitivity, impossible: Mapping[str, str], console: Console) -> None:
-    """Print a method's run against its controls, and what they show.
-
-    Args:
-        sensitivity: the run and its controls.
-        impossible: control -> why the data does not allow it.
-        console: where to print.
-    """
-    name = sensitivity.run.name
-    if sensitivity.controls:
-        _print(console, f"\nA: {name}; B: its controls, on the samples that both have")
-        _show_contrasts(sensitivity.controls, console)
-    for contrast in sensitivity.controls:
-        row = next(row for row in contrast.rows if row.metric == sensitivity.primary)
-        _print(console, control_in_words(row, name, contrast.name))
-    for control, reason in impossible.items():
+    for control, reason in (impossible or {}).items():
         _print(console, f"{control} was skipped: {reason}")
 
 

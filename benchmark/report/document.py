@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 Origin = Literal["published", "measured"]
-Mark = Literal["", "best", "second", "equal"]
-LOWER_IS_BETTER = frozenset({"fid", "fid_xrv", "distance"})
+Along = Literal["", "row", "column"]
+Mark = Literal["", "best", "equal"]
 MISSING = "-"
 
 HEADINGS = {
@@ -38,8 +38,16 @@ class Cell:
     """What the value is a mean over, e.g. "367"."""
     run_key: str = ""
     """Key of the run, or runs, that it was measured in."""
+    method: str = ""
+    """Their method."""
+    weights: str = ""
+    """Their weights."""
+    category: str | None = None
+    """Category of the samples, None for all."""
+    average: str = "overall"
+    """Average over the samples, a name in `statistics.AVERAGES`."""
     mark: Mark = ""
-    """Rank among the cells that it may be compared with, or "equal": equal to a printed value."""
+    """"best": see `marks.with_marks`; "equal": equal to a printed value."""
     note: str = ""
     """Letter of a footnote."""
     source: str = ""
@@ -68,15 +76,13 @@ class Column:
     name: str
     """Lower heading, usually the metric."""
     metric: str
-    """Identifier of the quantity; only cells of one metric and origin are ranked together."""
+    """Identifier of the quantity; only measured cells of one metric compete."""
     unit: str
     """Unit of the values."""
     origin: Origin
     """Who reports the values."""
     data: str
     """What they were measured on: a data set, its version and split."""
-    ranked: bool = True
-    """Whether best and second are marked."""
     note: str = ""
     """Letter of a footnote."""
 
@@ -99,8 +105,8 @@ class Block:
     title: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
-    along: Literal["row", "column"] = "row"
-    """Where competitors are: side by side in a row, or below each other in a section."""
+    along: Along = ""
+    """Where competitors are: side by side in a row, below each other in a section, or nowhere."""
     paired: bool = False
     """Published and measured columns are side by side: the origin is an additional heading."""
     compact: bool = False
@@ -117,7 +123,7 @@ class Document:
     blocks: tuple[Block, ...]
     notes: tuple[tuple[str, str], ...] = ()
     """(letter or "", sentence) pairs; sentences may contain commands in backticks."""
-    legend: str = "Bold: best; underlined: second."
+    legend: str = "Bold: best, by a significant lead over the second (paired test over patients, p < 0.05)."
     """What the marks mean."""
 
     @property
@@ -138,32 +144,13 @@ def sections(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
         yield name, [row for row in rows if row.section == name]
 
 
-def ranked(block: Block) -> Block:
-    """The block with best and second marked among cells of one metric and origin, if at least two values differ.
-
-    Equal values share a mark. LOWER_IS_BETTER says in which direction a metric is better.
-    """
-    marks: dict[tuple[int, int], Mark] = {}
-    for pool in _pools(block):
-        values = {place: float(block.rows[place[0]].cells[place[1]].exact) for place in pool}
-        lower = block.columns[pool[0][1]].metric in LOWER_IS_BETTER
-        order = sorted(set(values.values()), reverse=not lower)
-        if len(order) > 1:
-            marks |= {place: "best" for place in pool if values[place] == order[0]}
-            marks |= {place: "second" for place in pool if values[place] == order[1]}
-    rows = (
-        replace(row, cells=tuple(replace(cell, mark=marks.get((i, j), "")) for j, cell in enumerate(row.cells)))
-        for i, row in enumerate(block.rows)
-    )
+def with_weights(block: Block) -> Block:
+    """The block with the weights in the row labels if a column has several, hence several training budgets."""
+    columns = zip(*(row.cells for row in block.rows), strict=True)
+    if all(len({cell.weights for cell in column if cell.weights}) < 2 for column in columns):
+        return block
+    rows = []
+    for row in block.rows:
+        names = " or ".join(dict.fromkeys(cell.weights for cell in row.cells if cell.weights))
+        rows.append(replace(row, label=f"{row.label}, weights {names}") if names else row)
     return replace(block, rows=tuple(rows))
-
-
-def _pools(block: Block) -> Iterable[list[tuple[int, int]]]:
-    """Row and column of cells that are ranked together."""
-    found: dict[tuple, list[tuple[int, int]]] = {}
-    for i, row in enumerate(block.rows):
-        for j, column in enumerate(block.columns):
-            if column.ranked and row.cells[j].exact:
-                line = (i, column.metric, column.origin) if block.along == "row" else (row.section, j)
-                found.setdefault(line, []).append((i, j))
-    return found.values()

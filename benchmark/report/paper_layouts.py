@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+
+from gtg_bench.benchmark.report.document import Along
 
 Settings = Mapping[str, str]
 
@@ -52,10 +53,8 @@ class Layout:
     """(letter, or "" for the whole table; sentences) pairs."""
     variants: tuple[Variant, ...] = (Variant({}),)
     """Ways to fill it; the first alike one is shown beside the published values."""
-    along: Literal["row", "column"] = "row"
+    along: Along = "row"
     """Where competitors are, see `document.Block`."""
-    unranked: frozenset[str] = frozenset()
-    """Printed columns that another definition excludes from best and second."""
     twins: Mapping[str, Mapping[str, tuple[str, str]]] = field(default_factory=dict)
     """Printed column -> metric as printed -> (heading, metric) with the same definition."""
     column_notes: Mapping[str, str] = field(default_factory=dict)
@@ -91,7 +90,6 @@ TABLE_1 = Layout(
         "CXR-BERTLDM": {"method": "cxrbert-ldm", **_LEXICAL},
         "+BBM": {"method": "cxrbert-ldm", **_LEXICAL, "bbm": "mixture"},
     },
-    unranked=frozenset({"BioVil", "BioVil-L"}),
     twins={"BioVil": _BIOVIL, "BioVil-L": _BIOVIL},
     column_notes={"BioVil": "a", "BioVil-L": "a", "CLIPLDM": "c"},
     row_notes={("", "Weighted Avg."): "b"},
@@ -101,7 +99,7 @@ TABLE_1 = Layout(
             "Other quantities with the same names: Boecking et al. (2022) average the foreground IoU over thresholds "
             "0.1 to 0.5 of the cosine map, and their CNR is absolute. Everywhere else mIoU is (foreground IoU + "
             "background IoU) / 2 of one mask, and CNR is signed (absolute in the paper's text, signed in its released "
-            "code). The published BioVil columns are therefore not ranked with the others.",
+            "code). The published BioVil columns are therefore not comparable with the others.",
         ),
         (
             "b",

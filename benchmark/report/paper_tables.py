@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.report.document import NOTHING, Block, Cell, Column, Document, Row, ranked
+from gtg_bench.benchmark.report.document import NOTHING, Block, Cell, Column, Document, Row, with_weights
 from gtg_bench.benchmark.report.leaderboard import SUFFIXES
 from gtg_bench.benchmark.report.paper_layouts import LAYOUTS, METRICS, SHOWN, Layout, Variant
 from gtg_bench.benchmark.report.published import (
@@ -115,14 +115,14 @@ class _Builder:
             )
         title = f"The paper's Table {self.number}: {self.layout.title}"
         notes = (*self.layout.notes, *(("", text) for text in self._notes()))
-        return Document(f"table{self.number}", title, tuple(ranked(block) for block in blocks), notes)
+        return Document(f"table{self.number}", title, tuple(blocks), notes)
 
     def _measured(self, variant: Variant) -> Block:
         paired = self.together and variant.alike
         filled: list[Filled] = []
         for place in self._places():
             filled += [self._printed_column(place)] if paired else []
-            filled += [column for column in self._own_columns(place, variant) if paired or self._any(column)]
+            filled += self._own_columns(place, variant, paired)
         title = "PUBLISHED (paper) and MEASURED (here)" if paired else "MEASURED here"
         title += f" on {self.board.title}" + (f"; {variant.heading}" if variant.heading else "")
         title += "" if self.by_category else f"; {AVERAGE_NAMES[self.average]}"
@@ -136,7 +136,7 @@ class _Builder:
             if not line.extra or any(cell.exact for cell in cells):
                 note = self.layout.row_notes.get((line.section, line.label), "") if noted else ""
                 rows.append(Row(_label(line.label), cells, line.section, note))
-        return Block(title, columns, tuple(rows), self.layout.along, paired)
+        return with_weights(Block(title, columns, tuple(rows), self.layout.along, paired))
 
     def _lines(self) -> list[_Line]:
         lines = []
@@ -161,29 +161,30 @@ class _Builder:
         labels = dict.fromkeys((figure.column, figure.metric, figure.unit) for figure in self.printed)
         return [_Place(column, metric, unit, _label(metric), METRICS[metric]) for column, metric, unit in labels]
 
-    def _own_columns(self, place: _Place, variant: Variant) -> Iterator[Filled]:
-        """Measured columns for a printed one: the quantity with its definition, and the one that all others have."""
+    def _own_columns(self, place: _Place, variant: Variant, paired: bool) -> Iterator[Filled]:
+        """Measured columns for a printed one: its definition of the quantity if it was measured, and the usual one."""
         if self.biovil is not None and place.column in self.layout.twins:
             heading, metric = self.layout.twins[place.column][place.printed]
-            yield self._own_column(replace(place, heading=heading, metric=metric, twin=True), variant)
+            column, fill = self._own_column(replace(place, heading=heading, metric=metric, twin=True), variant)
+            if paired or any(fill(line).exact for line in (*self._lines(), *self._extra_lines())):
+                yield column, fill
         yield self._own_column(place, variant)
 
     def _own_column(self, place: _Place, variant: Variant) -> Filled:
         note = self.layout.column_notes.get(place.column, "")
         board = self.biovil if place.twin and self.biovil is not None else self.board
-        group, data, ranks = _label(place.column), board.title, not place.twin
-        column = Column(group, place.heading, place.metric, place.unit, "measured", data, ranks, note)
+        column = Column(_label(place.column), place.heading, place.metric, place.unit, "measured", board.title, note)
 
         def fill(line: _Line) -> Cell:
             runs = board.runs(self._wanted(line, place, variant))
-            return board.cell(runs, place.metric, line.category, SUFFIXES["overall" if line.category else line.average])
+            return board.cell(runs, place.metric, line.average, line.category)
 
         return column, fill
 
     def _printed_column(self, place: _Place) -> Filled:
         note = self.layout.column_notes.get(place.column, "")
-        group, data, ranks = _label(place.column), self.layout.published_on, place.column not in self.layout.unranked
-        column = Column(group, place.heading, place.metric, place.unit, "published", data, ranks, note)
+        data = self.layout.published_on
+        column = Column(_label(place.column), place.heading, place.metric, place.unit, "published", data, note)
         found = {(f.section, f.row): f for f in self.printed if (f.column, f.metric) == (place.column, place.printed)}
 
         def fill(line: _Line) -> Cell:
@@ -194,11 +195,6 @@ class _Builder:
             return Cell(figure.value, figure.value, figure.spread, note=note, source=figure.source)
 
         return column, fill
-
-    def _any(self, filled: Filled) -> bool:
-        """Whether a column has a value; printed quantities stay in any case."""
-        column, fill = filled
-        return column.ranked or any(fill(line).exact for line in (*self._lines(), *self._extra_lines()))
 
     def _wanted(self, line: _Line, place: _Place, variant: Variant) -> dict[str, str]:
         found = dict(variant.settings)

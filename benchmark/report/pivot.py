@@ -8,8 +8,8 @@ from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import unknown
 from gtg_bench.benchmark.api.settings import SAMPLINGS
 from gtg_bench.benchmark.metrics import METRICS
-from gtg_bench.benchmark.report.document import Block, Cell, Column, Document, Row, ranked
-from gtg_bench.benchmark.report.leaderboard import COUNTS, SUFFIXES
+from gtg_bench.benchmark.report.document import Along, Block, Cell, Column, Document, Row, with_weights
+from gtg_bench.benchmark.report.leaderboard import COUNTS
 from gtg_bench.benchmark.report.selection import AVERAGE_NAMES, SAMPLES, Board, settings_notes, value
 from gtg_bench.benchmark.runs.spec import COLUMNS
 
@@ -54,25 +54,20 @@ def pivot(board: Board, rows: str, columns: str, metrics: Sequence[str], average
     def cell(row: str, column: str, metric: str) -> Cell:
         category = {rows: row, columns: column}.get("category", _OVERALL)
         runs = board.runs(settings(row, column))
-        if category == _OVERALL:
-            return board.cell(runs, metric, None, SUFFIXES[average])
-        return board.cell(runs, metric, category)
+        return board.cell(runs, metric, average, None if category == _OVERALL else category)
 
-    ranks = "control" not in (rows, columns)
     heads = tuple(
-        Column(
-            "" if columns == "metric" else name or f"no {columns}", metric, metric, "", "measured", board.title, ranks
-        )
+        Column("" if columns == "metric" else name or f"no {columns}", metric, metric, "", "measured", board.title)
         for name, metric in places
     )
     body = tuple(Row(label or f"no {rows}", tuple(cell(label, *place) for place in places)) for label in labels)
-    # Methods compete with each other, or else the rows below each other, but never categories.
-    along: str = "row" if rows == "category" or columns == "method" else "column"
-    block = Block(f"MEASURED on {board.title}; {AVERAGE_NAMES[average]}", heads, body, along)  # type: ignore[arg-type]
+    along: Along = "row" if rows == "category" or columns == "method" else "column"
+    along = "" if "control" in (rows, columns) else along  # a run does not compete with its controls
+    block = with_weights(Block(f"MEASURED on {board.title}; {AVERAGE_NAMES[average]}", heads, body, along))
     wanted = [settings(label, name) for label in labels for name, _ in places]
     unique = list({tuple(sorted(found.items())): found for found in wanted}.values())
     notes = tuple(("", note) for note in (*board.notes, *settings_notes(board, unique)))
-    return Document(f"{rows}-by-{columns}", f"{rows} by {columns}", (ranked(block),), notes)
+    return Document(f"{rows}-by-{columns}", f"{rows} by {columns}", (block,), notes)
 
 
 def _values(board: Board, name: str) -> list[str]:

@@ -22,7 +22,7 @@ from gtg_bench.benchmark.report.document import HEADINGS, Block, Cell, Column, D
 
 # Terminal
 
-_STYLES = {"": "", "best": "bold", "second": "underline", "equal": "bold"}
+_STYLES = {"": "", "best": "bold", "equal": "bold"}
 
 
 def show(document: Document, console: Console) -> None:
@@ -48,25 +48,39 @@ def drawn(block: Block, intervals: bool = True) -> Table:
         block: what to draw.
         intervals: show 95 % CIs.
     """
-    if not intervals:
-        bare = [tuple(replace(cell, low="", high="") for cell in row.cells) for row in block.rows]
-        kept = (replace(row, cells=cells) for row, cells in zip(block.rows, bare, strict=True))
-        block = replace(block, rows=tuple(kept))
-    table = Table(
-        box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0 if block.compact and intervals else (0, 1, 0, 0)
-    )
+    texts = [[_lines(block, cell, intervals) for cell in row.cells] for row in block.rows]
+    lower = [_lower(block, i) for i in range(len(block.columns))]
+    widths = [max(map(cell_len, [*names, *(t for row in texts for t in row[i])])) for i, names in enumerate(lower)]
+
+    def side_by_side(cells: Sequence[Sequence[str]], group: Sequence[int], row: Row | None = None) -> Text:
+        """Headings, or cells of a row, of a group's columns, right-aligned."""
+        text = Text()
+        for level in range(max(len(cells[i]) for i in group)):
+            text.append("\n" if level else "")
+            for i in group:
+                line = cells[i][level] if level < len(cells[i]) else ""
+                text.append(" " * (widths[i] - cell_len(line) + (2 if i != group[0] else 0)))
+                text.append(line, style="" if row is None else "dim" if level else _STYLES[row.cells[i].mark])
+        return text
+
+    padding = 0 if block.compact and intervals else (0, 1, 0, 0)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=padding)
     table.add_column("", overflow="fold", min_width=18 if block.compact else None)
     groups = list(_groups(block.columns))
-    widths = [_widths(block, group) for group in groups]
-    for group, inner in zip(groups, widths, strict=True):
-        table.add_column(Text(_heads(block, group, inner)), no_wrap=True)
-    for name, rows in sections(block.rows):
-        if name:
-            table.add_row(Text(name, style="italic"))
-        for row in rows:
-            label = f"{'  ' if row.section else ''}{row.label}" + (f" ({row.note})" if row.note else "")
-            cells = (_joined(block, row, group, inner) for group, inner in zip(groups, widths, strict=True))
-            table.add_row(Text(label), *cells, style="bold" if row.bold else None)
+    for group in groups:
+        name = _group(block.columns[group[0]])
+        width = sum(widths[i] + 2 for i in group) - 2
+        widths[group[-1]] += max(0, cell_len(name) - width)  # the last column takes what the heading needs in addition
+        above = f"{name.center(max(width, cell_len(name)))}\n" if any(c.group for c in block.columns) else ""
+        table.add_column(Text(above) + side_by_side(lower, group), no_wrap=True)
+    section = ""
+    for row, cells in zip(block.rows, texts, strict=True):
+        if row.section != section:
+            section = row.section
+            table.add_row(Text(section, style="italic"))
+        label = f"{'  ' if section else ''}{row.label}" + (f" ({row.note})" if row.note else "")
+        columns = (side_by_side(cells, group, row) for group in groups)
+        table.add_row(Text(label), *columns, style="bold" if row.bold else None)
     return table
 
 
@@ -120,28 +134,6 @@ def _cut(block: Block, places: Sequence[int]) -> Block:
     return replace(block, columns=tuple(block.columns[i] for i in places), rows=rows)
 
 
-def _widths(block: Block, group: Sequence[int]) -> list[int]:
-    """Widths of a group's columns; the last one takes what the group's heading needs in addition."""
-    widths = []
-    for i in group:
-        texts = [text for row in block.rows for text in _lines(block, row.cells[i])]
-        widths.append(max(map(cell_len, [*texts, *_lower(block, i)])))
-    widths[-1] += max(0, cell_len(_group(block.columns[group[0]])) - sum(widths) - 2 * (len(widths) - 1))
-    return widths
-
-
-def _heads(block: Block, group: Sequence[int], widths: Sequence[int]) -> str:
-    """The group's heading centred over the headings of its columns, which are right-aligned like the values."""
-    lower = [_lower(block, i) for i in group]
-    levels = max(len(_lower(block, i)) for i in range(len(block.columns)))
-    lines = [
-        "  ".join((names[level] if level < len(names) else "").rjust(w) for names, w in zip(lower, widths, strict=True))
-        for level in range(levels)
-    ]
-    upper = [_group(block.columns[group[0]]).center(len(lines[0]))] if any(c.group for c in block.columns) else []
-    return "\n".join(upper + lines)
-
-
 def _group(column: Column) -> str:
     return column.group + (f" ({column.note})" if column.group and column.note else "")
 
@@ -152,27 +144,15 @@ def _lower(block: Block, i: int) -> tuple[str, ...]:
     return tuple(HEADINGS.get(name, name) for name in names) if block.compact else names
 
 
-def _lines(block: Block, cell: Cell) -> list[str]:
+def _lines(block: Block, cell: Cell, intervals: bool) -> list[str]:
     """A cell's value with its footnote, and its interval on a second line or behind the value."""
     note = f" ({cell.note})" if cell.note else ""
-    if block.compact:
-        half = (float(cell.high) - float(cell.low)) / 2 if cell.low and cell.high else None
-        value = cell.figure.replace("0.", ".", 1) if cell.figure.startswith(("0.", "-0.")) else cell.figure
-        return [value + ("" if half is None else f"±{half:.3f}".replace("±0.", "±.")) + note]
-    return [cell.figure + note, *([cell.interval.replace(" ", "")] if cell.interval else [])]
-
-
-def _joined(block: Block, row: Row, group: Sequence[int], widths: Sequence[int]) -> Text:
-    """The cells of a group side by side."""
-    cells = [_lines(block, row.cells[i]) for i in group]
-    text = Text()
-    for level in range(max(map(len, cells))):
-        text.append("\n" if level else "")
-        for k, (lines, width) in enumerate(zip(cells, widths, strict=True)):
-            line = lines[level] if level < len(lines) else ""
-            text.append(" " * (width - cell_len(line) + (2 if k else 0)))
-            text.append(line, style="dim" if level else _STYLES[row.cells[group[k]].mark])
-    return text
+    bounded = intervals and cell.interval
+    if not block.compact:
+        return [cell.figure + note, *([cell.interval.replace(" ", "")] if bounded else [])]
+    half = f"±{(float(cell.high) - float(cell.low)) / 2:.3f}" if bounded else ""
+    value = cell.figure.replace("0.", ".", 1) if cell.figure.startswith(("0.", "-0.")) else cell.figure
+    return [value + half.replace("±0.", "±.") + note]
 
 
 # CSV
@@ -202,7 +182,7 @@ def to_csv(document: Document) -> str:
 
 # Markdown
 
-_MARKDOWN = {"": "{}", "best": "**{}**", "second": "<ins>{}</ins>", "equal": "**{}**"}
+_MARKDOWN = {"": "{}", "best": "**{}**", "equal": "**{}**"}
 
 
 def to_markdown(document: Document) -> str:
@@ -241,7 +221,7 @@ def _md(text: str) -> str:
 
 # LaTeX
 
-_LATEX = {"": "{}", "best": r"\textbf{{{}}}", "second": r"\underline{{{}}}", "equal": r"\textbf{{{}}}"}
+_LATEX = {"": "{}", "best": r"\textbf{{{}}}", "equal": r"\textbf{{{}}}"}
 _SIGNS = {
     "\\": r"\textbackslash{}",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},

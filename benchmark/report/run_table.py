@@ -16,7 +16,7 @@ from gtg_bench.benchmark.api.settings import SETTINGS, of_phantom
 from gtg_bench.benchmark.report import leaderboard
 from gtg_bench.benchmark.report.document import HEADINGS, Block, Column, Document
 from gtg_bench.benchmark.report.document import Row as Line
-from gtg_bench.benchmark.report.leaderboard import SUFFIXES, Row
+from gtg_bench.benchmark.report.leaderboard import Row
 from gtg_bench.benchmark.report.render import drawn, table_width
 from gtg_bench.benchmark.report.selection import (
     AVERAGE_NAMES,
@@ -25,6 +25,7 @@ from gtg_bench.benchmark.report.selection import (
     changed_rules,
     find_rows,
     measured_cell,
+    samples_note,
     source_note,
     title_of,
 )
@@ -149,8 +150,8 @@ def board_document(
         metrics: columns; empty for all of the protocol.
     """
     path, rows = find_rows(folder, dataset, where, protocol, reference)
-    blocks = []
-    for found in by_samples(dataset, rows).values():
+    blocks, sets = [], by_samples(dataset, rows).values()
+    for found in sets:
         found.sort(key=lambda row: (row["method"], [row.get(name) or "" for name in SETTINGS], _control(row)))
         rules = find_protocol(found[0]["protocol"])
         counts = sorted({int(row["n_total"]) for row in found if row["control"] == PLAIN})
@@ -162,6 +163,7 @@ def board_document(
     notes += [f"Indented: the same run under a control. {ci}"] if rows else []
     short = dict.fromkeys(c.name for block in blocks for c in block.columns if c.name in HEADINGS)
     notes += [f"{', '.join(f'{HEADINGS[name]} = {name}' for name in short)}."] if short else []
+    notes += list(dict.fromkeys(note for found in sets for note in samples_note(found)))
     notes += [PHANTOM_NOTE] if any(of_phantom(row["weights"]) for row in rows) else []
     notes += [] if rows else ["This leaderboard has no such rows; `gtg-bench run` makes them."]
     return Document(path.stem, f"Leaderboard of {dataset}", tuple(blocks), tuple(("", note) for note in notes))
@@ -185,8 +187,8 @@ def _block(
         shipped: keys of rows marked with a dagger.
         label_width: labels are wrapped between settings to this width.
     """
-    suffix, total = SUFFIXES[find_protocol(rows[0]["protocol"]).average], rows[0]["n_total"]
-    columns = [Column("", name, name, "", "measured", title_of(rows[0]), False) for name in metrics]
+    average, total = find_protocol(rows[0]["protocol"]).average, rows[0]["n_total"]
+    columns = [Column("", name, name, "", "measured", title_of(rows[0])) for name in metrics]
     lines: list[Line] = []
     before: list[str] = []
     for row, label in zip(rows, labels(rows), strict=True):
@@ -196,7 +198,7 @@ def _block(
         before = family
         items = [items[0] + ("†" if row["run_key"] in shipped else ""), *items[1:]]
         items[-1] += f" n={row['n_ok']}" if row["n_ok"] != total else ""
-        cells = tuple(measured_cell(row, name, suffix) for name in metrics)
+        cells = tuple(measured_cell(row, name, average) for name in metrics)
         lines.append(Line(_wrapped(items, label_width), cells, bold=row["run_key"] in own))
     return Block(title, tuple(columns), tuple(lines), compact=True)
 

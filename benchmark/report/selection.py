@@ -70,7 +70,7 @@ class Board:
 
         Of several the first by name.
         """
-        labels = [{value(row, "weights") for row in self._fitting(wanted)} for wanted in cells]
+        labels = [{value(row, "weights") for row in self.fitting(wanted)} for wanted in cells]
         known = sorted(set().union(*labels) - {""})
         return replace(self, weights=max(known, key=lambda name: sum(name in found for found in labels), default=""))
 
@@ -80,45 +80,48 @@ class Board:
         Of several setups it takes the one with default choices, then the one with the preferred weights, then the one
         that most rows of the method have; of rows that differ only in their key, the last.
         """
-        found = self._fitting(wanted)
+        found = self.fitting(wanted)
         if not found:
             return []
         setups = list(dict.fromkeys(map(_setup, found)))
         chosen = min(setups, key=lambda setup: self._rank(found[0], setup))
         return list({value(row, "seed"): row for row in found if _setup(row) == chosen}.values())
 
-    def passed_over(self, wanted: Mapping[str, str]) -> list[Row]:
-        """Runs that have the wanted settings too, but were not chosen."""
-        chosen = {row["run_key"] for row in self.runs(wanted)}
-        return [row for row in self._fitting(wanted) if row["run_key"] not in chosen]
-
-    def cell(self, runs: Sequence[Row], metric: str, category: str | None = None, suffix: str = "") -> Cell:
+    def cell(self, runs: Sequence[Row], metric: str, average: str, category: str | None = None) -> Cell:
         """A metric's mean over the samples of a category, or of all; over runs too if there are several.
 
         Args:
             runs: as returned by `runs`.
             metric: name of a column.
+            average: over all samples, a name in `leaderboard.SUFFIXES`.
             category: as the data set spells it; None takes the overall row.
-            suffix: one of `leaderboard.SUFFIXES`' values.
         """
-        keys, name = {row["run_key"] for row in runs}, metric + suffix
         rows = list(runs)
         if category is not None:
+            keys = {row["run_key"] for row in runs}
             rows = [row for row in self.parts if row["run_key"] in keys and row["category"] == category]
-        rows = [row for row in rows if row.get(name)]
-        if len(rows) > 1:  # mean and standard deviation over runs that differ only in the seed
-            found = over_runs([float(row[name]) for row in rows])
-            keys_text = " ".join(row["run_key"] for row in rows)
-            mean, deviation, n = f"{found.mean:.3f}", f"{found.deviation:.3f}", f"{found.n} runs"
-            return Cell(mean, f"{found.mean:.5f}", deviation, n=n, run_key=keys_text)
-        return measured_cell(rows[0], metric, suffix) if rows else NOTHING
+        cells = [cell for row in rows if (cell := measured_cell(row, metric, average, category)) is not NOTHING]
+        if len(cells) < 2:
+            return cells[0] if cells else NOTHING
+        found = over_runs([float(cell.exact) for cell in cells])  # runs that differ only in the seed
+        return replace(
+            cells[0],
+            shown=f"{found.mean:.3f}",
+            exact=f"{found.mean:.5f}",
+            spread=f"{found.deviation:.3f}",
+            low="",
+            high="",
+            n=f"{found.n} runs",
+            run_key=" ".join(cell.run_key for cell in cells),
+        )
 
     def shown(self, name: str) -> list[Row]:
         """The rows without a control, unless the control is what distinguishes them."""
         free = name == "control" or "control" in self.where
         return [row for row in self.rows if free or value(row, "control") == CONTROLS[0]]
 
-    def _fitting(self, wanted: Mapping[str, str]) -> list[Row]:
+    def fitting(self, wanted: Mapping[str, str]) -> list[Row]:
+        """All rows that have the wanted settings, without a control unless the user asked for one."""
         control = {} if "control" in self.where else {"control": CONTROLS[0]}
         return [row for row in self.rows if all(value(row, k) == v for k, v in (control | dict(wanted)).items())]
 
@@ -133,13 +136,24 @@ class Board:
         return unusual, bool(self.weights) and named["weights"] != self.weights, -frequency
 
 
-def measured_cell(row: Row, metric: str, suffix: str = "") -> Cell:
-    """A metric of one row with its 95 % CI and count."""
-    name = metric + suffix
+def measured_cell(row: Row, metric: str, average: str, category: str | None = None) -> Cell:
+    """A metric of one row with its 95 % CI and count; rows of a category have no other average than the mean."""
+    average = average if category is None else "overall"
+    name = metric + leaderboard.SUFFIXES[average]
     if not row.get(name):
         return NOTHING
-    low, high, n = row.get(f"{name}_low") or "", row.get(f"{name}_high") or "", row.get(f"n_{metric}") or row["n_ok"]
-    return Cell(f"{float(row[name]):.3f}", row[name], low=low, high=high, n=n, run_key=row["run_key"])
+    return Cell(
+        shown=f"{float(row[name]):.3f}",
+        exact=row[name],
+        low=value(row, f"{name}_low"),
+        high=value(row, f"{name}_high"),
+        n=value(row, f"n_{metric}") or row["n_ok"],
+        run_key=row["run_key"],
+        method=row["method"],
+        weights=value(row, "weights"),
+        category=category,
+        average=average,
+    )
 
 
 def find_rows(
@@ -263,17 +277,29 @@ def settings_notes(board: Board, wanted: Sequence[Mapping[str, str]]) -> list[st
     seeds = {(runs[0]["method"], tuple(sorted(value(row, "seed") for row in runs))) for runs in cells if len(runs) > 1}
     repeated = sorted(f"{method} over {len(each)} seeds ({', '.join(each)})" for method, each in seeds)
     notes += [f"Mean and standard deviation over runs, not a CI: {'; '.join(repeated)}."] if repeated else []
+    notes += samples_note(shown)
     notes += [PHANTOM_NOTE] if any(of_phantom(value(row, "weights")) for row in shown) else []
     others: dict[str, dict[str, None]] = {}
     for settings, runs in zip(wanted, cells, strict=True):
-        for row in board.passed_over(settings):
-            apart = [name for name in _SETUP if value(row, name) != value(runs[0], name) and name not in DERIVED]
-            if apart:
-                text = " ".join(f"{name}={value(row, name)}" for name in apart)
-                others.setdefault(row["method"], {})[text] = None
+        for row in board.fitting(settings):
+            apart = [name for name in _SETUP if name not in DERIVED and value(row, name) != value(runs[0], name)]
+            others.setdefault(row["method"], {}).update(dict.fromkeys(apart))
     return notes + [
-        f"{method} was also run with {'; '.join(found)}: choose with `--where NAME=VALUE`."
-        for method, found in others.items()
+        f"{method} was also run with other {', '.join(names)}: `gtg-bench table` lists the runs, `--where NAME=VALUE` "
+        "chooses one."
+        for method, names in others.items()
+        if names
+    ]
+
+
+def samples_note(rows: Sequence[Row]) -> list[str]:
+    """A sentence if rows are means over different samples, such as a control that only some phrases allow."""
+    counts = sorted({int(row["n_ok"]) for row in rows})
+    if len(counts) < 2:
+        return []
+    return [
+        f"Not all rows are means over the same samples (n = {counts[0]} to {counts[-1]}): `gtg-bench compare` compares "
+        "runs on the samples that both have."
     ]
 
 

@@ -154,8 +154,8 @@ def test_a_trained_biovil_grounds_a_phrase_as_it_was_trained(out: Path, patched:
     sample = draws[1]
     with torch.no_grad():
         patches = method.image_model.get_patchwise_projected_embeddings(sample["image"][None], normalize=True)[0]
-    torch.testing.assert_close(patches, method._patches_of(image), atol=1e-5, rtol=0)
-    phrase, _ = method._phrase(pairs.texts[1])
+    torch.testing.assert_close(patches, method._encode_image(image), atol=1e-5, rtol=0)
+    phrase, _ = method._encode_text(pairs.texts[1])
     torch.testing.assert_close(torch.nn.functional.normalize(sample["words"][0], dim=0), phrase, atol=1e-5, rtol=0)
 
 

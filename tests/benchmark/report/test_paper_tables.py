@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from gtg_bench.benchmark.api import UsageError
 from gtg_bench.benchmark.cli import app
-from gtg_bench.benchmark.report.document import Block, Cell, Column, Document, Row, ranked
+from gtg_bench.benchmark.report.document import Block, Cell, Document
 from gtg_bench.benchmark.report.leaderboard import SAMPLES, categories_of, path_of
 from gtg_bench.benchmark.report.paper_layouts import LAYOUTS
 from gtg_bench.benchmark.report.paper_tables import averages, paper_table
@@ -25,20 +25,17 @@ from gtg_bench.benchmark.report.pivot import pivot
 from gtg_bench.benchmark.report.published import AVERAGE, figures
 from gtg_bench.benchmark.report.render import (
     WRITERS,
-    drawn,
-    latex_escaped,
-    parts,
     show,
     to_csv,
     to_latex,
     to_markdown,
-    write,
 )
 from gtg_bench.benchmark.report.selection import Board, load
 from gtg_bench.benchmark.runs.spec import COLUMNS
 from gtg_bench.benchmark.scoring.protocols import PROTOCOLS
 
 Fields = dict[str, str]
+Make = Callable[..., Board]
 LDM = {"sampling": "gt-cfg", "tokens": "lexical", "bbm": "none", "layers": "3,4", "steps": "8", "weights": "phantom"}
 METRICS = ("miou", "cnr", "top1", "auroc")
 
@@ -54,7 +51,7 @@ def row(method: str, number: float, **fields: str) -> Fields:
 
 
 @pytest.fixture
-def board(tmp_path: Path) -> Callable[..., Board]:
+def board(tmp_path: Path) -> Make:
     """Writes a leaderboard and its categories, and loads it."""
 
     def make(rows: list[Fields], where: Fields | None = None, dataset: str = "phantom") -> Board:
@@ -101,10 +98,14 @@ def notes(document: Document) -> str:
     return "\n".join(text for _, text in document.notes)
 
 
+def read_csv(text: str) -> list[Fields]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
 # what is shown where
 
 
-def test_the_phantom_and_ms_cxr_never_share_a_table(board: Callable[..., Board]) -> None:
+def test_the_phantom_and_ms_cxr_never_share_a_table(board: Make) -> None:
     here = board([row("cxrbert-ldm", 0.5, **LDM)])
     for number in LAYOUTS:
         document = paper_table(number, here)
@@ -116,18 +117,12 @@ def test_the_phantom_and_ms_cxr_never_share_a_table(board: Callable[..., Board])
         assert "cannot be compared" in notes(document)
         for text in (terminal(document), *(writer(document) for writer in WRITERS.values())):
             assert "phantom v1, test split" in text
-
-
-def test_published_cells_are_the_files_cells(board: Callable[..., Board]) -> None:
-    here = board([row("uniform", 0.5)])
-    for number in LAYOUTS:
-        block = paper_table(number, here).blocks[0]
-        shown = [found.figure for line in block.rows for found in line.cells]
+        shown = [found.figure for line in document.blocks[0].rows for found in line.cells]
         spreads = [f"±{figure.spread.removeprefix('0')}" if figure.spread else "" for figure in figures(number)]
         assert shown == [figure.value + spread for figure, spread in zip(figures(number), spreads, strict=True)]
 
 
-def test_table_1_takes_categories_and_averages_from_the_leaderboard(board: Callable[..., Board]) -> None:
+def test_table_1_takes_categories_and_averages_from_the_leaderboard(board: Make) -> None:
     document = paper_table(1, board([row("cxrbert-ldm", 0.5, **LDM, miou_freq2="0.61000", miou_macro="0.62000")]))
     measured = document.blocks[1]
     assert cell(measured, "Edema", "CXR-BERT-LDM", "mIoU").shown == "0.500"
@@ -139,33 +134,28 @@ def test_table_1_takes_categories_and_averages_from_the_leaderboard(board: Calla
     assert "Nodule" not in {line.label for line in document.blocks[0].rows}
 
 
-def test_what_was_not_measured_is_a_dash(board: Callable[..., Board]) -> None:
+def test_what_was_not_measured_is_a_dash(board: Make, tmp_path: Path) -> None:
     for number in LAYOUTS:
         document = paper_table(number, board([row("center-prior", 0.5)]))
         for block in document.blocks[1:]:
             assert {found.shown for line in block.rows for found in line.cells} == {"-"}
-        read = list(csv.DictReader(io.StringIO(to_csv(document))))
-        assert {line["value"] for line in read if line["origin"] == "measured"} == {""}
+        assert {line["value"] for line in read_csv(to_csv(document)) if line["origin"] == "measured"} == {""}
         assert "This leaderboard has no run" in notes(document)
-
-
-def test_without_a_leaderboard_the_published_figures_still_show(tmp_path: Path) -> None:
     document = paper_table(2, load(tmp_path, "ms-cxr", {}))
     assert "0.5242" in terminal(document)
-    assert f"{tmp_path / 'ms-cxr.csv'} has no rows" in notes(document)
+    assert "ms-cxr.csv has no rows" in notes(document)
 
 
-def test_table_2_compares_like_with_like(board: Callable[..., Board]) -> None:
+def test_table_2_compares_like_with_like(board: Make) -> None:
     rows = [row("cxrbert-ldm", 0.3, **LDM | {"tokens": "disease"}), row("cxrbert-ldm", 0.5, **LDM)]
     _, disease, lexical = paper_table(2, board(rows)).blocks
     assert cell(disease, "CXR-BERT", "", "mIoU", "GT + CFG").shown == "0.300"
     assert cell(lexical, "CXR-BERT", "", "mIoU", "GT + CFG").shown == "0.500"
     assert "disease tokens: like the published" in disease.title
     assert "lexical tokens: NOT like the published" in lexical.title
-    assert "Table 3's disease filtering (0.524, 1.23), not lexical" in notes(paper_table(2, board(rows)))
 
 
-def test_all_of_ms_cxr_is_shown_beside_the_published_values(board: Callable[..., Board]) -> None:
+def test_all_of_ms_cxr_is_shown_beside_the_published_values(board: Make) -> None:
     own = {"split": "all", **LDM, "miou_freq2": "0.58000"}
     here = board([row("cxrbert-ldm", 0.5, **own), row("biovil", 0.3, split="all")], dataset="ms-cxr")
     facts = {"protocol": "biovil", "frame": "original", "mask": "none", "miou_thresholds": "0.25", "cnr_abs": "1.00"}
@@ -183,35 +173,35 @@ def test_all_of_ms_cxr_is_shown_beside_the_published_values(board: Callable[...,
     assert "cannot be compared" not in notes(document)
 
 
-def test_a_part_of_ms_cxr_is_not_the_published_data(board: Callable[..., Board]) -> None:
-    for part in ({}, {"split": "all", "limit": "5"}):
-        blocks = paper_table(1, board([row("cxrbert-ldm", 0.5, **LDM, **part)], dataset="ms-cxr")).blocks
-        assert [len({column.origin for column in block.columns}) for block in blocks] == [1, 1]
-
-
-@pytest.mark.parametrize("field", ["control=phrase-swap", "frame=original", "uncovered=exclude", "protocol=strict"])
-def test_other_rules_or_a_control_are_not_the_published_data(field: str, board: Callable[..., Board]) -> None:
+@pytest.mark.parametrize(
+    "field", ["split=test", "limit=5", "control=phrase-swap", "frame=original", "uncovered=exclude", "protocol=strict"]
+)
+def test_a_part_other_rules_or_a_control_are_not_the_published_data(field: str, board: Make) -> None:
     name, _, text = field.partition("=")
-    here = board([row("cxrbert-ldm", 0.5, **LDM, **{"split": "all", name: text})], {name: text}, "ms-cxr")
-    document = paper_table(1, here)
-    assert len(document.blocks) == 2
-    assert f"{name} {text}" in document.blocks[1].title
-    assert cell(document.blocks[1], "Edema", "CXR-BERT-LDM", "mIoU").shown == "0.500"
+    fields = LDM | {"split": "all", name: text}
+    here = board([row("cxrbert-ldm", 0.5, **fields)], {name: text}, "ms-cxr")
+    published, measured = paper_table(1, here).blocks
+    assert [{column.origin for column in block.columns} for block in (published, measured)] == [
+        {"published"},
+        {"measured"},
+    ]
+    assert text in measured.title
+    assert cell(measured, "Edema", "CXR-BERT-LDM", "mIoU").shown == "0.500"
 
 
-def test_the_average_can_be_chosen(board: Callable[..., Board]) -> None:
+def test_the_average_can_be_chosen(board: Make) -> None:
     here = board([row("cxrbert-ldm", 0.5, **LDM, cnr_macro="1.25000")])
     found = paper_table(4, here, "macro").blocks[1]
     assert cell(found, "Frozen CXR-BERT", "", "CNR").shown == "1.250"
     assert found.title.endswith("macro means over categories")
-    with pytest.raises(UsageError, match="table 1 has a row for every average"):
+    with pytest.raises(UsageError, match="--average"):
         paper_table(1, here, "macro")
 
 
 # which run fills a cell
 
 
-def test_the_most_frequent_setup_is_shown_and_the_others_are_named(board: Callable[..., Board]) -> None:
+def test_the_most_frequent_setup_is_shown_and_the_others_are_named(board: Make) -> None:
     rows = [
         row("cxrbert-ldm", 0.9, **LDM | {"layers": "all"}),
         row("cxrbert-ldm", 0.5, **LDM),
@@ -220,13 +210,13 @@ def test_the_most_frequent_setup_is_shown_and_the_others_are_named(board: Callab
     ]
     document = paper_table(2, board(rows))
     assert cell(document.blocks[2], "CXR-BERT", "", "mIoU", "GT + CFG").shown == "0.500"
-    assert "cxrbert-ldm was also run with layers=all" in notes(document)
+    assert "cxrbert-ldm was also run with other layers:" in notes(document)
     chosen = paper_table(2, board(rows, {"layers": "all"}))
     assert cell(chosen.blocks[2], "CXR-BERT", "", "mIoU", "GT + CFG").shown == "0.900"
     assert cell(chosen.blocks[2], "CXR-BERT", "", "mIoU", "CFG").shown == "-"
 
 
-def test_a_table_prefers_the_weights_that_fill_most_of_it(board: Callable[..., Board]) -> None:
+def test_a_table_prefers_the_weights_that_fill_most_of_it(board: Make) -> None:
     """A method that was also trained for longer is not compared with others that were not."""
     rows = [
         row("cxrbert-ldm", 0.9, **LDM),
@@ -237,18 +227,20 @@ def test_a_table_prefers_the_weights_that_fill_most_of_it(board: Callable[..., B
         row("cxrclip-ldm", 0.1, **LDM | {"weights": "phantom-quick"}),
     ]
     second, first = paper_table(2, board(rows)), paper_table(1, board(rows))
-    shown = {
-        name: cell(second.blocks[2], name, "", "mIoU", "GT + CFG").shown for name in ("CXR-BERT", "RadBERT", "CLIP")
-    }
-    assert shown == {"CXR-BERT": "0.300", "RadBERT": "0.300", "CLIP": "0.700"}
-    assert "clip-ldm (weights phantom;" in notes(second)
-    assert "cxrbert-ldm was also run with weights=phantom" in notes(second)
+    shown = {line.label: line.cells[0].shown for line in second.blocks[2].rows if line.section == "GT + CFG"}
+    assert {label: shown[label] for label in shown if shown[label] != "-"} == {
+        "CLIP, weights phantom": "0.700",
+        "RadBERT, weights phantom-quick": "0.300",
+        "CXR-CLIP, weights phantom-quick": "0.100",
+        "CXR-BERT, weights phantom-quick": "0.300",
+    }, "different training budgets in one column are named"
+    assert "cxrbert-ldm was also run with other weights" in notes(second)
     assert cell(first.blocks[1], "Mean over samples", "CXR-BERT-LDM", "mIoU").shown == "0.900"
     asked = paper_table(2, board(rows, {"weights": "phantom"}))
     assert cell(asked.blocks[2], "CXR-BERT", "", "mIoU", "GT + CFG").shown == "0.900"
 
 
-def test_seeds_give_a_mean_and_a_standard_deviation(board: Callable[..., Board]) -> None:
+def test_seeds_give_a_mean_and_a_standard_deviation(board: Make) -> None:
     rows = [row("clip-ldm", 0.2 + i / 10, **LDM, seed=str(i), miou_low="0.1", miou_high="0.9") for i in range(3)]
     document = paper_table(1, board(rows))
     assert any("clip-ldm over 3 seeds (0, 1, 2)" in note for _, note in document.notes)
@@ -258,7 +250,7 @@ def test_seeds_give_a_mean_and_a_standard_deviation(board: Callable[..., Board])
     assert found.figure == "0.300±.100"
 
 
-def test_rows_of_other_samples_or_rules_are_left_out(board: Callable[..., Board]) -> None:
+def test_rows_of_other_samples_or_rules_are_left_out(board: Make) -> None:
     rows = [
         row("cxrbert-ldm", 0.9, **LDM, limit="5"),
         row("cxrbert-ldm", 0.8, **LDM, dataset_options="seed=1"),
@@ -277,58 +269,19 @@ def test_rows_of_other_samples_or_rules_are_left_out(board: Callable[..., Board]
 # marks, intervals and formats
 
 
-def pool(*numbers: str, metric: str = "miou", ranked_too: bool = True) -> list[str]:
-    columns = tuple(Column("", str(i), metric, "", "measured", "d", ranked_too) for i in range(len(numbers)))
-    block = ranked(Block("t", columns, (Row("r", tuple(Cell(text or "-", text) for text in numbers)),)))
-    return [found.mark for found in block.rows[0].cells]
-
-
-def test_best_and_second() -> None:
-    assert pool("0.3", "0.5", "", "0.4") == ["", "best", "", "second"]
-    assert pool("0.5", "0.5", "0.4") == ["best", "best", "second"]
-    assert pool("0.3", "0.5", "0.4", metric="fid") == ["best", "", "second"]
-    assert pool("-0.5", "-1.5", metric="cnr") == ["best", "second"]
-    assert pool("0.5", "", "") == ["", "", ""], "nothing to compare with"
-    assert pool("0.5", "0.5") == ["", ""]
-    assert pool("0.3", "0.5", ranked_too=False) == ["", ""]
-
-
-def test_another_definition_is_not_ranked(board: Callable[..., Board]) -> None:
-    published = paper_table(1, board([row("uniform", 0.5)])).blocks[0]
-    pairs = [pair for line in published.rows for pair in zip(published.columns, line.cells, strict=True)]
-    marked = {column.group for column, found in pairs if found.mark}
-    assert marked == {"CLIP-LDM", "CXR-BERT-LDM", "+BBM"}
-    assert cell(published, "Edema", "CXR-BERT-LDM", "mIoU").mark == "best"
-    assert cell(published, "Edema", "CLIP-LDM", "mIoU").mark == "second"
-
-
-def test_table_2_ranks_within_a_sampling_mode_and_table_4_takes_the_lowest_fid(board: Callable[..., Board]) -> None:
-    here = board([row("uniform", 0.5)])
-    modes = paper_table(2, here).blocks[0]
-    assert cell(modes, "CXR-CLIP", "", "mIoU", "Text-Conditioning").mark == "best"
-    assert cell(modes, "CXR-BERT", "", "mIoU", "CFG").mark == "best"
-    fid = paper_table(4, here).blocks[0]
-    assert [found.cells[0].mark for found in fid.rows] == ["", "second", "best"]
-    assert [found.cells[2].mark for found in fid.rows] == ["best", "second", ""]
-
-
-@pytest.fixture
-def bounded(board: Callable[..., Board]) -> Document:
+def test_intervals_are_in_every_format(board: Make) -> None:
     low = {"cnr_low": "-0.12345", "cnr_high": "0.98765"}
-    return paper_table(2, board([row("cxrbert-ldm", -0.2, **LDM, **low), row("clip-ldm", 0.2, **LDM)]))
-
-
-def test_intervals_are_in_every_format(bounded: Document) -> None:
-    assert r"& $-$0.100$_{[-0.123, 0.988]}$ \\" in to_latex(bounded).replace(r"\underline{$-$0.100}", "$-$0.100")
-    assert "-0.100</ins><sub>\\[-0.123, 0.988\\]</sub>" in to_markdown(bounded)
-    read = next(line for line in csv.DictReader(io.StringIO(to_csv(bounded))) if line["low"])
-    assert (read["row"], read["metric"], read["value"], read["low"], read["high"]) == (
-        *("CXR-BERT", "CNR", "-0.10000", "-0.12345", "0.98765"),
-    )
+    bounded = paper_table(2, board([row("cxrbert-ldm", -0.2, **LDM, **low), row("clip-ldm", 0.2, **LDM)]))
+    assert r"& $-$0.100$_{[-0.123, 0.988]}$ \\" in to_latex(bounded)
+    assert "-0.100<sub>\\[-0.123, 0.988\\]</sub>" in to_markdown(bounded)
     assert "[-0.123,0.988]" in terminal(bounded)
+    read = next(line for line in read_csv(to_csv(bounded)) if line["low"])
+    assert [read[name] for name in ("row", "metric", "value", "low", "high")] == [
+        *("CXR-BERT", "CNR", "-0.10000", "-0.12345", "0.98765"),
+    ]
 
 
-def test_the_terminal_keeps_80_columns_and_cuts_nothing(board: Callable[..., Board]) -> None:
+def test_the_terminal_keeps_80_columns_and_cuts_nothing(board: Make) -> None:
     wide = {f"{name}_{side}": "0.55555" for name in METRICS for side in ("low", "high")}
     rows = [row(name, 0.5, **LDM, **wide) for name in ("cxrbert-ldm", "clip-ldm", "medkebert-ldm")]
     documents = [paper_table(number, board(rows)) for number in LAYOUTS] + [averages()]
@@ -341,44 +294,20 @@ def test_the_terminal_keeps_80_columns_and_cuts_nothing(board: Callable[..., Boa
         assert all(text.count(figure) >= shown.count(figure) for figure in set(shown))
 
 
-def test_headings_span_their_columns_and_wide_tables_are_cut_between_groups() -> None:
-    columns = tuple(Column("Group", name, name, "", "measured", "d", note="a") for name in ("m", "n"))
-    cells = (Cell("1", "1"), Cell("22", "22", note="b"))
-    block = Block("t", columns, (Row("label", cells), Row("x", (Cell("123", "123"), Cell("4", "4")))))
-    console = Console(width=80, file=io.StringIO(), force_terminal=False)
-    console.print(drawn(block))
-    assert [line.rstrip() for line in console.file.getvalue().splitlines()] == [  # type: ignore[attr-defined]
-        "        Group (a)",
-        "         m       n",
-        "──────────────────",
-        "label    1  22 (b)",
-        "x      123       4",
-    ]
-    wide = Block("t", (*columns, Column("Other", "m", "m", "", "measured", "d")), (Row("label", (*cells, cells[0])),))
-    assert [[column.group for column in part.columns] for part in parts(wide, 20)] == [["Group"] * 2, ["Other"]]
-    assert parts(wide, 80) == [wide]
-
-
-@pytest.mark.parametrize("number", LAYOUTS)
-def test_markdown_tables_are_whole(number: int, board: Callable[..., Board]) -> None:
-    text = to_markdown(paper_table(number, board([row("cxrbert-ldm", 0.5, **LDM)])))
-    tables = re.findall(r"(?:^\|.*\|\n)+", text, flags=re.M)
-    assert len(tables) == len(paper_table(number, board([row("cxrbert-ldm", 0.5, **LDM)])).blocks)
+@pytest.mark.parametrize("number", [*LAYOUTS, 0])
+def test_markdown_is_whole_and_latex_balanced_and_escaped(number: int, board: Make) -> None:
+    here = board([row("cxrbert-ldm", 0.5, **LDM, cnr_low="-1", cnr_high="1")])
+    document = paper_table(number, here) if number else averages()
+    tables = re.findall(r"(?:^\|.*\|\n)+", to_markdown(document), flags=re.M)
+    assert len(tables) == len(document.blocks)
     for table in tables:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
         assert re.fullmatch(r"\| :--( \| --:)+ \|", table.splitlines()[1])
-
-
-@pytest.mark.parametrize("number", [*LAYOUTS, 0])
-def test_latex_is_balanced_and_escaped(number: int, board: Callable[..., Board]) -> None:
-    here = board([row("cxrbert-ldm", 0.5, **LDM, cnr_low="-1", cnr_high="1")])
-    text = to_latex(paper_table(number, here) if number else averages())
+    text = to_latex(document)
     bare = re.sub(r"\\[\\%&$#_{}]", "", re.sub(r"(?m)^%.*$|(?<=\{)%$", "", text))
     assert bare.count("{") == bare.count("}")
     assert bare.count("$") % 2 == 0
-    assert re.findall(r"\\begin\{(\w+)\}", text).count("tabular") == re.findall(r"\\end\{(\w+)\}", text).count(
-        "tabular"
-    )
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") > 0
     assert not set("%#~^") & set(bare.replace("[htbp]", ""))
     assert "_" not in re.sub(r"\$[^$]*\$", "", bare)
     for tabular in re.findall(r"\\begin\{tabular\}\{(l)(r*)\}(.*?)\\end\{tabular\}", text, flags=re.S):
@@ -388,14 +317,8 @@ def test_latex_is_balanced_and_escaped(number: int, board: Callable[..., Board])
                 assert len(re.findall(r"(?<!\\)&", line)) + sum(spans) == len(tabular[1])
 
 
-def test_latex_escapes() -> None:
-    assert latex_escaped("50 % & a_b #1 {x} ~ ^ \\ `--out x_y`") == (
-        r"50 \% \& a\_b \#1 \{x\} \textasciitilde{} \textasciicircum{} \textbackslash{} \texttt{-{}-out x\_y}"
-    )
-
-
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="LaTeX is not installed")
-def test_every_table_compiles(tmp_path: Path, board: Callable[..., Board]) -> None:
+def test_every_table_compiles(tmp_path: Path, board: Make) -> None:
     own = {**LDM, "split": "all", "cnr_low": "-1", "cnr_high": "1"}
     documents = [paper_table(number, board([row("cxrbert-ldm", 0.5, **LDM)])) for number in LAYOUTS] + [averages()]
     documents += [paper_table(number, board([row("cxrbert-ldm", 0.5, **own)], dataset="ms-cxr")) for number in LAYOUTS]
@@ -410,113 +333,43 @@ def test_every_table_compiles(tmp_path: Path, board: Callable[..., Board]) -> No
     assert "Missing character" not in (tmp_path / "all.log").read_text(errors="ignore")
 
 
-def test_files_are_written_by_format_or_suffix(tmp_path: Path) -> None:
-    document = averages()
-    assert [path.name for path in write(document, tmp_path / "new")] == ["averages.csv", "averages.md", "averages.tex"]
-    assert write(document, tmp_path / "one", ["latex"]) == [tmp_path / "one" / "averages.tex"]
-    (path,) = write(document, tmp_path / "table.md")
-    assert path.read_text(encoding="utf-8") == to_markdown(document)
-    with pytest.raises(UsageError, match="markdown"):
-        write(document, path, ["csv"])
-    with pytest.raises(UsageError, match="cannot be written"):
-        write(document, path / "folder")
-
-
 # any two columns
 
 
-def test_rows_by_columns(board: Callable[..., Board]) -> None:
+def test_rows_by_columns(board: Make) -> None:
     rows = [row("cxrbert-ldm", 0.5, **LDM), row("cxrbert-ldm", 0.4, **LDM | {"sampling": "text"}), row("prior", 0.6)]
     (block,) = pivot(board(rows), "method", "sampling", ["miou"]).blocks
     assert [column.group for column in block.columns] == ["no sampling", "text", "gt-cfg"]
     assert [found.shown for found in block.rows[0].cells] == ["-", "0.400", "0.500"]
     assert [found.shown for found in block.rows[1].cells] == ["0.600", "-", "-"]
     assert block.title == "MEASURED on phantom v1, test split; means over samples"
-
-
-def test_categories_and_metrics_are_dimensions_too(board: Callable[..., Board]) -> None:
-    here = board([row("cxrbert-ldm", 0.5, **LDM), row("prior", 0.6)])
-    (block,) = pivot(here, "category", "method", ["miou"]).blocks
+    (block,) = pivot(board([rows[0], rows[2]]), "category", "method", ["miou"]).blocks
     assert [line.label for line in block.rows] == ["Edema", "Nodule", "Pleural Effusion", "all samples"]
-    assert cell(block, "Nodule", "prior", "miou").mark == "best"
-    (block,) = pivot(here, "method", "metric", ["cnr", "auroc"]).blocks
+    assert cell(block, "Nodule", "prior", "miou").shown == "0.600"
+    (block,) = pivot(board(rows[::2]), "method", "metric", ["cnr", "auroc"]).blocks
     assert [column.name for column in block.columns] == ["cnr", "auroc"]
     assert cell(block, "prior", "", "auroc").shown == "0.900"
 
 
 @pytest.mark.parametrize(
-    ("rows", "columns", "metrics", "message"),
+    ("rows", "columns", "metric", "message"),
     [
-        ("method", "sampler", ["miou"], "unknown row or column 'sampler'"),
-        ("method", "split", ["miou"], "unknown row or column 'split'"),
-        ("method", "method", ["miou"], "two different settings"),
-        ("metric", "method", ["miou"], "metrics are columns"),
-        ("method", "sampling", ["mious"], "unknown metric 'mious'; did you mean miou"),
-        ("sampling", "layers", ["miou"], "add --where method=NAME"),
+        ("method", "sampler", "miou", "'sampler'"),
+        ("method", "split", "miou", "'split'"),
+        ("method", "method", "miou", "--rows method"),
+        ("metric", "method", "miou", "--rows metric"),
+        ("method", "sampling", "mious", "did you mean miou"),
+        ("sampling", "layers", "miou", "--where method=NAME"),
     ],
 )
-def test_tables_that_are_refused(rows: str, columns: str, metrics: list[str], message: str, board: Callable) -> None:
+def test_tables_that_are_refused(rows: str, columns: str, metric: str, message: str, board: Callable) -> None:
     here = board([row("cxrbert-ldm", 0.5, **LDM), row("prior", 0.6)])
     with pytest.raises(UsageError, match=message):
-        pivot(here, rows, columns, metrics)
-
-
-# the notes agree with the published values
-
-
-def figure_of(table: int, label: str, column: str, metric: str, section: str = "") -> float:
-    places = {(f.section, f.row, f.column, f.metric): float(f.value) for f in figures(table)}
-    return places[section, label, column, metric]
-
-
-def test_table_1s_notes() -> None:
-    categories = [f.row for f in figures(1) if f.column == "BioVil" and f.metric == "CNR" and f.row != AVERAGE]
-    below = [
-        (name, metric)
-        for name in categories
-        for metric in ("mIoU", "CNR")
-        if figure_of(1, name, "CXR-BERTLDM", metric) <= figure_of(1, name, "BioVil", metric)
-    ]
-    assert below == [("Pneumothorax", "CNR")]
-    falls = [
-        name for name in categories if figure_of(1, name, "+BBM", "mIoU") < figure_of(1, name, "CXR-BERTLDM", "mIoU")
-    ]
-    assert (len(falls), len(categories)) == (7, 8)
-    assert figure_of(1, AVERAGE, "+BBM", "mIoU") < figure_of(1, AVERAGE, "CXR-BERTLDM", "mIoU")
-    assert figure_of(3, AVERAGE, "Mixture Bézier", "mIoU") > figure_of(3, AVERAGE, "Lexical Filtering", "mIoU")
-    for metric, digits in (("mIoU", 3), ("CNR", 2)):
-        assert round(figure_of(2, "CLIP", "", metric, "GT + CFG"), digits) == figure_of(1, AVERAGE, "CLIPLDM", metric)
-
-
-def test_table_2s_notes() -> None:
-    for metric, digits in (("mIoU", 3), ("CNR", 2)):
-        found = round(figure_of(2, "CXR-BERT", "", metric, "GT + CFG"), digits)
-        assert found == figure_of(3, AVERAGE, "Disease Filtering", metric)
-        assert found != figure_of(3, AVERAGE, "Lexical Filtering", metric)
-    metrics = ("mIoU", "Top-1", "AUC-ROC", "CNR")
-    for metric in metrics:
-        assert figure_of(2, "CXR-CLIP", "", metric, "CFG") == figure_of(2, "CXR-CLIP", "", metric, "Text-Conditioning")
-    models = list(dict.fromkeys(f.row for f in figures(2)))
-    for mode in ("CFG", "GT-1 + CFG", "GT + CFG"):
-        assert all(max(models, key=lambda name: figure_of(2, name, "", m, mode)) == "CXR-BERT" for m in metrics)
-    lowest = [
-        m for m in metrics if min(models, key=lambda name: figure_of(2, name, "", m, "Text-Conditioning")) == "CXR-BERT"
-    ]
-    assert lowest == ["mIoU", "Top-1"]
-
-
-def test_table_4s_notes() -> None:
-    models = [(f.value, figure_of(4, f.row, "", "CNR")) for f in figures(4) if f.metric == "FID"]
-    assert sorted(models, key=lambda pair: float(pair[0])) == sorted(models, key=lambda pair: pair[1])
-    assert (
-        round(figure_of(2, "RadBERT", "", "CNR", "GT + CFG"), 2) == figure_of(4, "Frozen CXR-BERT", "", "CNR") == 0.84
-    )
-    assert figure_of(1, AVERAGE, "CXR-BERTLDM", "CNR") == 1.21
-    assert figure_of(3, AVERAGE, "Lexical Filtering", "CNR") == 1.24
+        pivot(here, rows, columns, [metric])
 
 
 @pytest.mark.parametrize("number", LAYOUTS)
-def test_every_letter_has_its_note_and_every_note_its_letter(number: int, board: Callable[..., Board]) -> None:
+def test_every_letter_has_its_note_and_every_note_its_letter(number: int, board: Make) -> None:
     document = paper_table(number, board([row("uniform", 0.5)]))
     block = document.blocks[0]
     used = {column.note for column in block.columns} | {line.note for line in block.rows}
@@ -536,20 +389,19 @@ def call(*arguments: object, code: int = 0) -> str:
 def test_the_command_prints_and_writes(tmp_path: Path) -> None:
     assert "frequency2 for CLIP-LDM" in " ".join(call("averages").split())
     printed = call("1", "--format", "csv", "--leaderboards-dir", tmp_path)
-    read = list(csv.DictReader(io.StringIO(printed)))
-    assert sum(line["origin"] == "published" for line in read) == 90
+    assert sum(line["origin"] == "published" for line in read_csv(printed)) == 90
     written = call("4", "--out", tmp_path / "out", "--leaderboards-dir", tmp_path)
     assert written.count("Written: ") == 3
     assert (tmp_path / "out" / "table4.tex").is_file()
 
 
-def test_a_protocol_has_its_own_rows_metric_and_average(board: Callable[..., Board], tmp_path: Path) -> None:
+def test_a_protocol_has_its_own_rows_metric_and_average(board: Make, tmp_path: Path) -> None:
     strict = {"protocol": "strict", "frame": "original", "gcnr": "0.1", "gcnr_macro": "0.7"}
     board([row("uniform", 0.5), row("uniform", 0.25, **strict), row("uniform", 0.125, **strict, mask="best:0.3")])
     words = ("--rows", "method", "--columns", "metric", "--leaderboards-dir", tmp_path, "--format", "csv")
 
     def shown(*more: str) -> dict[str, str]:
-        return {line["metric"]: line["value"] for line in csv.DictReader(io.StringIO(call(*words, *more)))}
+        return {line["metric"]: line["value"] for line in read_csv(call(*words, *more))}
 
     assert shown() == {"miou": "0.50000", "cnr": "0.60000"}
     assert shown("--protocol", "strict", "--average", "overall") == {"gcnr": "0.1", "cnr": "0.35000"}
@@ -561,22 +413,19 @@ def test_a_protocol_has_its_own_rows_metric_and_average(board: Callable[..., Boa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["5"], "unknown table '5'"),
-        (["1", "--rows", "method", "--columns", "metric"], "or both --rows and"),
-        (["--rows", "method"], "both --rows"),
-        (["1", "--metric", "cnr"], "--metric needs --rows"),
-        (["1", "--format", "pdf"], "--format pdf"),
-        (["1", "--dataset", "fantom"], "unknown data set 'fantom'; did you mean phantom"),
-        (["1", "--where", "method"], "--where 'method' is not NAME=VALUE"),
-        (["1", "--where", "methd=x"], "unknown leaderboard column 'methd'; did you mean method"),
-        (["--rows", "method", "--columns", "sampling", "--dataset", "ms-cxr"], "has no rows"),
-        (["averages", "--dataset", "x"], ""),
+        ("5", "'5'"),
+        ("1 --rows method --columns metric", "both --rows and"),
+        ("--rows method", "both --rows"),
+        ("1 --metric cnr", "--metric needs --rows"),
+        ("1 --format pdf", "--format pdf"),
+        ("1 --dataset fantom", "did you mean phantom"),
+        ("1 --where method", "NAME=VALUE"),
+        ("1 --where methd=x", "did you mean method"),
+        ("--rows method --columns sampling --dataset ms-cxr", "has no rows"),
     ],
 )
-def test_wrong_arguments_are_one_line_and_code_2(arguments: list[str], message: str, tmp_path: Path) -> None:
-    text = call(*arguments, "--leaderboards-dir", tmp_path, code=2 if message else 0)
-    assert message in text
-    assert "Traceback" not in text
+def test_wrong_arguments_are_named(arguments: str, message: str, tmp_path: Path) -> None:
+    assert message in call(*arguments.split(), "--leaderboards-dir", tmp_path, code=2)
 
 
 def test_the_command_loads_nothing_heavy(tmp_path: Path) -> None:

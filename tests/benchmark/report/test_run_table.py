@@ -163,6 +163,7 @@ def test_a_whole_leaderboard(tmp_path: Path, measure: Callable[..., Row]) -> Non
     }
     shipped = CliRunner().invoke(app, [*words, "--reference"], env={"COLUMNS": "80"}).output
     assert shipped.count("biovil-l ") == 2
+    assert "(n = 261 to 367): `gtg-bench compare`" in " ".join(shipped.split())
     strict = CliRunner().invoke(app, [*words, "--protocol", "strict"], env={"COLUMNS": "80"}).output
     assert "coverage" in strict
     assert max(map(len, strict.splitlines())) <= 80

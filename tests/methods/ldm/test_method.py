@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 import torch
 
-from gtg_bench.benchmark.api.choices import CHOICES
 from gtg_bench.benchmark.api.errors import DataError, SampleError, UsageError
 from gtg_bench.benchmark.api.geometry import FloatArray, Frame
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
+from gtg_bench.benchmark.api.settings import CHOICES
 from gtg_bench.benchmark.api.types import GroundingMap, MethodCard, MethodSettings, Query
 from gtg_bench.benchmark.runs import runner
 from gtg_bench.methods.ldm import build as building

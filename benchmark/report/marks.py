@@ -1,0 +1,78 @@
+"""Which measured cells of a table are marked as best: only those whose lead is significant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from gtg_bench.benchmark.analysis.compare import LEVEL
+from gtg_bench.benchmark.analysis.seeds import find_method
+from gtg_bench.benchmark.analysis.sensitivity import is_prior
+from gtg_bench.benchmark.api.errors import GtgError
+from gtg_bench.benchmark.metrics import METRICS
+from gtg_bench.benchmark.report.document import Block, Cell, Document
+from gtg_bench.benchmark.runs.lookup import FinishedRun
+from gtg_bench.benchmark.statistics import compare, paired
+
+Place = tuple[int, int]
+"""Indices of a cell's row and column."""
+
+
+def with_marks(document: Document, runs_dir: Path, dataset: str) -> Document:
+    """The document with the best of each group of competing cells marked, if its lead over the second is significant.
+
+    Competitors are the measured cells of one metric along `Block.along`. Best and second are compared sample by sample
+    from the records of their runs; without records nothing is marked, and neither is a prior or baseline.
+
+    Args:
+        document: a table of a leaderboard.
+        runs_dir: folder of the runs.
+        dataset: their data set.
+    """
+
+    @cache
+    def records(keys: str) -> FinishedRun | None:
+        try:
+            return find_method(runs_dir, keys.replace(" ", "+"), dataset)
+        except GtgError:
+            return None  # not run here, or unfinished
+
+    blocks = []
+    for block in document.blocks:
+        best = {_leader(block, pool, records) for pool in _pools(block)}
+        rows = (
+            replace(row, cells=tuple(replace(c, mark="best") if (i, j) in best else c for j, c in enumerate(row.cells)))
+            for i, row in enumerate(block.rows)
+        )
+        blocks.append(replace(block, rows=tuple(rows)))
+    return replace(document, blocks=tuple(blocks))
+
+
+def _pools(block: Block) -> list[list[Place]]:
+    """The places of cells that compete with each other."""
+    found: dict[tuple, list[Place]] = {}
+    for i, row in enumerate(block.rows) if block.along else ():
+        for j, column in enumerate(block.columns):
+            if column.metric in METRICS and row.cells[j].run_key:
+                line = (i, column.metric) if block.along == "row" else (row.section, j)
+                found.setdefault(line, []).append((i, j))
+    return [pool for pool in found.values() if len(pool) > 1]
+
+
+def _leader(block: Block, pool: Sequence[Place], records: Callable[[str], FinishedRun | None]) -> Place | None:
+    """The place of the best cell of a pool, None if its lead is not significant or it is a prior or baseline."""
+    cells: dict[Place, Cell] = {(i, j): block.rows[i].cells[j] for i, j in pool}
+    name = block.columns[pool[0][1]].metric
+    higher = METRICS[name].higher_is_better
+    first, second, *_ = sorted(pool, key=lambda place: float(cells[place].exact), reverse=higher)
+    best = cells[first]
+    one, other = records(best.run_key), records(cells[second].run_key)
+    if is_prior(best.method) or one is None or other is None:
+        return None
+    pairs = paired(one.records, other.records, name)
+    pairs = pairs if best.category is None else pairs.of_category(best.category)
+    found = compare(pairs, best.average, higher)
+    ahead = found.difference is not None and found.difference != 0 and (found.difference > 0) == higher
+    return first if ahead and found.p_value is not None and found.p_value < LEVEL else None
