@@ -37,7 +37,7 @@ def sign_flip(contributions: ArrayLike, permutations: int = PERMUTATIONS, seed: 
     if not found.size:
         return 1.0
     bar = abs(found.sum()) - _SLACK * np.abs(found).sum()
-    if 2.0**found.size <= permutations:
+    if found.size < permutations.bit_length():  # 2 ** size <= permutations, for any size
         sums = found[:1]  # the patterns with a positive first sign; the others have the same absolute sums
         for value in found[1:]:
             sums = np.concatenate([sums + value, sums - value])

@@ -33,6 +33,14 @@ SMALL = pairs_of([0.9, 0.5, 0.4, 0.7, 0.2], [0.5, 0.4, 0.4, 0.3, 0.3], "aaabb", 
 # The permutation test
 
 
+@pytest.mark.parametrize("patients", [13, 14, 1023, 1024, 5000])
+def test_sign_flips_of_many_patients(patients: int) -> None:
+    """Two to the number of patients exceeds the range of a float from 1,024 on."""
+    noise = np.random.default_rng(patients).normal(size=patients)
+    assert sign_flip(noise + 10) <= 2 / 2**13
+    assert sign_flip(np.where(np.arange(patients) % 2, 1.0, -1.0)) > 0.5
+
+
 def test_sign_flips_by_hand() -> None:
     # Sums of +-1 +-2 +-3: 6, 4, 2, 0 and their negatives; 0 twice. Of the eight, two are as extreme as 6.
     assert sign_flip([1, 2, 3]) == sign_flip([1, 0, 2, 0, 3]) == 2 / 8  # patients without a difference do not matter
