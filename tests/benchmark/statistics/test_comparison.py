@@ -37,7 +37,7 @@ SMALL = pairs_of([0.9, 0.5, 0.4, 0.7, 0.2], [0.5, 0.4, 0.4, 0.3, 0.3], "aaabb", 
 def test_sign_flips_of_many_patients(patients: int) -> None:
     """Two to the number of patients exceeds the range of a float from 1,024 on."""
     noise = np.random.default_rng(patients).normal(size=patients)
-    assert sign_flip(noise + 10) <= 2 / 2**13
+    assert sign_flip(noise + 10) < 0.001
     assert sign_flip(np.where(np.arange(patients) % 2, 1.0, -1.0)) > 0.5
 
 
