@@ -44,7 +44,7 @@ def show(report: Report, console: Console) -> None:
     for subject in others:
         for row in subject.rows:
             _print(console, in_words(row, first.label, subject.label))
-    families = sorted({row.family for subject in others for row in subject.rows})
+    families = sorted({row.family for subject in others for row in subject.rows} - {0}) or [1]
     family = f"over the {' or '.join(map(str, families))} comparison{'s' * (families != [1])} of a metric shown here"
     _print(
         console,
