@@ -111,7 +111,7 @@ def _repeated(spec: RunSpec) -> str:
     try:
         card = METHODS.get(spec.method).weights_card(spec.settings.weights)
     except UsageError:
-        card = None  # the method is no longer registered
+        card = None  # the method is not registered any more
     if card is None or not all(name in card for name in ("recipe", "seed")):
         return json.dumps(_without(spec, ("seed",)), sort_keys=True)
     defaults, values = card.get("defaults") or {}, spec.as_json()

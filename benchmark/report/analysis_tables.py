@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -19,8 +17,8 @@ from gtg_bench.benchmark.analysis.comparison import Report, Subject
 from gtg_bench.benchmark.analysis.seeds import seeds_note, spread
 from gtg_bench.benchmark.analysis.sensitivity import Contrast, control_in_words, prior_in_words
 from gtg_bench.benchmark.analysis.subgroups import CSV_COLUMNS, Subgroup, as_rows
-from gtg_bench.benchmark.paths import atomic
 from gtg_bench.benchmark.report.document import HEADINGS
+from gtg_bench.benchmark.report.leaderboard import write_csv
 from gtg_bench.benchmark.runs.lookup import FinishedRun
 from gtg_bench.benchmark.statistics import Comparison, Estimate
 
@@ -46,7 +44,7 @@ def show(report: Report, console: Console) -> None:
     for subject in others:
         for row in subject.rows:
             _print(console, in_words(row, first.label, subject.label))
-    families = sorted({row.family for subject in others for row in subject.rows})
+    families = sorted({row.family for subject in others for row in subject.rows} - {0}) or [1]
     family = f"over the {' or '.join(map(str, families))} comparison{'s' * (families != [1])} of a metric shown here"
     _print(
         console,
@@ -150,13 +148,9 @@ def show_subgroups(found: Sequence[Subgroup], runs: Sequence[FinishedRun], conso
 
 def write_subgroups(found: Sequence[Subgroup], runs: Sequence[FinishedRun], path: Path) -> None:
     """Write one CSV row per subgroup and run, atomically; missing values are empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for row in as_rows(found, runs):
-        writer.writerow({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()})
-    with atomic(path) as part:
-        part.write_text(text.getvalue(), encoding="utf-8")
+    rows = as_rows(found, runs)
+    texts = [{name: f"{v:.6g}" if isinstance(v, float) else v for name, v in row.items()} for row in rows]
+    write_csv(path, CSV_COLUMNS, texts)
 
 
 def _table(headings: Sequence[str], justify: Literal["left", "right"] = "right") -> Table:

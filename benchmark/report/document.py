@@ -25,13 +25,13 @@ class Cell:
     """One value, or its absence."""
 
     shown: str = MISSING
-    """Value as displayed; MISSING if there is none."""
+    """Value as displayed; MISSING if the cell is empty."""
     exact: str = ""
-    """Value with all known digits, "" if there is none."""
+    """Value with all known digits, "" if missing."""
     spread: str = ""
-    """Standard deviation, or whatever the paper prints after the plus-minus sign; "" if there is none."""
+    """Standard deviation, or what the paper prints after the plus-minus sign; "" if missing."""
     low: str = ""
-    """Lower limit of the 95 % CI with all known digits, "" if there is none."""
+    """Lower limit of the 95 % CI with all known digits, "" if missing."""
     high: str = ""
     """Upper limit."""
     n: str = ""
@@ -60,7 +60,7 @@ class Cell:
 
     @property
     def interval(self) -> str:
-        """The 95 % CI in brackets, "" if there is none."""
+        """The 95 % CI in brackets, "" if missing."""
         return f"[{float(self.low):.3f}, {float(self.high):.3f}]" if self.low and self.high else ""
 
 
@@ -72,7 +72,7 @@ class Column:
     """A column's headings and meaning."""
 
     group: str
-    """Upper heading, shared by neighbours; "" if there is none."""
+    """Upper heading, shared by neighbours; "" if missing."""
     name: str
     """Lower heading, usually the metric."""
     metric: str

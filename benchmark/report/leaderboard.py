@@ -7,7 +7,6 @@ protocol, `<dataset>.strict.csv`, `<dataset>.gtg+original.csv` and so on, each w
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -146,9 +145,12 @@ def _put(path: Path, rows: Sequence[Row], names: Sequence[str]) -> None:
     keys = {row["run_key"] for row in rows}
     kept = [*rows, *(row for row in old if row["run_key"] not in keys)]
     kept.sort(key=lambda row: [row.get(name) or "" for name in (*COLUMNS, "category", "run_key")])
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: row.get(name) or "" for name in names} for row in kept)
-    with atomic(path) as part:
-        part.write_text(text.getvalue(), encoding="utf-8")
+    write_csv(path, names, ({name: row.get(name) or "" for name in names} for row in kept))
+
+
+def write_csv(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """Write rows under a header, atomically; None becomes an empty cell."""
+    with atomic(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -8,12 +8,12 @@ from functools import cache
 from pathlib import Path
 
 from gtg_bench.benchmark.analysis.compare import LEVEL
-from gtg_bench.benchmark.analysis.seeds import find_method
+from gtg_bench.benchmark.analysis.seeds import mean_of
 from gtg_bench.benchmark.analysis.sensitivity import is_prior
 from gtg_bench.benchmark.api.errors import GtgError
 from gtg_bench.benchmark.metrics import METRICS
 from gtg_bench.benchmark.report.document import Block, Cell, Document
-from gtg_bench.benchmark.runs.lookup import FinishedRun
+from gtg_bench.benchmark.runs.lookup import FinishedRun, read_run, specs_in
 from gtg_bench.benchmark.statistics import compare, paired
 
 Place = tuple[int, int]
@@ -34,11 +34,13 @@ def with_marks(document: Document, runs_dir: Path, dataset: str) -> Document:
 
     @cache
     def records(keys: str) -> FinishedRun | None:
+        """The runs with these keys as one; None if one was not run here, is unfinished or cannot be read."""
         try:
-            return find_method(runs_dir, keys.replace(" ", "+"), dataset)
-        except GtgError:
-            return None  # not run here, or unfinished
+            return mean_of([read_run(runs_dir, specs[key]) for key in keys.split()])
+        except (GtgError, KeyError):
+            return None
 
+    specs = {spec.key: spec for spec in specs_in(runs_dir, dataset)}
     blocks = []
     for block in document.blocks:
         best = {_leader(block, pool, records) for pool in _pools(block)}

@@ -57,12 +57,8 @@ class Layout:
     """Where competitors are, see `document.Block`."""
     twins: Mapping[str, Mapping[str, tuple[str, str]]] = field(default_factory=dict)
     """Printed column -> metric as printed -> (heading, metric) with the same definition."""
-    column_notes: Mapping[str, str] = field(default_factory=dict)
-    """Printed column -> letter."""
-    row_notes: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    """(section, row) as printed -> letter."""
-    cell_notes: Mapping[tuple[str, str, str, str], str] = field(default_factory=dict)
-    """(section, row, column, metric) as printed -> letter."""
+    letters: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+    """(column,), (section, row) or (section, row, column, metric) as printed -> letter of its note."""
 
 
 _LEXICAL = {"sampling": "gt-cfg", "tokens": "lexical", "bbm": "none"}
@@ -91,8 +87,7 @@ TABLE_1 = Layout(
         "+BBM": {"method": "cxrbert-ldm", **_LEXICAL, "bbm": "mixture"},
     },
     twins={"BioVil": _BIOVIL, "BioVil-L": _BIOVIL},
-    column_notes={"BioVil": "a", "BioVil-L": "a", "CLIPLDM": "c"},
-    row_notes={("", "Weighted Avg."): "b"},
+    letters={("BioVil",): "a", ("BioVil-L",): "a", ("CLIPLDM",): "c", ("", "Weighted Avg."): "b"},
     notes=(
         (
             "a",
@@ -142,12 +137,12 @@ TABLE_2 = Layout(
         ),
     ),
     along="column",
-    row_notes={
+    letters={
         ("GT + CFG", "CXR-BERT"): "a",
         ("Text-Conditioning", "CXR-CLIP"): "b",
         ("CFG", "CXR-CLIP"): "b",
+        ("GT-1 + CFG", "CXR-BERT", "", "Top-1"): "c",
     },
-    cell_notes={("GT-1 + CFG", "CXR-BERT", "", "Top-1"): "c"},
     notes=(
         (
             "a",
@@ -181,9 +176,12 @@ TABLE_3 = Layout(
         "Mixture Bézier": {"tokens": "lexical", "bbm": "mixture"},
     },
     variants=(Variant({"method": "cxrbert-ldm", "sampling": "gt-cfg"}),),
-    column_notes={"Disease Filtering": "a", "Linear Bézier": "c"},
-    row_notes={("", "Weighted Avg."): "b"},
-    cell_notes={("", "Weighted Avg.", "Linear Bézier", "mIoU"): "d"},
+    letters={
+        ("Disease Filtering",): "a",
+        ("Linear Bézier",): "c",
+        ("", "Weighted Avg."): "b",
+        ("", "Weighted Avg.", "Linear Bézier", "mIoU"): "d",
+    },
     notes=(
         ("a", "Its averages equal Table 2's CXR-BERT row with GT + CFG."),
         ("b", _FREQ2 + " Measured: the same."),
@@ -212,7 +210,7 @@ TABLE_4 = Layout(
     },
     variants=(Variant(_LEXICAL),),
     along="column",
-    cell_notes={("", "Frozen CXR-BERT", "", "CNR"): "a", ("", "Frozen CXR-BERT", "", "FID"): "b"},
+    letters={("", "Frozen CXR-BERT", "", "CNR"): "a", ("", "Frozen CXR-BERT", "", "FID"): "b"},
     notes=(
         (
             "a",

@@ -134,7 +134,7 @@ class _Builder:
         for line in lines:
             cells = tuple(fill(line) for _, fill in filled)
             if not line.extra or any(cell.exact for cell in cells):
-                note = self.layout.row_notes.get((line.section, line.label), "") if noted else ""
+                note = self.layout.letters.get((line.section, line.label), "") if noted else ""
                 rows.append(Row(_label(line.label), cells, line.section, note))
         return with_weights(Block(title, columns, tuple(rows), self.layout.along, paired))
 
@@ -171,7 +171,7 @@ class _Builder:
         yield self._own_column(place, variant)
 
     def _own_column(self, place: _Place, variant: Variant) -> Filled:
-        note = self.layout.column_notes.get(place.column, "")
+        note = self.layout.letters.get((place.column,), "")
         board = self.biovil if place.twin and self.biovil is not None else self.board
         column = Column(_label(place.column), place.heading, place.metric, place.unit, "measured", board.title, note)
 
@@ -182,7 +182,7 @@ class _Builder:
         return column, fill
 
     def _printed_column(self, place: _Place) -> Filled:
-        note = self.layout.column_notes.get(place.column, "")
+        note = self.layout.letters.get((place.column,), "")
         data = self.layout.published_on
         column = Column(_label(place.column), place.heading, place.metric, place.unit, "published", data, note)
         found = {(f.section, f.row): f for f in self.printed if (f.column, f.metric) == (place.column, place.printed)}
@@ -191,7 +191,7 @@ class _Builder:
             figure = found.get((line.section, line.label))
             if figure is None:
                 return NOTHING
-            note = self.layout.cell_notes.get((line.section, line.label, place.column, place.printed), "")
+            note = self.layout.letters.get((line.section, line.label, place.column, place.printed), "")
             return Cell(figure.value, figure.value, figure.spread, note=note, source=figure.source)
 
         return column, fill

@@ -33,12 +33,12 @@ class Figure:
 
     Attributes:
         table: 1 to 4.
-        section: heading above the row, "" if there is none.
+        section: heading above the row, "" if missing.
         row, column: labels as printed, without subscripts; column is "" if the metric alone is the column.
         metric: as printed.
         unit: fraction (0 to 1), ratio or distance.
         value: as printed, with all digits.
-        spread: value after the plus-minus sign, "" if there is none.
+        spread: value after the plus-minus sign, "" if missing.
         spread_of: what the spread is, according to the paper.
         source: whose result it is, according to the table's caption.
     """

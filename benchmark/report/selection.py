@@ -75,7 +75,7 @@ class Board:
         return replace(self, weights=max(known, key=lambda name: sum(name in found for found in labels), default=""))
 
     def runs(self, wanted: Mapping[str, str]) -> list[Row]:
-        """The run with the wanted settings, or its repetitions with other seeds; empty if there is none.
+        """The run with the wanted settings, or its repetitions with other seeds; empty if no run fits.
 
         Of several setups it takes the one with default choices, then the one with the preferred weights, then the one
         that most rows of the method have; of rows that differ only in their key, the last.

@@ -31,15 +31,28 @@ LED, HEAD = BASE - 0.1 + NOISE, BASE + NOISE - NOISE.mean() + 0.001
         ({"a": BASE}, set()),
         ({"uniform": BASE, "b": LED}, set()),
         ({"class-prior": BASE, "b": BASE + 0.1 + NOISE}, {"b"}),
+        ({"a": BASE, "a/2": BASE - 0.02, "b": LED}, {"a"}),
+        ({"a": BASE, "a/2": LED - 0.1, "b": HEAD - 0.1}, set()),
     ],
-    ids=("a lead", "in the middle", "no significant lead", "equal", "alone", "a baseline", "over a prior"),
+    ids=(
+        "a lead",
+        "in the middle",
+        "no significant lead",
+        "equal",
+        "alone",
+        "a baseline",
+        "over a prior",
+        "two seeds",
+        "seeds apart",
+    ),
 )
 @pytest.mark.parametrize("form", ["rows", "columns"])
 def test_only_a_significant_lead_is_marked(
     tmp_path: Path, finished: Callable[..., RunSpec], values: dict[str, np.ndarray], best: set[str], form: str
 ) -> None:
     for method, found in values.items():
-        spec = finished(values=found, method=method)
+        name, _, seed = method.partition("/")  # "a/2" is the second seed of a
+        spec = finished(values=found, method=name, seed=int(seed or 1))
         leaderboard.update(tmp_path / "boards", spec, find_run(tmp_path / "runs", spec.key).records)
     one, other = ("method", "metric") if form == "rows" else ("category", "method")
     words = ["table", "--rows", one, "--columns", other, "--metric", "iou", "--dataset", "d"]

@@ -119,6 +119,11 @@ def test_the_phantom_and_ms_cxr_never_share_a_table(board: Make) -> None:
             assert "phantom v1, test split" in text
         shown = [found.figure for line in document.blocks[0].rows for found in line.cells]
         spreads = [f"±{figure.spread.removeprefix('0')}" if figure.spread else "" for figure in figures(number)]
+        used = {
+            letter for block in document.blocks[:1] for part in (*block.columns, *block.rows) for letter in part.note
+        }
+        used |= {letter for line in document.blocks[0].rows for found in line.cells for letter in found.note}
+        assert used == {letter for letter, _ in document.notes if letter}
         assert shown == [figure.value + spread for figure, spread in zip(figures(number), spreads, strict=True)]
 
 
@@ -366,15 +371,6 @@ def test_tables_that_are_refused(rows: str, columns: str, metric: str, message: 
     here = board([row("cxrbert-ldm", 0.5, **LDM), row("prior", 0.6)])
     with pytest.raises(UsageError, match=message):
         pivot(here, rows, columns, [metric])
-
-
-@pytest.mark.parametrize("number", LAYOUTS)
-def test_every_letter_has_its_note_and_every_note_its_letter(number: int, board: Make) -> None:
-    document = paper_table(number, board([row("uniform", 0.5)]))
-    block = document.blocks[0]
-    used = {column.note for column in block.columns} | {line.note for line in block.rows}
-    used |= {found.note for line in block.rows for found in line.cells}
-    assert used - {""} == {letter for letter, _ in document.notes if letter}
 
 
 # the command
