@@ -1,4 +1,4 @@
-"""What is cached of images and texts equals what a method computes from them, whatever else is asked for with it."""
+"""Cached images and texts equal what a method computes from them, in every batch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ BROKEN = (2, 6)
 
 @dataclass
 class Pairs:
-    """A training set of PNG files of many shapes, of which some are no images; nothing of the package."""
+    """A training set of PNG files of many shapes; some are unreadable."""
 
     folder: Path
     texts: list[str]
@@ -124,7 +125,9 @@ def test_company_does_not_matter(threads: int, components: LdmComponents, pairs:
             assert all(torch.equal(found[name], wanted[name]) for name in ("mean", "std"))
 
 
-def test_an_image_that_cannot_be_read_fails_alone(components: LdmComponents, pairs: Pairs, tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_encoded_fails_alone(
+    components: LdmComponents, pairs: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     maker = LatentMaker(components.vae, pairs, 16, batch_size=4)
     cache = TensorCache(tmp_path / "cache", latent_facts(zoo(tmp_path), 16, pairs))
     assert fill(cache, range(len(pairs)), maker, maker.name) == set(BROKEN)
@@ -133,25 +136,12 @@ def test_an_image_that_cannot_be_read_fails_alone(components: LdmComponents, pai
     assert "image2" in skipped
     assert f"{pairs.folder}/2.png" in skipped
     assert torch.equal(cache[5]["mean"], maker([5])[5]["mean"])  # type: ignore[index]
-
-
-def test_a_posterior_that_is_not_finite_is_refused(components: LdmComponents, pairs: Pairs) -> None:
     vae = AutoencoderKL.from_config(components.vae.config).eval().requires_grad_(False)
     vae.register_to_config(scaling_factor=1e9)
-    results = LatentMaker(vae, pairs, 16)([0, 1])
-    assert [str(result) for result in results.values()] == ["its posterior is not finite in half precision"] * 2
-
-
-def test_what_the_autoencoder_raises_is_raised(pairs: Pairs) -> None:
-    class Full:
-        config = type("Config", (), {"in_channels": 1, "scaling_factor": 1})
-        device, dtype = torch.device("cpu"), torch.float32
-
-        def encode(self, images: torch.Tensor) -> None:
-            raise RuntimeError("out of memory")
-
+    assert all("not finite" in str(result) for result in LatentMaker(vae, pairs, 16)([0, 1]).values())
+    monkeypatch.setattr(vae, "encode", MagicMock(side_effect=RuntimeError("out of memory")))
     with pytest.raises(RuntimeError, match="out of memory"):
-        LatentMaker(Full(), pairs, 16)([0, 1])
+        LatentMaker(vae, pairs, 16)([0, 1])
 
 
 def test_the_phantom_needs_no_files(components: LdmComponents) -> None:
@@ -178,6 +168,9 @@ def test_tokens_are_those_of_the_encoder(components: LdmComponents, pairs: Pairs
         assert torch.equal(found["mask"], wanted.mask[0])
         states = encoder.encode([pairs.texts[number]]).states[0]
         assert torch.equal(encoder.states(found["ids"].long()[None], found["mask"][None])[0], states)
+    results = TokenMaker(Picky(), pairs)(range(3))
+    assert isinstance(results[1], ValueError)
+    assert [results[n]["ids"].tolist() for n in (0, 2)] == [[28, 1], [5, 1]]  # type: ignore[index]
 
 
 class Picky:
@@ -194,12 +187,6 @@ class Picky:
 
     states: Any = None
     encode: Any = None
-
-
-def test_a_text_that_cannot_be_cut_fails_alone(pairs: Pairs) -> None:
-    results = TokenMaker(Picky(), pairs)(range(3))
-    assert [str(results[1]), isinstance(results[1], ValueError)] == ["nothing to cut", True]
-    assert [results[n]["ids"].tolist() for n in (0, 2)] == [[28, 1], [5, 1]]  # type: ignore[index]
 
 
 # what decides the encoded values
@@ -233,9 +220,6 @@ def test_identity_of_latents(tmp_path: Path, pairs: Pairs) -> None:
     Image.new("L", (8, 8)).save(pairs.folder / "1.png")
     others.add(latents(tmp_path, pairs))
     assert len(others | {plain}) == 8
-
-
-def test_an_image_that_is_mended_later_changes_nothing(tmp_path: Path, pairs: Pairs) -> None:
     plain = latents(tmp_path, pairs)
     Image.new("L", (8, 8)).save(pairs.folder / "6.png")
     (pairs.folder / "9.png").unlink()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,14 @@ from torch.nn import functional as F
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.phrases import read_phrase
+from gtg_bench.benchmark.datasets.phantom.findings import CATEGORY_WEIGHTS
 from gtg_bench.training.loop.order import EpochOrder
 from gtg_bench.training.pretraining import med_kebert
 from gtg_bench.training.pretraining.contrast import contrast, group_contrast, local_contrast
 from gtg_bench.training.pretraining.generic import GenericPictures
 from gtg_bench.training.pretraining.masking import MaskedDraws, Vocabulary, language_loss, mask_tokens
 from gtg_bench.training.pretraining.measures import masked_accuracy, retrieval
-from gtg_bench.training.pretraining.pairs import Pairs, TextDraws, Tokens, in_turn, pictures, trimmed
+from gtg_bench.training.pretraining.pairs import Pairs, TextDraws, Tokens, pictures, trimmed
 from gtg_bench.training.pretraining.scenes import captioned_scenes
 from gtg_bench.training.pretraining.shapes import captioned_shapes
 from gtg_bench.training.pretraining.tokenizers import (
@@ -49,22 +49,9 @@ def test_clips_tokenizer_is_open_clips_with_the_same_merges(size: int) -> None:
     assert len(ours) == theirs.vocab_size == size
     for text in ODD:
         assert ours(text).input_ids == [theirs.sot_token_id, *theirs.encode(text), theirs.eot_token_id]
-
-
-def test_the_first_merges_of_clip_know_english_and_do_not_spell_medicine() -> None:
-    tokenizer = simple_tokenizer(2514)
-    assert all(len(tokenizer.encode(word)) == 1 for word in ("there", "is", "the", "left", "right", "with"))
-    assert len(tokenizer.encode("pneumothorax")) <= 8
-    assert len(tokenizer.encode("consolidation")) <= 5
-    assert len(simple_tokenizer(514).encode("pneumothorax")) == 12
-
-
-def test_the_file_of_a_vocabulary_is_the_same_every_time(tmp_path: Path) -> None:
-    packed = byte_pair_file(600)
-    assert packed == byte_pair_file(600)
-    lines = gzip.decompress(packed).decode().split("\n")
-    assert (lines[0], len(lines)) == ("#version: 0.2", 1 + 600 - 514)
-    assert lines[1] == "i n"
+    packed = byte_pair_file(size)
+    assert packed == byte_pair_file(size)
+    assert gzip.decompress(packed).decode().split("\n")[:1] == ["#version: 0.2"]
 
 
 def test_a_word_piece_vocabulary_holds_the_most_frequent_words() -> None:
@@ -124,12 +111,6 @@ def test_contrast_by_hand() -> None:
     assert float(found) == pytest.approx((rows + columns) / 4, abs=1e-6)
 
 
-def test_contrast_prefers_pairs_to_strangers() -> None:
-    embeddings, scale = torch.eye(4), torch.tensor(2.3)
-    assert contrast(embeddings, embeddings, scale) < 0.001
-    assert contrast(embeddings, embeddings.roll(1, 0), scale) > 5
-
-
 def test_a_group_shares_its_targets() -> None:
     generator = torch.Generator().manual_seed(0)
     one, other = torch.randn((2, 3, 4), generator=generator)
@@ -144,27 +125,20 @@ def test_a_group_shares_its_targets() -> None:
 
 
 def test_local_contrast_written_out() -> None:
-    generator = torch.Generator().manual_seed(3)
+    generator, lengths, logits = torch.Generator().manual_seed(3), [5, 3, 4], torch.zeros(3, 3)
     tokens, patches = torch.randn((3, 5, 6), generator=generator), torch.randn((3, 4, 6), generator=generator)
-    lengths = [5, 3, 4]
     mask = (torch.arange(5)[None] < torch.tensor(lengths)[:, None]).long()
-    logits = torch.zeros(3, 3)
-    for text in range(3):
-        for image in range(3):
-            regions, fits = F.normalize(patches[image], dim=1), []
-            for place in range(1, lengths[text] - 1):
-                word = F.normalize(tokens[text, place], dim=0)
-                context = (5 * (regions @ word)).softmax(0) @ regions
-                fits.append(F.cosine_similarity(word, context, dim=0))
-            logits[text, image] = 10 * sum(fits) / len(fits)
+    for text, image in np.ndindex(3, 3):
+        regions, fits = F.normalize(patches[image], dim=1), []
+        for place in range(1, lengths[text] - 1):
+            word = F.normalize(tokens[text, place], dim=0)
+            context = (5 * (regions @ word)).softmax(0) @ regions
+            fits.append(F.cosine_similarity(word, context, dim=0))
+        logits[text, image] = 10 * sum(fits) / len(fits)
     own = torch.arange(3)
     wanted = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
     torch.testing.assert_close(local_contrast(tokens, mask, patches, torch.tensor(10.0).log()), wanted)
-
-
-def test_a_text_without_words_between_its_ends_does_no_harm() -> None:
-    tokens, patches = torch.randn((2, 3, 4, 6), generator=torch.Generator().manual_seed(0))
-    mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 0]])
+    mask[0, 2:] = 0  # no word between [CLS] and [SEP]
     assert torch.isfinite(local_contrast(tokens, mask, patches, torch.tensor(1.0)))
 
 
@@ -220,7 +194,7 @@ def test_pictures_are_a_function_of_their_seed(make: Any) -> None:
     assert not any(read_phrase(text).category for text in make(200, 0).texts)
 
 
-def test_shapes_are_where_their_captions_say() -> None:
+def test_pictures_show_what_their_captions_say() -> None:
     pairs, seen = captioned_shapes(300, 0), 0
     for pixels, caption in zip(pairs.pixels.numpy(), pairs.texts, strict=True):
         if " and " in caption or "bright" not in caption:
@@ -230,67 +204,57 @@ def test_shapes_are_where_their_captions_say() -> None:
         assert all(holds for word, holds in places.items() if f" {word}" in caption), caption
         seen += any(word in caption for word in places)
     assert seen > 10
-
-
-def test_scenes_show_what_their_captions_say() -> None:
     pairs, seen = captioned_scenes(300, 0), 0
     for pixels, caption in zip(pairs.pixels.numpy(), pairs.texts, strict=True):
         if not caption.startswith("drawing") or " black " not in caption or "night" in caption:
             continue
         x = (np.argwhere(pixels < 45).mean(0)[1] + 0.5) / 32 - 1
-        place = caption.split(", ")[1]
-        wanted = {"far left": -0.7, "left": -0.35, "center": 0.0, "right": 0.35, "far right": 0.7}[place]
-        assert abs(x - wanted) < 0.25, caption
+        wanted = {"far left": -0.7, "left": -0.35, "center": 0.0, "right": 0.35, "far right": 0.7}
+        assert abs(x - wanted[caption.split(", ")[1]]) < 0.25, caption
         seen += 1
     assert seen > 5
 
 
 def test_generic_pictures_are_a_training_set() -> None:
     worlds = Worlds(world=0, seed=3, pictures=5)
-    train, again, held_out = worlds.generic("train"), worlds.generic("train"), worlds.generic("validate")
+    train, again, held_out = (worlds.generic(split) for split in ("train", "train", "validate"))
+    made = captioned_shapes(5, 3)
     assert (len(train), train.options) == (5, {"seed": "3", "pictures": "5"})
-    assert [pair.text for pair in train] == captioned_shapes(5, 3).texts
-    assert np.array_equal(train[2].pixels() * 255, captioned_shapes(5, 3).pixels[2])
+    assert [pair.text for pair in train] == made.texts
+    assert np.array_equal(train[2].pixels() * 255, made.pixels[2])
     assert train.fingerprint == again.fingerprint != held_out.fingerprint
-    with pytest.raises(UsageError, match="no split 'test'; it has: train, validate"):
+    with pytest.raises(UsageError, match=r"'test'.*train, validate"):
         worlds.generic("test")
-    brighter = Pairs(captioned_shapes(5, 3).pixels // 2, captioned_shapes(5, 3).texts)
-    assert GenericPictures("generic pictures", {"train": brighter}, "train", {}).fingerprint != train.fingerprint
+    darker = Pairs(made.pixels // 2, made.texts)
+    assert GenericPictures("generic pictures", {"train": darker}, "train", {}).fingerprint != train.fingerprint
 
 
 # Definitions
 
 
 def test_every_finding_of_the_phantom_is_defined_once() -> None:
-    from gtg_bench.benchmark.datasets.phantom.findings import CATEGORY_WEIGHTS
-
     named = [name for concept in med_kebert.concepts() for name in concept.names]
     assert {category.lower() for category in CATEGORY_WEIGHTS} <= set(named)
-    assert len(named) == len(set(named))
-    owners: dict[str, int] = {}
-    for number, concept in enumerate(med_kebert.concepts()):
-        assert len(concept.definitions) >= 3
-        for name in concept.names:
-            assert owners.setdefault(med_kebert.entity(name, False), number) == number, name
+    entities = [{med_kebert.entity(name, False) for name in concept.names} for concept in med_kebert.concepts()]
+    assert len(set(named)) == len(named)
+    assert sum(map(len, entities)) == len(set().union(*entities))
+    assert all(len(concept.definitions) >= 3 for concept in med_kebert.concepts())
 
 
 def test_definitions_are_drawn_by_position_and_the_last_is_held_out(word_pieces: Any) -> None:
-    cuts, count = med_kebert.Cuts(word_pieces, 64), len(med_kebert.concepts())
+    cuts, concepts = med_kebert.Cuts(word_pieces, 64), med_kebert.concepts()
     draws, texts = med_kebert.DefinitionDraws(cuts, seed=1), {row: text for text, row in cuts.rows.items()}
     rows = {tuple(ids.tolist()): texts[row] for row, ids in enumerate(cuts.tokens.ids)}
-    held_out = {concept.definitions[-1] for concept in med_kebert.concepts()}
-    groups, absent = [], 0
-    for position in range(4 * count):
+    groups = []
+    for position in range(4 * len(concepts)):
         sample = draws[position]
-        concept = med_kebert.concepts()[int(sample["group"]) // 2]
         entity, said = (rows.get(tuple(sample[f"{kind}_ids"].tolist()), "") for kind in ("entity", "definition"))
-        if int(sample["group"]) % 2:
-            absent += 1
+        number, absent = divmod(int(sample["group"]), 2)
+        if absent:
             assert entity.endswith("absent [SEP]")
             said = said.removeprefix("absence of ")
-        assert said in concept.definitions
-        assert said not in held_out
-        groups.append(int(sample["group"]) // 2)
-    assert all(sorted(groups[k * count : (k + 1) * count]) == list(range(count)) for k in range(4))
-    assert 0 < absent < count
-    assert in_turn(7) == 7
+        assert said in concepts[number].definitions[:-1]
+        groups.append((number, absent))
+    epochs = np.array(groups).reshape(4, len(concepts), 2)
+    assert (np.sort(epochs[..., 0]) == np.arange(len(concepts))).all()
+    assert 0 < epochs[..., 1].sum() < len(concepts)

@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +25,6 @@ from gtg_bench.benchmark.cli import app
 from gtg_bench.benchmark.datasets.phantom.world import patient_studies
 from gtg_bench.benchmark.report.leaderboard import read
 from gtg_bench.benchmark.scoring.controls import CONTROLS
-from gtg_bench.methods.biovil.method import BiovilMethod
 from gtg_bench.methods.biovil.method import load as load_biovil
 from gtg_bench.methods.cards import read_card
 from gtg_bench.methods.ldm.components import load_components
@@ -38,6 +37,7 @@ from gtg_bench.training import zoo as zoo_module
 from gtg_bench.training.evaluation import trials
 from gtg_bench.training.ldm.models import locate_parts
 from gtg_bench.training.loop.signals import Stopped, StopRequest
+from gtg_bench.training.loop.trainer import Trainer
 from gtg_bench.training.pretraining.biovil import ImageDraws, Reports
 from gtg_bench.training.pretraining.recipe import GENERIC, ZooRecipe, load_zoo_recipe
 from gtg_bench.training.pretraining.worlds import Worlds
@@ -82,47 +82,44 @@ def patched() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory, patched: None) -> Path:
-    """The folder of a zoo with some members of every kind."""
-    zoo = Zoo(micro(), micro_ldm(), tmp_path_factory.mktemp("zoo"))
-    for name in ("cxrbert-ldm", "clip-ldm-lora", "openclip-ldm", "cxrbert-ldm@1759", "biovil-l", "medkebert"):
-        zoo.member(name)
-    return zoo.out
+    """The folder of a zoo with some members of every kind, named by a relative path."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("here"))
+        zoo = Zoo(micro(), micro_ldm(), Path("zoo"))
+        for name in ("cxrbert-ldm", "clip-ldm-lora", "openclip-ldm", "cxrbert-ldm@1759", "biovil-l", "medkebert"):
+            zoo.member(name)
+        return zoo.out
 
 
 PARTS = ["autoencoder", "cxr-bert", "clip", "openclip", "medkebert"]
 MODELS = ["cxrbert-ldm", "clip-ldm-lora", "openclip-ldm", "cxrbert-ldm-seed1759", "generic-ldm"]
 
 
-def test_a_member_brings_what_it_stands_on_and_nothing_else(out: Path) -> None:
-    made = {path.name for path in out.iterdir()} - {"work"}
-    assert made == {*PARTS, *MODELS, "biovil-l"}
+def test_a_member_brings_its_parts_and_nothing_else(out: Path) -> None:
+    assert {path.name for path in out.iterdir()} - {"work"} == {*PARTS, *MODELS, "biovil-l"}
+    assert read_card(out / "cxr-bert")["data"]["images"] == 24
+    assert read_card(out / "clip")["data"]["images"] == 16
+    generic = read_card(out / "generic-ldm")["data"]
+    assert (generic["pairs"], generic["dataset"]) == (16, "generic pictures")
+    assert read_card(out / "cxrbert-ldm")["data"]["dataset"] == "phantom"
 
 
 @pytest.mark.parametrize("part", [*PARTS, *MODELS, "biovil-l"])
 def test_every_member_has_a_card(out: Path, part: str) -> None:
-    folder = out / part
-    card = read_card(folder)
-    mine = [path for path in folder.rglob("*") if path.is_file() and path.name != "card.json"]
-    files = [path for path in mine if path.relative_to(folder).parts[0] not in ("work", "best")]
+    card = read_card(out / part)
+    files = {path.relative_to(out / part).as_posix() for path in (out / part).rglob("*") if path.is_file()}
     assert card["sha256"] == {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
+        name: hashlib.sha256((out / part / name).read_bytes()).hexdigest()
+        for name in files
+        if name != "card.json" and name.split("/")[0] not in ("work", "best")
     }
-    assert any(path.suffix == ".safetensors" for path in files)
+    assert any(name.endswith(".safetensors") for name in card["sha256"])
     assert (card["steps"], card["seed"]) == (2, 1759 if "1759" in part else 4200)
     assert card["loss_curve"][-1][0] == 2
     assert "git_revision" in card
     if part in PARTS:
         assert card["results"]
-        assert card["engine"].startswith("Accelerate ")
         assert card["data"]["dataset"]
-
-
-def test_a_card_says_what_was_looked_at(out: Path) -> None:
-    assert read_card(out / "cxr-bert")["data"]["images"] == 24
-    assert read_card(out / "clip")["data"]["images"] == 16
-    assert read_card(out / "generic-ldm")["data"]["pairs"] == 16
-    assert read_card(out / "generic-ldm")["data"]["dataset"] == "generic pictures"
-    assert read_card(out / "cxrbert-ldm")["data"]["dataset"] == "phantom"
 
 
 @pytest.mark.parametrize("member", ["cxrbert-ldm", "clip-ldm-lora", "openclip-ldm", "cxrbert-ldm-seed1759"])
@@ -138,12 +135,9 @@ def test_a_trained_variant_grounds_a_phrase(out: Path, member: str) -> None:
     assert read_card(out / member)["defaults"]["steps"] in (1, 2)
 
 
-def biovil_of(folder: Path) -> BiovilMethod:
-    return load_biovil(find_weights("biovil-l", str(folder)), torch.device("cpu"))
-
-
 def test_a_trained_biovil_grounds_a_phrase_as_it_was_trained(out: Path, patched: None) -> None:
-    method, recipe = biovil_of(out / "biovil-l"), micro().image_encoders["biovil-l"]
+    method = load_biovil(find_weights("biovil-l", str(out / "biovil-l")), torch.device("cpu"))
+    recipe = micro().image_encoders["biovil-l"]
     image = STUDIES[25].pixels.astype(np.float32) / 255
     found = method.ground(image, "Left effusion.")
     assert found.values.shape == (16, 16)
@@ -180,14 +174,12 @@ def test_the_vocabulary_of_openclip_is_part_of_its_version(out: Path, tmp_path: 
     assert find_weights("openclip-ldm", str(tmp_path / "openclip-ldm")).version != before
 
 
-# What is finished, and what is refused
+# Finished members, and what is refused
 
 
 @pytest.fixture
 def forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing may be trained."""
-    from gtg_bench.training.loop.trainer import Trainer
-
+    """Fail if anything is trained."""
     monkeypatch.setattr(Trainer, "run", lambda self: pytest.fail(f"{self.name} was trained again"))
 
 
@@ -200,37 +192,27 @@ def test_a_finished_zoo_is_left_alone(out: Path, forbidden: None) -> None:
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 
-def another(name: str) -> Callable[[], Zoo]:
-    recipe = micro()
-    clip = recipe.text_encoders | {"clip": short(recipe.text_encoders["clip"], learning_rate=0.5)}
-    changes: dict[str, tuple[ZooRecipe, LdmRecipe]] = {
-        "recipe": (micro(text_encoders=clip), micro_ldm()),
-        "ldm": (micro(), micro_ldm(learning_rate=0.5)),
-        "pictures": (micro(pictures=17), micro_ldm()),
-        "world": (micro(world=1), micro_ldm()),
-        "seed": (micro(seed=1), micro_ldm()),
-    }
-    return lambda: Zoo(*changes[name], Path())
+def other_clip() -> ZooRecipe:
+    texts = micro().text_encoders
+    return micro(text_encoders=texts | {"clip": short(texts["clip"], learning_rate=0.5)})
 
 
 @pytest.mark.parametrize(
-    ("change", "member", "message"),
+    ("recipe", "ldm", "member", "fact"),
     [
-        ("recipe", "clip", r"clip was trained with another recipe; choose another --out"),
-        ("ldm", "cxrbert-ldm", r"cxrbert-ldm was trained with another recipe"),
-        ("ldm", "generic-ldm", r"generic-ldm was trained with another recipe"),
-        ("pictures", "clip", r"clip was trained with another data"),
-        ("world", "autoencoder", r"autoencoder was trained with another data"),
-        ("seed", "medkebert", r"medkebert was trained with another seed"),
+        (other_clip(), {}, "clip", "recipe"),
+        (micro(), {"learning_rate": 0.5}, "cxrbert-ldm", "recipe"),
+        (micro(), {"learning_rate": 0.5}, "generic-ldm", "recipe"),
+        (micro(pictures=17), {}, "clip", "data"),
+        (micro(world=1), {}, "autoencoder", "data"),
+        (micro(seed=1), {}, "medkebert", "seed"),
     ],
 )
 def test_members_of_another_recipe_are_refused(
-    out: Path, change: str, member: str, message: str, forbidden: None
+    out: Path, recipe: ZooRecipe, ldm: dict[str, float], member: str, fact: str, forbidden: None
 ) -> None:
-    zoo = another(change)()
-    zoo.out = out
-    with pytest.raises(UsageError, match=message):
-        zoo.member(member)
+    with pytest.raises(UsageError, match=rf"{member} .*another {fact}.*--out"):
+        Zoo(recipe, micro_ldm(**ldm), out).member(member)
 
 
 @pytest.mark.parametrize("member", ["cxrbert-ldm", "biovil-l"])
@@ -278,40 +260,32 @@ def test_a_stop_is_heard_and_the_same_call_goes_on(patched: None, tmp_path: Path
     assert (zoo.member("medkebert") / "card.json").exists()
 
 
-def test_a_recipe_that_could_not_be_told_from_the_packaged_one_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"recipe 'smoke': .* call it phantom-NAME"):
-        Zoo(micro(), micro_ldm().model_copy(update={"name": "smoke"}), tmp_path)
+@pytest.mark.parametrize("recipe", [micro_ldm().model_copy(update={"name": "smoke"}), load_recipe("paper")])
+def test_a_recipe_that_is_not_for_the_phantom_zoo_is_refused(tmp_path: Path, recipe: LdmRecipe) -> None:
+    with pytest.raises(UsageError, match=recipe.name):
+        Zoo(micro(), recipe, tmp_path)
     Zoo(micro(), micro_ldm().model_copy(update={"name": "phantom-smoke"}), tmp_path)
-
-
-def test_a_recipe_of_published_parts_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="recipe paper is not of the phantom"):
-        Zoo(micro(), load_recipe("paper"), tmp_path)
 
 
 # The recipe
 
 
-def test_the_packaged_recipe_names_everything_that_the_variants_need() -> None:
+def test_the_packaged_recipe_covers_every_variant() -> None:
     recipe = load_zoo_recipe()
     assert set(recipe.variants) == set(variants())
     assert {variant.text_encoder for variant in variants().values()} == set(recipe.text_encoders)
     assert recipe.again.keys() <= set(recipe.variants)
     assert {image.text_encoder for image in recipe.image_encoders.values()} <= set(recipe.text_encoders)
-    starts = {variant.phantom_start for variant in variants().values()} - {None}
-    assert starts == {GENERIC}
+    assert {variant.phantom_start for variant in variants().values()} - {None} == {GENERIC}
     assert variants()[recipe.generic_like].text_encoder == variants()["clip-ldm-lora"].text_encoder
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"autoencoder": {"kl_wait": 1}}, "autoencoder.kl_wait: Extra inputs"),
+        ({"autoencoder": {"kl_wait": 1}}, "autoencoder.kl_wait"),
         ({"text_encoders": {"clip": {"schedule": {"steps": 0}}}}, "text_encoders.clip.schedule.steps"),
-        ({"text_encoders": {"clip": {"family": "gpt"}}}, "text_encoders.clip.family"),
-        ({"image_encoders": {"biovil": {"crop": 0}}}, "image_encoders.biovil.crop"),
-        ({"pictures": 0}, "pictures: Input should be greater than 0"),
-        ({"steps": 3}, "steps: Extra inputs"),
+        ({"steps": 3}, "steps"),
     ],
 )
 def test_a_wrong_change_names_file_and_field(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -353,6 +327,7 @@ def test_only_methods_are_scored(out: Path, monkeypatch: pytest.MonkeyPatch, for
     ]
 
 
+@pytest.mark.slow
 def test_a_member_is_scored_in_every_way_and_its_rows_bear_its_name(out: Path, forbidden: None, tmp_path: Path) -> None:
     shutil.copytree(out, tmp_path / "zoo")
     zoo = Zoo(micro(), micro_ldm(), tmp_path / "zoo")
@@ -450,15 +425,6 @@ def test_a_packaged_member_of_another_recipe_counts_too(tmp_path: Path, monkeypa
     assert plan_of("radbert-ldm", "phantom-quick")[::2] == ("phantom-quick", tmp_path / "radbert-ldm")
     with pytest.raises(UsageError, match=r"no phantom-quick@7 weights .* --recipe phantom-quick"):
         plan_of("radbert-ldm", "phantom-quick@7")
-
-
-def test_a_zoo_may_be_named_from_here(patched: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    zoo = Zoo(micro(), micro_ldm(), Path("zoo"))
-    for part in ("autoencoder", "medkebert"):
-        shutil.copytree(ZOO / part, tmp_path / "zoo" / part)
-    monkeypatch.setattr(Zoo, "_done", lambda self, folder, *facts: (folder / "card.json").exists())
-    assert zoo.member("medkebert-ldm") == tmp_path / "zoo" / "medkebert-ldm"
 
 
 def test_names_are_checked_and_listed_without_torch(tmp_path: Path) -> None:
