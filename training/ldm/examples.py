@@ -52,7 +52,7 @@ class Usable:
 
 @dataclass(frozen=True)
 class LatentDraws:
-    """Samples of a training run, see `engine.Draws`.
+    """Samples of a training run, see `trainer.Draws`.
 
     A sample is drawn from a generator of (seed, position): whether its caption is dropped, a sample of the image's
     posterior, the noise and its level. A dropped caption is replaced by the empty one here, before anything is encoded

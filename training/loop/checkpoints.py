@@ -1,4 +1,8 @@
-"""Checkpoints: folders that appear whole or not at all; only the last few are kept."""
+"""Checkpoints: folders that appear whole or not at all; only the last few are kept.
+
+Not Accelerate's `ProjectConfiguration(total_limit)`: it writes in place and removes the oldest checkpoint first, while
+here a checkpoint is renamed into place before an old one is removed: a kill never leaves fewer whole ones than before.
+"""
 
 from __future__ import annotations
 

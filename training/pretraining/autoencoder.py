@@ -23,7 +23,7 @@ _HELD_OUT = 128
 
 @dataclass(frozen=True)
 class CropDraws:
-    """Samples `images` float32 [1, S, S] in [-1, 1], whole or random crops, and noise, see `engine.Draws`.
+    """Samples `images` float32 [1, S, S] in [-1, 1], whole or random crops, and noise, see `trainer.Draws`.
 
     Attributes:
         pixels: uint8 [N, H, W].

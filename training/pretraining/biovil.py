@@ -59,7 +59,7 @@ class Reports:
 
 @dataclass(frozen=True)
 class ImageDraws:
-    """Samples `image` float32 [1, S, S] in [0, 1], `words` [L, D] and `mask` [L], see `engine.Draws`.
+    """Samples `image` float32 [1, S, S] in [0, 1], `words` [L, D] and `mask` [L], see `trainer.Draws`.
 
     Attributes:
         pairs: images and reports.

@@ -52,7 +52,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class PairDraws:
-    """Samples `pixels` uint8 [S, S], `ids` and `mask` int64 [L], see `engine.Draws`.
+    """Samples `pixels` uint8 [S, S], `ids` and `mask` int64 [L], see `trainer.Draws`.
 
     Attributes:
         pairs: the images.
@@ -71,7 +71,7 @@ class PairDraws:
 
 @dataclass(frozen=True)
 class TextDraws:
-    """Samples `ids` and `mask` int64 [L], see `engine.Draws`."""
+    """Samples `ids` and `mask` int64 [L], see `trainer.Draws`."""
 
     tokens: Tokens
     order: Callable[[int], int]
