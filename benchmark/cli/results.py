@@ -41,6 +41,8 @@ def report(result: RunResult) -> None:
     if result.reused:
         source = f" of run {result.maps_of}" if result.maps_of else ""
         notes.append(f"rescored {result.reused} stored maps{source}")
+    if result.made_by:
+        notes.append(f"made by {result.made_by}; --fresh computes them anew")
     note = f" ({'; '.join(notes)})" if notes else ""
     text = f"{result.spec.method}: {result.seconds:.1f} s{note}; records in {result.folder}"
     err.print(text, soft_wrap=True, markup=False)
