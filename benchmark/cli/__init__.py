@@ -12,6 +12,7 @@ from gtg_bench.benchmark.cli import (
     ground,
     listing,
     run,
+    runs,
     score,
     subgroups,
     table,
@@ -41,4 +42,5 @@ app.command("table", help=table.HELP)(table.table)
 app.command("train", help=train.HELP)(train.train)
 app.command("zoo", help=zoo.HELP)(zoo.zoo)
 app.add_typer(data.app, name="data", help="Work with data sets.")
+app.add_typer(runs.app, name="runs", help="List, show and delete stored runs.")
 app.add_typer(weights.app, name="weights", help="List, check and locate model weights.")
