@@ -31,7 +31,11 @@ def with_progress(prepared: PreparedRun, request: RunRequest) -> RunResult:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *times)
     with Progress(*columns, console=err, transient=False) as bar:
         task = bar.add_task(name, total=len(prepared.trials))
-        return run(prepared, request, lambda done, total: bar.update(task, completed=done, total=total))
+
+        def busy() -> None:
+            bar.console.print("another process is working on the same run; waiting for it to finish")
+
+        return run(prepared, request, lambda done, total: bar.update(task, completed=done, total=total), busy=busy)
 
 
 def report(result: RunResult) -> None:

@@ -114,3 +114,4 @@ def remove(run: StoredRun) -> None:
     """Delete a run's folder: first the manifest, so that a half-deleted run is never taken for a finished one."""
     (run.path / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(run.path)
+    run.path.with_name(f".{run.key}.lock").unlink(missing_ok=True)

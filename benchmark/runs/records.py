@@ -10,11 +10,14 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.benchmark.api.types import SampleRecord
@@ -61,6 +64,25 @@ class RunFolder:
         if not manifest.get("finished"):
             self._write(manifest | {"finished": _now()})
         shutil.rmtree(self._replaced, ignore_errors=True)
+
+    @contextmanager
+    def claimed(self, busy: Callable[[], None]) -> Iterator[None]:
+        """Keep other processes from working on the run; `busy` is called once if one already does, and then waited for.
+
+        The claim ends with its process. Where none can be made, as in a folder without write permission, there is none.
+        """
+        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), mode=0o666)
+        with suppress(OSError, NotImplementedError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                busy()
+                lock.acquire(poll_interval=0.5)
+        try:
+            yield
+        finally:
+            lock.release()
 
     def set_aside(self) -> None:
         """Keep the folder under another name until the run has been computed anew."""

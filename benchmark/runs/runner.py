@@ -222,8 +222,11 @@ def run(
     request: RunRequest,
     progress: Progress = lambda done, total: None,
     processes: int | None = None,
+    busy: Callable[[], None] = lambda: None,
 ) -> RunResult:
     """Score the samples without a final record and return all records; a map is computed only if none is stored.
+
+    Only one process works on a run: another one waits for it, and finds the work done.
 
     Args:
         prepared: the run.
@@ -231,13 +234,21 @@ def run(
         progress: called after each batch.
         processes: number of scoring processes. 1 scores in this process while the method grounds. None chooses 2 if
             all maps are stored and there are many samples.
+        busy: called once if another process is working on the run.
 
     Raises:
         UsageError: the method cannot be built, or its device cannot be used.
         DataError: a sample failed and `fail_fast` is set, or the folder belongs to another run.
     """
-    started = time.monotonic()
     folder = RunFolder(request.runs_dir, prepared.spec)
+    with folder.claimed(busy):
+        return _run(folder, prepared, request, progress, processes)
+
+
+def _run(
+    folder: RunFolder, prepared: PreparedRun, request: RunRequest, progress: Progress, processes: int | None
+) -> RunResult:
+    started = time.monotonic()
     if request.fresh:
         folder.set_aside()
     fresh = request.fresh or folder.is_fresh

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -215,3 +217,22 @@ def test_a_fresh_run_that_was_stopped_mixes_nothing_old_into_its_numbers(toy: An
     rest = toy.run()
     assert (rest.computed, rest.maps_of) == (4, None), "8 were finished, and the strict run's maps are not used"
     assert not replaced.exists()
+
+
+TWICE = """
+import sys
+from pathlib import Path
+from gtg_bench.benchmark.runs.runner import RunRequest, prepare, run
+
+request = RunRequest.of("difference", limit=40, runs_dir=Path(sys.argv[1]))
+result = run(prepare(request), request, busy=lambda: print("waited"))
+print(result.computed)
+"""
+
+
+def test_processes_of_the_same_run_do_its_work_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", TWICE, str(tmp_path / "runs")]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    said = [one.communicate(timeout=120)[0].split() for one in both]
+    assert [one.returncode for one in both] == [0, 0, 0]
+    assert sum(int(words[-1]) for words in said) == 40
