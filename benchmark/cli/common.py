@@ -67,6 +67,14 @@ MaskOption = Annotated[
         help="mixture, otsu, or a threshold on the min-max normalised map such as 0.5. (default: protocol's)",
     ),
 ]
+SmoothOption = Annotated[
+    str | None,
+    typer.Option(
+        "--smooth",
+        help="Standard deviation of a Gaussian on the maps, as a fraction of the image's shorter side such as 0.06. "
+        "(default: protocol's)",
+    ),
+]
 RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Folder of the records and maps.")]
 LeaderboardsDir = Annotated[Path, typer.Option("--leaderboards-dir", help="Folder of the leaderboard CSV files.")]
 DatasetOption = Annotated[

@@ -20,6 +20,7 @@ from gtg_bench.benchmark.cli.common import (
     Plugins,
     ProtocolOption,
     RunsDir,
+    SmoothOption,
     UncoveredOption,
     err,
     key_values,
@@ -49,6 +50,7 @@ def run(
     frame: FrameOption = None,
     uncovered: UncoveredOption = None,
     mask: MaskOption = None,
+    smooth: SmoothOption = None,
     control: ControlOption = "none",
     all_controls: Annotated[
         bool, typer.Option("--all-controls", help="Run plain and under every sanity-check control.")
@@ -85,6 +87,7 @@ def run(
             frame=frame,
             uncovered=uncovered,
             mask=mask,
+            smooth=smooth,
             control=control,
             fail_fast=fail_fast,
             fresh=fresh,

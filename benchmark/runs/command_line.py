@@ -11,7 +11,7 @@ from gtg_bench.benchmark.api.settings import DEFAULTS, OPTIONS
 from gtg_bench.benchmark.datasets import DATASETS
 from gtg_bench.benchmark.runs.runner import RunRequest
 from gtg_bench.benchmark.runs.spec import RunSpec
-from gtg_bench.benchmark.scoring.protocols import protocol_of
+from gtg_bench.benchmark.scoring.protocols import RULES, protocol_of
 
 _DEFAULTS = {one.name: one.default for one in fields(RunRequest) if one.default is not MISSING}
 _SETTINGS = dict.fromkeys(OPTIONS) | dict(DEFAULTS) | {"weights": "phantom", "seed": 4200}
@@ -30,7 +30,7 @@ def run_command(spec: RunSpec, runs_dir: Path, *more: str) -> str:
     """
     words = ["gtg-bench", "run", "--method", spec.method]
     rules, values = protocol_of(spec.protocol), spec.as_json()
-    usual = _DEFAULTS | _SETTINGS | {"frame": rules.frame, "uncovered": rules.uncovered, "mask": rules.mask}
+    usual = _DEFAULTS | _SETTINGS | {part: getattr(rules, part) for part in RULES}
     if (values["weights"] or "").endswith(" training split"):  # priors take theirs from the data set
         usual["weights"] = values["weights"]
     for name, value in values.items():

@@ -15,6 +15,7 @@ from gtg_bench.benchmark.api.types import Box, GroundingMap, PhraseSample
 from gtg_bench.benchmark.metrics import Scene, compute, coverage
 from gtg_bench.benchmark.metrics.named_masks import named_mask
 from gtg_bench.benchmark.scoring.protocols import EXCLUDE, ORIGINAL, PROTOCOL, PROTOCOLS, Protocol, find_protocol
+from gtg_bench.benchmark.scoring.smoothing import smoothed
 from gtg_bench.benchmark.scoring.trial import Trial
 
 EVALUATION_SIZE = 512
@@ -129,11 +130,12 @@ class View:
 
 
 def view(grounding: GroundingMap, trial: Trial, rules: Protocol) -> View:
-    """Carry a map and the regions of its trial to the evaluation frame of a protocol.
+    """Smooth a map, and carry it with the regions of its trial to the evaluation frame of a protocol.
 
     Pixels outside the method's frame hold the map's minimum and are not in its mask. Under the rule "exclude" their
     rows and columns are cut off, together with the region there, before a mask is made from pixels.
     """
+    grounding = smoothed(grounding, rules.smooth)
     frame = evaluation_frame(trial.sample.image_size, rules.frame)
     regions = [region_of(sample, rules.frame, frame.size) for sample in (trial.scored_on, *trial.others)]
     values, covered = grounding.frame.carry(grounding.values, frame)
