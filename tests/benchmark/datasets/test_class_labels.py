@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,88 +26,82 @@ from gtg_bench.benchmark.datasets.vindr_cxr import LABELS, PUBLISHED, VinDrCxrDa
 
 @dataclass(frozen=True)
 class Files:
-    """A data set's class, folder of images, table with rows, image sizes as published, and factors of reduced PNGs."""
+    """A data set's class, folder of images, table, and image sizes as published; PNGs may be reduced by a factor."""
 
     kind: Callable[..., Any]
     images: str
     table: str
-    header: str
-    rows: tuple[str, ...]
+    text: str
     sizes: dict[str, tuple[int, int]]
     reduced: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def lines(self) -> list[str]:
+        return self.text.splitlines()
 
+
+SIDE = (1024, 1024)
 FIRST, SECOND = "00000001_000", "00000002_001"
-NIH_ROWS = (
-    f"{FIRST}.png,Mass,0,0,512,256",
-    f"{SECOND}.png,Nodule,10,20,30,40.5",
-    f"{FIRST}.png,Mass,512,512,512,512",
-    f"{FIRST}.png,Effusion,100,100,200,300",
+NIH_TABLE = f"""Image Index,Finding Label,Bbox [x,y,w,h],,,
+{FIRST}.png,Mass,0,0,512,256
+{SECOND}.png,Nodule,10,20,30,40.5
+{FIRST}.png,Mass,512,512,512,512
+{FIRST}.png,Effusion,100,100,200,300"""
+NIH = Files(
+    ChestXray14Dataset, "images", "BBox_List_2017.csv", NIH_TABLE, {FIRST: SIDE, SECOND: SIDE}, reduced={FIRST: 16}
 )
 TWO, FOUR = "00436515-870c-4b36-a041-de91049b9ab4", "0ab261f9-4eb5-42ab-a9a5-e918904d6356"
 NEGATIVE = "0004cfab-14fd-4e49-80ba-63a80b6bddd6"
-RSNA_ROWS = (
-    f"{NEGATIVE},,,,,0",
-    f"{TWO},264.0,152.0,213.0,379.0,1",
-    "00313ee0-9eaa-42f4-b0ab-c148ed3241cd,,,,,0",
-    f"{FOUR},613.0,352.0,106.0,102.0,1",
-    f"{TWO},562.0,152.0,256.0,453.0,1",
-)
-UID = "1.2.276.0.7230010.3.1.4.8323329."
-SMALL, LARGE, CLEAR = (
-    f"{UID}{n}" for n in ("31952.1517875157.662284", "4588.1517875183.632318", "6904.1517875201.850819")
+RSNA_TABLE = f"""patientId,x,y,width,height,Target
+{NEGATIVE},,,,,0
+{TWO},264.0,152.0,213.0,379.0,1
+00313ee0-9eaa-42f4-b0ab-c148ed3241cd,,,,,0
+{FOUR},613.0,352.0,106.0,102.0,1
+{TWO},562.0,152.0,256.0,453.0,1"""
+RSNA_PLACES = ("stage_2_train_images", "stage_2_train_labels.csv")
+RSNA = Files(RsnaPneumoniaDataset, *RSNA_PLACES, RSNA_TABLE, {TWO: SIDE, FOUR: SIDE}, reduced={TWO: 4})
+NUMBERS = ("31952.1517875157.662284", "4588.1517875183.632318", "6904.1517875201.850819")
+SMALL, LARGE, CLEAR = (f"1.2.276.0.7230010.3.1.4.8323329.{number}" for number in NUMBERS)
+SIIM_TABLE = f"""ImageId, EncodedPixels
+{CLEAR},-1
+{LARGE},7 5
+{SMALL},0 1 1023 2
+{LARGE}, 3 2"""
+SIIM = Files(
+    SiimPneumothoraxDataset, "images", "train-rle.csv", SIIM_TABLE, {SMALL: SIDE, LARGE: SIDE}, reduced={SMALL: 8}
 )
 HEART, OPACITY = "9a5094b2563a1ef3ff50dc5c7ff71345", "0005e8e3701dfb1dd93d53e2ff537b6e"
 NORMAL = "50a418190bc3fb1ef1633bf9678929b3"
-VINDR_ROWS = (
-    f"{NORMAL},No finding,14,R11,,,,",
-    f"{HEART},Cardiomegaly,3,R10,691.0,1375.0,1653.0,1831.0",
-    f"{NORMAL},No finding,14,R9,,,,",
-    f"{OPACITY},Lung Opacity,7,R10,900.0,587.0,1205.0,888.0",
-    f"{HEART},Pleural effusion,10,R9,1789.0,1729.0,1875.0,1992.0",
-    f"{OPACITY},Lung Opacity,7,R9,905.0,583.0,1203.0,890.0",
-    f"{HEART},Cardiomegaly,3,R9,692.0,1375.0,1657.0,1799.0",
-    f"{HEART},Cardiomegaly,3,R8,689.0,1313.0,1666.0,1763.0",
-)
-SIDE = (1024, 1024)
-NIH = Files(
-    *(ChestXray14Dataset, "images", "BBox_List_2017.csv", "Image Index,Finding Label,Bbox [x,y,w,h],,,", NIH_ROWS),
-    *({FIRST: SIDE, SECOND: SIDE}, {FIRST: 16}),
-)
-RSNA = Files(
-    *(RsnaPneumoniaDataset, "stage_2_train_images", "stage_2_train_labels.csv"),
-    *("patientId,x,y,width,height,Target", RSNA_ROWS, {TWO: SIDE, FOUR: SIDE}, {TWO: 4}),
-)
-SIIM = Files(
-    *(SiimPneumothoraxDataset, "images", "train-rle.csv", "ImageId, EncodedPixels"),
-    *((f"{CLEAR},-1", f"{LARGE},7 5", f"{SMALL},0 1 1023 2", f"{LARGE}, 3 2"), {SMALL: SIDE, LARGE: SIDE}, {SMALL: 8}),
-)
-VINDR = Files(
-    *(VinDrCxrDataset, "train", "train.csv", "image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max"),
-    *(VINDR_ROWS, {HEART: (2080, 2336), OPACITY: (1500, 1200)}),
-)
+VINDR_TABLE = f"""image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max
+{NORMAL},No finding,14,R11,,,,
+{HEART},Cardiomegaly,3,R10,691.0,1375.0,1653.0,1831.0
+{NORMAL},No finding,14,R9,,,,
+{OPACITY},Lung Opacity,7,R10,900.0,587.0,1205.0,888.0
+{HEART},Pleural effusion,10,R9,1789.0,1729.0,1875.0,1992.0
+{OPACITY},Lung Opacity,7,R9,905.0,583.0,1203.0,890.0
+{HEART},Cardiomegaly,3,R9,692.0,1375.0,1657.0,1799.0
+{HEART},Cardiomegaly,3,R8,689.0,1313.0,1666.0,1763.0"""
+VINDR = Files(VinDrCxrDataset, "train", "train.csv", VINDR_TABLE, {HEART: (2080, 2336), OPACITY: (1500, 1200)})
 """The sizes of VinDr's images are made up."""
 
 
-def table(root: Path, name: str, header: str, rows: Sequence[str]) -> Path:
+def table(root: Path, name: str, *lines: str) -> Path:
     (root / name).parent.mkdir(parents=True, exist_ok=True)
-    (root / name).write_text("\n".join((header, *rows)) + "\n")
+    (root / name).write_text("\n".join(lines) + "\n")
     return root
 
 
 def tree(
     root: Path, of: Files, *rows: str, images: str = "", suffix: str = ".png", dicom: Any = None, divided: int = 1
 ) -> Path:
-    """A data root with a table (without one if the only row is empty) and two images."""
-    (root / (images or of.images)).mkdir(parents=True, exist_ok=True)
+    """A data root with a table and two images."""
+    folder = root / (images or of.images)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, (width, height) in of.sizes.items():
-        factor, path = (
-            divided * (1 if dicom else of.reduced.get(name, 1)),
-            root / (images or of.images) / f"{name}{suffix}",
-        )
+        factor, path = divided if dicom else divided * of.reduced.get(name, 1), folder / f"{name}{suffix}"
         pixels = np.full((height // factor, width // factor), 51, np.uint8)
         dicom(path, pixels) if dicom else Image.fromarray(pixels).save(path)
-    return root if rows == ("",) else table(root, of.table, of.header, rows or of.rows)
+    return table(root, of.table, of.lines[0], *(rows or of.lines[1:]))
 
 
 # Samples
@@ -125,8 +119,7 @@ def test_chestxray14_by_hand(tmp_path: Path) -> None:
     assert effusion.boxes == ((6.25, 6.25, 18.75, 25),)
     assert (data.problems, data.bad, data.name, data.notes()) == ([], {}, "chestxray14", {})
     np.testing.assert_allclose(data.image(mass), np.full((64, 64), 0.2), atol=1e-6)
-    assert "chestxray14 1-" in repr(data)
-    assert "test: 3" in repr(data)
+    assert all(part in repr(data) for part in ("chestxray14 1-", "test: 3"))
 
 
 def test_rsna_by_hand(tmp_path: Path) -> None:
@@ -174,12 +167,12 @@ def test_vindrs_reduced_images(tmp_path: Path, write_dicom: Callable[..., Path])
     with pytest.raises(DataError, match=r"train\.csv: .*2 of 2 images .*520 x 584.*train_meta\.csv"):
         VinDrCxrDataset(root)
     rows = [f"{image},{height},{width}" for image, (width, height) in VINDR.sizes.items()]
-    data = VinDrCxrDataset(table(root, name, header, rows))
+    data = VinDrCxrDataset(table(root, name, header, *rows))
     heart, opacity, _ = data.samples("test")
     assert (heart.image_size, opacity.image_size, data.problems) == ((520, 584), (375, 300), [])
     assert heart.boxes[0] == (172.75, 343.75, 413.25, 457.75)
     assert opacity.boxes[1] == (226.25, 145.75, 300.75, 222.5)
-    data = VinDrCxrDataset(table(root, name, header, [rows[0], f"{OPACITY},1200,wide"]))
+    data = VinDrCxrDataset(table(root, name, header, rows[0], f"{OPACITY},1200,wide"))
     assert [sample.image_id for sample in data.samples("test") if sample.sample_id in data.bad] == [OPACITY]
     places = [(problem.file.name, problem.row) for problem in data.problems]
     assert places == [("train_meta.csv", 3), ("train.csv", 5), ("train.csv", 7)]
@@ -194,7 +187,7 @@ def test_vindrs_other_tables(tmp_path: Path) -> None:
     root, header = tree(tmp_path, VINDR), "image_id,class_name,x_min,y_min,x_max,y_max"
     (root / "train").rename(root / "test")
     rows = (f"{HEART},Cardiomegaly,1,2,3,4", f"{OPACITY},No finding,,,,")
-    table(root, "annotations/annotations_test.csv", header, rows)
+    table(root, "annotations/annotations_test.csv", header, *rows)
     assert len(VinDrCxrDataset(root).samples("test")) == 3
     (root / "train.csv").unlink()
     data = VinDrCxrDataset(root)
@@ -202,8 +195,8 @@ def test_vindrs_other_tables(tmp_path: Path) -> None:
     assert (data.problems, data.negatives) == ([], 1)
     with pytest.raises(UsageError, match="rad_id"):
         VinDrCxrDataset(root, {"readers": "R9"})
-    rows = (f"{HEART},R9,Rib fracture,10.5,20.25,99.75,80",)
-    table(root, "annotations/annotations_train.csv", header.replace("id,", "id,rad_id,", 1), rows)
+    header, row = header.replace("id,", "id,rad_id,", 1), f"{HEART},R9,Rib fracture,10.5,20.25,99.75,80"
+    table(root, "annotations/annotations_train.csv", header, row)
     found = [(s.category, s.boxes) for s in VinDrCxrDataset(root).everything]
     assert found == [("Rib fracture", ((10.5, 20.25, 99.75, 80),))]
     assert len(LABELS) == len(set(LABELS)) == 22
@@ -238,24 +231,20 @@ def test_siims_published_tree(above: str, tmp_path: Path) -> None:
     for path in paths:
         path.parent.mkdir(parents=True)
         path.touch()
-    data = SiimPneumothoraxDataset(table(tmp_path, SIIM.table, SIIM.header, SIIM.rows))
+    data = SiimPneumothoraxDataset(table(tmp_path, SIIM.table, *SIIM.lines))
     assert [sample.image_path for sample in data.everything] == paths
 
 
 def test_options(tmp_path: Path) -> None:
     """Those of every data set are tested in `test_base`."""
     root = tree(tmp_path, RSNA)
-    data = load_dataset("rsna-pneumonia", str(root), phrase="findings of {label}")
-    first = data.samples("test")[0]
-    assert (first.phrase, first.sample_id) == (
-        "findings of Pneumonia",
-        sample_id(TWO, "Pneumonia", "findings of Pneumonia"),
-    )
+    first = load_dataset("rsna-pneumonia", str(root), phrase="findings of {label}").samples("test")[0]
+    assert first.phrase == "findings of Pneumonia"
     with zipfile.ZipFile(root / f"{RSNA.table}.zip", "w") as archive:
         archive.write(root / RSNA.table, RSNA.table)
     (root / RSNA.table).rename(root / "mine.csv")
-    for options in ({"annotations": "mine.csv"}, {}):  # the zipped one
-        assert len(RsnaPneumoniaDataset(root, options).everything) == 2
+    assert len(RsnaPneumoniaDataset(root, {"annotations": "mine.csv"}).everything) == 2
+    assert len(RsnaPneumoniaDataset(root).everything) == 2  # the zipped one
     (root / RSNA.images / f"{TWO}.png").unlink()
     assert len(load_dataset("rsna-pneumonia", root, present_only=True).samples("test")) == 1
     versions = [{}, {"readers": "R9"}, {"readers": "R10"}, {"phrase": "there is {label}"}]
@@ -287,7 +276,6 @@ def test_wrong_options(of: Files, options: dict[str, str], said: str, tmp_path: 
     [
         (NIH, f"{SECOND}.png,Mass,1000,0,100,10", "1024 x 1024"),
         (NIH, f"{SECOND}.png,Mass,10,nan,10,10", "y is 'nan'"),
-        (NIH, f"{SECOND}.png,Mass,10,10,4,4,,,,4", "10 values for 9 columns"),
         (NIH, f"{FIRST}.png,Mas,1,1,1,1", "'Mas'; use one of Atelectasis, "),
         (NIH, f"../{FIRST}.png,Mass,1,1,1,1", f"'../{FIRST}.png' is not a valid image name"),
         (RSNA, f"{TWO},10,10,10,10,0", "Target is '0'"),
@@ -310,21 +298,17 @@ def test_wrong_options(of: Files, options: dict[str, str], said: str, tmp_path: 
 def test_a_bad_row_fails_its_own_sample_alone(
     of: Files, row: str, said: str, tmp_path: Path, only_bad: Callable
 ) -> None:
-    first, last = (of.rows[0], of.rows[3]) if of is not NIH else (of.rows[1], of.rows[0])
+    first, last = (of.lines[1], of.lines[4]) if of is not NIH else (of.lines[2], of.lines[1])
     data = of.kind(tree(tmp_path, of, first, row, last))
     bad = only_bad(data, f"{tmp_path / of.table}, row 3", said)
     assert {(problem.file, problem.row) for problem in data.problems} == {(tmp_path / of.table, 3)}
     assert list(data.bad) == [bad.sample_id]
 
 
-def test_damage_that_costs_no_sample_or_all(tmp_path: Path) -> None:
-    """A broken row without a finding; a table without a column."""
-    data = RsnaPneumoniaDataset(tree(tmp_path, RSNA, f"{NEGATIVE},,,,,0,,x", RSNA_ROWS[3]))
+def test_a_broken_row_without_a_finding_is_reported(tmp_path: Path) -> None:
+    data = RsnaPneumoniaDataset(tree(tmp_path, RSNA, f"{NEGATIVE},,,,,0,,x", RSNA.lines[4]))
     assert [(problem.row, problem.what) for problem in data.problems] == [(2, "has 8 values for 6 columns")]
     assert (len(data.everything), data.bad, data.negatives) == (1, {}, 0)
-    table(tmp_path, RSNA.table, "patientId,x,y,width,height", ["a,1,1,1,1"])
-    with pytest.raises(DataError, match=r"stage_2_train_labels\.csv: has no column 'Target'"):
-        RsnaPneumoniaDataset(tmp_path)
 
 
 def test_a_missing_or_damaged_image_fails_its_samples_alone(tmp_path: Path) -> None:
@@ -362,10 +346,8 @@ def test_chestxray14s_packaged_table(tmp_path: Path) -> None:
     """Counts of the release: 984 boxes on 880 images, all in the test list."""
     Image.new("L", SIDE).save(tmp_path / "00013118_008.png")
     data = ChestXray14Dataset(tmp_path)
-    samples = data.samples("test")
-    assert (len({sample.image_id for sample in samples}), len(data.problems)) == (880, 879)
-    assert len({sample.sample_id for sample in samples}) == len(samples)
-    assert Counter(sample.category for sample in samples) == ChestXray14Dataset.published.pairs
+    assert (len({sample.image_id for sample in data.everything}), len(data.problems)) == (880, 879)
+    assert Counter(sample.category for sample in data.samples("test")) == ChestXray14Dataset.published.pairs
     (only,) = ChestXray14Dataset(tmp_path, {"present-only": "true"}).samples("test")
     assert only.boxes == ((225.084745762712, 547.019216763771, 311.8644067796611, 626.2056574417371),)
 
@@ -386,7 +368,8 @@ def test_rsnas_packaged_table(tmp_path: Path) -> None:
 
 def test_vindrs_packaged_table(tmp_path: Path) -> None:
     """Counts of the challenge: 36,096 boxes of 14 findings on 4,394 of 15,000 images."""
-    data = VinDrCxrDataset(tree(tmp_path, VINDR, ""))
+    (tree(tmp_path, VINDR) / VINDR.table).unlink()
+    data = VinDrCxrDataset(tmp_path)
     assert (len(data.annotations), len(data.everything), data.negatives) == (36096, 15365, 10606)
     assert Counter(s.category for s in data.everything) == PUBLISHED.pairs
     assert len({s.image_id for s in data.everything}) == 4394
@@ -411,7 +394,7 @@ def test_real_images(real_files: Path) -> None:
 
 def test_a_real_dicom_file(tmp_path: Path, real_files: Path) -> None:
     """One of SIIM-ACR's own images; it has no pneumothorax, so the code is made up."""
-    table(tmp_path, SIIM.table, SIIM.header, [f"{CLEAR},102600 200 824 200"])
+    table(tmp_path, SIIM.table, SIIM.lines[0], f"{CLEAR},102600 200 824 200")
     data = SiimPneumothoraxDataset(tmp_path, {"images": str(real_files / "cxr_samples")})
     (sample,) = data.samples("test")
     assert (data.problems, sample.image_size, data.image(sample).shape) == ([], SIDE, SIDE)

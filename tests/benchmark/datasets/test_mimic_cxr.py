@@ -237,20 +237,17 @@ def test_nothing_that_can_be_used(tmp_path: Path) -> None:
 
 
 def test_wrong_words(tmp_path: Path) -> None:
-    root = tree(tmp_path)
-    with pytest.raises(UsageError, match="no option 'report'"):
-        prepare(root, {"report": "x"}, tmp_path / "i.parquet")
-    with pytest.raises(UsageError, match="folder"):
-        prepare(root, {}, tmp_path)
-    with pytest.raises(UsageError, match="reports=nowhere"):
-        prepare(root, {"reports": "nowhere"}, tmp_path / "i.parquet")
-
-
-def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
-    root = tree(tmp_path)
+    root, to = tree(tmp_path), tmp_path / "i.parquet"
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"i\.parquet cannot be written"):
-        prepare(root, {}, tmp_path / "file" / "i.parquet")
+    cases: list[tuple[dict[str, str], Path, type[Exception], str]] = [
+        ({"report": "x"}, to, UsageError, "no option 'report'"),
+        ({}, tmp_path, UsageError, "folder"),
+        ({"reports": "nowhere"}, to, UsageError, "reports=nowhere"),
+        ({}, tmp_path / "file" / "i.parquet", DataError, r"i\.parquet cannot be written"),
+    ]
+    for options, place, kind, said in cases:
+        with pytest.raises(kind, match=said):
+            prepare(root, options, place)
 
 
 def test_many_problems_are_counted_and_some_kept(tmp_path: Path) -> None:
