@@ -203,37 +203,36 @@ def test_a_neighbour_that_touches_a_span_is_not_covered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("the pleural cardiothorax", "pleuralcardiothorax"),  # every piece of a rare word
-        ("right / left  opacity (at the base)", "rightleftopacitybase"),
-        ("\tpneumonia\n of the lung ", "pneumonialung"),
-        ("effusion,left", "effusionleft"),
-        ("(the) 'base'...", "base"),
-        # hyphens and slashes inside a word belong to it
-        ("the left-sided mid/lower effusion", "left-sidedmid/lowereffusion"),
-        ("left - sided", "leftsided"),
-        # without a lexical word all tokens are chosen, of an empty text none
-        ("there is a 3", "thereisa3"),
-        ("...", "..."),
-        ("", ""),
-    ],
-)
-def test_the_tokens_of_lexical_words(tokenizer: Any, text: str, expected: str) -> None:
-    assert "".join(chosen_pieces(tokenizer, text)) == expected
-    assert "".join(chosen_pieces(tokenizer, text, "all")) == "".join(text.split())
-
-
-@pytest.mark.parametrize(
     ("text", "category", "expected"),
     [
+        ("the pleural cardiothorax", None, "pleuralcardiothorax"),  # every piece of a rare word
+        ("right / left  opacity (at the base)", None, "rightleftopacitybase"),
+        ("\tpneumonia\n of the lung ", None, "pneumonialung"),
+        ("effusion,left", None, "effusionleft"),
+        ("(the) 'base'...", None, "base"),
+        # hyphens and slashes inside a word belong to it
+        ("the left-sided mid/lower effusion", None, "left-sidedmid/lowereffusion"),
+        ("left - sided", None, "leftsided"),
+        # without a lexical word all tokens are chosen, of an empty text none
+        ("there is a 3", None, "thereisa3"),
+        ("", None, ""),
         ("Right-sided pneumonia/edema, large", "Edema", "pneumonia/edema"),
         ("(pneumothorax) at the base", "Pneumothorax", "pneumothorax"),
         ("hazy opacity", "Edema", "hazyopacity"),
     ],
 )
-def test_the_tokens_of_disease_words(tokenizer: Any, text: str, category: str, expected: str) -> None:
-    assert "".join(chosen_pieces(tokenizer, text, "disease", category=category)) == expected
+def test_the_tokens_of_words(tokenizer: Any, text: str, category: str | None, expected: str) -> None:
+    choice = "lexical" if category is None else "disease"
+    assert "".join(chosen_pieces(tokenizer, text, choice, category=category or "")) == expected
+    assert "".join(chosen_pieces(tokenizer, text, "all")) == "".join(text.split())
+
+
+def test_truncated_texts(tokenizer: Any) -> None:
+    text = "left base and right upper opacity"
+    full, cut = chosen_pieces(tokenizer, text), chosen_pieces(tokenizer, text, length=8)
+    assert (cut == full[: len(cut)], 0 < len(cut) < len(full)) == (True, True)
+    text = "there is and there was and there will be an effusion"  # no lexical word is left: all tokens are chosen
+    assert "".join(chosen_pieces(tokenizer, text, length=6)) in text.replace(" ", "")
 
 
 @pytest.mark.parametrize(
@@ -253,16 +252,6 @@ def test_start_and_end_tokens(tokenizer: Any, rule: Lexicon, text: str, length: 
     assert start_token(mask).nonzero().tolist() == [[0]]
     assert chosen["all"] == list(range(1, end))
     assert {*chosen["lexical"], *chosen["disease"]} <= set(range(1, end))
-
-
-def test_truncated_texts(tokenizer: Any) -> None:
-    text = "left base and right upper opacity"
-    full, cut = chosen_pieces(tokenizer, text), chosen_pieces(tokenizer, text, length=8)
-    assert cut == full[: len(cut)]
-    assert 0 < len(cut) < len(full)
-    text = "there is and there was and there will be an effusion"  # no lexical word is left: all tokens are chosen
-    assert "effusion" in "".join(chosen_pieces(tokenizer, text, length=64))
-    assert "".join(chosen_pieces(tokenizer, text, length=6)) in text.replace(" ", "")
 
 
 def test_spaces_bytes_and_unknown_words(byte_pairs: Any, word_pieces: Any) -> None:

@@ -174,37 +174,6 @@ def test_a_batch_equals_single_calls_of_a_frozen_encoder(torch: Any, family: Fam
     assert {(p.requires_grad, p.dtype) for p in family.encoder.module.parameters()} == {(False, torch.float32)}
 
 
-def test_open_clip_is_the_text_model_of_stable_diffusion_2(torch: Any, made: Callable[[str], Family]) -> None:
-    """Stable Diffusion 2 ships the same tower as a CLIPTextModel with gelu and without the last layer."""
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    encoder = made("open-clip").encoder
-    tower = encoder.tower
-    vocabulary, width = tower.token_embedding.weight.shape
-    sizes = {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 2, "num_attention_heads": 4}
-    model = CLIPTextModel(CLIPTextConfig(vocab_size=vocabulary, hidden_act="gelu", **sizes)).eval()
-    weights = {}
-    for name, value in tower.state_dict().items():
-        _, _, inner = name.partition("resblocks.")
-        number, _, inner = inner.partition(".")
-        if inner.startswith("attn.in_proj_"):
-            kind = inner.removeprefix("attn.in_proj_")
-            for part, chunk in zip("qkv", value.chunk(3), strict=True):
-                weights[f"encoder.layers.{number}.self_attn.{part}_proj.{kind}"] = chunk
-        elif inner:
-            for ours, theirs in (("attn.", "self_attn."), ("c_fc", "fc1"), ("c_proj", "fc2"), ("ln_", "layer_norm")):
-                inner = inner.replace(ours, theirs)
-            weights[f"encoder.layers.{number}.{inner}"] = value
-    weights["embeddings.token_embedding.weight"] = tower.token_embedding.weight
-    weights["embeddings.position_embedding.weight"] = tower.positional_embedding
-    weights |= {f"final_layer_norm.{kind}": getattr(tower.ln_final, kind) for kind in ("weight", "bias")}
-    prefix = next(iter(model.state_dict())).partition("embeddings.")[0]
-    model.load_state_dict({prefix + name: value for name, value in weights.items()})
-    with torch.no_grad():
-        expected = model(input_ids=encoder.tokenizer(PHRASES)).last_hidden_state
-    torch.testing.assert_close(encoder.encode(PHRASES).states, expected, atol=5e-6, rtol=0)
-
-
 # Offsets
 
 
