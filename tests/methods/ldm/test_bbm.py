@@ -40,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("torch")
 
 @pytest.mark.parametrize("case", [0, 1, 2])
 def test_the_released_codes_merged_maps(golden: Callable, golden_bbm: Callable, case: int) -> None:
-    """Equal without quantisation; quantisation, and multiplying means, move them as much as is known."""
+    """Equal without quantisation, which moves them as much as is known."""
     combined, product, image, text = golden_bbm(case)
     facts, arrays = golden("bbm")
     known = facts["cases"][case]
@@ -53,10 +53,6 @@ def test_the_released_codes_merged_maps(golden: Callable, golden_bbm: Callable, 
     for name, values in paper.items():
         moved = np.abs(values - arrays[f"c{case}_ref_{name}"].numpy()).max()
         assert moved == pytest.approx(known["maxabs_ref_minus_f64_matmul"][name], abs=1e-5)
-    of_means, moved = scaled(image @ text), known["maxabs_f64_matmulofmeans_minus_matmul"]
-    assert np.abs(of_means - mult).max() == pytest.approx(moved["merged"], abs=1e-5)
-    moved_found = merged(combined, of_means, s, "mixture") - found
-    assert np.abs(moved_found).max() == pytest.approx(moved["bbm"], abs=1e-5)
 
 
 # s, the similarity of two biases
@@ -166,18 +162,6 @@ def test_dropped_text_biases_are_computed_again(components: LdmComponents, monke
     for map_, other in zip(found, [expected[k] for k in (0, 2, 1, 2, 3, 0)] + expected, strict=True):
         np.testing.assert_allclose(map_.values, other.values, atol=1e-5, rtol=0)
     assert rows == [1] * GUIDED * 5 + [2] * GUIDED
-
-
-def test_the_text_bias_depends_on_the_runs_seed_but_not_on_the_image(components: LdmComponents) -> None:
-    def bias(seed: int, number: int) -> Tensor:
-        method = LdmMethod(components, replace(SETTINGS, seed=seed))
-        maps, places = method.text_biases([method.prompts(QUERIES[number].text, "")])
-        assert places.tolist() == [0]
-        return maps["mid_block.attentions.0.transformer_blocks.0.attn2"]
-
-    assert torch.equal(bias(1, 0), bias(1, 2))
-    assert not torch.equal(bias(1, 0), bias(2, 0))
-    assert not torch.equal(bias(1, 0), bias(1, 1))
 
 
 # What cannot be merged

@@ -106,16 +106,6 @@ def test_a_batch_gives_the_maps_of_its_queries_alone(
 # Settings
 
 
-def test_a_category_decides_which_words_count(components: LdmComponents) -> None:
-    method = LdmMethod(components, replace(SETTINGS, tokens="disease"))
-    categories = ("Edema", "Pleural Effusion", "", "edema")
-    found = method.ground_batch([Query(picture(), "small effusion, mild edema", 1, each) for each in categories])
-    edema, effusion, both, again = (one.values for one in found)
-    assert np.abs(edema - effusion).max() > 1e-4
-    np.testing.assert_allclose(both, (edema + effusion) / 2, atol=1e-6)  # one token each
-    np.testing.assert_array_equal(edema, again)
-
-
 @pytest.mark.parametrize(
     ("tokens", "text", "note"),
     [("lexical", "there is a", "no lexical"), ("disease", "hazy opacity", "no disease"), ("all", "there is a", "")],

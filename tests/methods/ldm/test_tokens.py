@@ -20,7 +20,7 @@ from gtg_bench.methods.ldm.lexicon import (
     lexical_words,
     load_lexicon,
 )
-from gtg_bench.methods.ldm.tokens import QUERY_WORDS, choose_tokens, covered, disease_words, start_token
+from gtg_bench.methods.ldm.tokens import QUERY_WORDS, choose_tokens, covered, disease_words
 from gtg_bench.methods.text_encoders.base import HuggingFaceTextEncoder
 
 TOKENIZERS = ["word_pieces", "byte_pairs"]
@@ -206,13 +206,9 @@ def test_a_neighbour_that_touches_a_span_is_not_covered() -> None:
     ("text", "category", "expected"),
     [
         ("the pleural cardiothorax", None, "pleuralcardiothorax"),  # every piece of a rare word
-        ("right / left  opacity (at the base)", None, "rightleftopacitybase"),
-        ("\tpneumonia\n of the lung ", None, "pneumonialung"),
         ("effusion,left", None, "effusionleft"),
-        ("(the) 'base'...", None, "base"),
         # hyphens and slashes inside a word belong to it
         ("the left-sided mid/lower effusion", None, "left-sidedmid/lowereffusion"),
-        ("left - sided", None, "leftsided"),
         # without a lexical word all tokens are chosen, of an empty text none
         ("there is a 3", None, "thereisa3"),
         ("", None, ""),
@@ -233,25 +229,6 @@ def test_truncated_texts(tokenizer: Any) -> None:
     assert (cut == full[: len(cut)], 0 < len(cut) < len(full)) == (True, True)
     text = "there is and there was and there will be an effusion"  # no lexical word is left: all tokens are chosen
     assert "".join(chosen_pieces(tokenizer, text, length=6)) in text.replace(" ", "")
-
-
-@pytest.mark.parametrize(
-    ("text", "length"), [("edema", 24), ("small left pleural effusion " * 4, 24), ("hazy opacity", 4), ("edema", 3)]
-)
-def test_start_and_end_tokens(tokenizer: Any, rule: Lexicon, text: str, length: int) -> None:
-    """The first end token where padding is the same token, the last of a truncated text; neither is part of a word."""
-    found = Encoder(tokenizer, length).encode([text])
-    ids, mask = found.states[0, :, 0].tolist(), found.mask[0]
-    chosen = {
-        choice: choose_tokens(text, found.offsets[0], mask, choice, rule)[0].nonzero()[:, 0].tolist()
-        for choice in ("start", "end", "lexical", "disease", "all")
-    }
-    end = int(mask.sum()) - 1
-    assert (chosen["start"], chosen["end"]) == ([0], [end])
-    assert end == ids.index(tokenizer.sep_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id)
-    assert start_token(mask).nonzero().tolist() == [[0]]
-    assert chosen["all"] == list(range(1, end))
-    assert {*chosen["lexical"], *chosen["disease"]} <= set(range(1, end))
 
 
 def test_spaces_bytes_and_unknown_words(byte_pairs: Any, word_pieces: Any) -> None:
