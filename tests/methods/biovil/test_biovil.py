@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import pickle
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -22,8 +22,6 @@ from gtg_bench.methods import cache as image_cache
 
 pytestmark = pytest.mark.usefixtures("torch")
 PHRASE = "Small left pleural effusion."
-ALPHABET = "abcdefghijklmnopqrstuvwxyz"
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *ALPHABET, *(f"##{c}" for c in ALPHABET), ".", ",", "-", "left"]
 BERT = {
     "hidden_size": 32,
     "num_hidden_layers": 1,
@@ -64,43 +62,29 @@ def image_model(encoder: str = "resnet18") -> Any:
     return model
 
 
-@cache
-def text_model() -> Any:
-    import torch
+@pytest.fixture(scope="module")
+def text_model(torch: Any, pieces: list[str]) -> Any:
     from health_multimodal.text.model import CXRBertConfig, CXRBertModel
 
     torch.manual_seed(1)
-    model = CXRBertModel(CXRBertConfig(vocab_size=len(WORDS), projection_size=128, **BERT)).eval()
+    model = CXRBertModel(CXRBertConfig(vocab_size=len(pieces) + 3, projection_size=128, **BERT)).eval()
     for name, parameter in model.named_parameters():
         if name.endswith("weight") and parameter.ndim == 2:
             parameter.data.mul_(10)
     return model
 
 
-def write_text_model(folder: Path) -> None:
-    """A pickle of weights, a vocabulary, and configurations that ask for code from the hub."""
-    import torch
-
-    folder.mkdir()
-    state = text_model().state_dict() | {"bert.embeddings.position_ids": torch.arange(100)[None]}
-    torch.save(state, folder / "pytorch_model.bin")
-    hub = {"AutoTokenizer": ["configuration_cxrbert.CXRBertTokenizer", None]}
-    config = text_model().config.to_dict() | {"auto_map": {"AutoModel": "modeling_cxrbert.CXRBertModel"}}
-    (folder / "config.json").write_text(json.dumps(config))
-    tokenizer = {"do_lower_case": True, "tokenizer_class": "CXRBertTokenizer", "auto_map": hub}
-    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
-    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
-
-
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def files(
+    text_model: Any, pieces: list[str], published: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A folder with the checkpoints of both kinds and a CXR-BERT."""
     import torch
 
     folder = tmp_path_factory.mktemp("published")
     torch.save(image_model().state_dict(), folder / "biovil.pt")
     torch.save(image_model("resnet18_multi_image").state_dict(), folder / "biovil_t.pt")
-    write_text_model(folder / "cxr-bert")
+    published(folder / "cxr-bert", text_model, [*pieces, ",", "-", "left"], remote=True)
     return folder
 
 
@@ -172,6 +156,7 @@ def test_the_map_is_health_multimodals(
     biovil: Any,
     weights: Callable[..., str],
     files: Path,
+    text_model: Any,
     tmp_path: Path,
 ) -> None:
     """Resizing in floating point instead of 8 bits moves the map by less than 1 % of its range."""
@@ -184,7 +169,7 @@ def test_the_map_is_health_multimodals(
     encoder, crop = ("resnet18", 480) if name == "biovil" else ("resnet18_multi_image", 448)
     image = ImageInferenceEngine(image_model(encoder), create_chest_xray_transform_for_inference(512, crop))
     tokenizer = _Tokenizer(BertTokenizer.from_pretrained(files / "cxr-bert"))
-    engine = ImageTextInferenceEngine(image, TextInferenceEngine(tokenizer, text_model()))  # type: ignore[arg-type]
+    engine = ImageTextInferenceEngine(image, TextInferenceEngine(tokenizer, text_model))  # type: ignore[arg-type]
     pixels = levels(3, shape, low, high)
     Image.fromarray(pixels).save(tmp_path / "image.png")
     expected = engine.get_similarity_map_from_raw_data(tmp_path / "image.png", PHRASE, "bilinear")
@@ -313,9 +298,8 @@ def test_a_model_without_the_joint_space_is_refused(
     plan.write_text(yaml.safe_dump({"text_encoder": {"place": str(files / "cxr-bert"), "family": "cxr-bert"}}))
     torch.save(ImageModel("resnet18", 64).state_dict(), tmp_path / "narrow.pt")
     narrow = weights("narrow.pt", place=str(tmp_path), size_of_projection=64)
-    write_text_model(tmp_path / "general")
-    state = {name: value for name, value in text_model().state_dict().items() if "projection" not in name}
-    torch.save(state, tmp_path / "general" / "pytorch_model.bin")
+    state = shutil.copytree(files / "cxr-bert", tmp_path / "general") / "pytorch_model.bin"
+    torch.save({name: value for name, value in torch.load(state).items() if "projection" not in name}, state)
     general = weights(text={"place": str(tmp_path / "general")})
     for choice, message in ((plan, "image_encoder"), (narrow, r"cxr-bert .*128 .* 64"), (general, "cls_projection")):
         with pytest.raises(DataError, match=message):

@@ -78,18 +78,15 @@ def cxr_clip_model(folder: Path, model_class: Any) -> Any:
     return model
 
 
-def bert(folder: Path) -> Family:
-    """Random weights, a vocabulary and no tokenizer.json, as older repositories ship it."""
+def bert(folder: Path, pieces: list[str], published: Callable[..., Path]) -> Family:
+    """Random weights, a vocabulary and no tokenizer.json."""
     import torch
     from transformers import BertConfig, BertModel, BertTokenizer
 
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *"0123456789.,-/;!(", *(f"##{c}" for c in letters)]
-    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
     model = BertModel(BertConfig(vocab_size=80, max_position_embeddings=80, **sizes)).eval()
-    model.save_pretrained(folder)
+    published(folder, model, [*pieces, *"0123456789,-/;!("])
     tokenizer = BertTokenizer.from_pretrained(folder)
 
     def plain(texts: list[str]) -> Any:
@@ -122,25 +119,23 @@ def open_clip_family() -> Family:
     return Family(load_text_encoder("open-clip", folder, folder, 77), plain)
 
 
-def make(name: str, folder: Path) -> Family:
+@pytest.fixture(scope="module")
+def made(
+    torch: Any, pieces: list[str], published: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Family]:
+    """Makes each family once."""
     from health_multimodal.text.model import CXRBertModel
     from transformers import BertModel, CLIPTextModel
 
     makers: dict[str, Callable[[], Family]] = {
-        "bert": partial(bert, folder),
+        "bert": lambda: bert(tmp_path_factory.mktemp("bert"), pieces, published),
         "med-kebert": partial(packaged, "medkebert", BertModel, entity_text),
         "cxr-clip": partial(packaged, "cxrclip", BertModel),
         "cxr-bert": partial(packaged, "cxr-bert", CXRBertModel, positional=True),
         "clip": partial(packaged, "clip", CLIPTextModel),
         "open-clip": open_clip_family,
     }
-    return makers[name]()
-
-
-@pytest.fixture(scope="module")
-def made(torch: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Family]:
-    """Makes each family once."""
-    return cache(lambda name: make(name, tmp_path_factory.mktemp(name)))
+    return cache(lambda name: makers[name]())
 
 
 @pytest.fixture(params=PACKAGED)

@@ -22,9 +22,6 @@ pytestmark = pytest.mark.usefixtures("torch")
 PLUGIN = Path(__file__).parents[2] / "example_text_encoder.py"
 PHRASE = "Small left pleural effusion."
 BERT = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
-PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *(f"##{letter}" for letter in LETTERS), "."]
-REMOTE = {"AutoModel": "modeling_cxrbert.CXRBertModel", "AutoConfig": "configuration_cxrbert.CXRBertConfig"}
 LORA = ["to_k", "to_q", "to_v", "to_out.0"]
 VAE = {
     "down_block_types": ("DownEncoderBlock2D",) * 2,
@@ -52,16 +49,27 @@ def pickled(folder: Path, weights: dict[str, Any], name: str = "pytorch_model.bi
 
 
 @pytest.fixture(scope="module")
-def hub(torch: Any, make_unet: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def hub(
+    torch: Any,
+    make_unet: Callable[..., Any],
+    published: Callable[..., Path],
+    pieces: list[str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """Every download that the paper's methods need, in one folder that no test changes."""
+    import transformers
+    from health_multimodal.text.model import CXRBertConfig, CXRBertModel
+
     root = tmp_path_factory.mktemp("hub")
     stable_diffusion(root / "sd", make_unet())
     make_unet(7).save_pretrained(root / "cxr_bert_ldm" / "unet_ema")
     make_unet(9, cross_attention_dim=48).save_pretrained(root / "wide")
-    cxr_bert(root / "cxr-bert")
-    bert(root / "radbert", "BertForMaskedLM")
-    bert(root / "med-kebert", "BertModel")
-    bert(root / "clinical-bert", "BertModel")
+    sizes = {"vocab_size": len(pieces), "max_position_embeddings": 128, **BERT}
+    torch.manual_seed(4)
+    published(root / "cxr-bert", CXRBertModel(CXRBertConfig(projection_size=16, **sizes)), pieces, remote=True)
+    for name, kind in (("radbert", "BertForMaskedLM"), ("med-kebert", "BertModel"), ("clinical-bert", "BertModel")):
+        torch.manual_seed(3)
+        published(root / name, getattr(transformers, kind)(transformers.BertConfig(**sizes)), pieces)
     cxr_clip(root / "r50_mcc.tar", root / "clinical-bert")
     open_clip(root / "open-clip")
     clip_text(root / "learned" / "text_encoder", seed=5)
@@ -115,36 +123,6 @@ def clip_text(folder: Path, seed: int) -> None:
     path = folder / "model.safetensors"
     weights = {f"text_model.{name.removeprefix('text_model.')}": w for name, w in load_file(path).items()}
     save_file(weights | {"text_model.embeddings.position_ids": torch.arange(77)[None]}, path, {"format": "pt"})
-
-
-def bert(folder: Path, kind: str) -> None:
-    """config.json, vocab.txt and a pickle, without tokenizer.json or tokenizer_config.json."""
-    import torch
-    import transformers
-
-    torch.manual_seed(3)
-    config = transformers.BertConfig(vocab_size=len(PIECES), max_position_embeddings=128, **BERT)
-    model = getattr(transformers, kind)(config)
-    model.save_pretrained(folder)
-    pickled(folder, model.state_dict())
-    (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n")
-
-
-def cxr_bert(folder: Path) -> None:
-    """CXR-BERT: a pickle, and configurations that ask for the repository's own code."""
-    import torch
-    from health_multimodal.text.model import CXRBertConfig, CXRBertModel
-
-    torch.manual_seed(4)
-    model = CXRBertModel(CXRBertConfig(vocab_size=len(PIECES), max_position_embeddings=128, projection_size=16, **BERT))
-    model.save_pretrained(folder)
-    pickled(folder, model.state_dict())
-    edit(folder / "config.json", auto_map=REMOTE)
-    (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n")
-    auto = {"AutoTokenizer": ["configuration_cxrbert.CXRBertTokenizer", None]}
-    edit(folder / "tokenizer_config.json", tokenizer_class="CXRBertTokenizer", auto_map=auto, do_lower_case=True)
-    for name in ("modeling_cxrbert.py", "configuration_cxrbert.py"):
-        (folder / name).write_text("raise SystemExit('code of a repository was run')\n")
 
 
 def cxr_clip(path: Path, clinical: Path) -> None:
@@ -375,8 +353,9 @@ def rename(path: Path, new_name: Callable[[str], str | None]) -> None:
 
 def big_tokenizer(hub: Path) -> None:
     """A tokenizer that knows 900 words, in hub/big."""
-    shutil.copytree(hub / "radbert", hub / "big")
-    (hub / "big" / "vocab.txt").write_text("\n".join([*PIECES[:5], *(f"word{k}" for k in range(895))]) + "\n")
+    vocabulary = shutil.copytree(hub / "radbert", hub / "big") / "vocab.txt"
+    special = vocabulary.read_text().split()[:5]
+    vocabulary.write_text("\n".join([*special, *(f"word{k}" for k in range(895))]) + "\n")
 
 
 UNET, OPEN_CLIP = "sd/unet/diffusion_pytorch_model.safetensors", "open-clip/open_clip_model.safetensors"
@@ -527,13 +506,13 @@ def test_stable_diffusion_1_5_has_its_16_layers(torch: Any) -> None:
 
 
 @pytest.fixture
-def outside(copy: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def outside(copy: Path, pieces: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The downloads plus a DistilBERT and its YAML file; restores the registries afterwards."""
     import torch
     from transformers import DistilBertConfig, DistilBertModel
 
     torch.manual_seed(11)
-    config = DistilBertConfig(vocab_size=len(PIECES), dim=32, hidden_dim=48, n_layers=1, n_heads=2)
+    config = DistilBertConfig(vocab_size=len(pieces), dim=32, hidden_dim=48, n_layers=1, n_heads=2)
     DistilBertModel(config).save_pretrained(copy / "distil")
     shutil.copy(copy / "radbert" / "vocab.txt", copy / "distil")
     (copy / "plan.yaml").write_text(yaml.safe_dump({"base": "sd"} | text("distil", "distilbert")))
