@@ -39,8 +39,8 @@ from gtg_bench.training.ldm.models import locate_parts
 from gtg_bench.training.loop.signals import Stopped, StopRequest
 from gtg_bench.training.loop.trainer import Trainer
 from gtg_bench.training.pretraining.biovil import ImageDraws, Reports
+from gtg_bench.training.pretraining.material import Worlds
 from gtg_bench.training.pretraining.recipe import GENERIC, ZooRecipe, load_zoo_recipe
-from gtg_bench.training.pretraining.worlds import Worlds
 from gtg_bench.training.recipe import LdmRecipe, load_recipe
 from gtg_bench.training.variants import variant_of, variants
 from gtg_bench.training.zoo import Zoo, fingerprint
@@ -75,7 +75,7 @@ def micro_ldm(**changes: Any) -> LdmRecipe:
 def patched() -> Iterator[None]:
     """A phantom of a few studies."""
     with pytest.MonkeyPatch.context() as patched:
-        for module in ("gtg_bench.training.pretraining.worlds", "gtg_bench.benchmark.datasets.phantom.dataset"):
+        for module in ("gtg_bench.training.pretraining.material", "gtg_bench.benchmark.datasets.phantom.dataset"):
             patched.setattr(f"{module}.load_studies", lambda seed, split: SLICES[split])
         yield
 

@@ -89,9 +89,8 @@ def test_baselines_and_priors_pass(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["cxrbert-ldm", "clip-ldm"])
-def test_the_phantoms_diffusion_models_pass(torch: Any, name: str) -> None:
-    check_method(name, steps=1, leaves_global_rng=True)
+def test_the_phantoms_diffusion_model_passes(torch: Any) -> None:
+    check_method("cxrbert-ldm", steps=1, leaves_global_rng=True)
 
 
 def test_the_plugin_of_the_readme_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Cross-attention maps against the paper's released code, and against a literal average over everything."""
+"""Cross-attention maps against Eq. 1, and against a literal average over everything."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from gtg_bench.methods.ldm.attention import (
     layer_sizes,
     select_layers,
 )
-from gtg_bench.methods.ldm.components import LdmComponents
 from gtg_bench.methods.ldm.reduction import LayerMaps, MeanMaps, Reduction, Rows, StepMaps
 from gtg_bench.methods.ldm.sampling import ddim_timesteps, ground_truth
 
@@ -40,36 +39,6 @@ pytestmark = pytest.mark.usefixtures("torch")
 
 def by_size(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
-
-
-@pytest.mark.slow
-def test_the_released_codes_gt_maps(golden: Callable, golden_unet: Any, components: LdmComponents) -> None:
-    """Layer order, the maps of every layer, their statistics, the mean over the last 3 steps, and the output."""
-    facts, arrays = golden("attention")
-    t = ddim_timesteps(components.scheduler, facts["T"])
-    assert t.tolist() == facts["timesteps"]["gt"] == [751, 501, 251, 1]
-    maps, means = {}, MeanMaps(1, (64, 64), len(t) - facts["rev_diff_steps"])
-    rows = Rows(torch.zeros(len(t), dtype=torch.int64), torch.arange(len(t)))
-
-    def keep(layer: str, found: Tensor) -> None:
-        maps[layer] = found
-        means.add(layer, found, rows)
-
-    noisy = components.scheduler.add_noise(arrays["gt_latents"], arrays["gt_noise"], t)
-    states = arrays["p0_text_emb"].expand(len(t), -1, -1)
-    with torch.inference_mode(), AttentionCapture(golden_unet).open() as capture:
-        output = capture.forward(noisy, t, states, torch.eye(77).expand(len(t), -1, -1), keep)
-
-    def near(found: Tensor, expected: Tensor, atol: float = 1e-5) -> None:
-        torch.testing.assert_close(found, expected, atol=atol, rtol=0)
-
-    assert list(maps) == cross_attention_layers(golden_unet) == facts["layer_order"]
-    for number, found in enumerate(maps.values()):
-        near(found[:, [0, 2]], arrays[f"p0_gt_native_{number:02d}"])
-    near(torch.stack([found.flatten(2).mean(-1) for found in maps.values()], 1), arrays["p0_gt_spmean"])
-    near(torch.stack([m.flatten(2).std(-1, unbiased=False) for m in maps.values()], 1), arrays["p0_gt_spstd"])
-    near(means.mean()[0, : len(arrays["p0_gt_avg"])], arrays["p0_gt_avg"])
-    near(output[[0, -1]], arrays["p0_gt_eps_cond"], atol=1e-4)
 
 
 # One layer: fused attention against Eq. 1
@@ -103,16 +72,6 @@ def test_fused_attention_gives_the_weighted_sums_of_equation_1(width: int, on_gp
         torch.testing.assert_close(attended.as_subclass(Tensor), (probabilities @ value.double()).float())
         expected = torch.einsum("bhql,blk->bkq", probabilities, weights.double()) / 3
         torch.testing.assert_close(maps.as_subclass(Tensor), expected.float())
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 2e-3), (torch.bfloat16, 1e-2)])
-def test_half_precision_is_averaged_over_the_heads_in_float32(dtype: torch.dtype, tolerance: float) -> None:
-    parts = attention_inputs(8, 2)
-    _, expected = attend(*parts, 0.3)
-    _, found = attend(*(part.to(dtype) for part in parts[:3]), parts[3], 0.3)
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
-    assert not torch.equal(found, found.to(dtype).float()), "the mean over heads was rounded"
 
 
 # The literal average: every map of every step, layer, head and token is kept, upsampled by index, and averaged
@@ -184,18 +143,6 @@ def test_step_layer_and_mean_maps_are_the_literal_ones(
 # Which layers, and their sizes
 
 
-def test_only_attention_to_the_text_is_captured(make_unet: MakeUnet) -> None:
-    layers = cross_attention_layers(make_unet())
-    assert len(layers) == 7
-    assert all(name.endswith("attn2") for name in layers)
-    layers = cross_attention_layers(make_unet(only_cross_attention=(True, False)))
-    assert [name.replace("transformer_blocks.0.", "") for name in layers if name.endswith("attn1")] == [
-        "down_blocks.0.attentions.0.attn1",
-        "up_blocks.1.attentions.0.attn1",
-        "up_blocks.1.attentions.1.attn1",
-    ]
-
-
 @pytest.mark.parametrize("size", [(7, 7), (9, 13), (11, 6), (15, 15), (16, 10)], ids=by_size)
 def test_layer_sizes_are_those_of_a_forward(
     make_unet: MakeUnet, literal_forward: Callable, size: tuple[int, int]
@@ -218,10 +165,8 @@ def test_layers_are_chosen_by_index_and_by_resolution(make_unet: MakeUnet) -> No
     names = cross_attention_layers(unet)
     choices = {
         "all": list(range(13)),
-        "0": [0],
         "12,3": [3, 12],
         "8x8": [1, 9, 10],
-        "2x2,15x15": [0, 3, 4, 5, 6, 11, 12],
         "4x4,2,1": [1, 2, 7, 8],
     }
     for choice, expected in choices.items():
