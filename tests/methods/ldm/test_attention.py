@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -31,6 +32,12 @@ FOUR_LEVELS = {
     "block_out_channels": (16, 16, 32, 32),
     "down_block_types": ("CrossAttnDownBlock2D",) * 4,
     "up_block_types": ("CrossAttnUpBlock2D",) * 4,
+}
+SD15 = {
+    "layers_per_block": 2,
+    "block_out_channels": (16, 16, 32, 32),
+    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
 }
 MakeUnet = Callable[..., Any]
 
@@ -97,14 +104,14 @@ def reduce(maps: Reduction, unet: Any, scheduler: Any, t: Tensor, inputs: tuple,
     latents, noise, states = inputs
     capture = AttentionCapture(unet)
 
-    def forward(x_t: Tensor, t_rows: Tensor, of: Rows) -> Tensor:
+    def observe(x_t: Tensor, t_rows: Tensor, of: Rows) -> None:
         def on_maps(layer: str, found: Tensor) -> None:
             maps.add(layer, found, of)
 
-        return capture.forward(x_t, t_rows, states[of.sample], weights[of.sample], on_maps)
+        capture.maps_only(x_t, t_rows, states[of.sample], weights[of.sample], on_maps)
 
     with torch.inference_mode(), capture.open():
-        ground_truth(forward, scheduler, t, latents, noise, rows)
+        ground_truth(observe, scheduler, t, latents, noise, rows)
 
 
 def literal_maps(
@@ -138,6 +145,51 @@ def test_step_layer_and_mean_maps_are_the_literal_ones(
                 cells = [cell * found.shape[-1] // 9 for cell in range(9)]  # upsampling by index
                 torch.testing.assert_close(found[row][:, cells][:, :, cells], expected[:, layer], atol=1e-5, rtol=0)
         assert list(by_step.maps) == cross_attention_layers(unet)
+
+
+# The U-Net stops after the last captured layer
+
+
+@contextmanager
+def entered(unet: Any) -> Iterator[list[str]]:
+    """Names of the modules that were entered, in order."""
+    names: list[str] = []
+    handles = [
+        module.register_forward_pre_hook(lambda *_, name=name: names.append(name))
+        for name, module in unet.named_modules()
+    ]
+    yield names
+    for handle in handles:
+        handle.remove()
+
+
+@pytest.mark.parametrize("shape", [{}, SD15, {"only_cross_attention": (True, False)}], ids=["tiny", "sd15", "cross"])
+def test_the_maps_of_a_stopped_forward_are_those_of_a_whole_one(make_unet: MakeUnet, shape: dict[str, Any]) -> None:
+    """For one and many rows, and every layer as the last one: alone, and with all layers before it, in any order."""
+    unet, t = make_unet(**shape), torch.tensor([751, 1, 1])
+    latents, _, states = random_inputs(3, 1, (8, 8))
+    names, before = cross_attention_layers(unet), unet.attn_processors
+    alone, together = [[name] for name in names], [names[last::-1] for last in range(len(names))]
+    for rows, layers in (*((1, choice) for choice in alone), *((3, choice) for choice in together)):
+        capture, whole, stopped = AttentionCapture(unet, layers), {}, {}
+        inputs = latents[:rows, 0], t[:rows], states[:rows], torch.rand(rows, 2, TOKENS)
+        with torch.inference_mode(), capture.open(), entered(unet) as modules:
+            capture.maps_only(*inputs, stopped.__setitem__)
+            assert modules[-1] == f"{layers[0]}.to_v", "the U-Net went on"
+            capture.forward(*inputs, whole.__setitem__)
+            assert modules[-1] == "conv_out"
+        assert list(stopped) == list(whole) == layers[::-1]
+        assert all(torch.equal(stopped[name], whole[name]) for name in layers)
+    assert unet.attn_processors == before
+
+
+def test_an_error_in_a_stopped_forward_is_raised(make_unet: MakeUnet) -> None:
+    unet, (latents, _, states) = make_unet(), random_inputs(1, 1, (8, 8))
+    capture, before = AttentionCapture(unet), unet.attn_processors
+    with pytest.raises(ZeroDivisionError), capture.open():
+        capture.maps_only(latents[:, 0], torch.tensor([1]), states, torch.ones(1, 1, TOKENS), lambda *_: 1 / 0)
+    assert capture.request is None
+    assert unet.attn_processors == before
 
 
 # Which layers, and their sizes

@@ -115,13 +115,13 @@ QUERIES = [query(0), query(1, "hazy opacity"), query(2), query(3, "edema"), quer
 
 @contextmanager
 def unconditional(components: LdmComponents) -> Iterator[list[int]]:
-    """The rows of every unconditional forward: one per guided step, which is every step of a run but the last."""
+    """The unconditional rows of every forward that has any: one per guided step, every step of a run but the last."""
     empty, found = components.text_encoder.encode([""]).states[0], []
     forward = components.unet.forward
 
     def counted(x: Tensor, t: Tensor, states: Tensor, **options: Any) -> Any:
-        if torch.equal(states[0], empty):
-            found.append(len(states))
+        if empties := sum(torch.equal(row, empty) for row in states):
+            found.append(empties)
         return forward(x, t, states, **options)
 
     with patch.object(components.unet, "forward", counted):
