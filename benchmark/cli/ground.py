@@ -39,7 +39,7 @@ def ground(
         typer.Option(help="Also save the map as .npy: float32 [H, W] in the image's pixels, NaN where not covered."),
     ] = None,
     cmap: Cmap = "heat",
-    interpolation: Interpolation = "bilinear",
+    interpolation: Interpolation = "smooth",
     contour: Contour = None,
     dpi: Dpi = None,
     plugin: Plugins = None,

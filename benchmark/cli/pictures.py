@@ -33,9 +33,9 @@ Cmap = Annotated[
 Interpolation = Annotated[
     str,
     choice(
-        ("bilinear", "nearest"),
+        ("smooth", "bilinear", "nearest"),
         "--interpolation",
-        help="Between the map's cells: bilinear as for scores, or nearest to see the cells.",
+        help="Even out coarse cells, show the values that are scored, or the cells themselves.",
         panel=_PANEL,
     ),
 ]
@@ -60,7 +60,7 @@ def look_of(cmap: str, interpolation: str, contour: Sequence[float] | None) -> L
     """How maps are drawn. Raises UsageError for an unknown colour map or a contour outside (0, 1)."""
     from gtg_bench.benchmark.report.drawing import Look
 
-    return Look(cmap, interpolation == "nearest", tuple(contour or ()))
+    return Look(cmap, interpolation, tuple(contour or ()))
 
 
 def check_pictures(paths: Sequence[Path]) -> None:

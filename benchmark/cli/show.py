@@ -63,7 +63,7 @@ def show(
     ] = None,
     to: Pictures = None,
     cmap: Cmap = "heat",
-    interpolation: Interpolation = "bilinear",
+    interpolation: Interpolation = "smooth",
     contour: Contour = None,
     dpi: Dpi = None,
 ) -> None:

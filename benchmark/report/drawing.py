@@ -20,6 +20,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.geometry import FloatArray, Frame, Mask, Size
@@ -29,6 +30,7 @@ from gtg_bench.benchmark.paths import atomic
 
 FORMATS = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
 HEAT = "heat"
+INTERPOLATIONS = ("smooth", "bilinear", "nearest")
 DPI = 300
 
 _WIDE = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei", "Microsoft YaHei")
@@ -50,6 +52,8 @@ _DATELESS = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
 _MEGAPIXELS, _MOST_MEGAPIXELS = 30, 300
 _LOW, _HIGH, _OPAQUE = 0.25, 0.7, 0.75
 _GREY = 0.5
+_CELLS, _MOST_CELLS = 32, 2
+"""The smoothing has a standard deviation of 1/32 of the map, and of at most 2 cells."""
 
 
 @dataclass(frozen=True)
@@ -58,18 +62,21 @@ class Look:
 
     Attributes:
         cmap: "heat" (the red to yellow part of inferno), or any colour map of matplotlib; the paper uses "jet".
-        blocky: show the map's own cells instead of interpolating between them.
+        interpolation: "smooth" evens out the steps between coarse cells, "bilinear" shows the values that are scored,
+            "nearest" the map's own cells.
         contour: draw lines where the map reaches these values between its minimum (0) and maximum (1).
     """
 
     cmap: str = HEAT
-    blocky: bool = False
+    interpolation: str = "smooth"
     contour: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raise UsageError for an unknown colour map, or a contour outside (0, 1)."""
+        """Raise UsageError for an unknown colour map or interpolation, or a contour outside (0, 1)."""
         if self.cmap != HEAT and self.cmap not in mpl.colormaps:
             raise UsageError(unknown("colour map", self.cmap, (HEAT, *mpl.colormaps)))
+        if self.interpolation not in INTERPOLATIONS:
+            raise UsageError(unknown("interpolation", self.interpolation, INTERPOLATIONS))
         if wrong := [level for level in self.contour if not 0 < level < 1]:
             raise UsageError(f"contour {wrong[0]:g}: the value must be between 0 and 1")
 
@@ -190,25 +197,36 @@ def show_image(axes: Axes, image: FloatArray, size: Size) -> None:
 
 
 def show_map(axes: Axes, grounding: GroundingMap, look: Look, longest: int) -> None:
-    """Draw a map over its image, at most `longest` pixels wide and high, and its contours."""
-    frame = grounding.frame
+    """Draw a map over its image, at most `longest` pixels wide and high, its contours, and the edge of its frame."""
+    frame, values = grounding.frame, grounding.values
     width, height = frame.image_size
+    if look.interpolation == "smooth":
+        cells = max(values.shape)
+        values = gaussian_filter(values, min(cells / _CELLS, _MOST_CELLS), mode="nearest")
     grid = Frame.stretch(frame.image_size, _grid(frame.image_size, longest))
-    values, covered = frame.carry(grounding.values, grid)
-    heat = np.where(covered, values, np.nan)
+    carried, covered = frame.carry(values, grid)
     if not covered.any():
         return
-    low, high = np.nanmin(heat), np.nanmax(heat)
-    scaled = (heat - low) / ((high - low) or 1)
-    if look.blocky:
-        own = np.clip((grounding.values - low) / ((high - low) or 1), 0, 1)
-        ((x0, y0, x1, y1),) = frame.boxes_to_image([[0, 0, *frame.size]]).tolist()
+    low, high = carried[covered].min(), carried[covered].max()
+    scaled = (np.where(covered, carried, np.nan) - low) / ((high - low) or 1)
+    ((x0, y0, x1, y1),) = frame.boxes_to_image([[0, 0, *frame.size]]).tolist()
+    if look.interpolation == "nearest":
+        own = np.clip((values - low) / ((high - low) or 1), 0, 1)
         axes.imshow(look.paint(own), interpolation="nearest", extent=(x0, x1, y1, y0), aspect="auto")
     else:
         axes.imshow(look.paint(scaled), interpolation="bilinear", extent=(0, width, height, 0), aspect="auto")
     for level in look.contour:
         _trace(axes, np.nan_to_num(scaled), frame.image_size, level, "#5ce1ff")
+    if not sees_all(frame):
+        edge = {"fill": False, "edgecolor": "0.85", "linewidth": 0.7, "linestyle": (0, (1, 2))}
+        axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, **edge))
     axes.set(xlim=(0, width), ylim=(height, 0))
+
+
+def sees_all(frame: Frame) -> bool:
+    """Whether a frame covers the whole image."""
+    left, top, width, height = frame.window
+    return left <= 0 and top <= 0 and left + width >= frame.resized[0] and top + height >= frame.resized[1]
 
 
 def show_boxes(axes: Axes, boxes: Sequence[Box], size: Size) -> None:

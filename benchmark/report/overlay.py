@@ -25,6 +25,7 @@ from gtg_bench.benchmark.report.drawing import (
     blank,
     reduced,
     save,
+    sees_all,
     show_boxes,
     show_image,
     show_map,
@@ -46,7 +47,7 @@ __all__ = [
 ]
 
 _FOOTNOTE = "Not for diagnosis."
-_SCALE = "relevance, from each map's lowest to its highest value; colours over mid grey"
+_SCALE = "relevance from each map's lowest (0) to its highest value (1); colours as seen over mid grey"
 _INCHES = 5.2
 _WIDTH, _GAP, _MARGIN, _BAR = 2.4, 0.12, 0.12, 0.1
 _TALLEST = 1.5
@@ -113,7 +114,9 @@ def overlay_figure(
     scale = _INCHES / max(tile.original)
     width, height = (max(0.3, side * scale) for side in tile.original)
     across = max(width + 0.75, 3.5)
-    above, below = wrapped(title, across - 2 * _MARGIN, 10), wrapped(f"{note} {_FOOTNOTE}", across - 2 * _MARGIN, 7)
+    above = wrapped(title, across - 2 * _MARGIN, 10)
+    notes = [f"{text[0].upper()}{text[1:]}." for text in _legend([grounding], look)[1:]]
+    below = wrapped(" ".join(filter(None, [note, *notes, _FOOTNOTE])), across - 2 * _MARGIN, 7)
     top, bottom = _block(above, 10), _block(below, 7)
     with style():
         page = _Page((across, top + height + bottom + 2 * _MARGIN))
@@ -154,12 +157,12 @@ def strips_figure(
     """
     look = look or Look()
     columns = max(len(heads), *(len(strip.tiles) for strip in strips))
-    maps = any(tile and tile.grounding for strip in strips for tile in strip.tiles)
     across = columns * (_WIDTH + _GAP) - _GAP
     top = [wrapped(head, _WIDTH, 9, "bold") for head in heads]
-    legend = wrapped("; ".join(filter(None, [note, _SCALE if maps else ""])), across, 7)
+    drawn = [tile.grounding for strip in strips for tile in strip.tiles if tile and tile.grounding]
+    legend = wrapped("; ".join(filter(None, [note, *_legend(drawn, look)])), across, 7)
     rows = [_Row(strip, across) for strip in strips]
-    foot = (0.32 if maps else 0) + _block(legend, 7)
+    foot = (0.32 if drawn else 0) + _block(legend, 7)
     head = max((_block(lines, 9) for lines in top), default=0)
     with style():
         page = _Page((across + 2 * _MARGIN, head + sum(row.height for row in rows) + foot + 2 * _MARGIN))
@@ -169,7 +172,7 @@ def strips_figure(
         for row in rows:
             row.draw(page, y, look)
             y += row.height
-        if maps:
+        if drawn:
             bar = page.axes((_MARGIN + (across - _WIDTH) / 2, y, _WIDTH, _BAR))
             _colour_bar(bar, look, "horizontal")
         page.text(legend, _MARGIN + across / 2, y + foot - _block(legend, 7), 7, "dimgray")
@@ -202,12 +205,19 @@ class _Page:
         return self.figure.add_axes(bounds)
 
     def text(
-        self, lines: Sequence[str], x: float, top: float, size: float, colour: str = "black", weight: str = "normal"
+        self,
+        lines: Sequence[str],
+        x: float,
+        top: float,
+        size: float,
+        colour: str = "black",
+        weight: str = "normal",
+        align: str = "center",
     ) -> None:
-        """Centred lines below `top`."""
+        """Lines below `top`, centred around or starting at `x`."""
         for number, line in enumerate(lines):
             y = 1 - (top + _line(size) * (number + 0.8)) / self.height
-            self.figure.text(x / self.width, y, line, fontsize=size, color=colour, ha="center", fontweight=weight)
+            self.figure.text(x / self.width, y, line, fontsize=size, color=colour, ha=align, fontweight=weight)
 
     def tile(self, tile: Tile, place: tuple[float, float, float, float], look: Look, longest: int) -> None:
         """An image with its map and region at (left, top, width, height)."""
@@ -234,7 +244,7 @@ class _Row:
 
     def draw(self, page: _Page, top: float, look: Look) -> None:
         """Draw it below `top`."""
-        page.text(self.heading, _MARGIN + self.across / 2, top, 8.5)
+        page.text(self.heading, _MARGIN, top, 8.5, align="left")
         top += _block(self.heading, 8.5)
         below = top + _line(7.5) * self.text + 0.03
         for column, (tile, lines) in enumerate(zip(self.strip.tiles, self.titles, strict=True)):
@@ -261,9 +271,18 @@ def _block(lines: Sequence[str], size: float) -> float:
     return _line(size) * len(lines) + 0.05 if lines else 0
 
 
+def _legend(maps: Sequence[GroundingMap], look: Look) -> list[str]:
+    """What a reader must know to interpret the maps; the scale comes first."""
+    if not maps:
+        return []
+    found = [_SCALE] + (["smoothed for display"] if look.interpolation == "smooth" else [])
+    found += [f"line: {' and '.join(f'{level:g}' for level in look.contour)}"] if look.contour else []
+    return found + ([] if all(sees_all(one.frame) for one in maps) else ["dotted: edge of what the method sees"])
+
+
 def _colour_bar(axes: Axes, look: Look, orientation: str) -> None:
     mappable = ScalarMappable(Normalize(0, 1), look.bar())
-    bar = axes.figure.colorbar(mappable, cax=axes, orientation=orientation, ticks=[0, 0.25, 0.5, 0.75, 1])
+    bar = axes.figure.colorbar(mappable, cax=axes, orientation=orientation, ticks=[0, 0.25, 0.5, 0.75, 1], format="%g")
     bar.ax.tick_params(labelsize=6.5, length=2, width=0.5, pad=1.5)
     for level in look.contour:
         line = bar.ax.axhline if orientation == "vertical" else bar.ax.axvline
