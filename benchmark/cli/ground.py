@@ -60,7 +60,7 @@ def ground(
     grounding = loaded.ground(pixels, phrase)
     weights = loaded.settings.weights
     note = f"{method}, weights {weights}." if weights else f"{method}."
-    write_pictures(overlay_figure(pixels, grounding, phrase, note=note, look=look), paths, dpi, "overlay")
+    write_pictures(overlay_figure(pixels, grounding, phrase, note=note, look=look), paths, dpi, "overlay:")
     if save_map is not None:
         with atomic(save_map) as part, part.open("wb") as file:
             np.save(file, grounding.on_image())

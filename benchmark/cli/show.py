@@ -89,7 +89,7 @@ def show(
     for problem in dict.fromkeys(found.problems):
         err.print(f"warning: {problem}", markup=False, soft_wrap=True)
     number = len(found.sample_ids)
-    write_pictures(found.figure, paths, dpi, f"{number} sample{'s' * (number != 1)}")
+    write_pictures(found.figure, paths, dpi, f"{number} sample{'s' * (number != 1)} drawn to")
 
 
 def _of_runs(

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import matplotlib as mpl
@@ -149,9 +149,9 @@ def wrapped(text: str, inches: float, size: float, weight: str = "normal") -> li
 
 def _broken(word: str, inches: float, size: float, weight: str) -> list[str]:
     """A word in pieces that fit, nearly always the whole word."""
-    pieces = []
-    while text_width(word, size, weight) > inches and len(word) > 1:
-        low, high = 1, len(word) - 1
+    pieces, most = [], max(2, int(inches * 72 / size * 8))  # no more signs than this fit
+    while len(word) > most or (len(word) > 1 and text_width(word, size, weight) > inches):
+        low, high = 1, min(len(word) - 1, most)
         while low < high:  # the longest beginning that fits
             middle = (low + high + 1) // 2
             low, high = (middle, high) if text_width(word[:middle], size, weight) <= inches else (low, middle - 1)
@@ -160,16 +160,19 @@ def _broken(word: str, inches: float, size: float, weight: str) -> list[str]:
     return [*pieces, word]
 
 
+@lru_cache(maxsize=4096)
 def text_width(text: str, size: float, weight: str = "normal") -> float:
-    """Width of one line of text in inches."""
-    with style():
-        font = FontProperties(family=list(_families()), size=size, weight=weight)
-        return _renderer().get_text_width_height_descent(text, font, ismath=False)[0] / DPI * 1.02
+    """Width of one line of text in inches, on a screen or in print, where hinting differs."""
+    font = FontProperties(family=list(_families()), size=size, weight=weight)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = [r.get_text_width_height_descent(text, font, ismath=False)[0] / r.dpi for r in _renderers()]
+    return 1.02 * float(max(found))
 
 
 @cache
-def _renderer() -> RendererAgg:
-    return RendererAgg(1, 1, DPI)
+def _renderers() -> list[RendererAgg]:
+    return [RendererAgg(1, 1, dpi) for dpi in (72, 100, DPI)]
 
 
 # Images, maps and regions

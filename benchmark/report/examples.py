@@ -108,7 +108,12 @@ def dataset_sheet(
     tiles = [Tile(image, s.phrase, s.boxes, None, s.mask, s.image_size) for s, image in images]
     if not tiles:
         raise DataError(problems[0] if problems else f"split {split} of {dataset.name} has no samples")
-    return Sheet(sheet_figure(tiles, columns, look), [sample.sample_id for sample, _ in images], problems)
+    return Sheet(sheet_figure(tiles, columns, look), [sample.sample_id for sample, _ in images], left_out(problems))
+
+
+def left_out(problems: Sequence[str]) -> list[str]:
+    """Why samples were left out, as `Sheet.problems` says it."""
+    return [f"left out: {problem}" for problem in problems]
 
 
 def readable(

@@ -113,20 +113,18 @@ def overlay_figure(
     tile = Tile(image, title, boxes, grounding, mask)
     scale = _INCHES / max(tile.original)
     width, height = (max(0.3, side * scale) for side in tile.original)
-    across = max(width + 0.75, 3.5)
+    across, down = max(width + 0.75, 3.5), max(height, 1.0)
     above = wrapped(title, across - 2 * _MARGIN, 10)
-    notes = [f"{text[0].upper()}{text[1:]}." for text in _legend([grounding], look)[1:]]
+    notes = [f"{text[0].upper()}{text[1:]}." for text in _legend([grounding], look)]
     below = wrapped(" ".join(filter(None, [note, *notes, _FOOTNOTE])), across - 2 * _MARGIN, 7)
-    top, bottom = _block(above, 10), _block(below, 7)
+    top, bottom = _MARGIN + _block(above, 10), _block(below, 7)
     with style():
-        page = _Page((across, top + height + bottom + 2 * _MARGIN))
+        page = _Page((across, top + down + bottom + 2 * _MARGIN))
         page.text(above, across / 2, _MARGIN, 10)
         left = (across - width - 0.5) / 2
-        page.tile(tile, (left, _MARGIN + top, width, height), look, round(_INCHES * DPI))
-        bar = page.axes((left + width + 0.08, _MARGIN + top, 0.12, height))
-        _colour_bar(bar, look, "vertical")
-        bar.set_ylabel("relevance, lowest to highest in this image", fontsize=7)
-        page.text(below, across / 2, _MARGIN + top + height + 0.06, 7, "dimgray")
+        page.tile(tile, (left, top + (down - height) / 2, width, height), look, round(_INCHES * DPI))
+        _colour_bar(page.axes((left + width + 0.08, top, 0.12, down)), look, "vertical")
+        page.text(below, across / 2, top + down + _MARGIN, 7, "dimgray")
     return page.figure
 
 

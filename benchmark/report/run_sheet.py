@@ -13,7 +13,7 @@ from gtg_bench.benchmark.api.geometry import FloatArray, Mask
 from gtg_bench.benchmark.api.registry import unknown
 from gtg_bench.benchmark.api.types import Box, PhraseSample, SampleRecord
 from gtg_bench.benchmark.report.drawing import Look
-from gtg_bench.benchmark.report.examples import Choice, Sheet, readable
+from gtg_bench.benchmark.report.examples import Choice, Sheet, left_out, readable
 from gtg_bench.benchmark.report.overlay import Strip, Tile, sheet_figure, strips_figure
 from gtg_bench.benchmark.report.paper_layouts import METRICS as PRINTED
 from gtg_bench.benchmark.runs.labels import labels
@@ -76,7 +76,7 @@ def runs_sheet(
     missing = [problem for run in runs for problem in run.missing]
     if len(missing) == len(rows) * len(runs):
         raise DataError(missing[0])
-    return Sheet(figure, [sample.sample_id for sample, _ in rows], [*problems, *missing])
+    return Sheet(figure, [sample.sample_id for sample, _ in rows], [*left_out(problems), *missing])
 
 
 @dataclass
