@@ -240,6 +240,7 @@ _SIGNS = {
 _LEGIBLE = 110
 """Characters per line that stay legible when a table is shrunk to the width of a page."""
 
+_FLOAT_END = r"\end{table}"
 _LATEX_HEAD = "% \\usepackage[T1]{fontenc} \\usepackage{booktabs} \\usepackage{graphicx}"
 
 
@@ -249,8 +250,12 @@ def to_latex(document: Document) -> str:
     blocks = [part for block in document.blocks for part in parts(block, _LEGIBLE)]
     floats = [_float(document, i, block) for i, block in enumerate(blocks, 1)]
     legend = f"{latex_escaped(document.legend)}\n\n" if document.marked else ""
-    below = f"{{\\footnotesize\\noindent {legend}{notes}\\par}}"
-    return "\n\n".join([_LATEX_HEAD, f"% {document.title}", *floats, below]) + "\n"
+    if len(floats) == 1:  # the notes stay with the table, wherever it floats
+        below = rf"\par\medskip\begin{{minipage}}{{\linewidth}}\scriptsize {legend}{notes}\end{{minipage}}"
+        floats = [floats[0].replace(_FLOAT_END, f"{below}\n{_FLOAT_END}")]
+    else:
+        floats.append(f"{{\\footnotesize\\noindent {legend}{notes}\\par}}")
+    return "\n\n".join([_LATEX_HEAD, f"% {document.title}", *floats]) + "\n"
 
 
 def latex_escaped(text: str) -> str:
@@ -264,6 +269,7 @@ def _float(document: Document, number: int, block: Block) -> str:
         r"\begin{table}[htbp]",
         r"\centering",
         rf"\caption{{{latex_escaped(f'{document.title}. {block.title}')}}}",
+        r"\smallskip",
         rf"\label{{tab:{document.name}-{number}}}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{l{'r' * len(block.columns)}}}",
@@ -279,7 +285,7 @@ def _float(document: Document, number: int, block: Block) -> str:
             lines.append(_latex_line([latex_escaped(row.label) + _superscript(row.note), *map(_latex_cell, row.cells)]))
             if any(cell.interval for cell in row.cells):
                 lines.append(_latex_line(["", *map(_latex_interval, row.cells)]) + "[2pt]")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table}"])
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", _FLOAT_END])
 
 
 def _latex_heads(block: Block) -> list[str]:
