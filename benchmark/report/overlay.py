@@ -1,10 +1,4 @@
-"""Pictures of maps over their images: one map, or a sheet of many, as matplotlib figures and as files.
-
-Example:
-    >>> from gtg_bench.benchmark.report import overlay
-    >>> figure = overlay.overlay_figure(image, grounding, "small left pleural effusion", look=overlay.Look("jet"))
-    >>> overlay.save(figure, "overlay.png", "overlay.pdf")
-"""
+"""Pictures of maps over their images, as matplotlib figures: one map, or a sheet of many; see `pictures`."""
 
 from __future__ import annotations
 
@@ -33,18 +27,6 @@ from gtg_bench.benchmark.report.drawing import (
     style,
     wrapped,
 )
-
-__all__ = [
-    "Look",
-    "Strip",
-    "Tile",
-    "draw_overlay",
-    "draw_sheet",
-    "overlay_figure",
-    "save",
-    "sheet_figure",
-    "strips_figure",
-]
 
 _FOOTNOTE = "Not for diagnosis."
 _SCALE = "relevance from each map's lowest (0) to its highest value (1); colours as seen over mid grey"

@@ -96,6 +96,8 @@ class Board:
         Raises:
             UsageError: no row has them.
         """
+        if not self.rows:
+            raise UsageError(f"--add {name}: {' '.join(self.notes)}")
         if any(row["run_key"] == name for row in self.rows):
             return {"run_key": name}
         method, *pairs = name.split(":")
