@@ -221,8 +221,8 @@ def show_map(axes: Axes, grounding: GroundingMap, look: Look, longest: int) -> N
     for level in look.contour:
         _trace(axes, np.nan_to_num(scaled), frame.image_size, level, "#5ce1ff")
     if not sees_all(frame):
-        edge = {"fill": False, "edgecolor": "0.85", "linewidth": 0.7, "linestyle": (0, (1, 2))}
-        axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, **edge))
+        edge = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="0.85", linewidth=0.7, linestyle=":")
+        axes.add_patch(edge)
     axes.set(xlim=(0, width), ylim=(height, 0))
 
 

@@ -159,16 +159,9 @@ def strips_figure(
     return page.figure
 
 
-def draw_overlay(
-    image: FloatArray, grounding: GroundingMap, title: str, path: Path, boxes: Sequence[Box] = (), note: str = ""
-) -> None:
-    """Write `overlay_figure` to a file in the format of its suffix."""
-    save(overlay_figure(image, grounding, title, boxes, note), path)
-
-
-def draw_sheet(tiles: Sequence[Tile], path: Path, columns: int = 4) -> None:
-    """Write `sheet_figure` to a file in the format of its suffix."""
-    save(sheet_figure(tiles, columns), path)
+def draw_sheet(tiles: Sequence[Tile], path: Path, columns: int = 4, dpi: int | None = None) -> None:
+    """Write `sheet_figure` to a file in the format of its suffix; see `drawing.save`."""
+    save(sheet_figure(tiles, columns), path, dpi=dpi)
 
 
 class _Page:
@@ -231,9 +224,8 @@ class _Row:
             if tile is None:
                 continue
             page.text(lines, _centre(column), below - 0.03 - _line(7.5) * len(lines), 7.5)
-            width, height = tile.original
-            scale = min(_WIDTH / width, self.image / height)
-            width, height = max(0.1, width * scale), max(0.1, height * scale)
+            scale = min(_WIDTH / tile.original[0], self.image / tile.original[1])
+            width, height = (max(0.1, side * scale) for side in tile.original)
             page.tile(tile, (_centre(column) - width / 2, below, width, height), look, LONGEST)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.geometry import FloatArray, Mask
 from gtg_bench.benchmark.api.registry import unknown
-from gtg_bench.benchmark.api.types import Box, PhraseSample, SampleRecord
+from gtg_bench.benchmark.api.types import Box, Dataset, PhraseSample, SampleRecord
 from gtg_bench.benchmark.report.drawing import Look
 from gtg_bench.benchmark.report.examples import Choice, Sheet, left_out, readable
 from gtg_bench.benchmark.report.overlay import Strip, Tile, sheet_figure, strips_figure
@@ -20,9 +20,9 @@ from gtg_bench.benchmark.runs.labels import labels
 from gtg_bench.benchmark.runs.lookup import matching, only_one
 from gtg_bench.benchmark.runs.map_store import MapStore
 from gtg_bench.benchmark.runs.records import RunFolder
-from gtg_bench.benchmark.runs.rescore import Place, Reopened, reopened
+from gtg_bench.benchmark.runs.rescore import Place, open_data
 from gtg_bench.benchmark.runs.spec import RunSpec
-from gtg_bench.benchmark.scoring.controls import CONTROLS
+from gtg_bench.benchmark.scoring.controls import CONTROLS, plan
 from gtg_bench.benchmark.scoring.protocols import protocol_of
 from gtg_bench.benchmark.scoring.score_map import evaluation_frame
 from gtg_bench.benchmark.scoring.trial import Trial
@@ -62,10 +62,10 @@ def runs_sheet(
     if titles and len(titles) != len(names):
         raise UsageError(f"{len(titles)} titles for {len(names)} runs; give one for each run")
     runs = _opened(Path(runs_dir), names, dataset, choice.metric, place or Place())
-    samples = [t.sample for t in runs[0].data.trials if all(t.sample.sample_id in run.records for run in runs)]
+    samples = [t.sample for name, t in runs[0].trials.items() if all(name in run.records for run in runs)]
     scores = {name: value for name in runs[0].records if (value := runs[0].score(name)) is not None}
     chosen = replace(choice, metric=runs[0].metric).of(samples, scores)
-    rows, problems = readable(runs[0].data.dataset, chosen)
+    rows, problems = readable(runs[0].dataset, chosen)
     if not rows:
         raise DataError(problems[0] if problems else "the runs share no sample")
     if len(runs) == 1:
@@ -85,7 +85,7 @@ class _Run:
 
     spec: RunSpec
     metric: str
-    data: Reopened
+    dataset: Dataset
     records: Mapping[str, SampleRecord]
     maps: MapStore
     trials: Mapping[str, Trial]
@@ -128,11 +128,15 @@ def _opened(runs_dir: Path, names: Sequence[str], dataset: str | None, metric: s
             raise UsageError(f"{name}: " + unknown("metric", metric, known))
         if like and (differ := [key for key in _DATA if getattr(spec, key) != getattr(like, key)]):
             values = f"{differ[0]} {getattr(like, differ[0])!r} and {getattr(spec, differ[0])!r}"
-            raise UsageError(f"{names[0]} and {name} cannot be shown together: they differ in {values}")
-        folder = RunFolder(runs_dir, spec)
-        data = reopened(folder, place)
-        trials = {trial.sample.sample_id: trial for trial in data.trials}
-        runs.append(_Run(spec, metric, data, folder.read(), MapStore(folder.path), trials))
+            hint = "; name the data set too" if dataset is None and differ[0] == "dataset" else ""
+            raise UsageError(f"{names[0]} and {name} cannot be shown together: they differ in {values}{hint}")
+        folder, (data, _) = RunFolder(runs_dir, spec), open_data(runs_dir, spec, place)
+        records = folder.read()
+        trials = {one.sample.sample_id: one for one in plan(data.samples(spec.split), spec.control, spec.limit)}
+        if data.version != spec.dataset_version or records.keys() - trials.keys():
+            used = f"run {spec.key} used other samples than {spec.dataset} v{data.version} has here"
+            raise UsageError(f"{used}; give the --data-root and --dataset-option of that run")
+        runs.append(_Run(spec, metric, data, records, MapStore(folder.path), trials))
     return runs
 
 

@@ -17,7 +17,6 @@ from gtg_bench.benchmark.runs.spec import RunSpec
 from gtg_bench.benchmark.runs.tuned_mask import with_best_mask
 from gtg_bench.benchmark.scoring.controls import plan
 from gtg_bench.benchmark.scoring.protocols import PROTOCOL, Protocol, find_protocol
-from gtg_bench.benchmark.scoring.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,21 @@ def find_stored(runs_dir: Path, name: str, dataset: str | None = None) -> RunSpe
     return only_one(select(list(distinct.values()), name, runs_dir), name, runs_dir)
 
 
+def open_data(runs_dir: Path, spec: RunSpec, place: Place) -> tuple[Dataset, Path | None]:
+    """The data set of a stored run, and its folder.
+
+    Raises:
+        UsageError: the folder no longer exists, or an option is unknown.
+        DataError: an invalid file of the data set.
+    """
+    manifest = RunFolder(runs_dir, spec).manifest()
+    root = place.data_root or (Path(manifest["data_root"]) if manifest.get("data_root") else None)
+    if place.data_root is None and root is not None and not root.is_dir():
+        raise UsageError(f"run {spec.key} read its data from {root}, which no longer exists; give --data-root")
+    options = manifest.get("dataset_options") or {}
+    return open_dataset(spec.dataset, root, options | dict(place.dataset_options)), root
+
+
 def prepare_stored(runs_dir: Path, spec: RunSpec, rules: Rules, place: Place) -> PreparedRun:
     """A run on the stored maps of another; a sample without a map fails with the reason that the other run recorded.
 
@@ -85,46 +99,17 @@ def prepare_stored(runs_dir: Path, spec: RunSpec, rules: Rules, place: Place) ->
     """
     protocol = rules.applied(spec)
     folder = RunFolder(runs_dir, spec)
-    data = reopened(folder, place)
-    samples = data.dataset.samples(spec.split)
-    scored = with_rules(spec, protocol)
-    source = NoSource({name: record.error for name, record in folder.read().items() if record.error})
-    facts = origin(data.dataset, data.root)
-    return PreparedRun(scored, protocol, data.trials, map_key_of(scored, samples), source, facts)
-
-
-@dataclass(frozen=True)
-class Reopened:
-    """The data of a stored run."""
-
-    dataset: Dataset
-    """The data set."""
-    root: Path | None
-    """Folder that it was opened in."""
-    trials: Sequence[Trial]
-    """What the run evaluated, in order."""
-
-
-def reopened(folder: RunFolder, place: Place) -> Reopened:
-    """Open the data of a stored run, where its manifest or `place` says; see `prepare_stored`.
-
-    Raises:
-        UsageError: the data are not there, or differ from the run's.
-        DataError: an invalid file of the data set.
-    """
-    spec, manifest = folder.spec, folder.manifest()
-    root = place.data_root or (Path(manifest["data_root"]) if manifest.get("data_root") else None)
-    if place.data_root is None and root is not None and not root.is_dir():
-        raise UsageError(f"run {spec.key} read its data from {root}, which no longer exists; give --data-root")
-    options = manifest.get("dataset_options") or {}
-    dataset = open_dataset(spec.dataset, root, options | dict(place.dataset_options))
-    trials = plan(dataset.samples(spec.split), spec.control, spec.limit)
+    dataset, root = open_data(runs_dir, spec, place)
+    samples = dataset.samples(spec.split)
+    trials = plan(samples, spec.control, spec.limit)
     if dataset.version != spec.dataset_version or digest(trials) != spec.samples_sha256:
         raise UsageError(
             f"run {spec.key} used other samples than {spec.dataset} v{dataset.version} has here; "
             "give the --data-root and --dataset-option of that run"
         )
-    return Reopened(dataset, root, trials)
+    scored = with_rules(spec, protocol)
+    source = NoSource({name: record.error for name, record in folder.read().items() if record.error})
+    return PreparedRun(scored, protocol, trials, map_key_of(scored, samples), source, origin(dataset, root))
 
 
 def tuned(
