@@ -14,6 +14,7 @@ from gtg_bench.benchmark.cli import (
     run,
     runs,
     score,
+    show,
     subgroups,
     table,
     train,
@@ -41,6 +42,7 @@ app.command("score", help=score.HELP)(score.score)
 app.command("table", help=table.HELP)(table.table)
 app.command("train", help=train.HELP)(train.train)
 app.command("zoo", help=zoo.HELP)(zoo.zoo)
+data.app.command("show", help=show.HELP)(show.show)
 app.add_typer(data.app, name="data", help="Work with data sets.")
 app.add_typer(runs.app, name="runs", help="List, show and delete stored runs.")
 app.add_typer(weights.app, name="weights", help="List, check and locate model weights.")
