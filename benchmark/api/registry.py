@@ -17,7 +17,7 @@ from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import Any
 
-from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.errors import GtgError, UsageError, described
 from gtg_bench.benchmark.api.types import Method, MethodCard, MethodSettings
 
 ENTRY_POINT_GROUP = "gtg_bench.methods"
@@ -64,8 +64,17 @@ class MethodEntry:
         return found
 
     def built(self, settings: MethodSettings) -> Method:
-        """The method, ready to ground. Raises UsageError if it has neither `ground` nor `ground_batch`."""
-        method = load_object(self.build)(settings)
+        """The method, ready to ground.
+
+        Raises:
+            UsageError: it cannot be built, or has neither `ground` nor `ground_batch`.
+        """
+        try:
+            method = load_object(self.build)(settings)
+        except GtgError:
+            raise
+        except Exception as error:
+            raise UsageError(f"method {self.name!r} cannot be built: {described(error)}") from error
         if not callable(getattr(method, "ground", None)) and not callable(getattr(method, "ground_batch", None)):
             raise UsageError(f"method {self.name!r} has no ground(image, text)")
         return method
@@ -99,9 +108,9 @@ class MethodRegistry:
         package = f"{point.dist.name} {point.dist.version}" if point.dist else None
         try:
             found = point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UsageError(
-                f"method {name!r} of package {package or 'unknown'} cannot be imported: {type(error).__name__}: {error}"
+                f"method {name!r} of package {package or 'unknown'} cannot be imported: {described(error)}"
             ) from error
         return replace(entry_of(name, found), code=package)
 
@@ -124,10 +133,11 @@ class MethodRegistry:
     def load_plugin(self, path: Path) -> list[str]:
         """Execute a plug-in file, which registers methods with `register_method`; return their names.
 
-        The modules beside the file can be imported while it loads.
+        Modules beside the file can be imported, as in a script: its folder stays first on Python's path.
 
         Raises:
-            UsageError: the file cannot be read, fails on import, or registers no method.
+            UsageError: the file cannot be read, fails on import, registers no method, or needs a module whose name
+                another module already has.
         """
         try:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -138,22 +148,22 @@ class MethodRegistry:
         if spec is None or spec.loader is None:
             raise UsageError(f"plug-in {path} is not a Python file: its name must end in .py")
         sys.modules[name] = importlib.util.module_from_spec(spec)
+        path_before = list(sys.path)
         sys.path.insert(0, folder)
         try:
             spec.loader.exec_module(sys.modules[name])
-        except Exception as error:
+            added = [key for key in self._registered if key not in before]
+            if not added:
+                raise UsageError(f"plug-in {path} registers no method; decorate one with @register_method(NAME)")
+            code = _code(path)
+        except (Exception, SystemExit) as error:
             del sys.modules[name]
-            self._registered = before
+            self._registered, sys.path[:] = before, path_before
             if isinstance(error, UsageError):
                 raise
-            raise UsageError(f"plug-in {path} fails on import: {type(error).__name__}: {error}") from error
-        finally:
-            if folder in sys.path:
-                sys.path.remove(folder)
-        added = [key for key in self._registered if key not in before]
-        if not added:
-            raise UsageError(f"plug-in {path} registers no method; decorate one with @register_method(NAME)")
-        code = _code(path)
+            raise UsageError(f"plug-in {path} fails on import: {described(error)}") from error
+        if folder in path_before:
+            sys.path[:] = path_before
         for key in added:
             self._registered[key] = replace(self._registered[key], code=code)
         return added
@@ -233,13 +243,21 @@ def _entry_points() -> dict[str, EntryPoint]:
 
 
 def _code(path: Path) -> str:
-    """sha256 of a plug-in file and of the modules beside it that it imports, directly or not."""
+    """sha256 of a plug-in file and of the modules beside it that it imports, directly or not.
+
+    Raises:
+        UsageError: another module with the name of one of these is already loaded and would be used instead.
+    """
     finder = ModuleFinder([str(path.parent)])
     finder.run_script(str(path))
-    files = [
-        str(getattr(module, "__file__", "") or "") for name, module in finder.modules.items() if name != "__main__"
-    ]
+    files = {name: module.__file__ for name, module in finder.modules.items() if name != "__main__" and module.__file__}
+    for name, file in files.items():
+        loaded = getattr(sys.modules.get(name), "__file__", None) or file
+        if not Path(loaded).samefile(file):
+            raise UsageError(
+                f"plug-in {path} imports {file}, but {loaded} is already loaded as {name}: rename the file"
+            )
     digest = hashlib.sha256(path.read_bytes())
-    for file in sorted(filter(None, files)):
+    for file in sorted(files.values()):
         digest.update(hashlib.sha256(Path(file).read_bytes()).digest())
     return digest.hexdigest()

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gtg_bench.benchmark.cli.common import err, key_values, out, reports_errors
+from gtg_bench.benchmark.cli.common import choice, err, key_values, out, reports_errors
 
 HELP = "Train a latent diffusion model by a recipe. Rerun the same command to resume."
 
@@ -59,7 +59,9 @@ def train(
     rank: Annotated[
         int | None, typer.Option(min=1, help="Rank of clip-ldm-lora's adapter, 4 to 256 in the paper. (default: 64)")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
+    device: Annotated[
+        str, choice(["auto", "cpu"], "--device", help="Train on the GPU if there is one, or not.")
+    ] = "auto",
     precision: Annotated[Precision | None, typer.Option(help="Mixed precision. (default: the recipe's)")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Number of data loading processes.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: all cores)")] = None,

@@ -16,13 +16,14 @@ from typing import Any, Literal
 
 from rich.filesize import decimal
 
-from gtg_bench.benchmark.api.errors import GtgError
+from gtg_bench.benchmark.api.errors import GtgError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
 from gtg_bench.benchmark.api.types import MethodSettings, PhraseSample
 from gtg_bench.benchmark.datasets import DATASETS, open_dataset
 from gtg_bench.benchmark.datasets.check import Check, Progress
 from gtg_bench.benchmark.datasets.check import check as check_data
 from gtg_bench.benchmark.paths import cache_dir
+from gtg_bench.benchmark.runs.sources import resolve_device
 
 State = Literal["ok", "note", "warning", "error"]
 CheckWeights = Callable[[str, str | None], Any]
@@ -189,21 +190,17 @@ def _check_device(found: Diagnosis, wanted: str, entries: Sequence[MethodEntry])
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit = os.environ.get("OMP_NUM_THREADS")
     cpu = f"CPU, {threads} threads" + (f" (OMP_NUM_THREADS={limit})" if limit else "")
-    if all(entry.card.kind in _NO_MODEL for entry in entries):
-        found.add("device", "ok", cpu)
-        return "cpu"
-    import torch
-
-    chosen = wanted if wanted != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    models = [entry for entry in entries if entry.card.kind not in _NO_MODEL]
     try:
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split()).partition(". ")[0]
-        found.add("device", "error", f"--device {wanted} is not available ({reason}): use --device auto")
+        chosen = resolve_device(wanted, (models or entries)[0]) if entries else "cpu"
+    except UsageError as error:
+        found.add("device", "error", str(error))
         return "cpu"
     if chosen == "cpu":
-        found.add("device", "ok", f"{cpu}; no CUDA device found" if wanted == "auto" else cpu)
+        found.add("device", "ok", f"{cpu}; no CUDA device found" if wanted == "auto" and models else cpu)
     elif chosen.startswith("cuda"):
+        import torch
+
         card = f"{torch.cuda.get_device_name(chosen)}, CUDA {torch.version.cuda}"
         found.add("device", "ok", f"{chosen}: {card}; {cpu}")
     else:
