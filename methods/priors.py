@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
+from gtg_bench.benchmark.api.files import npz_array
 from gtg_bench.benchmark.api.geometry import FloatArray, Frame, region_in
 from gtg_bench.benchmark.api.phrases import PhraseFacts, read_phrase
 from gtg_bench.benchmark.api.types import PhraseSample
@@ -155,10 +155,10 @@ def _read(path: Path) -> PriorTable:
     """Read a table. Raises DataError."""
     try:
         with np.load(path) as archive:
-            keys = [tuple(key) for key in json.loads(archive["keys"].tobytes())]
-            maps = dict(zip(keys, archive["maps"].astype(np.float32), strict=True))
-            mean_image = archive["mean_image"].astype(np.float32) / 255
-            about = json.loads(archive["about"].tobytes()) if "about" in archive else {}
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            keys = [tuple(key) for key in json.loads(npz_array(archive, "keys").tobytes())]
+            maps = dict(zip(keys, npz_array(archive, "maps").astype(np.float32), strict=True))
+            mean_image = npz_array(archive, "mean_image").astype(np.float32) / 255
+            about = json.loads(npz_array(archive, "about").tobytes()) if "about" in archive else {}
+    except Exception as error:  # damaged files fail in many ways
         raise DataError(f"{path} is not a prior table ({error}); fit it again with `gtg-bench data priors`") from error
     return PriorTable(maps, mean_image, hashlib.sha256(path.read_bytes()).hexdigest(), about.get("split", "train"))
