@@ -127,7 +127,9 @@ def find(dataset: str | None, weights: str | None) -> PriorTable:
         return load(dataset)
     path = Path(weights).expanduser().resolve()
     if not path.is_file():
-        raise UsageError(f"--weights {weights}: file not found; `gtg-bench data priors` writes such a table")
+        raise UsageError(
+            f"--weights {weights}: file not found; `gtg-bench data priors NAME --out TABLE.npz` writes such a table"
+        )
     return replace(_read(path), name=str(path))
 
 
@@ -143,9 +145,9 @@ def load(dataset: str | None) -> PriorTable:
         tables = [*TABLES.glob("*.npz"), *fitted(dataset).parent.glob("*.npz")]
         known = ", ".join(sorted({table.stem for table in tables})) or "none"
         raise UsageError(
-            f"data set {dataset!r} has no prior table (tables exist for: {known}): a prior needs boxes of a training "
-            f"split of the same data set; fit it with `gtg-bench data priors {dataset or 'NAME'}`, name a table with "
-            "--weights TABLE.npz, or leave this method out"
+            f"data set {dataset!r} has no prior table (tables exist for: {known}): leave this method out, or fit a "
+            "table on a data set with a training split (`gtg-bench data priors NAME --data-root DIR --out TABLE.npz`) "
+            "and name it with --weights TABLE.npz"
         )
     table = _read(path)
     return replace(table, name=f"{dataset} {'training' if table.split == 'train' else table.split} split")
@@ -160,5 +162,6 @@ def _read(path: Path) -> PriorTable:
             mean_image = npz_array(archive, "mean_image").astype(np.float32) / 255
             about = json.loads(npz_array(archive, "about").tobytes()) if "about" in archive else {}
     except Exception as error:  # damaged files fail in many ways
-        raise DataError(f"{path} is not a prior table ({error}); fit it again with `gtg-bench data priors`") from error
+        fix = "fit it again with `gtg-bench data priors NAME --out TABLE.npz`"
+        raise DataError(f"{path} is not a prior table ({error}); {fix}") from error
     return PriorTable(maps, mean_image, hashlib.sha256(path.read_bytes()).hexdigest(), about.get("split", "train"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -115,4 +116,5 @@ def train(
     from accelerate import PartialState
 
     if PartialState().is_main_process:
-        out.print(f"{variant}: {folder}; try: gtg-bench run -m {variant} --weights {folder}", soft_wrap=True)
+        command = shlex.join(["gtg-bench", "run", "--method", variant, "--weights", str(folder)])
+        out.print(f"{variant}: {folder}; try: {command}", soft_wrap=True, markup=False)

@@ -102,7 +102,8 @@ def image_files(dataset: Dataset, splits: Sequence[str]) -> list[ExportedImage]:
             if sample.sample_id not in bad and sample.image_path is not None and _is_its_image(sample):
                 images.setdefault(sample.image_id, []).append((split, sample))
     if not images:
-        raise UsageError(f"{dataset.name}: no sample of {', '.join(splits)} can be used; see `gtg-bench data check`")
+        see = f"see `gtg-bench data check {dataset.name} --data-root DIR`"
+        raise UsageError(f"{dataset.name}: no sample of {', '.join(splits)} can be used; {see}")
     found = []
     for (split, first), *others in images.values():
         path, samples = Path(str(first.image_path)), (first, *(sample for _, sample in others))
@@ -175,7 +176,7 @@ def _coco(images: Sequence[ExportedImage]) -> dict[str, Any]:
         entries.append({"id": number, "file_name": image.path.name, "path": str(image.path), **size})
         annotations += _annotations(number, image, numbers)
     return {
-        "info": {"description": "gtg-bench export; the images' own terms apply", "version": "1.1.0"},
+        "info": {"description": "exported by gtg-bench; the images' own terms apply", "version": "1.1.0"},
         "licenses": [],
         "categories": [{"id": number, "name": name, "supercategory": ""} for name, number in numbers.items()],
         "images": entries,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
+import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -150,7 +151,10 @@ def _check_data(found: Diagnosis, plan: Plan, progress: Progress) -> Sequence[Ph
             text = f"{usable} of {pairs} pairs are usable"
             if wrong:
                 problems = f"{len(wrong)} problem{'s' * (len(wrong) > 1)}, the first: {wrong[0]}"
-                text += f"; {problems}. All of them: gtg-bench data check {report.dataset}"
+                words = ["gtg-bench", "data", "check", report.dataset, "--data-root", str(plan.data_root)]
+                for key, value in plan.options.items():
+                    words += ["--dataset-option", f"{key}={value}"]
+                text += f"; {problems}. All of them: {shlex.join(words)}"
             if report.version:  # else opening it raises below
                 found.add("data", "ok" if not wrong else "warning" if usable else "error", text)
         samples = open_dataset(plan.dataset, plan.data_root, plan.options).samples(plan.split)
@@ -164,7 +168,7 @@ def _check_data(found: Diagnosis, plan: Plan, progress: Progress) -> Sequence[Ph
 def _check_weights(found: Diagnosis, plan: Plan, entry: MethodEntry, check_weights: CheckWeights) -> bool:
     """Check that a method's weights are complete and its settings possible."""
     name, kind = entry.name, entry.card.kind
-    command = f"gtg-bench weights check {name}" + (f" --weights {plan.weights}" if plan.weights else "")
+    command = f"gtg-bench weights check {name}" + (f" --weights {shlex.quote(plan.weights)}" if plan.weights else "")
     try:
         report = None if kind in (*_NO_MODEL, "plug-in") else check_weights(name, plan.weights)
         found.weights[name] = report and dataclasses.asdict(report)
