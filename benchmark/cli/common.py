@@ -13,19 +13,19 @@ from types import FrameType
 from typing import Annotated, Any, ParamSpec, TypeVar, get_type_hints
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from gtg_bench.benchmark.api.errors import GtgError, UsageError, described, plugin_line
 from gtg_bench.benchmark.api.registry import METHODS
 from gtg_bench.benchmark.api.settings import CHOICES, OPTIONS, MethodSettings
+from gtg_bench.benchmark.report.terminal import Terminal
 from gtg_bench.benchmark.scoring.controls import CONTROLS
 from gtg_bench.benchmark.scoring.protocols import FRAMES, PROTOCOLS, UNCOVERED
 
 P = ParamSpec("P")
 R = TypeVar("R")
-out = Console()
-err = Console(stderr=True, highlight=False)
+out = Terminal()
+err = Terminal(stderr=True, highlight=False)
 
 _PANEL = "Method settings"
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from gtg_bench.benchmark.api.text import csv_cell, printable
 from gtg_bench.benchmark.cli.common import err, key_values, out, reports_errors
 
 if TYPE_CHECKING:
@@ -201,9 +202,8 @@ def samples(
     elif as_csv:
         writer = csv.DictWriter(sys.stdout, ("split", *fields), lineterminator="\n")
         writer.writeheader()
-        for row in rows:  # a spreadsheet would run a cell that starts like a formula
-            phrase = row["phrase"]
-            writer.writerow(row | {"phrase": f"'{phrase}" if phrase.startswith(("=", "+", "-", "@")) else phrase})
+        safe = printable if sys.stdout.isatty() else str
+        writer.writerows({name: csv_cell(safe(value)) for name, value in row.items()} for row in rows)
     else:
         _print([f"{row['sample_id']}  {row['category']}: {row['phrase']}" for row in rows])
 

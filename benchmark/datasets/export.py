@@ -20,6 +20,7 @@ from rich.progress import track
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.geometry import BoolArray, Frame, Size, bounds
+from gtg_bench.benchmark.api.text import csv_cell
 from gtg_bench.benchmark.api.types import Box, Dataset, PhraseSample
 from gtg_bench.benchmark.datasets.images import image_size
 from gtg_bench.benchmark.datasets.phantom.dataset import sample_of
@@ -152,7 +153,7 @@ def export_mscxr(images: Sequence[ExportedImage], to: Path, overwrite: bool = Fa
     with atomic(to / f"{STEM}.csv") as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows(row for image in images for row in _rows(image))
+        writer.writerows(map(csv_cell, row) for image in images for row in _rows(image))
     with atomic(to / f"{STEM}.json") as part:
         part.write_text(json.dumps(_coco(images), ensure_ascii=False), encoding="utf-8")
 

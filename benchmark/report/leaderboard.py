@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
+from gtg_bench.benchmark.api.text import csv_cell, csv_text
 from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.metrics import METRICS
 from gtg_bench.benchmark.paths import atomic
@@ -103,7 +104,7 @@ def read(path: Path) -> list[Row]:
         return []
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
-        rows = list(reader)
+        rows = [{n: csv_text(v) if isinstance(v, str) else v for n, v in row.items()} for row in reader]
     if missing := _NEEDED - set(reader.fieldnames or ()):
         raise DataError(f"{path} is not a leaderboard: column {min(missing)} is missing; move the file away and rerun")
     return rows
@@ -153,4 +154,4 @@ def write_csv(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, obje
     with atomic(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
