@@ -75,6 +75,6 @@ def test_commands_print_and_write_none_of_it(tmp_path: Path, monkeypatch: pytest
         assert not RAW.search(done.output), words
     done = CliRunner().invoke(app, ["data", "samples", "coco", "--csv", *data])
     assert f"'{FORMULA}" in done.output
-    rows = list(csv.reader(Path("leaderboards/coco.by_category.csv").open(newline="")))
+    rows = list(csv.reader(Path("leaderboards/coco.by_category.csv").read_text().splitlines()))
     assert [row[rows[0].index("category")] for row in rows[1:]] == [f"'{FORMULA}", f"A{EVIL}"]
     assert leaderboard.read(Path("leaderboards/coco.by_category.csv"))[0]["category"] == FORMULA
