@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+from filelock import FileLock
+
 from gtg_bench.benchmark.api.errors import DataError
 
 _PART = re.compile(r"\.[0-9a-f]{32}\.part(\..*)?")
@@ -57,6 +59,20 @@ def atomic(path: Path, sync: bool = True) -> Iterator[Path]:
         if sync:
             with suppress(OSError):  # not every system can sync a folder
                 _sync(path.parent)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file, which whoever may write to its folder can lock, too, whatever the umask of the first user.
+
+    Args:
+        path: the lock file; its folder exists.
+    """
+    folder = path.parent.stat()
+    with FileLock(path, mode=0o600 | folder.st_mode & 0o666):
+        with suppress(OSError):  # another user's
+            os.chown(path, -1, folder.st_gid)
+        yield
 
 
 def check_writable(path: Path) -> None:

@@ -10,13 +10,11 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from filelock import FileLock
-
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.text import csv_cell, csv_text
 from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.metrics import METRICS
-from gtg_bench.benchmark.paths import atomic
+from gtg_bench.benchmark.paths import atomic, locked
 from gtg_bench.benchmark.runs.labels import as_text
 from gtg_bench.benchmark.runs.spec import COLUMNS, RunSpec
 from gtg_bench.benchmark.scoring.protocols import PROTOCOL, Protocol, definition, find_protocol
@@ -92,7 +90,7 @@ def update(folder: Path, spec: RunSpec, records: Sequence[SampleRecord]) -> Row:
         measured = _measured([record for record in records if record.category == name], rules)
         parts.append(settings | {"category": name} | measured | {"run_key": spec.key})
     path = path_of(folder, settings)
-    with FileLock(folder / f".{spec.dataset}.lock"):
+    with locked(folder / f".{spec.dataset}.lock"):
         _put(path, [overall], columns(rules))
         _put(categories_of(path), parts, columns(rules, category=True))
     return overall
