@@ -221,12 +221,13 @@ def _check_disk(found: Diagnosis, plan: Plan, samples: Sequence[PhraseSample], e
     fixes = {plan.runs_dir: "choose another --runs-dir", cache: "set GTG_BENCH_CACHE to another folder"}
     for folder, fix in fixes.items():
         if not os.access(_existing(folder), os.W_OK | os.X_OK):
-            found.add("disk", "error", f"{_existing(folder)} is not writable: {fix}")
+            state: State = "error" if folder == plan.runs_dir else "warning"  # a cache may hold what is needed
+            found.add("disk", state, f"{_existing(folder)} is not writable: {fix}")
     cells = [_MAP_CELLS.get(entry.card.kind) or _mean_pixels(samples) for entry in entries]
     need = sum(len(samples) * (RECORD + 4 * size) for size in cells)
     free = shutil.disk_usage(_existing(plan.runs_dir)).free
     found.needs |= {"disk": need, "disk_free": free}
-    state: State = "error" if need > free else "warning" if need + _SPARE_DISK > free else "ok"
+    state = "error" if need > free else "warning" if need + _SPARE_DISK > free else "ok"
     advice = "" if state == "ok" else ": free some space or choose another --runs-dir"
     found.add("disk", state, f"about {decimal(need)} needed in {plan.runs_dir}, {decimal(free)} free{advice}")
 
