@@ -13,19 +13,19 @@ from types import FrameType
 from typing import Annotated, Any, ParamSpec, TypeVar, get_type_hints
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
-from gtg_bench.benchmark.api.errors import GtgError, UsageError
+from gtg_bench.benchmark.api.errors import GtgError, UsageError, described, plugin_line
 from gtg_bench.benchmark.api.registry import METHODS
 from gtg_bench.benchmark.api.settings import CHOICES, OPTIONS, MethodSettings
+from gtg_bench.benchmark.report.terminal import Terminal
 from gtg_bench.benchmark.scoring.controls import CONTROLS
 from gtg_bench.benchmark.scoring.protocols import FRAMES, PROTOCOLS, UNCOVERED
 
 P = ParamSpec("P")
 R = TypeVar("R")
-out = Console()
-err = Console(stderr=True, highlight=False)
+out = Terminal()
+err = Terminal(stderr=True, highlight=False)
 
 _PANEL = "Method settings"
 
@@ -148,6 +148,10 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
         except OSError as error:  # a full disk, missing permissions, a file where a folder should be
             place = f"{error.filename}: " if error.filename else ""
             raise _failed(f"{place}{error.strerror or error}") from None
+        except Exception as error:
+            if not plugin_line(error):
+                raise  # a fault of this package: its traceback is wanted
+            raise _failed(f"in a plug-in: {described(error)}") from None
         finally:
             _on_sigterm(before)
 

@@ -20,7 +20,7 @@ from gtg_bench.benchmark.cli.common import (
     key_values,
     reports_errors,
 )
-from gtg_bench.benchmark.cli.results import report, show, with_progress
+from gtg_bench.benchmark.cli.results import LeftOut, report, show, with_progress
 from gtg_bench.benchmark.scoring.controls import REGION_CONTROLS
 from gtg_bench.benchmark.scoring.protocols import PROTOCOLS
 
@@ -120,8 +120,7 @@ def score(
         rows.append(leaderboard.update(leaderboards_dir, result.spec, result.records))
         report(result)
     show(leaderboards_dir, rows)
-    if any(row["n_ok"] == "0" for row in rows):
-        raise typer.Exit(1)
+    LeftOut(1).finish(row["method"] for row in rows if row["n_ok"] == "0")
 
 
 def _external(maps: Path, request: RunRequest) -> PreparedRun:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from gtg_bench.benchmark.api.errors import SampleError, UsageError
 from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray, Frame, Mask, Size, region_in
 from gtg_bench.benchmark.api.phrases import read_phrase
-from gtg_bench.benchmark.api.types import Box, GroundingMap, PhraseSample
+from gtg_bench.benchmark.api.types import Box, GroundingMap, PhraseSample, is_transposed
 from gtg_bench.benchmark.metrics import Scene, compute, coverage
 from gtg_bench.benchmark.metrics.named_masks import named_mask
 from gtg_bench.benchmark.scoring.protocols import EXCLUDE, ORIGINAL, PROTOCOL, PROTOCOLS, Protocol, find_protocol
@@ -57,13 +57,15 @@ def check_boxes(boxes: Sequence[Box], image_size: Size) -> None:
 
 
 def check_map(grounding: GroundingMap, sample: PhraseSample) -> None:
-    """Raise SampleError if a method's return value is not a map of the sample's image."""
+    """Raise SampleError if a method's return value is not a map of the sample's image, with the fix."""
     if not isinstance(grounding, GroundingMap):
         raise SampleError(f"the method returned {type(grounding).__name__}, not a GroundingMap")
     if grounding.frame.image_size != sample.image_size:
         raise SampleError(f"the map's frame is of an image of {grounding.frame.image_size}, not {sample.image_size}")
     if grounding.values.dtype != np.float32:
-        raise SampleError(f"the map's values are {grounding.values.dtype}, not float32")
+        raise SampleError(f"the map's values are {grounding.values.dtype}: return values.astype(np.float32)")
+    if is_transposed(grounding):
+        raise SampleError("the map is [width, height]: return values.T")
 
 
 def evaluation_frame(image_size: Size, kind: str) -> Frame:
