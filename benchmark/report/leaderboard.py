@@ -7,10 +7,15 @@ protocol, `<dataset>.strict.csv`, `<dataset>.gtg+original.csv` and so on, each w
 from __future__ import annotations
 
 import csv
+import re
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Annotated, Any
 
 from filelock import FileLock
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, create_model
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.types import SampleRecord
@@ -19,6 +24,7 @@ from gtg_bench.benchmark.paths import atomic
 from gtg_bench.benchmark.runs.labels import as_text
 from gtg_bench.benchmark.runs.spec import COLUMNS, RunSpec
 from gtg_bench.benchmark.scoring.protocols import PROTOCOL, Protocol, definition, find_protocol
+from gtg_bench.benchmark.state import problem, safe_name, warn
 from gtg_bench.benchmark.statistics import bootstrap_averages
 
 Row = dict[str, str]
@@ -33,8 +39,31 @@ SUFFIXES = {"overall": "", "macro": "_macro", "frequency2": "_freq2"}
 SAMPLES = ("dataset", "dataset_version", "dataset_options", "split", "limit")
 """Columns that rows measured on the same samples share."""
 
-_NEEDED = {*SAMPLES, "method", "protocol", "run_key"}
 _DECIMALS = 5
+
+_Whole = Annotated[str, StringConstraints(pattern=r"^\d{0,9}$")]
+_Count = Annotated[str, StringConstraints(pattern=r"^\d{1,9}$")]
+_Number = Annotated[str, StringConstraints(pattern=r"^(-?\d{1,9}(\.\d{1,20})?([eE][+-]?\d\d?)?)?$")]
+_Text = Annotated[str, StringConstraints(pattern="^[^\0\ufffd]{0,4096}$")]
+_NUMBERS: dict[str, Any] = dict.fromkeys(("limit", "steps", "last_steps"), _Whole)
+_NUMBERS |= {"guidance": _Number} | dict.fromkeys(("protocol_version", *COUNTS), _Count)
+_TEXTS = {*COLUMNS, "category", "run_key"} - set(_NUMBERS)
+
+
+class _Cells(BaseModel):
+    """The cells of a row: columns that are not known are metrics."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, _Number]
+
+    category: _Text = ""
+    run_key: Annotated[str, StringConstraints(pattern=r"^[\w-]+$")]
+
+
+@cache
+def _row() -> type[BaseModel]:
+    settings = {name: (_NUMBERS.get(name, _Text), ...) for name in (*COLUMNS, *COUNTS)}
+    return create_model("Row", __base__=_Cells, **settings)  # type: ignore[call-overload]
 
 
 def columns(rules: Protocol, category: bool = False) -> tuple[str, ...]:
@@ -63,9 +92,12 @@ def path_of(folder: Path, described: Mapping[str, str]) -> Path:
     Args:
         folder: folder of the CSV files.
         described: a row, or a run's description as JSON.
+
+    Raises:
+        DataError: its names cannot be part of a file name.
     """
-    named = definition(described)
-    return folder / f"{described['dataset']}{'' if named == PROTOCOL else f'.{named}'}.csv"
+    named, dataset = definition(described), safe_name(described["dataset"], "data set")
+    return folder / (dataset + ("" if named == PROTOCOL else f".{safe_name(named, 'protocol')}") + ".csv")
 
 
 def categories_of(path: Path) -> Path:
@@ -98,15 +130,57 @@ def update(folder: Path, spec: RunSpec, records: Sequence[SampleRecord]) -> Row:
 
 
 def read(path: Path) -> list[Row]:
-    """The rows of a leaderboard, empty if the file does not exist. Raises DataError if it is not a leaderboard."""
+    """The rows of a leaderboard; empty if the file is empty or missing. Damaged rows are skipped with a warning.
+
+    A file that a spreadsheet program saved is read too, with semicolons between columns and decimal commas.
+
+    Raises:
+        DataError: it is not a leaderboard.
+    """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[list[Row], bool]:
+    """The rows, and whether damaged ones were left out."""
     if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
-    if missing := _NEEDED - set(reader.fieldnames or ()):
+        return [], False
+    try:
+        text = path.read_bytes().decode("utf-8-sig", errors="replace")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); move it away and rerun") from error
+    head, *lines = re.split(r"\r\n|\r|\n", text)
+    saved = ";" in head  # by a spreadsheet program
+    names = _cells(head, saved)
+    if text.strip() and (missing := {*COLUMNS, *COUNTS, "run_key"} - set(names)):
         raise DataError(f"{path} is not a leaderboard: column {min(missing)} is missing; move the file away and rerun")
-    return rows
+    rows, complete = [], True
+    for number, line in enumerate(lines, 2):
+        try:
+            if any(cells := _cells(line, saved)):
+                rows.append(_checked(names, cells, path, saved))
+        except (csv.Error, ValidationError, DataError) as error:
+            reason = problem(error) if isinstance(error, ValidationError) else error
+            warn(f"{path}, line {number} is left out: {reason}; correct or remove it, or rerun its `gtg-bench run`")
+            complete = False
+    return rows, complete
+
+
+def _cells(line: str, saved: bool) -> list[str]:
+    return next(csv.reader([line], delimiter=";" if saved else ",", strict=True), [])
+
+
+def _checked(names: Sequence[str], cells: Sequence[str], path: Path, saved: bool) -> Row:
+    """A row whose cells are valid and that belongs to this file. Raises ValidationError or DataError."""
+    if len(cells) != len(names):
+        raise DataError(f"it has {len(cells)} cells instead of {len(names)}")
+    row = dict(zip(names, cells, strict=True))
+    if saved:
+        row = {name: cell if name in _TEXTS else cell.replace(",", ".") for name, cell in row.items()}
+    _row().model_validate(row)
+    own = path_of(path.parent, row)
+    if path not in (own, categories_of(own)):
+        raise DataError(f"it belongs to {own.name}")
+    return row
 
 
 def comparable(folder: Path, row: Row) -> list[Row]:
@@ -138,8 +212,10 @@ def _measured(records: Sequence[SampleRecord], rules: Protocol) -> Row:
 
 
 def _put(path: Path, rows: Sequence[Row], names: Sequence[str]) -> None:
-    """Write rows into a file, replacing those of the same runs."""
-    old = read(path)
+    """Write rows into a file, replacing those of the same runs; a damaged file is kept as `<name>.damaged`."""
+    old, complete = _read(path)
+    if not complete:
+        shutil.copyfile(path, path.with_name(f"{path.name}.damaged"))
     if old and (strange := set(old[0]) - set(names)):
         raise DataError(f"{path} was written by another version (column {min(strange)}); move it away and rerun")
     keys = {row["run_key"] for row in rows}

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS, unknown
 from gtg_bench.methods.cards import read_card
 from gtg_bench.methods.text_encoders.registry import TEXT_ENCODERS
@@ -194,8 +194,11 @@ def _part(name: str, part: Part, root: Path) -> PartReport:
 
 
 def _card_problems(folder: Path) -> list[str]:
-    """Files of a folder that its card lists and that are missing or changed, or that it does not list."""
-    listed = read_card(folder).get("sha256", {})
+    """A damaged card, or files of its folder that are missing or changed, or that it does not list."""
+    try:
+        listed = read_card(folder).get("sha256", {})
+    except DataError as error:
+        return [str(error)]
     present = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
     changed = [name for name in sorted(set(listed) & present) if sha256_of(folder / name) != listed[name]]
     loaded = {name for name in present if choose([Path(name).name], ())} if listed else set()
