@@ -18,6 +18,7 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, create_model
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
+from gtg_bench.benchmark.api.settings import SETTINGS
 from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.metrics import METRICS
 from gtg_bench.benchmark.paths import atomic
@@ -39,6 +40,7 @@ SUFFIXES = {"overall": "", "macro": "_macro", "frequency2": "_freq2"}
 SAMPLES = ("dataset", "dataset_version", "dataset_options", "split", "limit")
 """Columns that rows measured on the same samples share."""
 
+_NEEDED = (*(name for name in COLUMNS if name not in SETTINGS), "method", "weights", "seed", *COUNTS, "run_key")
 _DECIMALS = 5
 
 _Whole = Annotated[str, StringConstraints(pattern=r"^\d{0,9}$")]
@@ -62,7 +64,7 @@ class _Cells(BaseModel):
 
 @cache
 def _row() -> type[BaseModel]:
-    settings = {name: (_NUMBERS.get(name, _Text), ...) for name in (*COLUMNS, *COUNTS)}
+    settings = {name: (_NUMBERS.get(name, _Text), "") for name in (*COLUMNS, *COUNTS)}
     return create_model("Row", __base__=_Cells, **settings)  # type: ignore[call-overload]
 
 
@@ -140,10 +142,10 @@ def read(path: Path) -> list[Row]:
     return _read(path)[0]
 
 
-def _read(path: Path) -> tuple[list[Row], bool]:
-    """The rows, and whether damaged ones were left out."""
+def _read(path: Path) -> tuple[list[Row], list[str], bool]:
+    """The rows, the columns, and whether every row is there."""
     if not path.exists():
-        return [], False
+        return [], [], True
     try:
         text = path.read_bytes().decode("utf-8-sig", errors="replace")
     except OSError as error:
@@ -151,8 +153,8 @@ def _read(path: Path) -> tuple[list[Row], bool]:
     head, *lines = re.split(r"\r\n|\r|\n", text)
     saved = ";" in head  # by a spreadsheet program
     names = _cells(head, saved)
-    if text.strip() and (missing := {*COLUMNS, *COUNTS, "run_key"} - set(names)):
-        raise DataError(f"{path} is not a leaderboard: column {min(missing)} is missing; move the file away and rerun")
+    if text.strip() and (missing := [name for name in _NEEDED if name not in names]):
+        raise DataError(f"{path} is not a leaderboard: column {missing[0]} is missing; move the file away and rerun")
     rows, complete = [], True
     for number, line in enumerate(lines, 2):
         try:
@@ -162,7 +164,7 @@ def _read(path: Path) -> tuple[list[Row], bool]:
             reason = problem(error) if isinstance(error, ValidationError) else error
             warn(f"{path}, line {number} is left out: {reason}; correct or remove it, or rerun its `gtg-bench run`")
             complete = False
-    return rows, complete
+    return rows, names, complete
 
 
 def _cells(line: str, saved: bool) -> list[str]:
@@ -213,11 +215,11 @@ def _measured(records: Sequence[SampleRecord], rules: Protocol) -> Row:
 
 def _put(path: Path, rows: Sequence[Row], names: Sequence[str]) -> None:
     """Write rows into a file, replacing those of the same runs; a damaged file is kept as `<name>.damaged`."""
-    old, complete = _read(path)
+    old, known, complete = _read(path)
+    if strange := set(known) - set(names):
+        raise DataError(f"{path} was written by another version (column {min(strange)}); move it away and rerun")
     if not complete:
         shutil.copyfile(path, path.with_name(f"{path.name}.damaged"))
-    if old and (strange := set(old[0]) - set(names)):
-        raise DataError(f"{path} was written by another version (column {min(strange)}); move it away and rerun")
     keys = {row["run_key"] for row in rows}
     kept = [*rows, *(row for row in old if row["run_key"] not in keys)]
     kept.sort(key=lambda row: [row.get(name) or "" for name in (*COLUMNS, "category", "run_key")])
