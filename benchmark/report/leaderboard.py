@@ -25,7 +25,7 @@ from gtg_bench.benchmark.paths import atomic
 from gtg_bench.benchmark.runs.labels import as_text
 from gtg_bench.benchmark.runs.spec import COLUMNS, RunSpec
 from gtg_bench.benchmark.scoring.protocols import PROTOCOL, Protocol, definition, find_protocol
-from gtg_bench.benchmark.state import problem, safe_name, warn
+from gtg_bench.benchmark.state import printable, problem, safe_name, warn
 from gtg_bench.benchmark.statistics import bootstrap_averages
 
 Row = dict[str, str]
@@ -147,13 +147,12 @@ def _read(path: Path) -> tuple[list[Row], list[str], bool]:
     if not path.exists():
         return [], [], True
     try:
-        text = path.read_bytes().decode("utf-8-sig", errors="replace")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); move it away and rerun") from error
-    head, *lines = re.split(r"\r\n|\r|\n", text)
-    saved = ";" in head  # by a spreadsheet program
-    names = _cells(head, saved)
-    if text.strip() and (missing := [name for name in _NEEDED if name not in names]):
+        head, *lines = re.split(r"\r\n|\r|\n", path.read_bytes().decode("utf-8-sig", errors="replace"))
+        saved = ";" in head  # by a spreadsheet program
+        names = _cells(head, saved)
+    except (OSError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read ({printable(str(error))}); move it away and rerun") from error
+    if (head or any(lines)) and (missing := [name for name in _NEEDED if name not in names]):
         raise DataError(f"{path} is not a leaderboard: column {missing[0]} is missing; move the file away and rerun")
     rows, complete = [], True
     for number, line in enumerate(lines, 2):

@@ -7,12 +7,9 @@ from the method's other folders, so another protocol or region copies nothing an
 from __future__ import annotations
 
 import hashlib
-import json
-import zipfile
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +17,7 @@ from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.benchmark.api.geometry import Frame
 from gtg_bench.benchmark.api.types import GroundingMap, SampleRecord, fingerprint
 from gtg_bench.benchmark.paths import atomic
-from gtg_bench.benchmark.runs.records import MANIFEST, read_records
+from gtg_bench.benchmark.runs.records import MANIFEST, read_manifest, read_records
 
 
 class MapStore:
@@ -102,7 +99,7 @@ def _unpacked(path: Path) -> GroundingMap:
             values, n = archive["values"], [int(number) for number in archive["frame"]]
             note = str(archive["note"]) if "note" in archive else ""
         return GroundingMap(values, Frame((n[0], n[1]), (n[2], n[3]), (n[4], n[5], n[6], n[7])), note)
-    except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # numpy and zipfile raise many kinds
         raise DataError(f"{path} is damaged ({type(error).__name__}); delete the file and run again") from error
 
 
@@ -113,7 +110,6 @@ def _path(folder: Path, sample_id: str) -> Path:
 def _map_key(folder: Path) -> str | None:
     """The map key in a run folder's manifest; None if it has none."""
     try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return str(manifest["map_key"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_manifest(folder).get("map_key")
+    except DataError:
         return None

@@ -58,7 +58,7 @@ class Part(Strict):
             Path(value).expanduser()
         except RuntimeError as error:
             raise ValueError(f"{shown(value)}: {error}") from error
-        if not value.isprintable() or len(value) > 4096:
+        if not value.isprintable() or len(value) > 4000 or any(len(part.encode()) > 255 for part in Path(value).parts):
             raise ValueError(f"{shown(value)} is not a path")
         return value
 
