@@ -128,11 +128,22 @@ class Files:
         self.run = RunFolder(folder / "runs", SPEC)
         self.record(RunFolder(folder / "runs", SPEC))
         leaderboard.update(folder / "boards", SPEC, RECORDS)
-        shutil.copytree(ZOO / "cxrbert-ldm", folder / "zoo" / "cxrbert-ldm", ignore=shutil.ignore_patterns("*.safe*"))
-        (folder / "plan.yaml").write_text("base: {place: zoo}\nunet: zoo/cxrbert-ldm/unet\ndefaults: {steps: 5}\n")
+        for name in ("cxrbert-ldm", "cxr-bert", "autoencoder"):
+            (folder / "zoo" / name).mkdir(parents=True)
+            for file in (ZOO / name).iterdir():
+                (folder / "zoo" / name / file.name).symlink_to(file)
+            (folder / "zoo" / name / "card.json").unlink()
+            shutil.copyfile(ZOO / name / "card.json", folder / "zoo" / name / "card.json")
+        (folder / "plan.yaml").write_text(
+            "unet: zoo/cxrbert-ldm/unet\nscheduler: {place: zoo/cxrbert-ldm, path: scheduler}\nvae: zoo/autoencoder\n"
+            "text_encoder: {place: zoo/cxr-bert, family: cxr-bert, max_length: 48}\ndefaults: {steps: 5, layers: all}\n"
+        )
         (folder / "seen.jsonl").write_text('{"step": 1, "cnr": 0.5}\n{"step": 2, "cnr": 0.75}\n')
         shutil.copyfile(RECIPES / "phantom.yaml", folder / "ldm.yaml")
         (folder / "changes.yaml").write_text("seed: 1\nautoencoder: {schedule: {steps: 3}, kl_weight: 0.1}\n")
+
+        assert find_weights("cxrbert-ldm", str(folder / "plan.yaml")).version
+        assert find_weights("cxrbert-ldm", str(folder / "zoo" / "cxrbert-ldm")).version
 
     def record(self, run: RunFolder) -> None:
         run.read()
@@ -155,12 +166,12 @@ class Files:
 
     def of_card(self) -> None:
         folder = str(self.folder / "zoo" / "cxrbert-ldm")
-        allowed(lambda: find_weights("cxrbert-ldm", folder), lambda: check("cxrbert-ldm", folder))
+        allowed(lambda: find_weights("cxrbert-ldm", folder).version, lambda: check("cxrbert-ldm", folder))
         card_of("cxrbert-ldm", folder)
 
     def of_plan(self) -> None:
         plan = str(self.folder / "plan.yaml")
-        allowed(lambda: find_weights("cxrbert-ldm", plan), lambda: check("cxrbert-ldm", plan))
+        allowed(lambda: find_weights("cxrbert-ldm", plan).version, lambda: check("cxrbert-ldm", plan))
 
     def of_seen(self) -> None:
         shutil.copyfile(self.folder / "seen.jsonl", self.folder / "validation.jsonl")
@@ -186,6 +197,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
         ("boards/phantom.csv", Files.of_board),
         ("boards/phantom.by_category.csv", Files.of_board),
         ("zoo/cxrbert-ldm/card.json", Files.of_card),
+        ("zoo/cxr-bert/card.json", Files.of_card),
         ("plan.yaml", Files.of_plan),
         ("seen.jsonl", Files.of_seen),
         ("ldm.yaml", Files.of_ldm),
