@@ -235,7 +235,9 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     from gtg_bench.benchmark.datasets.phantom.world import patient_studies
 
     studies = [study for number in range(4) for study in patient_studies(0, number)]
-    monkeypatch.setattr("gtg_bench.benchmark.datasets.phantom.dataset.load_studies", lambda seed, split: studies)
+    monkeypatch.setattr(
+        "gtg_bench.benchmark.datasets.phantom.dataset.load_studies", lambda seed, split, pixels=True: studies
+    )
 
 
 def test_a_trained_folder_is_used_as_it_is(request_for: Any, few: None, components: Any) -> None:
