@@ -139,10 +139,9 @@ def warn(text: str) -> None:
 def numbered(damaged: Mapping[int, str]) -> str:
     """Lines that something is wrong with, as "line 3 is damaged (it is empty)"; "" if there are none."""
     wrong = [(number, reason) for number, reason in damaged.items() if reason]
-    if not wrong:
-        return ""
-    text = f"line {wrong[0][0]} is damaged ({wrong[0][1]})"
-    return f"{len(wrong)} lines are damaged; {text}" if len(wrong) > 1 else text
+    if len(wrong) > 1:
+        return f"{len(wrong)} lines are damaged (the first, line {wrong[0][0]}: {wrong[0][1]})"
+    return "".join(f"line {number} is damaged ({reason})" for number, reason in wrong)
 
 
 def _content(path: Path) -> bytes:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from gtg_bench.benchmark.api.geometry import FloatArray, Frame, region_in
 from gtg_bench.benchmark.api.phrases import PhraseFacts, read_phrase
 from gtg_bench.benchmark.api.types import PhraseSample
 from gtg_bench.benchmark.paths import cache_dir
+from gtg_bench.benchmark.state import printable
 
 TABLES = Path(__file__).parent / "zoo" / "priors"
 GRID = 64
@@ -158,7 +158,12 @@ def _read(path: Path) -> PriorTable:
             keys = [tuple(key) for key in json.loads(archive["keys"].tobytes())]
             maps = dict(zip(keys, archive["maps"].astype(np.float32), strict=True))
             mean_image = archive["mean_image"].astype(np.float32) / 255
-            about = json.loads(archive["about"].tobytes()) if "about" in archive else {}
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not a prior table ({error}); fit it again with `gtg-bench data priors`") from error
-    return PriorTable(maps, mean_image, hashlib.sha256(path.read_bytes()).hexdigest(), about.get("split", "train"))
+            split = json.loads(archive["about"].tobytes()).get("split", "train") if "about" in archive else "train"
+        if (None,) * 4 not in maps or maps[(None,) * 4].shape != (GRID, GRID) or mean_image.ndim != 2:
+            raise ValueError("its maps are not those of phrases")
+        if not all(np.isfinite(found).all() for found in (*maps.values(), mean_image)):
+            raise ValueError("it contains NaN")
+    except Exception as error:  # numpy, zipfile and zlib raise many kinds
+        reason = printable(str(error)) or type(error).__name__
+        raise DataError(f"{path} is not a prior table ({reason}); fit it again with `gtg-bench data priors`") from error
+    return PriorTable(maps, mean_image, hashlib.sha256(path.read_bytes()).hexdigest(), str(split))

@@ -15,10 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
-from gtg_bench.benchmark.api import GtgError, MethodSettings, SampleRecord
+from gtg_bench.benchmark.api import Frame, GroundingMap, GtgError, MethodSettings, SampleRecord
 from gtg_bench.benchmark.report import leaderboard
 from gtg_bench.benchmark.report.run_table import board_document, show_runs
 from gtg_bench.benchmark.report.selection import load
@@ -26,8 +28,10 @@ from gtg_bench.benchmark.runs.lookup import find_run, read_run, specs_in
 from gtg_bench.benchmark.runs.map_store import MapStore
 from gtg_bench.benchmark.runs.records import RunFolder
 from gtg_bench.benchmark.runs.spec import RunSpec
+from gtg_bench.methods.priors import TABLES, _read
 from gtg_bench.methods.weights.check import check
 from gtg_bench.methods.weights.find import ZOO, card_of, find_weights
+from gtg_bench.training.cache import TensorCache
 from gtg_bench.training.loop.progress import seen
 from gtg_bench.training.pretraining.recipe import load_zoo_recipe
 from gtg_bench.training.recipe import RECIPES, load_recipe
@@ -142,6 +146,9 @@ class Files:
         shutil.copyfile(RECIPES / "phantom.yaml", folder / "ldm.yaml")
         (folder / "changes.yaml").write_text("seed: 1\nautoencoder: {schedule: {steps: 3}, kl_weight: 0.1}\n")
 
+        shutil.copyfile(TABLES / "phantom.npz", folder / "table.npz")
+        MapStore(self.run.path).save("s1", GroundingMap(np.eye(4, dtype=np.float32), Frame.original((8, 8)), "a note"))
+        self.of_tensors()
         assert find_weights("cxrbert-ldm", str(folder / "plan.yaml")).version
         assert find_weights("cxrbert-ldm", str(folder / "zoo" / "cxrbert-ldm")).version
 
@@ -180,6 +187,19 @@ class Files:
     def of_ldm(self) -> None:
         allowed(lambda: load_recipe(str(self.folder / "ldm.yaml")))
 
+    def of_table(self) -> None:
+        allowed(lambda: _read(self.folder / "table.npz"))
+
+    def of_map(self) -> None:
+        allowed(lambda: MapStore(self.run.path).load("s1"))
+
+    def of_tensors(self) -> None:
+        cache = TensorCache(self.folder / "tensors", {})
+        missing = cache.missing(range(3))
+        if missing:
+            cache.add({number: {"x": torch.ones(2, 3)} for number in missing})
+        assert all(cache[number]["x"].shape[0] for number in range(3))
+
     def of_changes(self) -> None:
         allowed(lambda: load_zoo_recipe(self.folder / "changes.yaml"))
 
@@ -200,6 +220,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
         ("zoo/cxr-bert/card.json", Files.of_card),
         ("plan.yaml", Files.of_plan),
         ("seen.jsonl", Files.of_seen),
+        ("table.npz", Files.of_table),
+        ("runs/phantom/center-prior/*/maps/*.npz", Files.of_map),
+        ("tensors/*/part-*.safetensors", Files.of_tensors),
         ("ldm.yaml", Files.of_ldm),
         ("changes.yaml", Files.of_changes),
     ],
@@ -217,4 +240,4 @@ def test_damage_is_an_error_of_the_package(files: Files, name: str, read: Callab
             raise AssertionError(f"mutation {seed} of {name}: {damaged[:500]!r}") from error
     path.write_bytes(content)
     new = {file.name for file in files.folder.parent.rglob("*")} - names
-    assert not {file for file in new if not file.endswith((".damaged", "validation.jsonl"))}
+    assert not {file for file in new if not file.endswith((".damaged", "validation.jsonl", ".safetensors"))}

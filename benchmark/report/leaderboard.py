@@ -25,7 +25,7 @@ from gtg_bench.benchmark.paths import atomic
 from gtg_bench.benchmark.runs.labels import as_text
 from gtg_bench.benchmark.runs.spec import COLUMNS, RunSpec
 from gtg_bench.benchmark.scoring.protocols import PROTOCOL, Protocol, definition, find_protocol
-from gtg_bench.benchmark.state import printable, problem, safe_name, warn
+from gtg_bench.benchmark.state import numbered, printable, problem, safe_name, warn
 from gtg_bench.benchmark.statistics import bootstrap_averages
 
 Row = dict[str, str]
@@ -154,16 +154,16 @@ def _read(path: Path) -> tuple[list[Row], list[str], bool]:
         raise DataError(f"{path} cannot be read ({printable(str(error))}); move it away and rerun") from error
     if (head or any(lines)) and (missing := [name for name in _NEEDED if name not in names]):
         raise DataError(f"{path} is not a leaderboard: column {missing[0]} is missing; move the file away and rerun")
-    rows, complete = [], True
+    rows, damaged = [], dict[int, str]()
     for number, line in enumerate(lines, 2):
         try:
             if any(cells := _cells(line, saved)):
                 rows.append(_checked(names, cells, path, saved))
         except (csv.Error, ValidationError, DataError) as error:
-            reason = problem(error) if isinstance(error, ValidationError) else error
-            warn(f"{path}, line {number} is left out: {reason}; correct or remove it, or rerun its `gtg-bench run`")
-            complete = False
-    return rows, names, complete
+            damaged[number] = problem(error) if isinstance(error, ValidationError) else printable(str(error))
+    if damaged:
+        warn(f"{path}: {numbered(damaged)} and left out; correct or remove it, or rerun its `gtg-bench run`")
+    return rows, names, not damaged
 
 
 def _cells(line: str, saved: bool) -> list[str]:

@@ -13,8 +13,9 @@ from gtg_bench.benchmark.api.registry import METHODS, unknown
 from gtg_bench.benchmark.api.settings import DEFAULTS, FROM_CARD, MethodSettings
 from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.metrics.named_masks import rule_of
+from gtg_bench.benchmark.runs.command_line import run_command
 from gtg_bench.benchmark.runs.labels import label, not_default
-from gtg_bench.benchmark.runs.records import MANIFEST, RERUN, RunFolder, read_manifest
+from gtg_bench.benchmark.runs.records import MANIFEST, RunFolder, read_manifest
 from gtg_bench.benchmark.runs.spec import FIELDS, SCHEMA, RunSpec, differing
 from gtg_bench.benchmark.scoring.controls import CONTROLS
 from gtg_bench.benchmark.scoring.protocols import PROTOCOL, definition
@@ -199,9 +200,9 @@ def read_run(runs_dir: Path, spec: RunSpec) -> FinishedRun:
     folder = RunFolder(runs_dir, spec)
     records, total = list(folder.read().values()), folder.manifest().get("n_total") or 0
     if len(records) < total:
-        raise DataError(
-            f"{folder.path} has records of {len(records)} of its {total} samples; {RERUN} to score the others again"
-        )
+        known = spec.code or spec.method in METHODS.names()
+        command = run_command(spec, runs_dir, "--control", spec.control) if known else "the command that made it"
+        raise DataError(f"{folder.path} has records of {len(records)} of its {total} samples; rerun {command}")
     return FinishedRun(spec, records)
 
 

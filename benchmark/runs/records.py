@@ -157,7 +157,7 @@ def _merged(folder: Path) -> tuple[dict[str, SampleRecord], dict[Path, dict[int,
         if damaged:
             damage[path] = damaged
         if said := numbered(damaged):
-            warn(f"{path}: {said}; {RERUN} to score these samples again")
+            warn(f"{path}: {said} and left out; {RERUN} to score what is missing")
     return records, damage
 
 
