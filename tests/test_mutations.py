@@ -133,11 +133,7 @@ class Files:
         self.record(RunFolder(folder / "runs", SPEC))
         leaderboard.update(folder / "boards", SPEC, RECORDS)
         for name in ("cxrbert-ldm", "cxr-bert", "autoencoder"):
-            (folder / "zoo" / name).mkdir(parents=True)
-            for file in (ZOO / name).iterdir():
-                (folder / "zoo" / name / file.name).symlink_to(file)
-            (folder / "zoo" / name / "card.json").unlink()
-            shutil.copyfile(ZOO / name / "card.json", folder / "zoo" / name / "card.json")
+            shutil.copytree(ZOO / name, folder / "zoo" / name)
         (folder / "plan.yaml").write_text(
             "unet: zoo/cxrbert-ldm/unet\nscheduler: {place: zoo/cxrbert-ldm, path: scheduler}\nvae: zoo/autoencoder\n"
             "text_encoder: {place: zoo/cxr-bert, family: cxr-bert, max_length: 48}\ndefaults: {steps: 5, layers: all}\n"
@@ -218,6 +214,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
         ("boards/phantom.by_category.csv", Files.of_board),
         ("zoo/cxrbert-ldm/card.json", Files.of_card),
         ("zoo/cxr-bert/card.json", Files.of_card),
+        ("zoo/cxr-bert/config.json", Files.of_card),
+        ("zoo/cxrbert-ldm/unet/config.json", Files.of_card),
         ("plan.yaml", Files.of_plan),
         ("seen.jsonl", Files.of_seen),
         ("table.npz", Files.of_table),
@@ -238,6 +236,7 @@ def test_damage_is_an_error_of_the_package(files: Files, name: str, read: Callab
             read(files)
         except Exception as error:
             raise AssertionError(f"mutation {seed} of {name}: {damaged[:500]!r}") from error
-    path.write_bytes(content)
+        finally:
+            path.write_bytes(content)
     new = {file.name for file in files.folder.parent.rglob("*")} - names
     assert not {file for file in new if not file.endswith((".damaged", "validation.jsonl", ".safetensors"))}
