@@ -40,7 +40,7 @@ SUFFIXES = {"overall": "", "macro": "_macro", "frequency2": "_freq2"}
 SAMPLES = ("dataset", "dataset_version", "dataset_options", "split", "limit")
 """Columns that rows measured on the same samples share."""
 
-_NEEDED = (*(name for name in COLUMNS if name not in SETTINGS), "method", "weights", "seed", *COUNTS, "run_key")
+_NEEDED = (*(name for name in COLUMNS if name not in SETTINGS), "method", "seed", *COUNTS, "run_key")
 _DECIMALS = 5
 
 _Whole = Annotated[str, StringConstraints(pattern=r"^\d{0,9}$")]
@@ -59,7 +59,7 @@ class _Cells(BaseModel):
     __pydantic_extra__: dict[str, _Number]
 
     category: _Text = ""
-    run_key: Annotated[str, StringConstraints(pattern=r"^[\w-]+$")]
+    run_key: Annotated[_Text, StringConstraints(min_length=1)]
 
 
 @cache
