@@ -108,9 +108,9 @@ class RunFolder:
             content = path.read_bytes()
             if any(lines.values()):
                 path.with_name(f"{path.name}.damaged").write_bytes(content)
-            kept = [line for number, line in enumerate(content.split(b"\n"), 1) if number not in lines]
+            kept = [line for number, line in enumerate(content.split(b"\n"), 1) if line and number not in lines]
             with atomic(path) as part:
-                part.write_bytes(b"\n".join(kept))
+                part.write_bytes(b"".join(line + b"\n" for line in kept))
         self._damaged = {}
 
     def append(self, records: Iterable[SampleRecord]) -> None:
