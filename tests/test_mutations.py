@@ -149,9 +149,9 @@ class Files:
         assert find_weights("cxrbert-ldm", str(folder / "zoo" / "cxrbert-ldm")).version
 
     def record(self, run: RunFolder) -> None:
-        run.read()
+        known = run.read()
         run.open("cpu", n_total=4, map_key="a", data_root=None, dataset_options={})
-        run.append(RECORDS)
+        run.append(record for record in RECORDS if record.sample_id not in known)
         run.finish()
 
     def of_run(self) -> None:
