@@ -36,7 +36,7 @@ from gtg_bench.training.loop.progress import seen
 from gtg_bench.training.pretraining.recipe import load_zoo_recipe
 from gtg_bench.training.recipe import RECIPES, load_recipe
 
-MUTATIONS = int(os.environ.get("GTG_BENCH_MUTATIONS", "250"))
+MUTATIONS = int(os.environ.get("GTG_BENCH_MUTATIONS", "100"))
 DEEP = 100_000
 VALUES: list[Any] = [
     *(None, True, -1, 0, 10**400, 2**63, 1e308, float("nan"), float("-inf"), "", "x", "../../x", "/", "\0", "\x1b[31m"),

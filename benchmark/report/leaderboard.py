@@ -174,7 +174,7 @@ def _checked(names: Sequence[str], cells: Sequence[str], path: Path, saved: bool
     """A row whose cells are valid and that belongs to this file. Raises ValidationError or DataError."""
     if len(cells) != len(names):
         raise DataError(f"it has {len(cells)} cells instead of {len(names)}")
-    row = dict(zip(names, cells, strict=True))
+    row = dict.fromkeys(COLUMNS, "") | dict(zip(names, cells, strict=True))
     if saved:
         row = {name: cell if name in _TEXTS else cell.replace(",", ".") for name, cell in row.items()}
     _row().model_validate(row)
