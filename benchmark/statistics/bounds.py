@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gtg_bench.benchmark.statistics.averages import AVERAGES, Doubles, Names, Tally, Values, tally
 
@@ -21,6 +23,9 @@ LEVEL = 0.95
 
 _CELLS = 4_000_000
 """Maximum resamples x patients per block, to bound memory."""
+
+_KEPT = 30_000_000
+"""Maximum resamples x patients of draws that are kept for the next metric: 60 MB."""
 
 _NORMAL = NormalDist()
 
@@ -112,12 +117,25 @@ def _drawn(sums: Tally, kinds: Sequence[str], resamples: int, seed: int) -> dict
 
 def _weights(patients: int, resamples: int, seed: int) -> Iterator[Doubles]:
     """How often each resample draws each patient, float64 [resamples in the block, patients], block by block."""
+    few = patients * resamples <= _KEPT
+    for block in _kept(patients, resamples, seed) if few else _blocks(patients, resamples, seed):
+        yield block.astype(np.float64)
+
+
+@lru_cache(maxsize=2)
+def _kept(patients: int, resamples: int, seed: int) -> list[NDArray[np.uint16]]:
+    """The draws of the last calls: the next metric of the same samples has the same."""
+    return list(_blocks(patients, resamples, seed))
+
+
+def _blocks(patients: int, resamples: int, seed: int) -> Iterator[NDArray[np.uint16]]:
     random = np.random.default_rng(seed)
     step = max(1, _CELLS // patients)
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
         drawn = random.integers(0, patients, (rows, patients)) + patients * np.arange(rows)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=rows * patients).reshape(rows, patients).astype(np.float64)
+        counts = np.bincount(drawn.ravel(), minlength=rows * patients).reshape(rows, patients)
+        yield counts.astype(np.uint16)  # more than 65,535 draws of one patient do not happen
 
 
 def _expanded(sums: Tally, kind: str, tail: float) -> float:

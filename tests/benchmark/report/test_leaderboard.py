@@ -113,13 +113,72 @@ def test_tuned_thresholds_share_a_file(tmp_path: Path) -> None:
 
 def test_other_files_and_the_shipped_results_are_not_overwritten(tmp_path: Path) -> None:
     header = ",".join([*columns(PROTOCOLS["gtg"]), "rank_group"])
-    for text in ("a,b\n1,2\n", f"{header}\n{'1,' * header.count(',')}1\n"):
+    for text in ("a,b\n1,2\n", f"{header}\n{'1,' * header.count(',')}1\n", "\0" * 99, header.replace(",", "\t")):
         (tmp_path / "d.csv").write_text(text)
         with pytest.raises(DataError, match=r"d\.csv .*column (dataset|rank_group)"):
             leaderboard.update(tmp_path, SPEC, RECORDS)
         assert (tmp_path / "d.csv").read_text() == text
     with pytest.raises(UsageError, match="shipped"):
         leaderboard.update(REFERENCE, SPEC, RECORDS)
+
+
+def test_a_table_that_a_spreadsheet_program_saved_is_read(tmp_path: Path) -> None:
+    spec = replace(SPEC, settings=MethodSettings("m", guidance=7.5, layers="3,4"))
+    row = leaderboard.update(tmp_path, spec, RECORDS)
+    path = path_of(tmp_path, row)
+    (found,) = leaderboard.read(path)
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.writer(file, delimiter=";", lineterminator="\r\n")
+        texts = {*COLUMNS, "run_key"} - {"guidance"}
+        writer.writerow(found)
+        writer.writerow(value if name in texts else value.replace(".", ",") for name, value in found.items())
+        writer.writerow([""] * len(found))
+    assert leaderboard.read(path) == [found]
+    leaderboard.update(tmp_path, SPEC, RECORDS)
+    assert found in rows(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dataset": "../x"},
+        {"dataset": "other"},
+        {"protocol": "strict"},
+        {"protocol": "../gtg"},
+        {"protocol_version": "one"},
+        {"n_ok": ""},
+        {"n_total": "9" * 10},
+        {"limit": "1.5"},
+        {"guidance": "NaN"},
+        {"miou": "0.5x"},
+        {"cnr_low": "inf"},
+        {"run_key": ""},
+        {"split": "te\ufffdst"},
+    ],
+)
+def test_a_damaged_row_is_left_out_alone(
+    tmp_path: Path, change: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    leaderboard.update(tmp_path, SPEC, RECORDS)
+    leaderboard.update(tmp_path, replace(SPEC, split="train"), RECORDS)
+    path = tmp_path / "d.csv"
+    good, bad = leaderboard.read(path)
+    leaderboard.write_csv(path, list(good), [good, bad | change])
+    damaged = path.read_bytes()
+    assert leaderboard.read(path) == [good]
+    assert f"{path}: line 3" in caplog.text
+    leaderboard.update(tmp_path, replace(SPEC, limit=3), RECORDS)
+    assert {row["limit"] for row in leaderboard.read(path)} == {"", "3"}
+    assert (tmp_path / "d.csv.damaged").read_bytes() == damaged
+    assert {file.name for file in tmp_path.parent.glob("*.csv")} == set()
+
+
+@pytest.mark.parametrize("text", ["", "\n", "\ufeff"])
+def test_an_empty_file_has_no_rows(tmp_path: Path, text: str) -> None:
+    (tmp_path / "d.csv").write_text(text)
+    assert leaderboard.read(tmp_path / "d.csv") == []
+    leaderboard.update(tmp_path, SPEC, RECORDS)
+    assert len(leaderboard.read(tmp_path / "d.csv")) == 1
 
 
 @pytest.mark.parametrize("path", sorted(REFERENCE.glob("*.csv")), ids=lambda path: path.name)

@@ -277,7 +277,7 @@ def test_a_wrong_choice_is_refused(tmp_path: Path) -> None:
         ("mine", "paper", UsageError, "of mine"),
         ("clip-ldm", str(tmp_path / "empty"), DataError, r"card\.json"),
         ("clip-ldm", str(tmp_path / "sd"), DataError, "`base`"),
-        ("clip-ldm", str(tmp_path / "m"), DataError, r"m/card\.json: text_encoder\.max_length"),
+        ("clip-ldm", str(tmp_path / "m"), DataError, r"text/card\.json .*max_length"),
     ]
     for method, choice, kind, message in cases:
         with pytest.raises(kind, match=message):
