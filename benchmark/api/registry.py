@@ -250,7 +250,8 @@ def _code(path: Path) -> str:
     """
     finder = ModuleFinder([str(path.parent)])
     finder.run_script(str(path))
-    files = {name: module.__file__ for name, module in finder.modules.items() if name != "__main__" and module.__file__}
+    found = {name: getattr(module, "__file__", None) for name, module in finder.modules.items()}
+    files = {name: file for name, file in found.items() if file and name != "__main__"}
     for name, file in files.items():
         loaded = getattr(sys.modules.get(name), "__file__", None) or file
         if not Path(loaded).samefile(file):

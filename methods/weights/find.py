@@ -125,9 +125,9 @@ def _member(method: str, name: str) -> Path:
     here = f"{method} has no {name} weights (packaged: {', '.join(packaged())})"
     plan = known(method) if method in names() else WeightsPlan()
     paper = "paper, " if plan.parts() and not unpublished(plan) else ""
-    zoo = f", or train a zoo (`gtg-bench zoo --list --out DIR` lists its members) and set {OTHER_ZOOS}=DIR"
+    train = f", or train a zoo (`gtg-bench zoo --list --out DIR` lists its members) and set {OTHER_ZOOS}=DIR"
     in_zoo = method in packaged() or "unet" in (*plan.parts(), *plan.unpublished)
-    raise UsageError(f"{here}. Use --weights {paper}a folder or a YAML file{zoo if in_zoo else ''}")
+    raise UsageError(f"{here}. Use --weights {paper}a folder or a YAML file{train if in_zoo else ''}")
 
 
 @contextmanager
