@@ -21,7 +21,7 @@ from gtg_bench.benchmark.api.types import Box, GroundingMap
 from gtg_bench.benchmark.paths import atomic
 
 _INCHES = 5.2
-_COLOURS = "inferno"
+COLOURS = "inferno"
 _FOOTNOTE = "Not for diagnosis."
 
 
@@ -62,7 +62,7 @@ def draw_sheet(tiles: Sequence[Tile], path: Path, columns: int = 4) -> None:
         axes.imshow(tile.image, cmap="gray", vmin=0, vmax=1, interpolation="bilinear")
         if tile.grounding is not None:
             scaled = _scaled(map_on_image(tile.grounding))
-            axes.imshow(scaled, cmap=_COLOURS, vmin=0, vmax=1, alpha=_alpha(scaled), interpolation="bilinear")
+            axes.imshow(scaled, cmap=COLOURS, vmin=0, vmax=1, alpha=_alpha(scaled), interpolation="bilinear")
         _outline(axes, tile.boxes)
         if tile.mask is not None:
             _contour(axes, tile.mask, tile.image)
@@ -115,11 +115,11 @@ def draw_overlay(
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="bilinear")
-    axes.imshow(scaled, cmap=_COLOURS, vmin=0, vmax=1, alpha=_alpha(scaled), interpolation="bilinear")
+    axes.imshow(scaled, cmap=COLOURS, vmin=0, vmax=1, alpha=_alpha(scaled), interpolation="bilinear")
     _outline(axes, boxes)
     axes.set_axis_off()
     axes.set_title("\n".join(textwrap.wrap(title, 60)), fontsize=10)
-    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), _COLOURS), ax=axes, fraction=0.046, pad=0.02)
+    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), COLOURS), ax=axes, fraction=0.046, pad=0.02)
     bar.set_label("relevance, scaled to this image", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     figure.supxlabel("\n".join(textwrap.wrap(f"{note} {_FOOTNOTE}".strip(), 90)), fontsize=7, color="dimgray")
