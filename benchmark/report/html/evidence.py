@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gtg_bench.benchmark.analysis.compare import compare_with_all, in_words
+from gtg_bench.benchmark.analysis.compare import Difference, compare_with_all, in_words
 from gtg_bench.benchmark.analysis.comparison import Report, make
 from gtg_bench.benchmark.analysis.seeds import seeds_note
 from gtg_bench.benchmark.analysis.sensitivity import PLAIN, control_in_words, is_prior, prior_in_words
-from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.analysis.subgroups import subgroups
+from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.settings import of_phantom
 from gtg_bench.benchmark.report.selection import PHANTOM_NOTE
 from gtg_bench.benchmark.runs.command_line import run_command
@@ -121,29 +123,38 @@ def estimates(line: Line, metrics: Sequence[str], kind: str) -> dict[str, Json]:
 
 
 def differences(evidence: Evidence) -> Iterator[Json]:
-    """A - B over all samples and by category: `a` and `b` are indices of lines, `rows` those of a metric."""
+    """A - B over all samples and by group: `a` and `b` are indices of lines; `rows` are those of a metric.
+
+    p-values of categories are corrected as `gtg-bench compare` does, over all other named runs if A is the first one;
+    those of other groups over the groups of the pair. `families` says how many that are.
+    """
     report, lines = evidence.report, evidence.lines
     plain = [index for index, line in enumerate(lines) if line.plain is None]
+    named = {subject.run.keys: subject.rows for subject in report.subjects[1:]}
     for place, a in enumerate(plain if len(plain) <= COMPARED else plain[:1]):
-        others = [index for index in plain[place + 1 :]]
-        others += [index for index, line in enumerate(lines) if line.plain == a]
-        if not others:
-            continue
-        compared = [lines[index].run for index in others]
-        found = compare_with_all(lines[a].run, compared, report.metrics, report.average, by_category=True)
-        for b, rows in zip(others, found, strict=True):
+        for b in [*plain[place + 1 :], *(index for index, line in enumerate(lines) if line.plain == a)]:
+            one, other = lines[a].run, lines[b].run
+            rows = named.get(other.keys, ()) if a == 0 else ()
+            if not rows:
+                (rows,) = compare_with_all(one, [other], report.metrics, report.average, by_category=True)
             for metric in report.metrics:
-                own = [row for row in rows if row.metric == metric]
+                found = [("category", row) for row in rows if row.metric == metric]
+                try:
+                    parts = subgroups([one, other], ("side", "size"), [metric])[1:]
+                except DataError:  # records of an earlier version do not describe their samples
+                    parts = []
+                found += [(part.by, part.differences[0]) for part in parts]
                 yield {
                     "a": a,
                     "b": b,
                     "metric": metric,
-                    "family": own[0].family,
-                    "rows": [
-                        [row.category, row.found.difference, row.found.low, row.found.high, row.p_value, row.found.n]
-                        for row in own
-                    ],
+                    "families": {by: row.family for by, row in found},
+                    "rows": [[by, row.category, *_numbers(row), row.p_value, row.found.n] for by, row in found],
                 }
+
+
+def _numbers(row: Difference) -> tuple[float | None, ...]:
+    return row.found.difference, row.found.low, row.found.high
 
 
 def sentences(evidence: Evidence) -> list[str]:
@@ -191,7 +202,7 @@ def warnings(evidence: Evidence, runs_dir: Path, dataset: str | None, private: b
             "samples; differences A - B are over the samples that both have."
         )
     manifests = [RunFolder(runs_dir, spec).manifest() for line in lines for spec in _specs(line.run)]
-    revisions = {manifest.get("git_revision") or "unknown" for manifest in manifests}
+    revisions = {short_revision(manifest.get("git_revision") or "unknown") for manifest in manifests}
     if len(revisions) > 1:
         found.append(f"The runs were made by different versions of the code: {', '.join(sorted(revisions))}.")
     begun = list(specs_in(runs_dir, dataset or lines[0].run.spec.dataset, finished=False))
@@ -205,11 +216,16 @@ def warnings(evidence: Evidence, runs_dir: Path, dataset: str | None, private: b
         )
     for subject in report.subjects:
         if subject.missing:
-            how = "" if private else f": {subject.command}"
+            how = "." if private else f". Run: {subject.command}"
             found.append(f"{subject.label} was not run under {', '.join(subject.missing)}{how}")
     found += [PHANTOM_NOTE] if any(of_phantom(line.run.spec.settings.weights) for line in lines) else []
     found += [PHANTOM_DATA] if lines[0].run.spec.dataset == "phantom" else []
     return found
+
+
+def short_revision(text: str) -> str:
+    """A git revision with 10 digits of its hash: "29a39b7a42", "29a39b7a42-dirty"."""
+    return re.sub(r"[0-9a-f]{40}", lambda found: found[0][:10], text)
 
 
 def _ids(line: Line) -> set[str]:
@@ -230,16 +246,20 @@ def provenance(line: Line, runs_dir: Path, private: bool) -> list[Json]:
     for spec in _specs(line.run):
         more = ("--control", spec.control) if spec.control != PLAIN else ()
         manifest = RunFolder(runs_dir, spec).manifest()
-        pairs: dict[str, Any] = {}
-        for name, value in manifest.items():
-            pairs |= (
-                {f"{name}.{part}": one for part, one in value.items()} if isinstance(value, dict) else {name: value}
-            )
-        kept = {
-            name.removeprefix("spec."): value
-            for name, value in pairs.items()
-            if value not in (None, "") and not (private and name.split(".")[0 if name[:4] != "spec" else 1] in _PRIVATE)
-        }
+        facts = manifest.pop("spec") | {f"{name} version": v for name, v in manifest.pop("versions", {}).items()}
+        facts = manifest | facts  # the options of the data set are in both
+        kept = {k: v for k, v in facts.items() if v not in (None, "") and not (private and k in _PRIVATE)}
         command = run_command(spec, Path("runs") if private else runs_dir, *more)
         found.append({"key": spec.key, "command": command, "manifest": kept})
+    return found
+
+
+def secrets(evidence: Evidence) -> dict[str, str]:
+    """Folders in names of weights and options of data sets -> what a private page shows instead."""
+    found = {}
+    for spec in (spec for line in evidence.lines for spec in _specs(line.run)):
+        options = [pair.partition("=")[2] for pair in re.split(r" (?=[\w-]+=)", spec.dataset_options)]
+        for text in filter(None, [spec.settings.weights, *options]):
+            if "/" in text or "\\" in text:
+                found[text] = re.split(r"[/\\]", text.rstrip("/\\"))[-1] if text == spec.settings.weights else "..."
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from gtg_bench.benchmark.api.errors import GtgError
 from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.metrics import METRICS
 from gtg_bench.benchmark.paths import atomic
+from gtg_bench.benchmark.report.analysis_tables import GROUPS
 from gtg_bench.benchmark.report.document import HEADINGS
 from gtg_bench.benchmark.report.html import evidence as found
 from gtg_bench.benchmark.report.html.pictures import Album, Stored, palette, region_of, similarity, stored
@@ -64,25 +65,27 @@ def write_report(
     data, notes = _data(evidence, runs_dir, place or Place(), private)
     spec = evidence.lines[0].run.spec
     rules = protocol_of(spec.protocol)
-    title = title_of({name: as_text(value) for name, value in spec.as_json().items()})
     style, script = ((here / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     environment = Environment(
         loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":"), "allow_nan": False}
+    shown = {
+        "title": title_of({name: as_text(value) for name, value in spec.as_json().items()}),
+        "average": AVERAGE_NAMES[rules.average],
+        "warnings": [*found.warnings(evidence, runs_dir, dataset, private), *notes],
+        "sentences": found.sentences(evidence),
+        "provenance": [[line.label, found.provenance(line, runs_dir, private)] for line in evidence.lines],
+        "data": data,
+    }
+    if private:
+        shown = _hidden(shown, found.secrets(evidence))
     text = environment.get_template("report.html.jinja").render(
-        title=title,
-        average=AVERAGE_NAMES[rules.average],
+        **shown,
         protocol=rules,
-        private=private,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        warnings=[*found.warnings(evidence, runs_dir, dataset, private), *notes],
-        sentences=found.sentences(evidence),
         metrics={name: METRICS[name] for name in rules.metrics},
         headings=HEADINGS,
-        runs=data["runs"],
-        provenance=[(line.label, found.provenance(line, runs_dir, private)) for line in evidence.lines],
-        data=data,
         style=style,
         script=script,
         policy=f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {_digest(script)}",
@@ -102,8 +105,8 @@ def _data(evidence: found.Evidence, runs_dir: Path, place: Place, private: bool)
     lines, metrics = evidence.lines, evidence.report.metrics
     records = [{record.sample_id: record for record in line.run.records} for line in lines]
     own: dict[str, SampleRecord] = {}
-    for line, by_id in sorted(zip(lines, records, strict=True), key=lambda pair: pair[0].role == "control"):
-        own = by_id | own  # a control's record has another phrase: it counts only if no other run has the sample
+    for index in sorted(range(len(lines)), key=lambda index: lines[index].role == "control"):
+        own = records[index] | own  # a control's record has another phrase: it counts only if no other run has one
     ids = list(dict.fromkeys(name for by_id in records for name in by_id))
     if private:  # the order of a published file would tell which sample is which
         random.Random(0).shuffle(ids)
@@ -130,10 +133,9 @@ def _data(evidence: found.Evidence, runs_dir: Path, place: Place, private: bool)
         samples |= {"id": ids, "phrase": [r.phrase for r in facts], "image": [r.image_id for r in facts]}
     data: Json = {
         "private": private,
-        "metrics": {
-            name: {"higher": METRICS[name].higher_is_better, "summary": METRICS[name].summary} for name in metrics
-        },
+        "metrics": {n: {"higher": METRICS[n].higher_is_better, "summary": METRICS[n].summary} for n in metrics},
         "headings": HEADINGS,
+        "by": GROUPS,
         "primary": evidence.report.subjects[0].primary,
         "groups": {by: [name for name in order if name in samples[by]] for by, (_, order) in BY.items()},
         "n": len(ids),
@@ -236,3 +238,15 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, list):
         return [_rounded(one) for one in value]
     return round(value, 6) if isinstance(value, float) else value
+
+
+def _hidden(value: Any, secrets: Mapping[str, str]) -> Any:
+    """The value with these texts in its strings replaced."""
+    if isinstance(value, dict):
+        return {key: _hidden(one, secrets) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_hidden(one, secrets) for one in value]
+    if isinstance(value, str):
+        for text, instead in secrets.items():
+            value = value.replace(text, instead)
+    return value

@@ -293,10 +293,9 @@ const given = (run, i) => D.runs[run].phrase?.[i] ?? D.samples.phrase?.[i] ?? ""
 
 /* ---------- cards ---------- */
 
-function numbers(i, runs, letters) {
-  const two = runs.length === 2 && letters;
-  const head = el("tr", {}, el("th"), ...runs.map((run, k) => el("th", { scope: "col" }, letters ? "AB"[k] : user(D.runs[run].label))),
-    two ? el("th", { scope: "col" }, "A - B") : null);
+/** The metrics of A and B on a sample, and A - B. */
+function numbers(i, runs) {
+  const two = runs.length === 2, cell = (text) => el("th", { scope: "col" }, text);
   const body = METRICS.map((metric) => {
     const found = two ? difference(metric, i) : null;
     const better = found && Math.abs(found) > 1e-9 ? ((found > 0) === higher(metric) ? "good" : "bad") : "";
@@ -305,7 +304,17 @@ function numbers(i, runs, letters) {
       ...runs.map((run) => el("td", {}, number(value(run, metric, i)))),
       two ? el("td", { className: better }, number(found, true)) : null);
   });
-  return el("table", { className: "numbers" }, el("thead", {}, head), el("tbody", {}, ...body));
+  return el("table", { className: "numbers" },
+    el("thead", {}, el("tr", {}, el("th"), cell("A"), two ? cell("B") : null, two ? cell("A - B") : null)), el("tbody", {}, ...body));
+}
+
+/** The metrics of all runs on a sample, a row for each run. */
+function allNumbers(i, runs) {
+  const chosen = (metric) => (metric === state.m ? "chosen" : "");
+  return el("table", { className: "numbers" },
+    el("thead", {}, el("tr", {}, el("th"), ...METRICS.map((m) => el("th", { scope: "col", className: chosen(m), title: D.metrics[m].summary }, short(m))))),
+    el("tbody", {}, ...runs.map((run) => el("tr", {}, el("th", { scope: "row" }, user(D.runs[run].label)),
+      ...METRICS.map((m) => el("td", { className: chosen(m) }, number(value(run, m, i))))))));
 }
 
 function tags(i) {
@@ -328,7 +337,7 @@ function card(i) {
     views.length ? el("div", { className: "views" }, ...views) : null,
     !views.length && D.pictured ? el("p", { className: "soft" }, "No picture: this sample is not in the gallery.") : null,
     similar === null ? null : el("p", {}, `Correlation of the two maps: ${number(similar)}`),
-    numbers(i, runs, true));
+    numbers(i, runs));
 }
 
 /* ---------- one sample ---------- */
@@ -351,8 +360,9 @@ function showSample() {
     el("h2", { id: "sample-title" }, user(D.private ? `sample ${i + 1}` : `“${D.samples.phrase[i]}”`)), tags(i),
     D.private ? "" : el("p", { className: "soft" }, "sample ", user(D.samples.id[i]), ", image ", user(D.samples.image[i])),
     ...problems(i, rest),
+    D.private ? "" : $("layers"), // the same switches: they return when the dialog closes
     el("div", { className: "views large" }, ...runs.map((run, k) => view(run, i, "AB"[k])).filter(Boolean)),
-    el("div", { className: "scroll" }, numbers(i, rest)),
+    el("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "All runs on this sample" }, allNumbers(i, rest)),
     el("div", { className: "others" }, ...rest.filter((run) => !runs.includes(run)).map((run) => view(run, i)).filter(Boolean)),
     alike.length > 1 ? el("h3", {}, `All ${alike.length} phrases of this image`) : "",
     alike.length > 1 ? el("ul", { className: "phrases" }, ...alike.map((k) => el("li", {},
@@ -379,27 +389,30 @@ function showForest() {
     const why = b < 0 ? "Choose B to compare." : "This pair was not compared by category: gtg-bench compare A B --by-category.";
     return $("forest").replaceChildren(el("p", { className: "soft" }, why));
   }
-  const lines = found.rows.map(([name, d, low, high, p, n]) => (sign > 0 || d === null
-    ? { name, d, low, high, p, n } : { name, d: -d, low: high === null ? null : -high, high: low === null ? null : -low, p, n }));
+  const turned = ([by, name, d, low, high, p, n]) => (sign > 0 || d === null
+    ? { by, name, d, low, high, p, n } : { by, name, d: -d, low: high === null ? null : -high, high: low === null ? null : -low, p, n });
+  const lines = found.rows.map(turned);
   const reach = 1.05 * Math.max(1e-9, ...lines.flatMap((l) => [l.d, l.low, l.high].map((v) => Math.abs(v ?? 0))));
-  const place = (v) => `${50 + (50 * v) / reach}%`;
-  const body = lines.map((line) => {
+  const place = (v) => `${50 + (50 * v) / reach}%`, body = [];
+  let by = "category";
+  for (const line of lines) {
+    if (line.by !== by) body.push(el("tr", { className: "group" }, el("th", { scope: "rowgroup", colSpan: 5 }, D.by[(by = line.by)])));
     const plot = el("td", { className: "plot" }, mark("zero", { left: "50%" }));
     if (line.low !== null) plot.append(mark("ci", { left: place(line.low), width: `${(50 * (line.high - line.low)) / reach}%` }));
     if (line.d !== null) plot.append(mark("mean", { left: place(line.d) }));
     const clear = line.d && line.p !== null && line.p < 0.05;
     const kind = clear ? ((line.d > 0) === higher(state.m) ? "better" : "worse") : "";
     const limits = line.low === null ? "no CI" : `${number(line.low)} to ${number(line.high)}`;
-    return el("tr", { className: `${kind} ${line.name === "all" ? "all" : ""}` },
+    body.push(el("tr", { className: `${kind} ${line.name === "all" ? "all" : ""}` },
       el("th", { scope: "row" }, user(line.name === "all" ? "all samples" : line.name)), plot,
       el("td", {}, el("b", {}, number(line.d, true)), " ", el("small", {}, limits)),
-      el("td", { className: "p" }, line.p === null ? "-" : line.p < 0.001 ? "<.001" : line.p.toFixed(3)), el("td", {}, String(line.n)));
-  });
-  const side = higher(state.m) ? "right" : "left";
-  $("forest").replaceChildren(el("table", { className: "forest" },
-    el("caption", {}, `${state.m}, A - B with 95 % CI; ${side} of the line A is better. Green, red: corrected p < 0.05 (Holm, ${count(found.family, "comparison")}).`),
-    el("thead", {}, el("tr", {}, el("th"), el("th", { scope: "col" }, "A - B"), el("th", { scope: "col" }, "95 % CI"),
-      el("th", { scope: "col", className: "p" }, "p"), el("th", { scope: "col" }, "n"))), el("tbody", {}, ...body)));
+      el("td", { className: "p" }, line.p === null ? "-" : line.p < 0.001 ? "<.001" : line.p.toFixed(3)), el("td", {}, String(line.n))));
+  }
+  const side = higher(state.m) ? "right" : "left", families = Object.entries(found.families).map(([name, n]) => `${n} (${D.by[name]})`);
+  $("forest").replaceChildren(
+    el("p", { className: "soft" }, `${state.m}, A - B with 95 % CI; ${side} of the line A is better. Green, red: Holm-corrected p < 0.05, over ${families.join(", ")} comparisons.`),
+    el("table", { className: "forest" }, el("thead", {}, el("tr", {}, el("th"), el("th"), el("th", { scope: "col" }, "A - B, 95 % CI"),
+      el("th", { scope: "col", className: "p" }, "p corr."), el("th", { scope: "col" }, "n"))), el("tbody", {}, ...body)));
 }
 
 function mark(className, style) {
@@ -471,10 +484,12 @@ function nearest(event) {
 
 function presets() {
   const deaf = swapped(), none = { category: "", side: "", size: "", length: "", status: "", outcome: "", low: "", high: "", q: "" };
-  const keep = { outcome: "", low: "", high: "", status: "" };
+  // what a preset chose as B is given up by the next one
+  const back = D.runs[state.b]?.plain === state.a || (state.b === prior && state.sort === "loss" && state.low + state.high) ? { b: START.b } : {};
+  const keep = { ...back, outcome: "", low: "", high: "", status: "" };
   const hits = METRICS.includes("top1") ? "hit: the maximum is in the region" : `hit: ${state.m} better than the median of both runs`;
   const list = [
-    ["All", { ...none, sort: "order" }, "No filter"],
+    ["All", { ...back, ...none, sort: "order" }, "No filter"],
     ["A worst", { ...keep, sort: "aworst" }, `Lowest quality of A first (${state.m})`],
     ["Biggest gain", { ...keep, sort: "gain" }, "A better than B by most"], ["Biggest loss", { ...keep, sort: "loss" }, "A worse than B by most"],
     ["A hits, B misses", { ...keep, outcome: "10", sort: "gain" }, hits], ["A misses, B hits", { ...keep, outcome: "01", sort: "loss" }, hits],
@@ -483,7 +498,7 @@ function presets() {
     const range = higher(state.m) ? { high: "-0.0001" } : { low: "0.0001" };
     list.push(["The prior wins", { ...keep, b: prior, on: "d", ...range, sort: "loss" }, `B: ${D.runs[prior].label}, which never sees the image`]);
   }
-  if (deaf >= 0) list.push(["Deaf", { ...keep, b: deaf, sort: "deaf" }, "The map hardly changes under another phrase: highest correlation first"]);
+  if (deaf >= 0) list.push(["Ignores the phrase", { ...keep, b: deaf, sort: "deaf" }, "The map hardly changes under another phrase: highest correlation first"]);
   $("presets").replaceChildren(...list.map(([name, changes, title]) => {
     const on = Object.entries(changes).every(([key, wanted]) => state[key] === wanted);
     return el("button", { type: "button", title, onclick: () => change({ ...changes }), "aria-pressed": String(on) }, name);
@@ -499,8 +514,7 @@ function buildFilters() {
   const all = (list) => [["", "any"], ...list];
   const groups = (by) => all([...D.groups[by], ...[...new Set(D.samples[by])].filter((n) => !D.groups[by].includes(n)).sort()].map((n) => [n, n]));
   $("filters").replaceChildren(
-    choice("category", "category", groups("category")), choice("side", "side named", groups("side")),
-    choice("size", "region / frame", groups("size")), choice("length", "phrase length", groups("length")),
+    choice("category", "category", groups("category")), ...["side", "size", "length"].map((by) => choice(by, D.by[by], groups(by))),
     choice("status", "status", all(STATUS.map((s) => [s, s]))), choice("outcome", "outcome", all(Object.entries(OUTCOMES))),
     el("span", { className: "range" }, choice("on", "metric of", [["a", "A"], ["b", "B"], ["d", "A - B"]]),
       el("label", {}, "from", el("input", { type: "number", name: "low", step: "any" })), el("label", {}, "to", el("input", { type: "number", name: "high", step: "any" }))),
@@ -587,7 +601,10 @@ function start() {
   $("layers").oninput = redraw;
   $("csv").onclick = save;
   $("show-help").onclick = () => $("help").showModal();
-  $("sample").onclose = () => state.sample && change({ sample: "" });
+  $("sample").onclose = () => {
+    document.querySelector(".tools").prepend($("layers"));
+    if (state.sample) change({ sample: "" });
+  };
   for (const dialog of [$("sample"), $("help")]) dialog.onclick = (event) => event.target === dialog && dialog.close();
   $("scatter").onclick = (event) => nearest(event) !== null && open(nearest(event));
   $("scatter").onmousemove = (event) => {
