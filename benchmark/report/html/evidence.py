@@ -99,7 +99,11 @@ def _largest_group(runs_dir: Path, dataset: str | None) -> tuple[list[str], int]
         raise UsageError(f"{runs_dir} has no finished run; make one with `gtg-bench run --method METHOD`")
     groups: dict[str, list[FinishedRun]] = {}
     for spec in specs:
-        groups.setdefault(f"{conditions(spec)} {spec.limit}", []).append(read_run(runs_dir, spec))
+        run = read_run(runs_dir, spec)
+        if any(record.status == "ok" for record in run.records):
+            groups.setdefault(f"{conditions(spec)} {spec.limit}", []).append(run)
+    if not groups:
+        raise UsageError(f"no run in {runs_dir} has a scored sample; its records say why")
     runs = max(groups.values(), key=lambda group: (sum(not is_prior(run.spec.method) for run in group), len(group)))
     rules = protocol_of(runs[0].spec.protocol)
 
@@ -211,8 +215,8 @@ def warnings(evidence: Evidence, runs_dir: Path, dataset: str | None, private: b
         found.append(f"{len(begun)} unfinished run{'s' * (len(begun) != 1)} left out ({names}): rerun to finish.")
     if evidence.left_out:
         found.append(
-            f"{evidence.left_out} finished run{'s' * (evidence.left_out != 1)} left out: on other samples or by "
-            "another protocol. Name runs to choose them."
+            f"{evidence.left_out} finished run{'s' * (evidence.left_out != 1)} left out: on other samples, by "
+            "another protocol, or without a scored sample. Name runs to choose them."
         )
     for subject in report.subjects:
         if subject.missing:

@@ -7,6 +7,7 @@ import random
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -227,8 +228,8 @@ def _gallery(data: Json) -> tuple[list[int], str]:
     return sorted(chosen), rule
 
 
-def _short(value: float) -> float:
-    return round(value, DIGITS)
+def _short(value: float) -> float | None:
+    return round(value, DIGITS) if isfinite(value) else None
 
 
 def _rounded(value: Any) -> Any:

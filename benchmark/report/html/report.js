@@ -23,7 +23,7 @@ function el(tag, props = {}, ...children) {
 
 const user = (text) => el("bdi", {}, text);
 const short = (metric) => D.headings[metric] ?? metric;
-const number = (value, sign) => (value == null ? "-" : (sign && value > 0 ? "+" : "") + value.toFixed(3));
+const number = (value, sign) => (value == null ? "-" : (sign && value > 0 ? "+" : "") + value.toFixed(3)).replace(/^[+-](?=0\.000$)/, "");
 const count = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
 
 function bytes(base64) {
