@@ -178,20 +178,20 @@ def _add_pictures(data: Json, evidence: found.Evidence, runs_dir: Path, place: P
             trial = source.trials.get(ids[i])
             if trial is None or run["status"][i] < 0:
                 continue
-            if pictures[i] is None:
-                pictures[i] = album.image(source.dataset, trial.sample)
-                regions[i] = region_of(trial.sample)
-            if trial.scored_on is not trial.sample:
-                run["regions"][i] = region_of(trial.scored_on)
-            grounding = source.load(ids[i])
-            if grounding is None:
-                album.missing(f"{run['label']} has no stored map")
-            else:
-                heats[i] = album.heat(grounding, trial, source.rules)
+            try:
+                if pictures[i] is None:
+                    pictures[i] = album.image(source.dataset, trial.sample)
+                    regions[i] = region_of(trial.sample)
+                if trial.scored_on is not trial.sample:
+                    run["regions"][i] = region_of(trial.scored_on)
+                heats[i] = album.heat(source.maps.load(ids[i]), trial, source.rules)
+            except (GtgError, ValueError) as error:  # no map is stored, or a map or region is damaged
+                album.missing(str(error))
         run["heats"] = heats
     data |= {"images": album.images, "maps": album.maps, "colours": palette()}
     data["samples"] |= {"picture": pictures, "region": regions}
-    notes += [f"{count} picture{'s' * (count != 1)} missing: {why}" for why, count in album.problems.items()]
+    if album.problems:
+        notes.append(f"{len(album.problems)} pictures are missing or incomplete; the first: {album.problems[0]}")
     return notes
 
 

@@ -38,12 +38,12 @@ class Album:
     Attributes:
         images: {"src": data URL, "w", "h": of the original in pixels}; None if the image cannot be read.
         maps: {"w", "h", "data": base64 of uint8 [h, w], from the map's minimum (0) to its maximum (255)}.
-        problems: reasons why pictures are missing -> number of pictures.
+        problems: why pictures are missing, one reason for each.
     """
 
     images: list[Json | None] = field(default_factory=list)
     maps: list[Json] = field(default_factory=list)
-    problems: dict[str, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
     _known: dict[tuple[object, ...], Any] = field(default_factory=dict)
 
     def image(self, dataset: Dataset, sample: PhraseSample) -> int:
@@ -102,7 +102,7 @@ class Album:
 
     def missing(self, reason: str) -> None:
         """Note that a picture is missing."""
-        self.problems[reason] = self.problems.get(reason, 0) + 1
+        self.problems.append(reason)
 
     def _once(self, key: tuple[object, ...], make: Callable[[], Any]) -> Any:
         if key not in self._known:

@@ -35,7 +35,7 @@ function bytes(base64) {
 const prior = bestPrior();
 const START = {
   a: 0, b: D.runs.findIndex((run, i) => i > 0 && run.role === "run"), m: D.primary, category: "", side: "", size: "",
-  length: "", status: "", outcome: "", on: "d", low: "", high: "", q: "", sort: "order", page: 1, sample: "",
+  length: "", status: "", outcome: "", on: "d", low: "", high: "", q: "", picture: "", sort: "order", page: 1, sample: "",
 };
 if (START.b < 0) START.b = prior;
 const SORTS = {
@@ -142,6 +142,7 @@ function select() {
       const both = [state.a, state.b].filter((run) => run >= 0).map((run) => D.runs[run].status[i]);
       if (!both.includes(STATUS.indexOf(state.status))) continue;
     }
+    if (state.picture && D.samples.picture?.[i] == null) continue;
     if (state.outcome) {
       const a = hit(state.a, i, limit), b = hit(state.b, i, limit);
       if (a === null || b === null || state.outcome !== `${+a}${+b}`) continue;
@@ -367,7 +368,8 @@ function showSample() {
     alike.length > 1 ? el("h3", {}, `All ${alike.length} phrases of this image`) : "",
     alike.length > 1 ? el("ul", { className: "phrases" }, ...alike.map((k) => el("li", {},
       el("button", { type: "button", disabled: k === i, onclick: () => open(k) }, user(D.samples.phrase[k])),
-      ` ${short(state.m)} A ${number(value(state.a, state.m, k))}`, state.b < 0 ? "" : `, B ${number(value(state.b, state.m, k))}`))) : "",
+      el("div", { className: "views" }, ...runs.map((run, letter) => view(run, k, "AB"[letter])).filter(Boolean)),
+      el("small", {}, `${short(state.m)}: `, ...runs.map((run, letter) => `${"AB"[letter]} ${number(value(run, state.m, k))} `))))) : "",
   );
   if (!dialog.open) dialog.showModal();
   dialog.scrollTop = 0;
@@ -408,9 +410,10 @@ function showForest() {
       el("td", {}, el("b", {}, number(line.d, true)), " ", el("small", {}, limits)),
       el("td", { className: "p" }, line.p === null ? "-" : line.p < 0.001 ? "<.001" : line.p.toFixed(3)), el("td", {}, String(line.n))));
   }
-  const side = higher(state.m) ? "right" : "left", families = Object.entries(found.families).map(([name, n]) => `${n} (${D.by[name]})`);
+  const side = higher(state.m) ? "right" : "left", { category, ...rest } = found.families;
+  const more = Object.keys(rest).length ? ` and ${Object.values(rest)[0]} by ${Object.keys(rest).map((name) => D.by[name]).join(" and ")}` : "";
   $("forest").replaceChildren(
-    el("p", { className: "soft" }, `${state.m}, A - B with 95 % CI; ${side} of the line A is better. Green, red: Holm-corrected p < 0.05, over ${families.join(", ")} comparisons.`),
+    el("p", { className: "soft" }, `${state.m}, A - B with 95 % CI; ${side} of the line A is better. Green, red: p < 0.05, Holm-corrected over ${category} comparisons by category${more}.`),
     el("table", { className: "forest" }, el("thead", {}, el("tr", {}, el("th"), el("th"), el("th", { scope: "col" }, "A - B, 95 % CI"),
       el("th", { scope: "col", className: "p" }, "p corr."), el("th", { scope: "col" }, "n"))), el("tbody", {}, ...body)));
 }
@@ -489,7 +492,7 @@ function presets() {
   const keep = { ...back, outcome: "", low: "", high: "", status: "" };
   const hits = METRICS.includes("top1") ? "hit: the maximum is in the region" : `hit: ${state.m} better than the median of both runs`;
   const list = [
-    ["All", { ...back, ...none, sort: "order" }, "No filter"],
+    ["All", { ...back, ...none, picture: "", sort: "order" }, "No filter"],
     ["A worst", { ...keep, sort: "aworst" }, `Lowest quality of A first (${state.m})`],
     ["Biggest gain", { ...keep, sort: "gain" }, "A better than B by most"], ["Biggest loss", { ...keep, sort: "loss" }, "A worse than B by most"],
     ["A hits, B misses", { ...keep, outcome: "10", sort: "gain" }, hits], ["A misses, B hits", { ...keep, outcome: "01", sort: "loss" }, hits],
@@ -519,6 +522,7 @@ function buildFilters() {
     el("span", { className: "range" }, choice("on", "metric of", [["a", "A"], ["b", "B"], ["d", "A - B"]]),
       el("label", {}, "from", el("input", { type: "number", name: "low", step: "any" })), el("label", {}, "to", el("input", { type: "number", name: "high", step: "any" }))),
     el("label", {}, D.private ? "category contains" : "phrase, id or message contains", el("input", { type: "search", name: "q", autocomplete: "off" })),
+    D.pictured ? choice("picture", "pictures", [["", "any"], ["yes", "with pictures"]]) : "",
     choice("sort", "order", Object.entries(SORTS)));
 }
 
@@ -627,6 +631,7 @@ function start() {
 
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) && event.target.type !== "checkbox") return;
+  if (event.target.closest?.(".scroll") && event.key.startsWith("Arrow")) return; // scrolls the table
   const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key], layer = { m: "heat", r: "region", k: "mask", x: "peak" }[event.key];
   if ($("help").open) return;
   if (by && $("sample").open) {
