@@ -106,13 +106,14 @@ def _short(metrics: Iterable[str]) -> str:
     return "".join(f" {HEADINGS[name]} = {name}." for name in dict.fromkeys(metrics) if name in HEADINGS)
 
 
-_HEADINGS = {
+GROUPS = {
     "size": "region / frame",
     "boxes": "number of boxes",
     "side": "side named",
     "length": "phrase length",
     "category": "category",
 }
+"""What defines subgroups, a key of `analysis.subgroups.BY` -> its heading."""
 
 
 def show_subgroups(found: Sequence[Subgroup], runs: Sequence[FinishedRun], console: Console) -> None:
@@ -127,7 +128,7 @@ def show_subgroups(found: Sequence[Subgroup], runs: Sequence[FinishedRun], conso
         for subgroup in part:
             if subgroup.by != by:
                 by = subgroup.by
-                table.add_row(_HEADINGS[by])
+                table.add_row(GROUPS[by])
             label = "all samples" if by == ALL else f"  {subgroup.name}"
             for index, one in enumerate(subgroup.estimates):
                 cells = [f"{one.n}/{one.n_patients}", _number(one.value), _interval(one)]
