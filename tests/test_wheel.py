@@ -106,7 +106,7 @@ def test_an_installed_wheel_runs_the_main_job(wheel: Path, tmp_path: Path) -> No
     assert run(python, "-m", "gtg_bench", "list", cwd=tmp_path) == listed
     methods = ["--method", "cxrbert-ldm", "--method", "phrase-prior"]
     run(program, "run", *methods, "--sampling", "gt-cfg", "--limit", "2", cwd=tmp_path)
-    assert (tmp_path / "leaderboards" / "phantom.csv").read_text().count("\n") == 3
+    assert (tmp_path / "leaderboards" / "phantom.gtg@2.csv").read_text().count("\n") == 3
     assert "nothing" in run(program, "train", "--out", "zoo", "--variant", "nothing", cwd=tmp_path, code=2)
     table = run(program, "table", "1", "--format", "csv", cwd=tmp_path)
     assert "table1,published,on MS-CXR,,Atelectasis,CXR-BERT-LDM,mIoU,fraction,0.58,0.01," in table

@@ -1,7 +1,7 @@
 """Leaderboards: CSV files with one row per run, and one per run and category. Every mean carries its counts.
 
-There is one file per data set and definition of the numbers (`protocols.definition`): `<dataset>.csv` for the paper's
-protocol, `<dataset>.strict.csv`, `<dataset>.gtg+original.csv` and so on, each with a `.by_category.csv` beside it.
+There is one file per data set and definition of the numbers (`protocols.definition`): `<dataset>.gtg@2.csv` for the
+paper's protocol, `<dataset>.gtg@2+original.csv` and so on, each with a `.by_category.csv` beside it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gtg_bench.benchmark.metrics import METRICS
 from gtg_bench.benchmark.paths import atomic
 from gtg_bench.benchmark.runs.labels import as_text
 from gtg_bench.benchmark.runs.spec import COLUMNS, RunSpec
-from gtg_bench.benchmark.scoring.protocols import PROTOCOL, Protocol, definition, find_protocol
+from gtg_bench.benchmark.scoring.protocols import Protocol, definition, find_protocol
 from gtg_bench.benchmark.statistics import bootstrap_averages
 
 Row = dict[str, str]
@@ -64,8 +64,7 @@ def path_of(folder: Path, described: Mapping[str, str]) -> Path:
         folder: folder of the CSV files.
         described: a row, or a run's description as JSON.
     """
-    named = definition(described)
-    return folder / f"{described['dataset']}{'' if named == PROTOCOL else f'.{named}'}.csv"
+    return folder / f"{described['dataset']}.{definition(described)}.csv"
 
 
 def categories_of(path: Path) -> Path:

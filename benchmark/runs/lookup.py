@@ -17,7 +17,7 @@ from gtg_bench.benchmark.runs.labels import label, not_default
 from gtg_bench.benchmark.runs.records import MANIFEST, RunFolder
 from gtg_bench.benchmark.runs.spec import FIELDS, RunSpec, differing
 from gtg_bench.benchmark.scoring.controls import CONTROLS
-from gtg_bench.benchmark.scoring.protocols import PROTOCOL, definition
+from gtg_bench.benchmark.scoring.protocols import PROTOCOL, definition, protocol_of
 
 _USUAL = {"control": CONTROLS[0], "dataset_options": "", **DEFAULTS}
 """What a run is assumed to have if its name does not say."""
@@ -147,6 +147,8 @@ def _with_defaults(specs: list[RunSpec], named: Mapping[str, str]) -> list[RunSp
             specs = [spec for spec in specs if str(spec.as_json()[key]) in (value, "None")] or specs
     if "protocol" not in named:
         specs = _preferred(specs, lambda spec: spec.protocol == PROTOCOL)
+    if "protocol_version" not in named:
+        specs = _preferred(specs, lambda spec: spec.protocol_version == protocol_of(spec.protocol).version)
     if not {"frame", "uncovered", "mask"} & set(named):
         specs = _preferred(specs, lambda spec: "+" not in definition(spec.as_json()))
     if "limit" not in named:

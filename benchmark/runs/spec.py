@@ -10,7 +10,7 @@ from typing import Any
 
 from gtg_bench.benchmark.api.settings import DERIVED, SETTINGS, MethodSettings
 from gtg_bench.benchmark.scoring.controls import CONTROLS, REGION_CONTROLS
-from gtg_bench.benchmark.scoring.protocols import FRAMES, MASK, PROTOCOL, UNCOVERED
+from gtg_bench.benchmark.scoring.protocols import FRAMES, MASK, PROTOCOL, PROTOCOLS, UNCOVERED
 
 SCHEMA = 3
 """Version of the description: bumped when a field is added or changes its meaning, which changes every key."""
@@ -44,7 +44,7 @@ class RunSpec:
     """How a map becomes a mask, see `benchmark.metrics.named_masks`."""
     protocol: str = PROTOCOL
     """Metrics and averages, a name of `scoring.protocols.PROTOCOLS`."""
-    protocol_version: int = 1
+    protocol_version: int = PROTOCOLS[PROTOCOL].version
     """Version of that protocol."""
     control: str = CONTROLS[0]
     """The sanity check that the run is under, one of CONTROLS."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.statistics.averages import AVERAGES, Doubles
-from gtg_bench.benchmark.statistics.bounds import LEVEL, RESAMPLES, SEED, bootstrap
+from gtg_bench.benchmark.statistics.bounds import LEVEL, RESAMPLES, SEED, bootstrap, interval_note
 from gtg_bench.benchmark.statistics.permutation import PERMUTATIONS, sign_flip
 
 TIE = 1e-9
@@ -50,7 +50,7 @@ class Comparison:
         only_ours, only_theirs: samples that were left out because only one run has a value.
         ours, theirs: averages over the n samples; they and the following fields are None if n is 0.
         difference: ours - theirs, of the averages.
-        low, high: confidence limits of the difference, by the bootstrap over patients; None for fewer than two.
+        low, high: confidence limits of the difference, by the bootstrap over patients; None for fewer than five.
         p_value: two-sided, by flipping the signs of patients; not corrected for multiple comparisons.
         effect_size: standardised mean difference (Cohen's d_z): mean of the samples' differences over their standard
             deviation (unbiased variance), whatever the average; None if all differences are equal.
@@ -71,6 +71,11 @@ class Comparison:
     wins: int
     ties: int
     losses: int
+
+    @property
+    def note(self) -> str:
+        """Why the interval is absent or unreliable, see `bounds.interval_note`."""
+        return interval_note(self.n_patients)
 
 
 def paired(ours: Iterable[SampleRecord], theirs: Iterable[SampleRecord], metric: str) -> Pairs:

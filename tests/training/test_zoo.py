@@ -333,10 +333,10 @@ def test_a_member_is_scored_in_every_way_and_its_rows_bear_its_name(out: Path, f
     zoo = Zoo(micro(), micro_ldm(), tmp_path / "zoo")
     for name in ("cxrbert-ldm", "cxrbert-ldm@1759", "biovil-l"):
         zoo.evaluate(name, tmp_path / "boards")
-    before = (tmp_path / "boards" / "phantom.csv").read_bytes()
+    before = (tmp_path / "boards" / "phantom.gtg@2.csv").read_bytes()
     zoo.evaluate("cxrbert-ldm", tmp_path / "boards")
-    assert (tmp_path / "boards" / "phantom.csv").read_bytes() == before
-    rows = read(tmp_path / "boards" / "phantom.csv")
+    assert (tmp_path / "boards" / "phantom.gtg@2.csv").read_bytes() == before
+    rows = read(tmp_path / "boards" / "phantom.gtg@2.csv")
     assert {(row["method"], row["weights"]) for row in rows} == {
         *(("cxrbert-ldm", "phantom"), ("cxrbert-ldm", "phantom@1759"), ("biovil-l", "phantom"))
     }

@@ -42,7 +42,7 @@ def test_lines_by_hand(runs: Path, finished: Make) -> None:
     "changes",
     [
         *({"frame": "original"}, {"uncovered": "exclude"}, {"dataset_options": "seed=1"}),
-        *({"mask": "otsu"}, {"protocol": "strict"}, {"protocol_version": 2}),
+        *({"mask": "otsu"}, {"protocol": "strict"}, {"protocol_version": 1}),
     ],
 )
 def test_runs_under_other_conditions_are_refused(runs: Path, finished: Make, changes: dict[str, Any]) -> None:

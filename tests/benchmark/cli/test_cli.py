@@ -117,7 +117,7 @@ def test_a_killed_run_ends_like_one_that_was_not(tmp_path: Path) -> None:
     process.wait()
     assert 5 <= len(lines) < 40
     assert "of 40" in call(*words, cwd=tmp_path)
-    for name in ("phantom.csv", "phantom.by_category.csv"):
+    for name in ("phantom.gtg@2.csv", "phantom.gtg@2.by_category.csv"):
         assert (tmp_path / "leaderboards" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
@@ -126,8 +126,8 @@ def test_the_main_job_on_a_few_samples(tmp_path: Path) -> None:
     words = ["run", "--method", "cxrbert-ldm", "--sampling", "gt-cfg", "--limit", "8"]
     call(*words, "--method", "class-prior", cwd=tmp_path)
     call(*words, "--batch-size", "5", "--runs-dir", "b", "--leaderboards-dir", "b", cwd=tmp_path)
-    rows = {row["method"]: row for row in read(tmp_path / "leaderboards" / "phantom.csv")}
-    (other,) = read(tmp_path / "b" / "phantom.csv")
+    rows = {row["method"]: row for row in read(tmp_path / "leaderboards" / "phantom.gtg@2.csv")}
+    (other,) = read(tmp_path / "b" / "phantom.gtg@2.csv")
     assert other["run_key"] == rows["cxrbert-ldm"]["run_key"]
     for name in ("miou", "iou", "cnr", "top1", "auroc", "phrase_discrimination"):
         assert float(other[name]) == pytest.approx(float(rows["cxrbert-ldm"][name]), abs=1e-4)
@@ -183,7 +183,7 @@ def test_a_plugin_file_gets_its_row_and_code_1_if_every_sample_fails(tmp_path: P
     for name, source in (("spot.py", spot), ("broken.py", broken)):
         (tmp_path / name).write_text(register + source)
     call("run", "--method", "bright-spot", "--plugin", "spot.py", "--limit", "3", cwd=tmp_path)
-    assert read(tmp_path / "leaderboards" / "phantom.csv")[0]["method"] == "bright-spot"
+    assert read(tmp_path / "leaderboards" / "phantom.gtg@2.csv")[0]["method"] == "bright-spot"
     words = ["run", "--method", "broken", "--plugin", "broken.py", "--limit", "3"]
     assert "3 of 3 samples failed" in call(*words, cwd=tmp_path, code=1)
 

@@ -45,44 +45,44 @@ def test_means_are_over_ok_samples_where_the_metric_is_defined(tmp_path: Path) -
     assert (row["phrase_discrimination"], row["n_phrase_discrimination"]) == ("", "0")
     assert [row[f"n_{name}"] for name in ("total", "ok", "unscorable", "failed")] == ["4", "2", "1", "1"]
     assert (row["guidance"], row["limit"], row["run_key"]) == ("16", "", SPEC.key)
-    (found,) = rows(tmp_path / "d.csv")
+    (found,) = rows(tmp_path / "d.gtg@2.csv")
     assert {*COLUMNS, *PROTOCOLS["gtg"].metrics, "n_total", "run_key"} <= set(found)
-    parts = rows(tmp_path / "d.by_category.csv")
+    parts = rows(tmp_path / "d.gtg@2.by_category.csv")
     assert [(part["category"], part["n_ok"], part["miou"]) for part in parts] == [("A", "2", "0.37500"), ("B", "0", "")]
 
 
 def test_intervals_and_other_averages(tmp_path: Path) -> None:
-    row = leaderboard.update(tmp_path, SPEC, valued("iou", {"A": [0.2, 0.4, 0.6], "B": [0.9]}))
-    assert (row["iou"], row["iou_macro"], row["iou_freq2"]) == ("0.52500", "0.65000", "0.45000")
-    assert 0.2 <= float(row["iou_low"]) < 0.525 < float(row["iou_high"]) <= 0.9
+    row = leaderboard.update(tmp_path, SPEC, valued("iou", {"A": [0.2, 0.2, 0.4, 0.6, 0.6], "B": [0.9]}))
+    assert (row["iou"], row["iou_macro"], row["iou_freq2"]) == ("0.48333", "0.65000", "0.41923")
+    assert 0.2 <= float(row["iou_low"]) < 0.4833 < float(row["iou_high"]) <= 0.9
     assert row["cnr_low"] == row["cnr_macro"] == ""
-    one, other = rows(tmp_path / "d.by_category.csv")
+    one, other = rows(tmp_path / "d.gtg@2.by_category.csv")
     assert float(one["iou_low"]) < 0.4 < float(one["iou_high"])
     assert (other["iou"], other["iou_low"], other["iou_high"]) == ("0.90000", "", "")  # a single patient has no CI
 
 
 def test_a_protocol_has_its_columns_and_the_interval_of_its_average(tmp_path: Path) -> None:
-    strict = replace(SPEC, protocol="strict", frame="original")
+    strict = replace(SPEC, protocol="strict", protocol_version=3, frame="original")
     leaderboard.update(tmp_path, strict, valued("gcnr", {"A": [0.2, 0.4, 0.6], "B": [0.9, 0.7]}, cnr=1.0))
-    (found,) = rows(tmp_path / "d.strict.csv")
+    (found,) = rows(tmp_path / "d.strict@3.csv")
     assert (found["gcnr"], found["gcnr_macro"], found["gcnr_freq2"]) == ("0.56000", "0.60000", "0.52308")
     assert float(found["gcnr_macro_low"]) < 0.6 < float(found["gcnr_macro_high"])
     assert (found["gcnr_macro_low"], found["gcnr_macro_high"]) != (found["gcnr_low"], found["gcnr_high"])
     assert (found["n_cnr"], found["n_phrase_discrimination"], found["cnr_macro_low"]) == ("5", "0", "1.00000")
     assert (found["ap"], found["phrase_discrimination_macro"]) == ("", "")
     assert not {"miou", "n_gcnr", "gcnr_freq2_low"} & set(found)
-    parts = rows(tmp_path / "d.strict.by_category.csv")
+    parts = rows(tmp_path / "d.strict@3.by_category.csv")
     assert [(part["category"], part["gcnr"]) for part in parts] == [("A", "0.40000"), ("B", "0.80000")]
 
 
 def test_a_repeated_run_rewrites_the_same_bytes_and_another_adds_a_row(tmp_path: Path) -> None:
     leaderboard.update(tmp_path, SPEC, RECORDS)
-    before = (tmp_path / "d.csv").read_bytes()
+    before = (tmp_path / "d.gtg@2.csv").read_bytes()
     leaderboard.update(tmp_path, SPEC, RECORDS)
-    assert (tmp_path / "d.csv").read_bytes() == before
+    assert (tmp_path / "d.gtg@2.csv").read_bytes() == before
     leaderboard.update(tmp_path, replace(SPEC, control="phrase-swap"), RECORDS)
     leaderboard.update(tmp_path, replace(SPEC, split="train"), RECORDS)
-    found = rows(tmp_path / "d.csv")
+    found = rows(tmp_path / "d.gtg@2.csv")
     assert len(found) == 3
     near = leaderboard.comparable(tmp_path, found[0])
     assert [(row["control"], row["split"]) for row in near] == [("none", "test"), ("phrase-swap", "test")]
@@ -114,10 +114,10 @@ def test_tuned_thresholds_share_a_file(tmp_path: Path) -> None:
 def test_other_files_and_the_shipped_results_are_not_overwritten(tmp_path: Path) -> None:
     header = ",".join([*columns(PROTOCOLS["gtg"]), "rank_group"])
     for text in ("a,b\n1,2\n", f"{header}\n{'1,' * header.count(',')}1\n"):
-        (tmp_path / "d.csv").write_text(text)
+        (tmp_path / "d.gtg@2.csv").write_text(text)
         with pytest.raises(DataError, match=r"d\.csv .*column (dataset|rank_group)"):
             leaderboard.update(tmp_path, SPEC, RECORDS)
-        assert (tmp_path / "d.csv").read_text() == text
+        assert (tmp_path / "d.gtg@2.csv").read_text() == text
     with pytest.raises(UsageError, match="shipped"):
         leaderboard.update(REFERENCE, SPEC, RECORDS)
 

@@ -9,7 +9,7 @@ from gtg_bench.benchmark.report import leaderboard
 from gtg_bench.benchmark.report.leaderboard import REFERENCE, Row
 
 README = Path(__file__).parents[3] / "leaderboards" / "README.md"
-ROWS = leaderboard.read(REFERENCE / "phantom.csv")
+ROWS = leaderboard.read(REFERENCE / "phantom.gtg@2.csv")
 PLAIN = {"control": "none", "dataset_options": "", "tokens": "lexical", "bbm": "none", "sampling": "gt-cfg"}
 MAIN = {"method": "cxrbert-ldm", "weights": "phantom"}
 MODES = ("text", "cfg", "gt1-cfg", "gt-cfg")

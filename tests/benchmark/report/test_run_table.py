@@ -63,12 +63,12 @@ def test_a_run_is_shown_with_shipped_controls_and_priors(tmp_path: Path, measure
         *("center-prior†", "class-prior†", "phrase-prior†"),
     ]
     assert [line.count("±") for line in found] == [6] * len(found)
-    with (leaderboard.REFERENCE / "phantom.csv").open(newline="") as file:
+    with (leaderboard.REFERENCE / "phantom.gtg@2.csv").open(newline="") as file:
         wanted = next(r for r in csv.DictReader(file) if (r["method"], r["control"]) == ("phrase-prior", "none"))
     half = (float(wanted["cnr_high"]) - float(wanted["cnr_low"])) / 2
     assert f"{float(wanted['cnr']):.3f}±{half:.3f}".replace("±0.", "±.") in found[-1]
     assert len(lines) <= LINES
-    assert str(tmp_path / "boards" / "phantom.csv") in "\n".join(lines)
+    assert str(tmp_path / "boards" / "phantom.gtg@2.csv") in "\n".join(lines)
 
 
 def test_the_users_rows_replace_shipped_ones_and_other_settings_are_not_shown(

@@ -262,7 +262,7 @@ def test_the_command(toy: Any, exported: Any) -> None:
     words = ["score", "--maps", str(toy.folder / "maps"), "--name", "mine", "--dataset", "phantom", "--limit", str(N)]
     done = CliRunner().invoke(app, [*words, *places], env={"COLUMNS": "200"})
     assert done.exit_code == 0, done.output
-    with (toy.folder / "boards" / "phantom.csv").open(newline="") as file:
+    with (toy.folder / "boards" / "phantom.gtg@2.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["method"], row["weights"], row["n_ok"], row["sampling"]) == ("mine", "maps", str(N), "")
     assert len(row["weights_version"]) == 12

@@ -186,7 +186,7 @@ def test_the_command(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {path.name for path in (toy.folder / "boards").glob("*.csv")} == {
         f"phantom.{name}{suffix}.csv" for name in ("chexlocalize", "gtg+best") for suffix in ("", ".by_category")
     }
-    with (toy.folder / "boards" / "phantom.gtg+best.csv").open(newline="") as file:
+    with (toy.folder / "boards" / "phantom.gtg@2+best.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert row["mask"].startswith("best:0.")
     assert (row["n_ok"], row["method"], row["split"]) == ("12", "toy", "test")

@@ -146,7 +146,7 @@ def test_a_new_setting_reaches_options_key_manifest_csv_and_labels(tmp_path: Pat
     manifests = [json.loads(path.read_text()) for path in (tmp_path / "runs").rglob("manifest.json")]
     assert {one["spec"]["sharpness"] for one in manifests} == {None, 2.5}
     assert len({one["key"] for one in manifests}) == 2
-    header, *rows = (tmp_path / "boards" / "phantom.csv").read_text().splitlines()
+    header, *rows = (tmp_path / "boards" / "phantom.gtg@2.csv").read_text().splitlines()
     column = header.split(",").index("sharpness")
     assert sorted(row.split(",")[column] for row in rows) == ["", "2.5"]
     assert "sharpness 2.5" in done.stdout

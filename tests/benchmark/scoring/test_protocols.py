@@ -77,7 +77,7 @@ def described(protocol: str, version: int, frame: str, uncovered: str, mask: str
         (("gtg", 1, "crop512", "lowest", "mixture"), "gtg"),
         (("gtg", 1, "original", "lowest", "mixture"), "gtg+original"),
         (("gtg", 2, "crop512", "exclude", "0.5"), "gtg@2+exclude+0.5"),
-        (("strict", 2, "original", "lowest", "mixture"), "strict@2"),
+        (("strict", 3, "original", "lowest", "mixture"), "strict@3"),
         (("strict", 1, "crop512", "lowest", "best:0.37"), "strict+crop512+best"),
         (("chexlocalize", 1, "original", "lowest", "otsu"), "chexlocalize"),
     ],

@@ -378,7 +378,7 @@ def test_published_weights_run_from_the_cache(into_cache: Callable[..., Path], t
     assert done.exit_code == 0, done.output
     (records,) = tmp_path.glob("runs/phantom/cxrbert-ldm/*/samples.jsonl")
     assert [json.loads(line)["status"] for line in records.read_text().splitlines()] == ["ok", "ok"]
-    assert ",paper," in (tmp_path / "boards" / "phantom.csv").read_text()
+    assert ",paper," in (tmp_path / "boards" / "phantom.gtg@2.csv").read_text()
     found = report("cxrbert-ldm", "--weights", "paper", code=1)
     assert ["pytorch_model.bin is not the published file" in problem for problem in found["problems"]] == [True]
 
