@@ -102,7 +102,7 @@ def run(
             report(result)
             rows.append(leaderboard.update(leaderboards_dir, result.spec, result.records))
             done.append(FinishedRun(result.spec, result.records))
-    show(leaderboards_dir, rows)
+    show(leaderboards_dir, rows, runs_dir)
     for battery, found in zip(batteries, sensitivities(done) if all_controls else (), strict=all_controls):
         show_context(found, out, battery.impossible)
     if any(row["n_ok"] == "0" for row in rows):

@@ -26,7 +26,8 @@ Row = dict[str, str]
 REFERENCE = Path(__file__).parents[2] / "leaderboards" / "reference"
 """Folder of the shipped results; runs never write to it."""
 
-COUNTS = ("n_total", "n_ok", "n_unscorable", "n_failed")
+COUNTS = ("n_total", "n_ok", "n_unscorable", "n_failed", "n_patients")
+"""Samples, by status, and the patients of the ok ones. Files of earlier versions lack the patients."""
 SUFFIXES = {"overall": "", "macro": "_macro", "frequency2": "_freq2"}
 """Average over a data set -> suffix of its column after the metric's name; see `benchmark.statistics.averages`."""
 
@@ -84,11 +85,11 @@ def update(folder: Path, spec: RunSpec, records: Sequence[SampleRecord]) -> Row:
     folder.mkdir(parents=True, exist_ok=True)
     rules, values = find_protocol(spec.protocol), spec.as_json()
     settings = {name: as_text(values[name]) for name in COLUMNS}
-    overall = settings | _measured(records, rules) | {"run_key": spec.key}
+    overall = settings | measured(records, rules) | {"run_key": spec.key}
     parts = []
     for name in sorted({record.category for record in records}):
-        measured = _measured([record for record in records if record.category == name], rules)
-        parts.append(settings | {"category": name} | measured | {"run_key": spec.key})
+        part = measured([record for record in records if record.category == name], rules)
+        parts.append(settings | {"category": name} | part | {"run_key": spec.key})
     path = path_of(folder, settings)
     with FileLock(folder / f".{spec.dataset}.lock"):
         _put(path, [overall], columns(rules))
@@ -119,12 +120,13 @@ def mean(records: Iterable[SampleRecord], metric: str) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _measured(records: Sequence[SampleRecord], rules: Protocol) -> Row:
+def measured(records: Sequence[SampleRecord], rules: Protocol) -> Row:
     """Counts, and each metric's averages over the ok samples with their CI; empty where undefined."""
     row = {"n_total": str(len(records))}
     for status in ("ok", "unscorable", "failed"):
         row[f"n_{status}"] = str(sum(record.status == status for record in records))
     ok = [record for record in records if record.status == "ok"]
+    row["n_patients"] = str(len({record.patient_id for record in ok}))
     categories, patients = [record.category for record in ok], [record.patient_id for record in ok]
     for metric in rules.metrics:
         values = [record.metrics.get(metric) for record in ok]

@@ -191,8 +191,8 @@ def definition(described: Mapping[str, Any]) -> str:
     """A readable name for everything that defines a number; numbers of different names never share a column.
 
     The protocol's name, "@" and its version from the second on, and "+" with each of frame, uncovered and mask that
-    differs from the protocol's: "biovil", "gtg@2", "gtg@2+original", "strict@3+exclude+0.5". Thresholds that were chosen
-    on a validation split share one definition, although each method has its own: "gtg+best".
+    differs from the protocol's: "biovil", "gtg@2", "gtg@2+original", "strict@3+exclude+0.5". Thresholds that were
+    chosen on a validation split share one definition, although each method has its own: "gtg@2+best".
 
     Args:
         described: protocol, protocol_version, frame, uncovered and mask, as in a run's description or a leaderboard's

@@ -34,17 +34,15 @@ ENOUGH_PATIENTS = 20
 
 def interval_note(n_patients: int) -> str:
     """What a reader must know about the confidence interval of so few patients; "" if there is nothing to say."""
-    counted = f"{n_patients} patient{'' if n_patients == 1 else 's'}"
-    if n_patients < LEAST_PATIENTS:
-        return f"no CI: {counted}, fewer than {LEAST_PATIENTS}"
-    if n_patients < ENOUGH_PATIENTS:
-        return f"unreliable CI: only {counted}, fewer than {ENOUGH_PATIENTS}"
-    return ""
+    if n_patients >= ENOUGH_PATIENTS:
+        return ""
+    verdict = "no CI" if n_patients < LEAST_PATIENTS else "unreliable CI"
+    return f"only {n_patients} patient{'' if n_patients == 1 else 's'}: {verdict}"
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """An average with its confidence interval and counts. Print `note` wherever the interval is printed.
+    """An average with its confidence interval and counts. Where the interval is printed, so must `note` be.
 
     Attributes:
         value: None if no value is defined.

@@ -13,6 +13,9 @@ from gtg_bench.benchmark.statistics.averages import AVERAGES, Doubles
 from gtg_bench.benchmark.statistics.bounds import LEVEL, RESAMPLES, SEED, bootstrap, interval_note
 from gtg_bench.benchmark.statistics.permutation import PERMUTATIONS, sign_flip
 
+EQUIVALENCE_LEVEL = 0.9
+"""Level of the interval that must lie within the margin, for two one-sided tests at 5 % each."""
+
 TIE = 1e-9
 """Two values of a sample whose difference is at most this count as equal, so that rounding decides nothing."""
 
@@ -78,6 +81,25 @@ class Comparison:
         return interval_note(self.n_patients)
 
 
+@dataclass(frozen=True, slots=True)
+class Equivalence:
+    """Whether two runs differ by less than a margin, by two one-sided tests (TOST).
+
+    Attributes:
+        margin: largest difference of the averages that does not matter, in the metric's unit; above 0.
+        low, high: limits of the 90 % confidence interval of ours - theirs; None for fewer than five patients.
+    """
+
+    margin: float
+    low: float | None
+    high: float | None
+
+    @property
+    def shown(self) -> bool:
+        """Whether the interval is within the margin on both sides."""
+        return self.low is not None and self.high is not None and -self.margin < self.low <= self.high < self.margin
+
+
 def paired(ours: Iterable[SampleRecord], theirs: Iterable[SampleRecord], metric: str) -> Pairs:
     """Pair the records of two runs by sample id, sorted by id, where both are ok and have the metric."""
     one, other = ({r.sample_id: r for r in run if r.status == "ok" and metric in r.metrics} for run in (ours, theirs))
@@ -115,8 +137,7 @@ def compare(
         seed: seed of the resamples and the permutations.
         level: confidence level.
     """
-    differences = pairs.ours - pairs.theirs
-    differences[np.abs(differences) <= TIE] = 0
+    differences = _differences(pairs)
     found = bootstrap(differences, pairs.categories, pairs.patients, kind, resamples, seed, level)
     better = differences if higher_is_better else -differences
     wins, losses = int((better > 0).sum()), int((better < 0).sum())
@@ -144,6 +165,31 @@ def compare(
         ties=len(differences) - wins - losses,
         losses=losses,
     )
+
+
+def equivalence(
+    pairs: Pairs, margin: float, kind: str = "overall", resamples: int = RESAMPLES, seed: int = SEED
+) -> Equivalence:
+    """Test whether an average of one metric differs by less than a margin between two runs.
+
+    Source: Schuirmann, A Comparison of the Two One-Sided Tests Procedure and the Power Approach, Journal of
+    Pharmacokinetics and Biopharmaceutics 15, 1987; here with the 90 % interval of the bootstrap over patients.
+
+    Args:
+        pairs: see `paired`.
+        margin: largest difference that does not matter, above 0. Choose it before looking at the results.
+        kind, resamples, seed: see `compare`.
+    """
+    differences = _differences(pairs)
+    found = bootstrap(differences, pairs.categories, pairs.patients, kind, resamples, seed, EQUIVALENCE_LEVEL)
+    return Equivalence(margin, found.low, found.high)
+
+
+def _differences(pairs: Pairs) -> Doubles:
+    """Ours - theirs of each sample [n], 0 for ties."""
+    differences = pairs.ours - pairs.theirs
+    differences[np.abs(differences) <= TIE] = 0
+    return differences
 
 
 def _sample_weights(categories: NDArray[np.str_], kind: str) -> Doubles:

@@ -140,4 +140,4 @@ def test_the_command(tmp_path: Path, call: Callable[..., Any], finished: Make) -
 def test_a_subgroup_of_one_patient_has_no_interval(call: Callable[..., Any], finished: Make) -> None:
     finished(values=VALUES[:3], facts=FACTS[:3])
     said = " ".join(call("subgroups", "ours", "--metric", "iou", "--by", "size").split())
-    assert "no CI: fewer than two patients" in said
+    assert "below 1 %: only 1 patient: no CI" in said

@@ -91,12 +91,12 @@ def test_a_repeated_run_rewrites_the_same_bytes_and_another_adds_a_row(tmp_path:
 @pytest.mark.parametrize(
     ("changes", "name"),
     [
-        ({}, "d"),
-        ({"frame": "original"}, "d.gtg+original"),
-        ({"uncovered": "exclude", "mask": "0.5"}, "d.gtg+exclude+0.5"),
-        ({"mask": "best:0.37"}, "d.gtg+best"),
-        ({"protocol": "strict", "frame": "original"}, "d.strict"),
-        ({"protocol": "chexlocalize", "frame": "original", "mask": "otsu"}, "d.chexlocalize"),
+        ({}, "d.gtg@2"),
+        ({"frame": "original"}, "d.gtg@2+original"),
+        ({"uncovered": "exclude", "mask": "0.5"}, "d.gtg@2+exclude+0.5"),
+        ({"mask": "best:0.37"}, "d.gtg@2+best"),
+        ({"protocol": "strict", "protocol_version": 3, "frame": "original"}, "d.strict@3"),
+        ({"protocol": "chexlocalize", "frame": "original", "mask": "otsu"}, "d.chexlocalize@2"),
     ],
 )
 def test_every_definition_has_its_own_file(tmp_path: Path, changes: dict[str, Any], name: str) -> None:
@@ -115,7 +115,7 @@ def test_other_files_and_the_shipped_results_are_not_overwritten(tmp_path: Path)
     header = ",".join([*columns(PROTOCOLS["gtg"]), "rank_group"])
     for text in ("a,b\n1,2\n", f"{header}\n{'1,' * header.count(',')}1\n"):
         (tmp_path / "d.gtg@2.csv").write_text(text)
-        with pytest.raises(DataError, match=r"d\.csv .*column (dataset|rank_group)"):
+        with pytest.raises(DataError, match=r"d\.gtg@2\.csv .*column (dataset|rank_group)"):
             leaderboard.update(tmp_path, SPEC, RECORDS)
         assert (tmp_path / "d.gtg@2.csv").read_text() == text
     with pytest.raises(UsageError, match="shipped"):

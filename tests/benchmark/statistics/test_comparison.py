@@ -99,7 +99,7 @@ def test_a_comparison_by_hand() -> None:
     assert found.p_value == 2 / 4
     assert found.effect_size == pytest.approx(0.16 / np.std([0.4, 0.1, 0, 0.4, -0.1], ddof=1))
     assert (found.wins, found.ties, found.losses) == (3, 1, 1)
-    assert (found.low, found.note) == (None, "no CI: 3 patients, fewer than 5")
+    assert (found.low, found.note) == (None, "only 3 patients: no CI")
     lower = compare(SMALL, higher_is_better=False)
     assert (lower.wins, lower.ties, lower.losses, lower.difference) == (1, 1, 3, found.difference)
     # Category means of ours - theirs: a 0.5 / 3, b 0.15.
