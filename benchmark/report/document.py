@@ -137,14 +137,18 @@ class Document:
 
 
 def with_patients(document: Document) -> Document:
-    """The document with a note that names its rows, or columns of a category, with too few patients for a good CI."""
+    """The document with a note that names its rows, or its categories, with too few patients for a good CI."""
     notes: dict[str, dict[str, None]] = {}
     for block in document.blocks:
         for row in block.rows:
             for cell in row.cells:
-                if cell.exact and cell.n_patients and (note := interval_note(int(cell.n_patients))):
-                    notes.setdefault(note, {})[cell.category or row.label.strip()] = None
-    found = "; ".join(f"{', '.join(names)}: {note}" for note, names in notes.items())
+                if cell.exact and cell.n_patients:
+                    name = cell.category or " ".join(row.label.split())
+                    notes.setdefault(interval_note(int(cell.n_patients)), {})[name] = None
+    alone = len(notes) == 1
+    found = "; ".join(
+        f"{'all rows' if alone else ', '.join(names)}: {note}" for note, names in notes.items() if note
+    )
     return replace(document, notes=(*document.notes, ("", f"Few patients. {found}."))) if found else document
 
 

@@ -148,7 +148,7 @@ def test_what_was_not_measured_is_a_dash(board: Make, tmp_path: Path) -> None:
         assert "This leaderboard has no run" in notes(document)
     document = paper_table(2, load(tmp_path, "ms-cxr", {}))
     assert "0.5242" in terminal(document)
-    assert "ms-cxr.csv has no rows" in notes(document)
+    assert "ms-cxr.gtg@2.csv has no rows" in notes(document)
 
 
 def test_table_2_compares_like_with_like(board: Make) -> None:
