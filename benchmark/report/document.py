@@ -146,9 +146,7 @@ def with_patients(document: Document) -> Document:
                     name = cell.category or " ".join(row.label.split())
                     notes.setdefault(interval_note(int(cell.n_patients)), {})[name] = None
     alone = len(notes) == 1
-    found = "; ".join(
-        f"{'all rows' if alone else ', '.join(names)}: {note}" for note, names in notes.items() if note
-    )
+    found = "; ".join(f"{'all rows' if alone else ', '.join(names)}: {note}" for note, names in notes.items() if note)
     return replace(document, notes=(*document.notes, ("", f"Few patients. {found}."))) if found else document
 
 
