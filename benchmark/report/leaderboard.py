@@ -1,7 +1,7 @@
 """Leaderboards: CSV files with one row per run, and one per run and category. Every mean carries its counts.
 
-There is one file per data set and definition of the numbers (`protocols.definition`): `<dataset>.csv` for the paper's
-protocol, `<dataset>.strict.csv`, `<dataset>.gtg+original.csv` and so on, each with a `.by_category.csv` beside it.
+There is one file per data set and definition of the numbers (`protocols.definition`): `<dataset>.csv` for the
+paper's protocol, `<dataset>.gtg@2+original.csv` and so on, each with a `.by_category.csv` beside it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gtg_bench.benchmark.metrics import METRICS
 from gtg_bench.benchmark.paths import atomic, locked
 from gtg_bench.benchmark.runs.labels import as_text
 from gtg_bench.benchmark.runs.spec import COLUMNS, RunSpec
-from gtg_bench.benchmark.scoring.protocols import PROTOCOL, Protocol, definition, find_protocol
+from gtg_bench.benchmark.scoring.protocols import DEFAULT, Protocol, definition, find_protocol
 from gtg_bench.benchmark.state import numbered, printable, problem, safe_name, warn
 from gtg_bench.benchmark.statistics import bootstrap_averages
 
@@ -33,7 +33,8 @@ Row = dict[str, str]
 REFERENCE = Path(__file__).parents[2] / "leaderboards" / "reference"
 """Folder of the shipped results; runs never write to it."""
 
-COUNTS = ("n_total", "n_ok", "n_unscorable", "n_failed")
+COUNTS = ("n_total", "n_ok", "n_unscorable", "n_failed", "n_patients")
+"""Samples, by status, and the patients of the ok ones. Files of earlier versions lack the patients."""
 SUFFIXES = {"overall": "", "macro": "_macro", "frequency2": "_freq2"}
 """Average over a data set -> suffix of its column after the metric's name; see `benchmark.statistics.averages`."""
 
@@ -99,7 +100,7 @@ def path_of(folder: Path, described: Mapping[str, str]) -> Path:
         DataError: its names cannot be part of a file name.
     """
     named, dataset = definition(described), safe_name(described["dataset"], "data set")
-    return folder / (dataset + ("" if named == PROTOCOL else f".{safe_name(named, 'protocol')}") + ".csv")
+    return folder / (dataset + ("" if named == DEFAULT else f".{safe_name(named, 'protocol')}") + ".csv")
 
 
 def categories_of(path: Path) -> Path:
@@ -119,11 +120,11 @@ def update(folder: Path, spec: RunSpec, records: Sequence[SampleRecord]) -> Row:
     folder.mkdir(parents=True, exist_ok=True)
     rules, values = find_protocol(spec.protocol), spec.as_json()
     settings = {name: as_text(values[name]) for name in COLUMNS}
-    overall = settings | _measured(records, rules) | {"run_key": spec.key}
+    overall = settings | measured(records, rules) | {"run_key": spec.key}
     parts = []
     for name in sorted({record.category for record in records}):
-        measured = _measured([record for record in records if record.category == name], rules)
-        parts.append(settings | {"category": name} | measured | {"run_key": spec.key})
+        part = measured([record for record in records if record.category == name], rules)
+        parts.append(settings | {"category": name} | part | {"run_key": spec.key})
     path = path_of(folder, settings)
     with locked(folder / f".{spec.dataset}.lock"):
         _put(path, [overall], columns(rules))
@@ -205,12 +206,13 @@ def mean(records: Iterable[SampleRecord], metric: str) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _measured(records: Sequence[SampleRecord], rules: Protocol) -> Row:
+def measured(records: Sequence[SampleRecord], rules: Protocol) -> Row:
     """Counts, and each metric's averages over the ok samples with their CI; empty where undefined."""
     row = {"n_total": str(len(records))}
     for status in ("ok", "unscorable", "failed"):
         row[f"n_{status}"] = str(sum(record.status == status for record in records))
     ok = [record for record in records if record.status == "ok"]
+    row["n_patients"] = str(len({record.patient_id for record in ok}))
     categories, patients = [record.category for record in ok], [record.patient_id for record in ok]
     for metric in rules.metrics:
         values = [record.metrics.get(metric) for record in ok]

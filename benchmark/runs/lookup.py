@@ -18,7 +18,7 @@ from gtg_bench.benchmark.runs.labels import label, not_default
 from gtg_bench.benchmark.runs.records import MANIFEST, RunFolder, read_manifest
 from gtg_bench.benchmark.runs.spec import FIELDS, SCHEMA, RunSpec, differing
 from gtg_bench.benchmark.scoring.controls import CONTROLS
-from gtg_bench.benchmark.scoring.protocols import PROTOCOL, RULES, definition
+from gtg_bench.benchmark.scoring.protocols import PROTOCOL, RULES, definition, protocol_of
 from gtg_bench.benchmark.state import warn
 
 _USUAL = {"control": CONTROLS[0], "dataset_options": "", **DEFAULTS}
@@ -149,6 +149,8 @@ def _with_defaults(specs: list[RunSpec], named: Mapping[str, str]) -> list[RunSp
             specs = [spec for spec in specs if str(spec.as_json()[key]) in (value, "None")] or specs
     if "protocol" not in named:
         specs = _preferred(specs, lambda spec: spec.protocol == PROTOCOL)
+    if "protocol_version" not in named:
+        specs = _preferred(specs, lambda spec: spec.protocol_version == protocol_of(spec.protocol).version)
     if not {*RULES} & set(named):
         specs = _preferred(specs, lambda spec: "+" not in definition(spec.as_json()))
     if "limit" not in named:

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.benchmark.api.settings import DERIVED, SETTINGS, MethodSettings
 from gtg_bench.benchmark.scoring.controls import CONTROLS
-from gtg_bench.benchmark.scoring.protocols import FRAMES, MASK, PROTOCOL, UNCOVERED
+from gtg_bench.benchmark.scoring.protocols import FRAMES, MASK, PROTOCOL, PROTOCOLS, UNCOVERED
 from gtg_bench.benchmark.scoring.smoothing import UNSMOOTHED
 from gtg_bench.benchmark.state import problem
 
@@ -56,7 +56,7 @@ class RunSpec:
     """How maps are smoothed before they are scored, see `benchmark.scoring.smoothing`."""
     protocol: str = PROTOCOL
     """Metrics and averages, a name of `scoring.protocols.PROTOCOLS`."""
-    protocol_version: int = 1
+    protocol_version: int = PROTOCOLS[PROTOCOL].version
     """Version of that protocol."""
     control: str = CONTROLS[0]
     """The sanity check that the run is under, one of CONTROLS."""

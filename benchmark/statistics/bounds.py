@@ -30,13 +30,28 @@ _KEPT = 30_000_000
 _NORMAL = NormalDist()
 
 
+LEAST_PATIENTS = 5
+"""Fewest patients that get a confidence interval."""
+
+ENOUGH_PATIENTS = 20
+"""Fewest patients whose confidence interval needs no caution."""
+
+
+def interval_note(n_patients: int) -> str:
+    """What a reader must know about the confidence interval of so few patients; "" if there is nothing to say."""
+    if n_patients >= ENOUGH_PATIENTS:
+        return ""
+    verdict = "no CI" if n_patients < LEAST_PATIENTS else "unreliable CI"
+    return f"only {n_patients} patient{'' if n_patients == 1 else 's'}: {verdict}"
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """An average with its confidence interval and counts.
+    """An average with its confidence interval and counts. Where the interval is printed, so must `note` be.
 
     Attributes:
         value: None if no value is defined.
-        low, high: confidence limits; None for fewer than two patients.
+        low, high: confidence limits; None for fewer than LEAST_PATIENTS patients.
         n: number of defined values.
         n_undefined: number of undefined values, which were left out.
         n_patients: patients with at least one defined value.
@@ -48,6 +63,11 @@ class Estimate:
     n: int
     n_undefined: int
     n_patients: int
+
+    @property
+    def note(self) -> str:
+        """Why the interval is absent or unreliable, see `interval_note`."""
+        return interval_note(self.n_patients)
 
 
 def bootstrap(
@@ -93,7 +113,7 @@ def bootstrap_averages(
     sums = tally(values, categories, patients)
     kinds, n_patients = tuple(kinds), len(sums.counts)
     totals, counts = sums.totals.sum(axis=0), sums.counts.sum(axis=0)
-    draws = _drawn(sums, kinds, resamples, seed) if n_patients > 1 else {}
+    draws = _drawn(sums, kinds, resamples, seed) if n_patients >= LEAST_PATIENTS else {}
     found = {}
     for kind in kinds:
         value = float(AVERAGES[kind](totals, counts)) if n_patients else None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from gtg_bench.benchmark.api.errors import GtgError
@@ -21,7 +22,7 @@ from gtg_bench.benchmark.runs.records import RunFolder
 from gtg_bench.benchmark.runs.rescore import Place, Rules, open_data
 from gtg_bench.benchmark.runs.spec import RunSpec
 from gtg_bench.benchmark.scoring.controls import plan
-from gtg_bench.benchmark.scoring.protocols import Protocol
+from gtg_bench.benchmark.scoring.protocols import RULES, Protocol
 from gtg_bench.benchmark.scoring.score_map import evaluation_frame, view
 from gtg_bench.benchmark.scoring.trial import Trial
 
@@ -84,7 +85,7 @@ class Album:
             image.thumbnail((MAP_SIDE, MAP_SIDE), Image.Resampling.BOX)
             small = np.asarray(image)
         low, high = float(small.min()), float(small.max())
-        grey = np.uint8((small - low) * (255 / ((high - low) or 1)) + 0.5)
+        grey = ((small - low) * (255 / ((high - low) or 1)) + 0.5).astype(np.uint8)
         stored = self._once(("map", grey.shape, grey.tobytes()), lambda: self._map(grey))
         scene = view(grounding, trial, rules).scene
         seen = _seen(grounding, trial, rules)
@@ -95,7 +96,7 @@ class Album:
         found["peak"] = [round(float(part), 4) for part in peak] if low < high else None
         return found | {"mask": outlined(scene.mask, seen)}
 
-    def _map(self, grey: np.ndarray) -> int:
+    def _map(self, grey: NDArray[np.uint8]) -> int:
         height, width = grey.shape
         self.maps.append({"w": width, "h": height, "data": b64encode(grey.tobytes()).decode()})
         return len(self.maps) - 1

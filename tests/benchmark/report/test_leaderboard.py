@@ -52,9 +52,9 @@ def test_means_are_over_ok_samples_where_the_metric_is_defined(tmp_path: Path) -
 
 
 def test_intervals_and_other_averages(tmp_path: Path) -> None:
-    row = leaderboard.update(tmp_path, SPEC, valued("iou", {"A": [0.2, 0.4, 0.6], "B": [0.9]}))
-    assert (row["iou"], row["iou_macro"], row["iou_freq2"]) == ("0.52500", "0.65000", "0.45000")
-    assert 0.2 <= float(row["iou_low"]) < 0.525 < float(row["iou_high"]) <= 0.9
+    row = leaderboard.update(tmp_path, SPEC, valued("iou", {"A": [0.2, 0.2, 0.4, 0.6, 0.6], "B": [0.9]}))
+    assert (row["iou"], row["iou_macro"], row["iou_freq2"]) == ("0.48333", "0.65000", "0.41923")
+    assert 0.2 <= float(row["iou_low"]) < 0.4833 < float(row["iou_high"]) <= 0.9
     assert row["cnr_low"] == row["cnr_macro"] == ""
     one, other = rows(tmp_path / "d.by_category.csv")
     assert float(one["iou_low"]) < 0.4 < float(one["iou_high"])
@@ -62,16 +62,16 @@ def test_intervals_and_other_averages(tmp_path: Path) -> None:
 
 
 def test_a_protocol_has_its_columns_and_the_interval_of_its_average(tmp_path: Path) -> None:
-    strict = replace(SPEC, protocol="strict", frame="original")
+    strict = replace(SPEC, protocol="strict", protocol_version=3, frame="original")
     leaderboard.update(tmp_path, strict, valued("gcnr", {"A": [0.2, 0.4, 0.6], "B": [0.9, 0.7]}, cnr=1.0))
-    (found,) = rows(tmp_path / "d.strict.csv")
+    (found,) = rows(tmp_path / "d.strict@3.csv")
     assert (found["gcnr"], found["gcnr_macro"], found["gcnr_freq2"]) == ("0.56000", "0.60000", "0.52308")
     assert float(found["gcnr_macro_low"]) < 0.6 < float(found["gcnr_macro_high"])
     assert (found["gcnr_macro_low"], found["gcnr_macro_high"]) != (found["gcnr_low"], found["gcnr_high"])
     assert (found["n_cnr"], found["n_phrase_discrimination"], found["cnr_macro_low"]) == ("5", "0", "1.00000")
     assert (found["ap"], found["phrase_discrimination_macro"]) == ("", "")
     assert not {"miou", "n_gcnr", "gcnr_freq2_low"} & set(found)
-    parts = rows(tmp_path / "d.strict.by_category.csv")
+    parts = rows(tmp_path / "d.strict@3.by_category.csv")
     assert [(part["category"], part["gcnr"]) for part in parts] == [("A", "0.40000"), ("B", "0.80000")]
 
 
@@ -91,12 +91,12 @@ def test_a_repeated_run_rewrites_the_same_bytes_and_another_adds_a_row(tmp_path:
 @pytest.mark.parametrize(
     ("changes", "name"),
     [
-        ({}, "d"),
-        ({"frame": "original"}, "d.gtg+original"),
-        ({"uncovered": "exclude", "mask": "0.5"}, "d.gtg+exclude+0.5"),
-        ({"mask": "best:0.37"}, "d.gtg+best"),
-        ({"protocol": "strict", "frame": "original"}, "d.strict"),
-        ({"protocol": "chexlocalize", "frame": "original", "mask": "otsu"}, "d.chexlocalize"),
+        ({}, "d.gtg@2"),
+        ({"frame": "original"}, "d.gtg@2+original"),
+        ({"uncovered": "exclude", "mask": "0.5"}, "d.gtg@2+exclude+0.5"),
+        ({"mask": "best:0.37"}, "d.gtg@2+best"),
+        ({"protocol": "strict", "protocol_version": 3, "frame": "original"}, "d.strict@3"),
+        ({"protocol": "chexlocalize", "frame": "original", "mask": "otsu"}, "d.chexlocalize@2"),
     ],
 )
 def test_every_definition_has_its_own_file(tmp_path: Path, changes: dict[str, Any], name: str) -> None:
