@@ -11,6 +11,7 @@ from gtg_bench.benchmark.cli import (
     doctor,
     ground,
     listing,
+    plot,
     run,
     score,
     subgroups,
@@ -38,6 +39,7 @@ app.command("subgroups", help=subgroups.HELP)(subgroups.subgroups)
 app.command("strata", hidden=True)(subgroups.subgroups)
 app.command("score", help=score.HELP)(score.score)
 app.command("table", help=table.HELP)(table.table)
+app.command("plot", help=plot.HELP)(plot.plot)
 app.command("train", help=train.HELP)(train.train)
 app.command("zoo", help=zoo.HELP)(zoo.zoo)
 app.add_typer(data.app, name="data", help="Work with data sets.")

@@ -15,10 +15,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from gtg_bench.benchmark.paths import atomic
+from gtg_bench.benchmark.report.training_files import CURVE, SEEN
 
 console = Console(stderr=True, highlight=False)
-CURVE = "curve.csv"
-SEEN = "validation.jsonl"
 
 
 class Monitor:
