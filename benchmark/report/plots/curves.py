@@ -70,8 +70,7 @@ def steps(
     what = f"{title}{single}{average_name(kind).capitalize()} with 95 % CI (bootstrap over patients)"
     text = caption_of(runs, what, counts) if caption else ""
     rows, columns = _shape(len(chosen), len(settings), width)
-    legend = len(names) if len(names) > 1 else 0
-    height = (1.65 if columns > 1 else 2.0) * rows + 0.14 * legend
+    height = (1.65 if columns > 1 else 2.0) * rows + style.legend_height(names, width)
     figure = style.new_figure(width, height, text)
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     room = style.WIDTHS[width] / columns - 0.5
@@ -86,9 +85,7 @@ def steps(
         axes.grid(axis="both")
     for axes in panels[len(places) :]:
         axes.remove()
-    if legend:
-        handles, shown = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, shown, loc="outside upper left")
+    style.legend(figure, figure.axes[0], names, width)
     return figure
 
 
@@ -139,7 +136,7 @@ def thresholds(
     what = f"{single}{average_name(average_of(runs, average)).capitalize()} with 95 % CI (bootstrap over patients)"
     text = caption_of(runs, what, [curve.own[0] for curve in curves], mark, note) if caption else ""
     rows = 2 if width == "column" else 1
-    figure = style.new_figure(width, 1.7 * rows + 0.3 + 0.14 * len(runs) * (len(runs) > 1), text)
+    figure = style.new_figure(width, 1.7 * rows + 0.3 + style.legend_height(names, width), text)
     panels = figure.subplots(rows, 3 - rows, sharex=True, squeeze=False).flat
     for axes, name, number in zip(panels, ("iou", "dice"), (0, 1), strict=True):
         for one, curve in zip(series, curves, strict=True):
@@ -153,9 +150,7 @@ def thresholds(
         axes.grid(axis="both")
     for axes in figure.axes if rows == 1 else figure.axes[1:]:
         axes.set_xlabel("Threshold on the min-max normalised map")
-    if len(runs) > 1:
-        handles, shown = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, shown, loc="outside upper left")
+    style.legend(figure, figure.axes[0], names, width)
     return figure
 
 
@@ -185,8 +180,7 @@ def training(folders: Sequence[Path], width: str = "column", caption: bool = Tru
     last = max(step for curve in losses for step, _ in curve)
     what = f"Training of {', '.join(names)} to step {last:,}. The loss is a mean over the steps between two points."
     more = " Validation numbers are measured on held-out samples, without confidence intervals." if numbers else ""
-    legend = len(names) * (len(names) > 1)
-    height = (1.5 if columns > 1 else 2.1) * rows + 0.14 * legend
+    height = (1.5 if columns > 1 else 2.1) * rows + style.legend_height(names, width)
     figure = style.new_figure(width, height, what + more if caption else "")
     first, *others = figure.subplots(rows, columns, squeeze=False).flat
     for one, curve in zip(series, losses, strict=True):
@@ -207,6 +201,5 @@ def training(folders: Sequence[Path], width: str = "column", caption: bool = Tru
         axes.set_xlabel("Optimiser step")
         axes.grid(axis="both")
         axes.locator_params(axis="x", nbins=5)
-    if legend:
-        figure.legend(loc="outside upper left")
+    style.legend(figure, first, names, width)
     return figure

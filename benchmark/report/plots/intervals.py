@@ -109,11 +109,12 @@ def intervals(groups: Sequence[str], series: Sequence[Series], cells: Cells, lay
     """
     if len(series) > MANY and len(groups) > 1:
         return _panels(groups, series, cells, layout)
-    legend = 0 if len(series) == 1 else _legend_rows(series, layout)
+    shown = [one.title for one in series]
+    legend = style.legend_height(shown, layout.width)
     room = 0.42 * layout.inches
     titles = [_counted(group, cells) for group in groups]
     row = max(_ROW, _height(titles, room), 0.09 * len(series) + 0.05)
-    figure = style.new_figure(layout.width, layout.around + row * len(groups) + 0.14 * legend, layout.caption)
+    figure = style.new_figure(layout.width, layout.around + row * len(groups) + legend, layout.caption)
     axes = figure.add_subplot()
     for number, one in enumerate(series):
         shift = (number - (len(series) - 1) / 2) * 0.8 / len(series)
@@ -123,9 +124,7 @@ def intervals(groups: Sequence[str], series: Sequence[Series], cells: Cells, lay
     if legend:
         for y in range(1, len(groups)):
             axes.axhline(y - 0.5, color="#e4e4e4", linewidth=0.5, zorder=0.5)
-        handles, columns = axes.get_legend_handles_labels()[0], -(-len(series) // legend)
-        shown = [style.plain(one.title) for one in series]
-        figure.legend(handles, shown, loc="outside upper left", ncols=columns, borderpad=0.1)
+        style.legend(figure, axes, shown, layout.width)
     return figure
 
 
@@ -218,9 +217,3 @@ def _numbers(found: Sequence[Interval]) -> str:
     """ "n = 18", or "n = 16 to 18"."""
     numbers = sorted({cell.n for cell in found}) or [0]
     return f"n = {numbers[0]}" if len(numbers) == 1 else f"n = {numbers[0]} to {numbers[-1]}"
-
-
-def _legend_rows(series: Sequence[Series], layout: Layout) -> int:
-    """Rows of a legend that fits the figure."""
-    widest = max(style.inches(one.title, _SIZE) for one in series) + 0.4
-    return -(-len(series) // max(1, int((layout.inches - 0.1) // widest)))

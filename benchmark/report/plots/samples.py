@@ -114,7 +114,7 @@ def _curves(
     series = series_of(names, [is_reference(run) for run in runs])
     what = f"{names[0]}. " if len(runs) == 1 else ""
     what += "Empirical distribution function over samples (dot: median)"
-    figure = style.new_figure(width, 2.1 + 0.14 * len(runs), captioned(what))
+    figure = style.new_figure(width, 2.1 + style.legend_height(names, width), captioned(what))
     axes = figure.add_subplot()
     for number, (one, found) in enumerate(zip(series, values, strict=True)):
         dash = style.DASHES[number % len(style.DASHES)]
@@ -124,8 +124,7 @@ def _curves(
     axes.set_ylabel("Share of samples")
     axes.set_ylim(0, 1.01)
     axes.grid(axis="both")
-    if len(runs) > 1:
-        figure.legend(loc="outside upper left", ncols=1 if width == "column" else 2)
+    style.legend(figure, axes, names, width)
     return figure
 
 

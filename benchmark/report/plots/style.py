@@ -178,6 +178,32 @@ def axis_label(metric: str, width: float = 10.0, start: str = "") -> str:
     return plain("\n".join(lines))
 
 
+def legend_height(names: Sequence[str], width: str) -> float:
+    """Inches of a legend; 0 for a single name, which needs none."""
+    if len(names) < 2:
+        return 0.0
+    room, columns = _legend(names, width)
+    lines = [len(label_lines(name, room, 6.5)) for name in names]
+    rows = -(-len(names) // columns)
+    return 0.03 + sum(max(lines[row::rows]) * 0.105 + 0.045 for row in range(rows))
+
+
+def legend(figure: Figure, axes: Axes, names: Sequence[str], width: str) -> None:
+    """A legend above the panels for the labelled artists of `axes`, in the order of the names; none for one name."""
+    if len(names) > 1:
+        room, columns = _legend(names, width)
+        shown = [plain("\n".join(label_lines(name, room, 6.5))) for name in names]
+        handles = axes.get_legend_handles_labels()[0]
+        figure.legend(handles, shown, loc="outside upper left", ncols=columns, borderpad=0.1)
+
+
+def _legend(names: Sequence[str], width: str) -> tuple[float, int]:
+    """Inches of a name and number of columns."""
+    whole = WIDTHS[width] - 0.1
+    columns = max(1, int(whole // (max(inches(name, 6.5) for name in names) + 0.4)))
+    return whole / columns - 0.4, columns
+
+
 def grid(axes: Axes, axis: str = "x") -> None:
     """Thin grid lines behind the data."""
     axes.grid(axis=axis)
