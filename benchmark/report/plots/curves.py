@@ -193,8 +193,8 @@ def training(folders: Sequence[Path], width: str = "column", caption: bool = Tru
         for one, validations in zip(series, seen, strict=True):
             points = [(row["step"], row[name]) for row in validations if name in row]
             axes.plot([s for s, _ in points], [v for _, v in points], color=one.colour, marker=".", markersize=4)
-        label = style.axis_label(name, 1.25) if name in style.NAMES else style.plain(name.replace("_", " "))
-        axes.set_ylabel(f"Validation: {label}")
+        shown = f"Validation: {style.NAMES.get(name, name)}"
+        axes.set_ylabel(style.plain("\n".join(style.wrapped(shown, 1.1))))
     for axes in others[len(numbers) :]:
         axes.remove()
     for axes in figure.axes:

@@ -74,7 +74,7 @@ def test_bars_are_means_with_their_intervals(made: Callable[..., FinishedRun]) -
     assert [bar.get_width() for bar in bars] == pytest.approx([0.5, 0.25])
     assert [bar.get_facecolor()[:3] for bar in bars][1] == pytest.approx([0xB3 / 255] * 3)
     assert [label.split(",")[0] for label in row_labels(figure)] == ["a gt-cfg", "class-prior"]
-    assert intervals(figure) == [(0, *pytest.approx(ends(RAMP))), (1, *pytest.approx(ends(RAMP / 2)))]
+    assert np.array(intervals(figure)) == pytest.approx(np.array([(0, *ends(RAMP)), (1, *ends(RAMP / 2))]))
     assert figure.axes[0].get_ylim() == (1.5, -0.5), "the first run is at the top"
     assert figure.axes[0].get_xlabel().replace("\n", " ") == f"{style.NAMES['iou']} higher is better"
     caption = next(text for text in texts(figure) if "CI" in text).replace("\n", " ")
