@@ -122,7 +122,7 @@ class Result:
         """One row per sample: ids, patient, phrase given, category, region, status, metrics, seconds and map file."""
         import pandas as pd
 
-        maps, rows = MapStore(self.folder), []
+        maps, rows = MapStore.of_run(self.folder), []
         for record in self.records:
             values = record.as_json()
             metrics = values.pop("metrics")
@@ -134,7 +134,7 @@ class Result:
 
     def map(self, sample_id: str) -> GroundingMap:
         """The stored map of a sample. Raises DataError if there is none."""
-        return MapStore(self.folder).load(sample_id)
+        return MapStore.of_run(self.folder).load(sample_id)
 
     def __repr__(self) -> str:
         ok = sum(record.status == "ok" for record in self.records)

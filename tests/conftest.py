@@ -223,7 +223,8 @@ def finished(tmp_path: Path) -> Callable[..., Any]:
     from gtg_bench.benchmark.runs.spec import RunSpec
 
     named = {"dataset": "d", "dataset_version": "1", "dataset_options": "", "samples_sha256": "s", "split": "test"}
-    usual: dict[str, Any] = named | {"method": "ours", "code": None, "weights": "phantom", "weights_version": "0"}
+    named |= {"images_sha256": "i", "method": "ours"}
+    usual: dict[str, Any] = named | {"code": None, "weights": "phantom", "weights_version": "0"}
     usual |= {"sampling": "gt-cfg", "latent": "sample", "tokens": "lexical", "lexicon": "rule 1", "bbm": "none"}
     usual |= {"profile": "paper", "precision": "float32", "steps": 8, "last_steps": None, "guidance": 16.0}
     usual |= {"layers": "all", "limit": None, "seed": 1}

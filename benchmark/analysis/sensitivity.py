@@ -91,8 +91,8 @@ def find_controls(runs_dir: Path, run: FinishedRun) -> dict[str, FinishedRun]:
 
 
 def alike_but_control(one: RunSpec, other: RunSpec) -> bool:
-    """Whether two runs differ only in their control, and in the samples' digest that follows from it."""
-    changed = {"control": other.control, "samples_sha256": other.samples_sha256}
+    """Whether two runs differ only in their control, and in the digests that follow from it."""
+    changed = {"control": other.control, "samples_sha256": other.samples_sha256, "images_sha256": other.images_sha256}
     return one.as_json() | changed == other.as_json()
 
 

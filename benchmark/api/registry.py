@@ -10,7 +10,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from modulefinder import ModuleFinder
@@ -41,8 +41,11 @@ class MethodEntry:
     """Its sampling modes; empty for a method that does not sample."""
     complete: Callable[[MethodSettings], MethodSettings] | str | None = None
     """Fills in unset settings and refuses invalid ones. None: the method has no settings."""
-    code: str | None = None
-    """Version of code that is not part of this package: a plug-in's sha256, or a package and its version."""
+    code: str = "1"
+    """Version of its code. Increase it whenever the method's maps change: runs of another version are other runs. A
+    plug-in file's is its sha256, that of another package its name and version."""
+    files: tuple[str, ...] = ()
+    """Files that a plug-in's maps depend on, such as a checkpoint, relative to the plug-in; part of its version."""
     card_of: Callable[[str, str], dict[str, Any] | None] | str | None = None
     """(method, weights) -> card of the weights, None if they are not installed. None: its weights have no card."""
 
@@ -103,7 +106,7 @@ class MethodRegistry:
             raise UsageError(
                 f"method {name!r} of package {package or 'unknown'} cannot be imported: {type(error).__name__}: {error}"
             ) from error
-        return replace(entry_of(name, found), code=package)
+        return replace(entry_of(name, found), code=package or "unknown version")
 
     def entries(self) -> list[MethodEntry]:
         """All entries except those of packages that cannot be imported."""
@@ -153,9 +156,14 @@ class MethodRegistry:
         added = [key for key in self._registered if key not in before]
         if not added:
             raise UsageError(f"plug-in {path} registers no method; decorate one with @register_method(NAME)")
-        code = _code(path)
         for key in added:
-            self._registered[key] = replace(self._registered[key], code=code)
+            entry = self._registered[key]
+            try:
+                code = _code(path, entry.files)
+            except OSError as error:
+                self._registered = before
+                raise UsageError(f"plug-in {path} names a file that cannot be read: {error}") from error
+            self._registered[key] = replace(entry, code=code)
         return added
 
 
@@ -177,12 +185,14 @@ def load_method(name: str, **settings: Any) -> Method:
     return entry.built(entry.completed(MethodSettings(name, **settings)))
 
 
-def register_method(name: str, card: MethodCard | None = None) -> Callable[[Build], Build]:
+def register_method(name: str, card: MethodCard | None = None, files: Sequence[str] = ()) -> Callable[[Build], Build]:
     """Decorator that registers a class or function which makes a method from `MethodSettings`.
 
     Args:
         name: name of the method.
         card: where the method comes from; by default the docstring's first line, and "unknown" for the rest.
+        files: what its maps depend on beside the code, such as a checkpoint, relative to the plug-in file: a change of
+            their content makes other runs.
 
     Raises:
         UsageError: the name is already taken.
@@ -195,7 +205,8 @@ def register_method(name: str, card: MethodCard | None = None) -> Callable[[Buil
     """
 
     def decorate(build: Build) -> Build:
-        METHODS.register(entry_of(name, build, card))
+        entry = entry_of(name, build, card)
+        METHODS.register(replace(entry, files=tuple(files) or entry.files))
         return build
 
     return decorate
@@ -232,14 +243,15 @@ def _entry_points() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
 
 
-def _code(path: Path) -> str:
-    """sha256 of a plug-in file and of the modules beside it that it imports, directly or not."""
+def _code(path: Path, more: Sequence[str]) -> str:
+    """sha256 of a plug-in file, the modules beside it that it imports, directly or not, and `more` files beside it."""
     finder = ModuleFinder([str(path.parent)])
     finder.run_script(str(path))
     files = [
         str(getattr(module, "__file__", "") or "") for name, module in finder.modules.items() if name != "__main__"
     ]
     digest = hashlib.sha256(path.read_bytes())
-    for file in sorted(filter(None, files)):
-        digest.update(hashlib.sha256(Path(file).read_bytes()).digest())
+    for found in [*map(Path, sorted(filter(None, files))), *(path.parent / name for name in more)]:
+        with found.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

@@ -101,6 +101,10 @@ class BatchMethod(Protocol):
         ...
 
 
+PLACES = ("images", "annotations")
+"""Options of data sets that say only where files are; what these contain is part of a run's key, not their place."""
+
+
 class Dataset(Protocol):
     """A loaded data set: its samples and their images."""
 
@@ -178,6 +182,10 @@ class SampleRecord:
     """The text that the method was given; under a control it is not the sample's own."""
     boxes: tuple[Box, ...] = ()
     """The region that was scored, float xyxy in pixels of its image; empty if it is a mask."""
+    image_sha256: str = ""
+    """Digest of the image, see `datasets.digests`; "" if the maps come from files and no image was read."""
+    map_name: str = ""
+    """Name of the map's file, see `scoring.trial.Trial.map_name`."""
 
     def as_json(self) -> dict[str, Any]:
         """The record as plain JSON values, in a fixed order."""

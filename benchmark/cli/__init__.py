@@ -13,6 +13,7 @@ from gtg_bench.benchmark.cli import (
     listing,
     plot,
     run,
+    runs,
     score,
     subgroups,
     table,
@@ -43,4 +44,5 @@ app.command("plot", help=plot.HELP)(plot.plot)
 app.command("train", help=train.HELP)(train.train)
 app.command("zoo", help=zoo.HELP)(zoo.zoo)
 app.add_typer(data.app, name="data", help="Work with data sets.")
+app.add_typer(runs.app, name="runs", help="List, show and delete stored runs.")
 app.add_typer(weights.app, name="weights", help="List, check and locate model weights.")

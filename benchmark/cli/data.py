@@ -158,7 +158,7 @@ def show(
         raise UsageError(f"--out {to}: the file name must end in .png")
     check_writable(to)
     dataset = open_dataset(name, data_root, key_values(dataset_option))
-    maps = MapStore(run) if run else None
+    maps = MapStore.of_run(run) if run else None
     tiles: list[Tile] = []
     for sample in dataset.samples(split)[:limit]:
         try:

@@ -31,7 +31,11 @@ def with_progress(prepared: PreparedRun, request: RunRequest) -> RunResult:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *times)
     with Progress(*columns, console=err, transient=False) as bar:
         task = bar.add_task(name, total=len(prepared.trials))
-        return run(prepared, request, lambda done, total: bar.update(task, completed=done, total=total))
+
+        def busy() -> None:
+            bar.console.print("another process is working on the same run; waiting for it to finish")
+
+        return run(prepared, request, lambda done, total: bar.update(task, completed=done, total=total), busy=busy)
 
 
 def report(result: RunResult) -> None:
@@ -41,6 +45,8 @@ def report(result: RunResult) -> None:
     if result.reused:
         source = f" of run {result.maps_of}" if result.maps_of else ""
         notes.append(f"rescored {result.reused} stored maps{source}")
+    if result.made_by:
+        notes.append(f"made by {result.made_by}; --fresh computes them anew")
     note = f" ({'; '.join(notes)})" if notes else ""
     text = f"{result.spec.method}: {result.seconds:.1f} s{note}; records in {result.folder}"
     err.print(text, soft_wrap=True, markup=False)

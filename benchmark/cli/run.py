@@ -21,6 +21,7 @@ from gtg_bench.benchmark.cli.common import (
     ProtocolOption,
     RunsDir,
     UncoveredOption,
+    err,
     key_values,
     load_plugins,
     out,
@@ -53,6 +54,7 @@ def run(
         bool, typer.Option("--all-controls", help="Run plain and under every sanity-check control.")
     ] = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first sample that fails.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Compute every map and score anew.")] = False,
     batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change results.")] = 16,
     device: Device = "auto",
     runs_dir: RunsDir = Path("runs"),
@@ -85,12 +87,14 @@ def run(
             mask=mask,
             control=control,
             fail_fast=fail_fast,
+            fresh=fresh,
             batch_size=batch_size,
             runs_dir=runs_dir,
         )
         for name in dict.fromkeys(method)
     ]
-    batteries = [prepare_battery(one) if all_controls else Battery(((one, prepare(one)),), {}) for one in requests]
+    with err.status("Reading annotations and images"):
+        batteries = [prepare_battery(one) if all_controls else Battery(((one, prepare(one)),), {}) for one in requests]
     if device not in ("auto", "cpu"):
         for battery in batteries:
             _ = battery.runs[0][1].source.device  # refused before anything is computed

@@ -97,6 +97,16 @@ def update(folder: Path, spec: RunSpec, records: Sequence[SampleRecord]) -> Row:
     return overall
 
 
+def remove(folder: Path, spec: RunSpec) -> None:
+    """Remove a run's rows from its leaderboard and the one by category."""
+    rules, values = find_protocol(spec.protocol), spec.as_json()
+    path = path_of(folder, {name: as_text(values[name]) for name in COLUMNS})
+    for file, names in ((path, columns(rules)), (categories_of(path), columns(rules, category=True))):
+        if any(row["run_key"] == spec.key for row in read(file)):
+            with FileLock(folder / f".{spec.dataset}.lock"):
+                write_csv(file, names, (row for row in read(file) if row["run_key"] != spec.key))
+
+
 def read(path: Path) -> list[Row]:
     """The rows of a leaderboard, empty if the file does not exist. Raises DataError if it is not a leaderboard."""
     if not path.exists():

@@ -71,7 +71,7 @@ def prepare_maps(folder: Path, request: RunRequest) -> tuple[PreparedRun, Index]
     samples = dataset.samples(request.split)
     index = read_index(folder, samples, lambda: _other_samples(dataset, request))
     version = maps_version(index, plan(samples, request.control, request.limit))
-    prepared = planned(request, MethodSettings(name, WEIGHTS, version, seed=0), dataset, FileSource(index))
+    prepared = planned(request, MethodSettings(name, WEIGHTS, version, seed=0), dataset, FileSource(index), code=None)
     return replace(prepared, facts=prepared.facts | {"maps_from": str(folder.resolve())}), index
 
 

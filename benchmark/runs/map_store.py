@@ -1,15 +1,15 @@
 """The maps of a run, one npz per sample: the method's values, their frame, and the method's note.
 
-Runs with the same map key (`spec.RunSpec.map_key`) share their maps: a map that is not in the run's own folder is read
-from the method's other folders, so another protocol or region copies nothing and runs no model.
+A file's name (`scoring.trial.Trial.map_name`) says which sample, text and image the map answers, the run's map key
+(`spec.RunSpec.map_key`) by which method and settings. Runs with the same map key share their maps: one that is not in
+the run's own folder is read from the method's other folders, so another protocol, region or limit runs no model.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,26 +28,35 @@ class MapStore:
 
     Args:
         folder: the run's folder.
-        key: the run's map key, see `spec.RunSpec.map_key`; None reads it from the manifest.
+        key: the run's map key; None leaves out other folders.
+        names: sample id -> name of its map.
     """
 
-    def __init__(self, folder: Path, key: str | None = None) -> None:
+    def __init__(self, folder: Path, key: str | None, names: Mapping[str, str]) -> None:
         self.folder = folder
-        self._key = key
+        self.key = key
+        self.names = names
         self._records: dict[Path, dict[str, SampleRecord]] = {}
+
+    @classmethod
+    def of_run(cls, folder: Path) -> MapStore:
+        """The maps of a stored run, as its records name them."""
+        return cls(folder, _map_key(folder), {name: one.map_name for name, one in read_records(folder).items()})
 
     @cached_property
     def siblings(self) -> list[Path]:
         """Other run folders of the method with the same maps, under any protocol; sorted."""
-        own = self._key or _map_key(self.folder)
+        if self.key is None:
+            return []
         folders = sorted(path.parent for path in self.folder.parent.glob(f"*/{MANIFEST}"))
-        return [folder for folder in folders if own and folder != self.folder and _map_key(folder) == own]
+        others = [folder for folder in folders if folder != self.folder and not folder.suffix]
+        return [folder for folder in others if _map_key(folder) == self.key]
 
     def save(self, sample_id: str, grounding: GroundingMap) -> None:
         """Store a map in the run's own folder."""
         frame = grounding.frame
         numbers = np.array([*frame.image_size, *frame.resized, *frame.window], dtype=np.int64)
-        with atomic(_path(self.folder, sample_id), sync=False) as part:
+        with atomic(self._path(self.folder, sample_id), sync=False) as part:
             np.savez(part, values=grounding.values, frame=numbers, note=np.array(grounding.note))
 
     def holds(self, sample_id: str) -> bool:
@@ -56,13 +65,15 @@ class MapStore:
 
     def path(self, sample_id: str) -> Path | None:
         """The file of a map, here or in another folder; None if none is stored."""
-        paths = (_path(folder, sample_id) for folder in (self.folder, *self.siblings))
+        if not self.names.get(sample_id):
+            return None
+        paths = (self._path(folder, sample_id) for folder in (self.folder, *self.siblings))
         return next((path for path in paths if path.exists()), None)
 
     def source(self, sample_ids: Iterable[str]) -> Path | None:
         """The other folder with most of these samples' maps; None if no other folder has any."""
         wanted = list(sample_ids)
-        counts = {folder: sum(_path(folder, name).exists() for name in wanted) for folder in self.siblings}
+        counts = {folder: sum(self._path(folder, name).exists() for name in wanted) for folder in self.siblings}
         best = max(counts, key=lambda folder: counts[folder], default=None)
         return best if best is not None and counts[best] else None
 
@@ -73,8 +84,8 @@ class MapStore:
             DataError: no map is stored, or every stored copy is damaged.
         """
         damage = None
-        for folder in (self.folder, *self.siblings):
-            if _path(folder, sample_id).exists():
+        for folder in (self.folder, *self.siblings) if self.names.get(sample_id) else ():
+            if self._path(folder, sample_id).exists():
                 try:
                     return self._read(folder, sample_id)
                 except DataError as error:
@@ -84,16 +95,22 @@ class MapStore:
         raise DataError(f"{self.folder} has no map of sample {sample_id}; was it run on the same samples?")
 
     def _read(self, folder: Path, sample_id: str) -> GroundingMap:
-        path = _path(folder, sample_id)
+        path = self._path(folder, sample_id)
         grounding = _unpacked(path)
-        if folder not in self._records:
-            self._records[folder] = read_records(folder)
-        record = self._records[folder].get(sample_id)
-        if record is None:
+        record = self._read_records(folder).get(sample_id)
+        if record is None or record.map_name != path.stem:
             return grounding
         if record.map_sha256 and record.map_sha256 != fingerprint(grounding.values):
             raise DataError(f"{path} does not match the fingerprint in its record; delete the file and run again")
         return GroundingMap(grounding.values, grounding.frame, grounding.note or record.note)
+
+    def _read_records(self, folder: Path) -> dict[str, SampleRecord]:
+        if folder not in self._records:
+            self._records[folder] = read_records(folder)
+        return self._records[folder]
+
+    def _path(self, folder: Path, sample_id: str) -> Path:
+        return folder / "maps" / f"{self.names[sample_id]}.npz"
 
 
 def _unpacked(path: Path) -> GroundingMap:
@@ -104,10 +121,6 @@ def _unpacked(path: Path) -> GroundingMap:
         return GroundingMap(values, Frame((n[0], n[1]), (n[2], n[3]), (n[4], n[5], n[6], n[7])), note)
     except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is damaged ({type(error).__name__}); delete the file and run again") from error
-
-
-def _path(folder: Path, sample_id: str) -> Path:
-    return folder / "maps" / f"{hashlib.sha256(sample_id.encode()).hexdigest()[:24]}.npz"
 
 
 def _map_key(folder: Path) -> str | None:

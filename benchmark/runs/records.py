@@ -9,11 +9,15 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.benchmark.api.types import SampleRecord
@@ -55,10 +59,45 @@ class RunFolder:
         self._write(manifest | {"machine": platform.platform(), "finished": None})
 
     def finish(self) -> None:
-        """Note in the manifest that every sample has its record."""
+        """Note in the manifest that every sample has its record; delete the run that this one replaces."""
         manifest = self.manifest()
         if not manifest.get("finished"):
             self._write(manifest | {"finished": _now()})
+        shutil.rmtree(self._replaced, ignore_errors=True)
+
+    @contextmanager
+    def claimed(self, busy: Callable[[], None]) -> Iterator[None]:
+        """Keep other processes from working on the run; `busy` is called once if one already does, and then waited for.
+
+        The claim ends with its process. Where none can be made, as in a folder without write permission, there is none.
+        """
+        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), mode=0o666)
+        with suppress(OSError, NotImplementedError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                busy()
+                lock.acquire(poll_interval=0.5)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def set_aside(self) -> None:
+        """Keep the folder under another name until the run has been computed anew."""
+        if self.path.exists():
+            shutil.rmtree(self._replaced, ignore_errors=True)
+            self.path.rename(self._replaced)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the run was started to be computed anew, without stored maps of other runs."""
+        return (self.path / MANIFEST).exists() and bool(self.manifest().get("fresh"))
+
+    @property
+    def _replaced(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.replaced")
 
     def _write(self, manifest: dict[str, Any]) -> None:
         with atomic(self.path / MANIFEST) as part:
@@ -104,6 +143,22 @@ def read_records(folder: Path) -> dict[str, SampleRecord]:
             if known is None or known.status not in FINAL or record.status in FINAL:
                 records[record.sample_id] = record
     return records
+
+
+def this_program() -> str:
+    """The version of this program as a manifest gives it."""
+    return _maker({"versions": _versions(), "git_revision": git_revision()})
+
+
+def maker_of(folder: Path) -> str:
+    """The version of the program that started the run in a folder."""
+    found: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    return _maker(found)
+
+
+def _maker(manifest: Mapping[str, Any]) -> str:
+    revision = manifest.get("git_revision")
+    return f"gtg-bench {manifest['versions'].get('gtg-bench')}" + (f" at revision {revision[:12]}" if revision else "")
 
 
 def _now() -> str:

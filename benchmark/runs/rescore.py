@@ -8,9 +8,10 @@ from pathlib import Path
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.datasets import open_dataset
+from gtg_bench.benchmark.runs.identity import digest_of_samples
 from gtg_bench.benchmark.runs.lookup import only_one, select, specs_in
 from gtg_bench.benchmark.runs.records import RunFolder
-from gtg_bench.benchmark.runs.runner import PreparedRun, digest, map_key_of, origin, with_rules
+from gtg_bench.benchmark.runs.runner import PreparedRun, origin, with_rules
 from gtg_bench.benchmark.runs.sources import NoSource
 from gtg_bench.benchmark.runs.spec import RunSpec
 from gtg_bench.benchmark.runs.tuned_mask import with_best_mask
@@ -64,7 +65,7 @@ def find_stored(runs_dir: Path, name: str, dataset: str | None = None) -> RunSpe
     for spec in specs:
         if name == spec.key:
             return spec
-    distinct = {(spec.map_key, spec.control): spec for spec in reversed(specs)}
+    distinct = {(s.map_key, s.control, s.samples_sha256, s.images_sha256): s for s in reversed(specs)}
     return only_one(select(list(distinct.values()), name, runs_dir), name, runs_dir)
 
 
@@ -89,16 +90,17 @@ def prepare_stored(runs_dir: Path, spec: RunSpec, rules: Rules, place: Place) ->
         raise UsageError(f"run {spec.key} read its data from {root}, which no longer exists; give --data-root")
     options = manifest.get("dataset_options") or {}
     dataset = open_dataset(spec.dataset, root, options | dict(place.dataset_options))
-    samples = dataset.samples(spec.split)
-    trials = plan(samples, spec.control, spec.limit)
-    if dataset.version != spec.dataset_version or digest(trials) != spec.samples_sha256:
+    trials = plan(dataset.samples(spec.split), spec.control, spec.limit)
+    if dataset.version != spec.dataset_version or digest_of_samples(trials) != spec.samples_sha256:
         raise UsageError(
             f"run {spec.key} used other samples than {spec.dataset} v{dataset.version} has here; "
             "give the --data-root and --dataset-option of that run"
         )
-    scored = with_rules(spec, protocol)
-    source = NoSource({name: record.error for name, record in folder.read().items() if record.error})
-    return PreparedRun(scored, protocol, trials, map_key_of(scored, samples), source, origin(dataset, root))
+    records = folder.read()
+    images = {name: record.image_sha256 for name, record in records.items()}  # as they were: none is read again
+    trials = [replace(trial, image_sha256=images.get(trial.sample.sample_id, "")) for trial in trials]
+    source = NoSource({name: record.error for name, record in records.items() if record.error})
+    return PreparedRun(with_rules(spec, protocol), protocol, trials, source, origin(dataset, root))
 
 
 def tuned(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import multiprocessing
 import os
 import threading
@@ -17,14 +15,15 @@ from typing import Any
 
 from gtg_bench.benchmark.api.errors import DataError, SampleError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry, unknown
-from gtg_bench.benchmark.api.types import Box, Dataset, GroundingMap, MethodSettings, PhraseSample, SampleRecord
+from gtg_bench.benchmark.api.types import Dataset, GroundingMap, MethodSettings, SampleRecord
 from gtg_bench.benchmark.datasets import open_dataset
 from gtg_bench.benchmark.paths import PlaceError
+from gtg_bench.benchmark.runs.identity import digest_of_images, digest_of_samples, options_in_key, seen
 from gtg_bench.benchmark.runs.map_store import MapStore
-from gtg_bench.benchmark.runs.records import FINAL, RunFolder
+from gtg_bench.benchmark.runs.records import FINAL, RunFolder, maker_of, this_program
 from gtg_bench.benchmark.runs.sources import ModelSource, NoSource, Source
 from gtg_bench.benchmark.runs.spec import RunSpec
-from gtg_bench.benchmark.scoring.controls import CONTROLS, REGION_CONTROLS, plan
+from gtg_bench.benchmark.scoring.controls import CONTROLS, plan
 from gtg_bench.benchmark.scoring.protocols import PROTOCOL, Protocol, find_protocol
 from gtg_bench.benchmark.scoring.score_map import check_map, check_sample
 from gtg_bench.benchmark.scoring.trial import Trial
@@ -65,6 +64,8 @@ class RunRequest:
     """Overrides the protocol's mask."""
     fail_fast: bool = False
     """Stop at the first sample that fails."""
+    fresh: bool = False
+    """Compute every map and score anew, even if they are stored."""
     batch_size: int = 16
     """Samples per batch; does not change results."""
     runs_dir: Path = Path("runs")
@@ -116,6 +117,8 @@ class RunResult:
     """How many of these were scored from a stored map."""
     maps_of: str | None = None
     """Key of another run that holds most of the stored maps."""
+    made_by: str | None = None
+    """Version of the program that made these maps, or the records that were there already, if it is not this one."""
 
 
 @dataclass(frozen=True)
@@ -128,12 +131,15 @@ class PreparedRun:
     """How its maps are scored."""
     trials: list[Trial]
     """What is grounded and scored, one per sample."""
-    map_key: str
-    """Everything that decides the maps, see `spec.RunSpec.map_key`; a control of the region has the plain run's."""
     source: Source
     """Source of maps that are not stored."""
     facts: dict[str, object] = field(default_factory=dict)
     """Entries of the manifest beyond the description."""
+
+    def maps(self, runs_dir: Path, fresh: bool = False) -> MapStore:
+        """Its stored maps; those of other runs included, unless it is computed afresh."""
+        names = {trial.sample.sample_id: trial.map_name for trial in self.trials}
+        return MapStore(RunFolder(runs_dir, self.spec).path, None if fresh else self.spec.map_key, names)
 
 
 def prepare(request: RunRequest, entry: MethodEntry | None = None, dataset: Dataset | None = None) -> PreparedRun:
@@ -155,7 +161,7 @@ def prepare(request: RunRequest, entry: MethodEntry | None = None, dataset: Data
 
 
 def planned(
-    request: RunRequest, settings: MethodSettings, dataset: Dataset, source: Source, code: str | None = None
+    request: RunRequest, settings: MethodSettings, dataset: Dataset, source: Source, code: str | None
 ) -> PreparedRun:
     """A run with complete settings on an open data set.
 
@@ -164,21 +170,23 @@ def planned(
         settings: the complete settings.
         dataset: the data set.
         source: source of the maps.
-        code: version of a plug-in's code.
+        code: version of the method's code; None if the maps come from files, so that no image is read.
 
     Raises:
         UsageError: an unknown split, one without samples, or a control that the data set does not support.
         DataError: files of the data set cannot be used.
     """
-    samples = dataset.samples(request.split)
-    trials = plan(samples, request.control, request.limit)
+    trials = plan(dataset.samples(request.split), request.control, request.limit)
     if not trials:
         raise UsageError(f"split {request.split!r} of {request.dataset} has no samples")
+    if code is not None:
+        trials = seen(trials, dataset)
     spec = RunSpec(
         dataset=request.dataset,
         dataset_version=dataset.version,
-        dataset_options=" ".join(f"{key}={value}" for key, value in sorted(dataset.options.items())),
-        samples_sha256=digest(trials),
+        dataset_options=options_in_key(dataset),
+        samples_sha256=digest_of_samples(trials),
+        images_sha256=None if code is None else digest_of_images(trials),
         split=request.split,
         limit=request.limit,
         settings=settings,
@@ -186,8 +194,7 @@ def planned(
         control=request.control,
     )
     spec = with_rules(spec, request.rules)
-    facts = origin(dataset, request.data_root)
-    return PreparedRun(spec, request.rules, trials, map_key_of(spec, samples), source, facts)
+    return PreparedRun(spec, request.rules, trials, source, origin(dataset, request.data_root))
 
 
 def origin(dataset: Dataset, data_root: Path | None) -> dict[str, object]:
@@ -196,18 +203,6 @@ def origin(dataset: Dataset, data_root: Path | None) -> dict[str, object]:
         "data_root": None if data_root is None else str(data_root.resolve()),
         "dataset_options": dict(sorted(dataset.options.items())),
     }
-
-
-def map_key_of(spec: RunSpec, samples: Sequence[PhraseSample]) -> str:
-    """The key of everything that decides a run's maps, see `spec.RunSpec.map_key`.
-
-    Args:
-        spec: the run.
-        samples: all samples of its split.
-    """
-    if spec.control not in REGION_CONTROLS:
-        return spec.map_key
-    return replace(spec, samples_sha256=digest(plan(samples, CONTROLS[0], spec.limit))).map_key
 
 
 def with_rules(spec: RunSpec, rules: Protocol) -> RunSpec:
@@ -222,58 +217,50 @@ def with_rules(spec: RunSpec, rules: Protocol) -> RunSpec:
     )
 
 
-def digest(trials: Sequence[Trial]) -> str:
-    """sha256 of what is scored: phrases, ids, image sizes, regions and the image's other regions, in order."""
-    parts = [
-        [
-            t.phrase,
-            t.category,
-            t.sample.sample_id,
-            t.sample.image_id,
-            t.sample.patient_id,
-            t.sample.image_size,
-            _region(t.scored_on),
-            [_region(other) for other in t.others],
-        ]
-        for t in trials
-    ]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _region(sample: PhraseSample) -> Sequence[Box] | str:
-    """The sample's boxes, or the fingerprint of its mask."""
-    return sample.boxes if sample.mask is None else sample.mask.digest
-
-
 def run(
     prepared: PreparedRun,
     request: RunRequest,
     progress: Progress = lambda done, total: None,
     processes: int | None = None,
+    busy: Callable[[], None] = lambda: None,
 ) -> RunResult:
     """Score the samples without a final record and return all records; a map is computed only if none is stored.
 
+    Only one process works on a run: another one waits for it, and finds the work done.
+
     Args:
         prepared: the run.
-        request: its runs_dir, batch_size and fail_fast are used.
+        request: its runs_dir, batch_size, fail_fast and fresh are used.
         progress: called after each batch.
         processes: number of scoring processes. 1 scores in this process while the method grounds. None chooses 2 if
             all maps are stored and there are many samples.
+        busy: called once if another process is working on the run.
 
     Raises:
         UsageError: the method cannot be built, or its device cannot be used.
         DataError: a sample failed and `fail_fast` is set, or the folder belongs to another run.
     """
-    started = time.monotonic()
     folder = RunFolder(request.runs_dir, prepared.spec)
+    with folder.claimed(busy):
+        return _run(folder, prepared, request, progress, processes)
+
+
+def _run(
+    folder: RunFolder, prepared: PreparedRun, request: RunRequest, progress: Progress, processes: int | None
+) -> RunResult:
+    started = time.monotonic()
+    if request.fresh:
+        folder.set_aside()
+    fresh = request.fresh or folder.is_fresh
     records = folder.read()
     final = {name for name, record in records.items() if record.status in FINAL}
     todo = [trial for trial in prepared.trials if trial.sample.sample_id not in final]
-    grounder = _Grounder(prepared, MapStore(folder.path, prepared.map_key))
+    grounder = _Grounder(prepared, prepared.maps(request.runs_dir, fresh))
     computing = any(not grounder.maps.holds(trial.sample.sample_id) for trial in todo)
     device = prepared.source.device if computing else "cpu"
     total = len(prepared.trials)
-    folder.open(device, **prepared.facts, n_total=total, map_key=prepared.map_key, maps_of=grounder.maps_of)
+    facts = {**prepared.facts, "n_total": total, "map_key": prepared.spec.map_key, "maps_of": grounder.maps_of}
+    folder.open(device, **facts, fresh=fresh or None)
     if processes is None:
         processes = 2 if len(todo) > MANY and not computing and (os.cpu_count() or 1) > 1 else 1
     done = total - len(todo)
@@ -287,7 +274,10 @@ def run(
     folder.finish()
     ordered = [records[trial.sample.sample_id] for trial in prepared.trials]
     seconds = time.monotonic() - started
-    return RunResult(prepared.spec, folder.path, ordered, seconds, len(todo), grounder.reused, grounder.maps_of)
+    from_others = grounder.maps_of if grounder.reused else None
+    older = [folder.path] if len(todo) < total else [folder.path.with_name(from_others)] if from_others else []
+    made_by = next((maker for maker in map(maker_of, older) if maker != this_program()), None)
+    return RunResult(prepared.spec, folder.path, ordered, seconds, len(todo), grounder.reused, from_others, made_by)
 
 
 def _keep(folder: RunFolder, scored: Sequence[Scored], fail_fast: bool) -> None:

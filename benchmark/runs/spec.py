@@ -9,10 +9,10 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from gtg_bench.benchmark.api.settings import DERIVED, SETTINGS, MethodSettings
-from gtg_bench.benchmark.scoring.controls import CONTROLS, REGION_CONTROLS
+from gtg_bench.benchmark.scoring.controls import CONTROLS
 from gtg_bench.benchmark.scoring.protocols import FRAMES, MASK, PROTOCOL, UNCOVERED
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of the description: bumped when a field is added or changes its meaning, which changes every key."""
 
 
@@ -25,9 +25,11 @@ class RunSpec:
     dataset_version: str
     """Version that the data set reports."""
     dataset_options: str
-    """`KEY=VALUE` pairs, sorted, joined by a space."""
+    """`KEY=VALUE` pairs, sorted, joined by a space; without those that only name places, see `api.types.PLACES`."""
     samples_sha256: str
     """Digest of the samples' ids, phrases, boxes and sizes: another folder with other samples is another run."""
+    images_sha256: str | None
+    """Digest of the images' content, see `datasets.digests`; None if the maps come from files and no image is read."""
     split: str
     """Split that was evaluated."""
     limit: int | None
@@ -35,7 +37,7 @@ class RunSpec:
     settings: MethodSettings
     """The method and its settings."""
     code: str | None = None
-    """Version of a plug-in's code, see `api.registry.MethodEntry`."""
+    """Version of the method's code, see `api.registry.MethodEntry`; None if the maps come from files."""
     frame: str = FRAMES[0]
     """Where maps and regions are compared, one of FRAMES."""
     uncovered: str = UNCOVERED[0]
@@ -82,26 +84,17 @@ class RunSpec:
 
     @property
     def map_key(self) -> str:
-        """12 hex digits over everything that decides the maps; a control of the region has the plain run's.
-
-        Under such a control `samples_sha256` covers the partners' regions: replace it by that of the plain plan.
-        """
-        values = {name: value for name, value in self.as_json().items() if name in MAP_FIELDS}
-        if self.control in REGION_CONTROLS:
-            values["control"] = CONTROLS[0]
-        return _digest(values)
+        """12 hex digits over what decides all its maps alike; `scoring.trial.Trial.map_name` holds the rest."""
+        return _digest({name: value for name, value in self.as_json().items() if name in MAP_FIELDS})
 
 
 FIELDS = tuple(name for one in fields(RunSpec) for name in (SETTINGS if one.name == "settings" else (one.name,)))
 """Names of everything in a run's description, in order."""
 
-MAP_FIELDS = (
-    *("dataset", "dataset_version", "dataset_options", "samples_sha256", "code", "control"),
-    *SETTINGS,
-)
-"""The fields that decide a run's maps. Split and limit are part of `samples_sha256`; the others decide only scores."""
+MAP_FIELDS = ("dataset", "dataset_options", "code", *SETTINGS)
+"""The fields that decide all maps of a run alike. The others decide which samples are grounded, or only scores."""
 
-COLUMNS = tuple(name for name in FIELDS if name not in ("samples_sha256", "code", "schema"))
+COLUMNS = tuple(name for name in FIELDS if name not in ("samples_sha256", "images_sha256", "code", "schema"))
 """The fields that are columns of a leaderboard."""
 
 
@@ -113,7 +106,7 @@ def differing(described: Sequence[RunSpec | Mapping[str, Any]]) -> list[str]:
     """
     rows = [one.as_json() if isinstance(one, RunSpec) else one for one in described]
     unlike = [name for name in FIELDS if len({json.dumps(row.get(name, "")) for row in rows}) > 1]
-    following = ("samples_sha256", "dataset_version", *DERIVED)
+    following = ("samples_sha256", "images_sha256", "dataset_version", *DERIVED)
     return [name for name in unlike if name not in following] or unlike
 
 

@@ -12,7 +12,6 @@ from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray
 from gtg_bench.benchmark.metrics.masks import best_threshold
 from gtg_bench.benchmark.metrics.named_masks import BEST, NONE, best_name
 from gtg_bench.benchmark.runs.map_store import MapStore
-from gtg_bench.benchmark.runs.records import RunFolder
 from gtg_bench.benchmark.runs.runner import PreparedRun, with_rules
 from gtg_bench.benchmark.runs.spec import MAP_FIELDS
 from gtg_bench.benchmark.scoring.controls import CONTROLS
@@ -20,7 +19,7 @@ from gtg_bench.benchmark.scoring.protocols import Protocol
 from gtg_bench.benchmark.scoring.score_map import view
 from gtg_bench.benchmark.scoring.trial import Trial
 
-_OF_DATA = ("dataset", "dataset_version", "dataset_options", "samples_sha256", "control")
+_OF_DATA = ("dataset", "dataset_options")
 
 
 def with_best_mask(prepared: PreparedRun, tuned_on: PreparedRun, runs_dir: Path) -> PreparedRun:
@@ -40,7 +39,7 @@ def with_best_mask(prepared: PreparedRun, tuned_on: PreparedRun, runs_dir: Path)
     if prepared.rules.mask == NONE:
         raise UsageError(f"--mask {BEST}: no metric of protocol {prepared.rules.name} uses a mask")
     _check(prepared, tuned_on)
-    maps = MapStore(RunFolder(runs_dir, tuned_on.spec).path, tuned_on.map_key)
+    maps = tuned_on.maps(runs_dir)
     pairs, again = tee(_scenes(maps, tuned_on.trials, replace(prepared.rules, mask=NONE)))
     try:
         threshold = best_threshold((values for values, _ in pairs), (region for _, region in again))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from gtg_bench.benchmark.api.types import PhraseSample
@@ -17,6 +18,7 @@ class Trial:
         category: the finding of that phrase; "" if it names none.
         scored_on: the sample whose region the map is scored on.
         others: samples of other phrases on the image of `scored_on`, for `phrase_discrimination`.
+        image_sha256: digest of the sample's image, see `datasets.digests`; "" if the image is not read.
     """
 
     sample: PhraseSample
@@ -24,3 +26,10 @@ class Trial:
     category: str
     scored_on: PhraseSample
     others: tuple[PhraseSample, ...]
+    image_sha256: str = ""
+
+    @property
+    def map_name(self) -> str:
+        """24 hex digits over everything that decides its map beside the method: sample, text and image."""
+        parts = self.sample.sample_id, self.phrase, self.category, self.image_sha256
+        return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:24]

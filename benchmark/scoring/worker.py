@@ -83,6 +83,8 @@ def _record(trial: Trial, rules: Protocol, **values: Any) -> SampleRecord:
         patient_id=sample.patient_id,
         category=sample.category,
         phrase=trial.phrase,
+        image_sha256=trial.image_sha256,
+        map_name=trial.map_name,
         boxes=() if region.mask else region.boxes,
         facts=facts_of(sample, rules.frame),
         **values,

@@ -20,6 +20,7 @@ from gtg_bench.benchmark.datasets.siim_pneumothorax import SiimPneumothoraxDatas
 from gtg_bench.benchmark.datasets.tables import torchxrayvision_file
 from gtg_bench.benchmark.report.overlay import Tile, draw_sheet
 from gtg_bench.benchmark.runs import runner
+from gtg_bench.benchmark.runs.identity import digest_of_samples as digest
 from gtg_bench.benchmark.runs.runner import RunRequest
 from gtg_bench.benchmark.scoring.controls import plan
 from gtg_bench.benchmark.scoring.protocols import FRAMES, PROTOCOLS
@@ -224,9 +225,9 @@ def test_a_sample_needs_a_region_that_can_be_used() -> None:
 def test_a_runs_samples_tell_masks_apart() -> None:
     boxed = replace(masked("0 9"), boxes=((0.0, 0.0, 4.0, 4.0),), mask=None)
     samples = [masked("0 9"), masked("1 9"), masked("0 9", side=512), boxed, replace(boxed, boxes=((0, 0, 4, 5),))]
-    digests = [runner.digest(plan([sample], "none")) for sample in samples]
+    digests = [digest(plan([sample], "none")) for sample in samples]
     assert len(set(digests)) == len(samples)
-    others = [runner.digest([Trial(boxed, "x", "x", boxed, (replace(other, sample_id="o"),))]) for other in samples[:2]]
+    others = [digest([Trial(boxed, "x", "x", boxed, (replace(other, sample_id="o"),))]) for other in samples[:2]]
     assert others[0] != others[1]
     assert (
         digests[3] == "70609bcd3edcfb31e63d0505c6c4f86b9761167e67e6466510755e0e7396a28a"

@@ -57,7 +57,7 @@ def exported(toy: Any) -> Callable[..., RunResult]:
         folder.mkdir(exist_ok=True)
         rows = []
         for k, sample in enumerate(samples()):
-            write(folder / f"m{k}", MapStore(result.folder).load(sample.sample_id).values)
+            write(folder / f"m{k}", MapStore.of_run(result.folder).load(sample.sample_id).values)
             (file,) = folder.glob(f"m{k}.*")
             rows.append({"sample_id": sample.sample_id, "file": file.name, **SIDES})
         write_index(folder, (change and change(rows)) or rows)
@@ -83,7 +83,8 @@ def scored(toy: Any, **options: Any) -> RunResult:
 
 def results(result: RunResult) -> list[dict[str, Any]]:
     """The records without their seconds, and without a method's notes, which files do not have."""
-    return [record.as_json() | {"seconds": 0, "note": ""} for record in result.records]
+    unlike = {"seconds": 0, "note": "", "image_sha256": "", "map_name": ""}
+    return [record.as_json() | unlike for record in result.records]
 
 
 # Formats and frames
@@ -121,7 +122,7 @@ def test_nan_at_the_edges_is_not_covered(toy: Any, exported: Any) -> None:
     found = scored(toy, protocol="strict")
     assert {record.status for record in found.records} == {"ok"}
     for record in found.records:
-        kept = MapStore(found.folder).load(record.sample_id)
+        kept = MapStore.of_run(found.folder).load(record.sample_id)
         assert kept.values.shape == (112, 112)
         np.testing.assert_allclose(kept.frame.boxes_to_image([[0, 0, *kept.frame.size]]), [[8, 8, 120, 120]])
 

@@ -54,10 +54,27 @@ def test_a_plain_run_after_its_image_swap_builds_no_model(toy: Any) -> None:
 
 def test_other_settings_controls_and_data_have_other_maps(toy: Any) -> None:
     toy.run()
-    others = [{"seed": 1}, {"control": "phrase-swap"}, {"control": "neutral-phrase"}, {"limit": 11}]
+    others = [{"seed": 1}, {"control": "phrase-swap"}, {"control": "neutral-phrase"}]
     for built, options in enumerate([*others, {"split": "validate"}, {"dataset_options": {"seed": "1"}}], 2):
         result = toy.run(**options)
         assert (result.reused, result.maps_of, toy.built) == (0, None, built), options
+
+
+@pytest.mark.parametrize("limit", [1, 11, 12])
+def test_maps_are_found_whatever_the_limit(toy: Any, limit: int) -> None:
+    """The toy's own limit is 12."""
+    more, fewer = toy.run(limit=12), toy.run("fewer", limit=limit)
+    toy.forbidden = True
+    cut = toy.run(limit=limit)
+    assert (cut.reused, cut.maps_of) == (limit, more.spec.key) if limit < 12 else (cut.computed == 0)
+    assert results(cut) == results(fewer)
+
+
+def test_a_longer_run_computes_only_what_is_missing(toy: Any) -> None:
+    toy.run(limit=5)
+    whole = toy.run(limit=12)
+    assert (whole.reused, whole.computed, len(list((whole.folder / "maps").iterdir()))) == (5, 12, 7)
+    assert results(whole) == results(toy.run("scratch", limit=12))
 
 
 def test_an_interrupted_run_uses_maps_that_another_protocol_computed_since(toy: Any) -> None:
@@ -89,7 +106,7 @@ def damage(path: Path, how: str) -> None:
 def test_a_damaged_map_is_computed_again(toy: Any, how: str) -> None:
     first = toy.run()
     damage(sorted((first.folder / "maps").iterdir())[3], how)
-    maps = MapStore(first.folder)
+    maps = MapStore.of_run(first.folder)
     with pytest.raises(DataError, match=r"damaged|fingerprint"):
         [maps.load(record.sample_id) for record in first.records]
     again = toy.run(protocol="strict")

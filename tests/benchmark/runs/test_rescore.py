@@ -82,7 +82,7 @@ def test_a_sample_without_an_intact_map_fails_with_its_reason(toy: Any, monkeypa
     monkeypatch.setattr(type(toy), "ground_batch", moody)
     first = toy.run()
     lost, torn, *kept = [record.sample_id for record in first.records if record.status == "ok"]
-    maps = MapStore(first.folder)
+    maps = MapStore.of_run(first.folder)
     for sample, change in ((lost, Path.unlink), (torn, lambda path: path.write_bytes(b"torn"))):
         change(maps.path(sample))
     found = {record.sample_id: record for record in rescored(toy, first.spec.key, Rules("strict")).records}
@@ -129,7 +129,7 @@ def test_the_best_threshold_maximises_iou_on_the_validation_split(toy: Any) -> N
     (best,) = tuned([prepared], [theirs.spec.key], None, toy.folder / "runs", Place())
     pairs = []
     for trial in runner.prepare(toy.request(limit=15, split="validate")).trials:
-        kept = MapStore(theirs.folder).load(trial.sample.sample_id)
+        kept = MapStore.of_run(theirs.folder).load(trial.sample.sample_id)
         values, covered = kept.frame.carry(kept.values, Frame.original((128, 128)))
         values[~covered] = kept.values.min()
         pairs.append((minmax(values), region_of(trial.sample, "original", (128, 128))))

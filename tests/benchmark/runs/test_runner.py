@@ -92,7 +92,7 @@ def test_one_record_per_sample_with_all_metrics_and_its_map(tmp_path: Path) -> N
     assert [json.loads(line)["sample_id"] for line in lines] == [r.sample_id for r in result.records]
     assert json.loads((result.folder / "manifest.json").read_text())["key"] == result.spec.key
     for record in result.records:
-        kept = MapStore(result.folder).load(record.sample_id)
+        kept = MapStore.of_run(result.folder).load(record.sample_id)
         assert fingerprint(kept.values) == record.map_sha256
         assert kept.frame == Frame.original(SIZE)
 

@@ -188,7 +188,7 @@ def test_the_numbers_of_a_stored_run(name: str, toy: Any) -> None:
     assert {len(trial.sample.boxes) for trial in trials} > {1}
     optional = {"phrase_discrimination", "distance"}
     for record, trial in zip(result.records, trials, strict=True):
-        grounding = MapStore(result.folder).load(record.sample_id)
+        grounding = MapStore.of_run(result.folder).load(record.sample_id)
         expected = literal(grounding.values, trial, name)
         columns = [m for m in PROTOCOLS[name].metrics if m not in optional or m in expected]
         assert list(record.metrics) == columns

@@ -1,0 +1,72 @@
+"""`gtg-bench runs`: every run is listed, whatever its state, and deleting one leaves no number of it behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from gtg_bench.benchmark.api.types import SampleRecord
+from gtg_bench.benchmark.cli import app
+from gtg_bench.benchmark.report import leaderboard
+from gtg_bench.benchmark.runs import runner
+from gtg_bench.benchmark.runs.lookup import find_run
+from gtg_bench.benchmark.runs.records import RunFolder
+
+
+@pytest.fixture
+def call(tmp_path: Path) -> Any:
+    def run(*words: str, code: int = 0, answer: str = "") -> str:
+        places = ["--runs-dir", str(tmp_path / "runs")]
+        places += ["--leaderboards-dir", str(tmp_path / "boards")] if words[0] == "rm" else []
+        done = CliRunner().invoke(app, ["runs", *words, *places], input=answer, env={"COLUMNS": "160"})
+        assert done.exit_code == code, done.output
+        return done.output
+
+    return run
+
+
+def test_finished_unfinished_failed_and_unreadable_runs_are_listed(toy: Any, call: Any, tmp_path: Path) -> None:
+    whole = toy.run()
+    prepared = runner.prepare(toy.request(seed=7))
+    folder = RunFolder(tmp_path / "runs", prepared.spec)
+    folder.open("cpu", n_total=12)
+    folder.append([SampleRecord("s", "i", "p", "A", "failed", error="no such image")])
+    (whole.folder.parent / "odd").mkdir()
+    found = {row["key"]: row for row in json.loads(call("list", "--json"))}
+    facts = {key: (row["state"], row["done"], row["failed"], row["total"]) for key, row in found.items()}
+    assert facts == {
+        whole.spec.key: ("finished", 12, 0, 12),
+        prepared.spec.key: ("unfinished", 1, 1, 12),
+        "odd": ("unreadable", 0, 0, None),
+    }
+    assert found[whole.spec.key]["bytes"] == sum(p.stat().st_size for p in whole.folder.rglob("*") if p.is_file())
+    text = call("list")
+    assert all(key in text for key in found)
+    shown = call("show", prepared.spec.key)
+    assert "no such image" in shown
+    assert "--seed 7" in shown
+
+
+def test_deleting_a_run_deletes_its_rows_and_nothing_else(toy: Any, call: Any, tmp_path: Path) -> None:
+    boards, runs = tmp_path / "boards", [toy.run(), toy.run(protocol="strict"), toy.run(seed=3)]
+    for one in runs:
+        leaderboard.update(boards, one.spec, one.records)
+    assert runs[1].spec.key in call("rm", runs[0].spec.key, code=1, answer="n\n"), "it reads maps of the other"
+    assert runs[0].folder.exists()
+    call("rm", runs[0].spec.key, "--yes")
+    assert [one.folder.exists() for one in runs] == [False, True, True]
+    rows = {path.name: list(csv.DictReader(path.open())) for path in boards.glob("*.csv")}
+    keys = {name: {row["run_key"] for row in found} for name, found in rows.items()}
+    assert keys == {
+        "phantom.csv": {runs[2].spec.key},
+        "phantom.by_category.csv": {runs[2].spec.key},
+        "phantom.strict@2.csv": {runs[1].spec.key},
+        "phantom.strict@2.by_category.csv": {runs[1].spec.key},
+    }
+    assert "'toy'" in call("rm", "toy", "--yes", code=2), "only keys"
+    assert find_run(tmp_path / "runs", runs[2].spec.key).spec == runs[2].spec
