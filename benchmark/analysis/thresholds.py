@@ -16,8 +16,6 @@ from gtg_bench.benchmark.metrics.masks import mixture_threshold
 from gtg_bench.benchmark.metrics.named_masks import BEST, MIXTURE, NONE, OTSU
 from gtg_bench.benchmark.metrics.thresholded_iou import ious_above
 from gtg_bench.benchmark.runs.lookup import FinishedRun
-from gtg_bench.benchmark.runs.map_store import MapStore
-from gtg_bench.benchmark.runs.records import RunFolder
 from gtg_bench.benchmark.runs.rescore import Place, Rules, prepare_stored
 from gtg_bench.benchmark.scoring.score_map import view
 from gtg_bench.benchmark.statistics import Estimate, bootstrap
@@ -75,7 +73,7 @@ def threshold_curve(
     if not scored:
         raise UsageError(f"protocol {run.spec.protocol} does not score iou; name a run of another one, such as gtg")
     prepared = prepare_stored(runs_dir, run.spec, Rules(), place or Place())
-    maps = MapStore(RunFolder(runs_dir, run.spec).path, prepared.map_key)
+    maps = prepared.maps(runs_dir)
     curves, own, cuts, groups = [], [], [], []
     for number, trial in enumerate(prepared.trials):
         progress(number, len(prepared.trials))

@@ -9,6 +9,7 @@ from gtg_bench.benchmark.cli import (
     compare,
     data,
     doctor,
+    figure,
     ground,
     listing,
     plot,
@@ -41,6 +42,7 @@ app.command("strata", hidden=True)(subgroups.subgroups)
 app.command("score", help=score.HELP)(score.score)
 app.command("table", help=table.HELP)(table.table)
 app.command("plot", help=plot.HELP)(plot.plot)
+app.command("figure", help=figure.HELP)(figure.figure)
 app.command("train", help=train.HELP)(train.train)
 app.command("zoo", help=zoo.HELP)(zoo.zoo)
 app.add_typer(data.app, name="data", help="Work with data sets.")

@@ -19,7 +19,7 @@ from gtg_bench.methods.ldm.bbm import Array, BiasMaps, check_size, merged, simil
 from gtg_bench.methods.ldm.components import LdmComponents
 from gtg_bench.methods.ldm.engine import Engine
 from gtg_bench.methods.ldm.lexicon import Word, installed_lexicon, load_lexicon
-from gtg_bench.methods.ldm.reduction import LayerMaps, MeanMaps, Reduction
+from gtg_bench.methods.ldm.reduction import LayerMaps, MeanMaps, Reduction, Several
 from gtg_bench.methods.ldm.text_bias import TextBiases
 from gtg_bench.methods.ldm.tokens import Prompt, choose_tokens, start_token
 from gtg_bench.methods.text_encoders.base import TextEncoding
@@ -60,6 +60,22 @@ class LdmMethod:
         batch = self.prepare(queries)
         found = zip(self.maps(batch), batch.frames, batch.prompts, strict=True)
         return [GroundingMap(np.ascontiguousarray(values, np.float32), frame, p.note) for values, frame, p in found]
+
+    @torch.inference_mode()
+    def last_step_maps(self, queries: Sequence[Query], numbers: Sequence[int]) -> list[list[GroundingMap]]:
+        """For each query, its maps over the last n steps for every n of `numbers`, all from one pass.
+
+        They are the maps of methods with `last_steps` n, because a step's noise does not depend on n. Without BBM.
+        """
+        batch = self.prepare(queries)
+        steps = len(self.engine.timesteps)
+        means = [MeanMaps(len(queries), self.engine.size, steps - number) for number in numbers]
+        self._attend(batch, Several(means), max(numbers))
+        maps = [mean.mean()[:, 0].cpu().numpy() for mean in means]
+        return [
+            [GroundingMap(np.ascontiguousarray(one[row], np.float32), frame, prompt.note) for one in maps]
+            for row, (frame, prompt) in enumerate(zip(batch.frames, batch.prompts, strict=True))
+        ]
 
     @torch.inference_mode()
     def layer_maps(self, queries: Sequence[Query]) -> tuple[NDArray[np.float32], list[Frame]]:

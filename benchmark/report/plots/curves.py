@@ -68,7 +68,8 @@ def steps(
     counts = [estimate(run, chosen[0], kind) for run in runs]
     single = f"{names[0]}. " if len(names) == 1 else ""
     what = f"{title}{single}{average_name(kind).capitalize()} with 95 % CI (bootstrap over patients)"
-    text = caption_of(runs, what, counts) if caption else ""
+    note = "All points are on the same samples, so the bands overstate the uncertainty of differences between them"
+    text = caption_of(runs, what, counts, note) if caption else ""
     rows, columns = _shape(len(chosen), len(settings), width)
     height = (1.65 if columns > 1 else 2.0) * rows + style.legend_height(names, width)
     figure = style.new_figure(width, height, text)
