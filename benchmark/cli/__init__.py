@@ -16,6 +16,7 @@ from gtg_bench.benchmark.cli import (
     run,
     runs,
     score,
+    show,
     subgroups,
     table,
     train,
@@ -45,6 +46,7 @@ app.command("plot", help=plot.HELP)(plot.plot)
 app.command("figure", help=figure.HELP)(figure.figure)
 app.command("train", help=train.HELP)(train.train)
 app.command("zoo", help=zoo.HELP)(zoo.zoo)
+data.app.command("show", help=show.HELP)(show.show)
 app.add_typer(data.app, name="data", help="Work with data sets.")
 app.add_typer(runs.app, name="runs", help="List, show and delete stored runs.")
 app.add_typer(weights.app, name="weights", help="List, check and locate model weights.")

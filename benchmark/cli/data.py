@@ -136,42 +136,6 @@ def _print(lines: Sequence[str]) -> None:
         out.print(escape(line), soft_wrap=True, highlight=False)
 
 
-@app.command("show")
-@reports_errors
-def show(
-    name: Name = "phantom",
-    to: Annotated[Path, typer.Option("--out", help="The PNG file to write.")] = Path("sheet.png"),
-    split: Annotated[str, typer.Option(help="Split to draw.")] = "test",
-    limit: Annotated[int, typer.Option(min=1, max=200, help="Number of samples.")] = 16,
-    run: Annotated[Path | None, typer.Option(help="Folder of a run whose maps are drawn too.")] = None,
-    data_root: DataRoot = None,
-    dataset_option: DatasetOption = None,
-) -> None:
-    """Draw a sheet of images with phrases, boxes or masks, and optionally the maps of a run."""
-    from gtg_bench.benchmark.api.errors import DataError, UsageError
-    from gtg_bench.benchmark.datasets import open_dataset
-    from gtg_bench.benchmark.paths import check_writable
-    from gtg_bench.benchmark.report.overlay import Tile, draw_sheet
-    from gtg_bench.benchmark.runs.map_store import MapStore
-
-    if to.suffix.lower() != ".png":
-        raise UsageError(f"--out {to}: the file name must end in .png")
-    check_writable(to)
-    dataset = open_dataset(name, data_root, key_values(dataset_option))
-    maps = MapStore.of_run(run) if run else None
-    tiles: list[Tile] = []
-    for sample in dataset.samples(split)[:limit]:
-        try:
-            found = maps.load(sample.sample_id) if maps else None
-            tiles.append(Tile(dataset.image(sample), sample.phrase, sample.boxes, found, sample.mask))
-        except DataError as error:
-            err.print(f"warning: left out: {error}", markup=False, soft_wrap=True)
-    if not tiles:
-        raise DataError(f"{name} has no sample of split {split} that can be drawn")
-    draw_sheet(tiles, to)
-    out.print(f"{len(tiles)} samples drawn to {to}", soft_wrap=True, markup=False)
-
-
 @app.command("samples")
 @reports_errors
 def samples(

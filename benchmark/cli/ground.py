@@ -7,9 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.settings import of_phantom
 from gtg_bench.benchmark.cli.common import Device, Plugins, load_plugins, out, reports_errors, takes_settings
+from gtg_bench.benchmark.cli.pictures import (
+    Cmap,
+    Contour,
+    Dpi,
+    Interpolation,
+    Pictures,
+    check_pictures,
+    look_of,
+    write_pictures,
+)
 
 HELP = "Ground one phrase in one image and draw the map over it."
 
@@ -24,11 +33,15 @@ def ground(
         str, typer.Option("--method", "-m", help="Method; see `gtg-bench list methods`.")
     ] = "cxrbert-ldm",
     device: Device = "auto",
-    to: Annotated[Path, typer.Option("--out", help="Picture to write (.png, .jpg, .pdf, .svg).")] = Path("overlay.png"),
+    to: Pictures = None,
     save_map: Annotated[
         Path | None,
         typer.Option(help="Also save the map as .npy: float32 [H, W] in the image's pixels, NaN where not covered."),
     ] = None,
+    cmap: Cmap = "heat",
+    interpolation: Interpolation = "smooth",
+    contour: Contour = None,
+    dpi: Dpi = None,
     plugin: Plugins = None,
 ) -> None:
     """Ground one phrase."""
@@ -37,17 +50,17 @@ def ground(
     from gtg_bench.benchmark.datasets.images import read_image
     from gtg_bench.benchmark.paths import atomic
     from gtg_bench.benchmark.python_api import load_method
-    from gtg_bench.benchmark.report.overlay import draw_overlay
+    from gtg_bench.benchmark.report.overlay import overlay_figure
 
-    if to.suffix.lower() not in (".png", ".pdf", ".svg", ".jpg", ".jpeg"):
-        raise UsageError(f"--out {to}: the name must end in .png, .jpg, .pdf or .svg")
+    paths, look = to or [Path("overlay.png")], look_of(cmap, interpolation, contour)
+    check_pictures(paths)
     load_plugins(plugin)
     pixels = read_image(image)
     loaded = load_method(method, **settings, device=device)
     grounding = loaded.ground(pixels, phrase)
     weights = loaded.settings.weights
-    draw_overlay(pixels, grounding, phrase, to, note=f"{method}, weights {weights}." if weights else f"{method}.")
-    out.print(f"overlay: {to}", soft_wrap=True)
+    note = f"{method}, weights {weights}." if weights else f"{method}."
+    write_pictures(overlay_figure(pixels, grounding, phrase, note=note, look=look), paths, dpi, "overlay:")
     if save_map is not None:
         with atomic(save_map) as part, part.open("wb") as file:
             np.save(file, grounding.on_image())

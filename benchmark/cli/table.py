@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,6 +40,13 @@ def table(
         str | None,
         choice(list(AVERAGES), "--average", help="Average over a data set. (default: the protocol's)"),
     ] = None,
+    add: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METHOD",
+            help="Show one more run beside the paper's: METHOD[:SETTING=VALUE ...] or a run key; repeatable.",
+        ),
+    ] = None,
     dataset: Annotated[str, typer.Option(help="Data set of the leaderboard.")] = "phantom",
     protocol: ProtocolOption = "gtg",
     where: Annotated[
@@ -70,7 +78,7 @@ def table(
             raise UsageError(f"--where {pair!r} is not NAME=VALUE")
         settings[name] = value
     document = _document(
-        what, rows, columns, metric, average, (leaderboards_dir, dataset, settings, protocol, reference)
+        what, rows, columns, metric, average, add or (), (leaderboards_dir, dataset, settings, protocol, reference)
     )
     document = with_marks(document, runs_dir, dataset)
     if form and to is None:
@@ -88,6 +96,7 @@ def _document(
     columns: str | None,
     metric: list[str] | None,
     average: str | None,
+    add: Sequence[str],
     source: tuple[Path, str, dict[str, str], str, bool],
 ) -> Document:
     """The table that was asked for; `source` are the arguments of `selection.load`."""
@@ -101,6 +110,8 @@ def _document(
         raise UsageError(f"unknown table {what!r}; choose from {', '.join(_NAMES)}")
     if (rows is None) != (columns is None) or (what and rows):
         raise UsageError("name a table of the paper, or both --rows and --columns")
+    if add and what in (None, "averages"):
+        raise UsageError("--add needs a table of the paper: `gtg-bench table 1` to `4`")
     if what == "averages":
         return averages()
     if what is None and (rows is None or columns is None):
@@ -114,4 +125,4 @@ def _document(
     if metric:
         raise UsageError("--metric needs --rows and --columns: the paper's tables have their own metrics")
     twin = load(folder, dataset, {k: v for k, v in where.items() if k not in _DEFINITION}, "biovil", reference)
-    return paper_table(int(what or 0), board, average, twin)
+    return paper_table(int(what or 0), board, average, twin, add)

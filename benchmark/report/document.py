@@ -109,6 +109,8 @@ class Block:
     """Where competitors are: side by side in a row, below each other in a section, or nowhere."""
     paired: bool = False
     """Published and measured columns are side by side: the origin is an additional heading."""
+    corner: str = ""
+    """Heading of the row labels."""
     compact: bool = False
     """Terminal: a CI is plus-minus half its width, or left out if labels do not fit."""
 

@@ -1,34 +1,40 @@
-"""Draw maps over their images."""
+"""Pictures of maps over their images, as matplotlib figures: one map, or a sheet of many; see `pictures`."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 
-import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from gtg_bench.benchmark.api.geometry import FloatArray, Frame, Mask
+from gtg_bench.benchmark.api.geometry import FloatArray, Mask, Size
 from gtg_bench.benchmark.api.types import Box, GroundingMap
-from gtg_bench.benchmark.paths import atomic
+from gtg_bench.benchmark.report.drawing import (
+    DPI,
+    Look,
+    blank,
+    reduced,
+    save,
+    sees_all,
+    show_boxes,
+    show_image,
+    show_map,
+    show_mask,
+    style,
+    wrapped,
+)
 
-_INCHES = 5.2
-_COLOURS = "inferno"
 _FOOTNOTE = "Not for diagnosis."
-
-
-def map_on_image(grounding: GroundingMap) -> FloatArray:
-    """The map in the image's own pixels, float32 [H, W]; NaN where the method's frame does not cover the image."""
-    values, covered = grounding.frame.carry(grounding.values, Frame.original(grounding.frame.image_size))
-    return np.where(covered, values, np.float32(np.nan)).astype(np.float32)
+_SCALE = "relevance from each map's lowest (0) to its highest value (1); colours as seen over mid grey"
+_INCHES = 5.2
+_WIDTH, _GAP, _MARGIN, _BAR = 2.4, 0.12, 0.12, 0.1
+_TALLEST = 1.5
+LONGEST = int(_WIDTH * _TALLEST * DPI)
+"""Pixels that the longer side of a sheet's image can show at 300 dpi."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +42,12 @@ class Tile:
     """One image of a sheet.
 
     Attributes:
-        image: float32 [H, W] in [0, 1].
-        title: the phrase.
-        boxes: float xyxy in image pixels, drawn in white.
+        image: float32 [H, W] in [0, 1], the whole image, possibly reduced.
+        title: text above it, usually the phrase; line breaks are kept.
+        boxes: float xyxy in pixels of the original image.
         grounding: a map to draw over the image.
-        mask: a region that is not a set of boxes; its outline is drawn in white.
+        mask: a region that is not a set of boxes, drawn as an outline.
+        size: (width, height) of the original image; None if `image` is not reduced.
     """
 
     image: FloatArray
@@ -48,80 +55,207 @@ class Tile:
     boxes: Sequence[Box] = ()
     grounding: GroundingMap | None = None
     mask: Mask | None = None
+    size: Size | None = None
+
+    @property
+    def original(self) -> Size:
+        """(width, height) of the original image."""
+        return self.size or (self.image.shape[1], self.image.shape[0])
 
 
-def draw_sheet(tiles: Sequence[Tile], path: Path, columns: int = 4) -> None:
-    """Write a sheet of images with their phrases, boxes and maps."""
-    rows = -(-len(tiles) // columns)
-    figure = Figure(figsize=(2.6 * columns, 2.95 * rows), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, tile in zip_longest(figure.subplots(rows, columns, squeeze=False).flat, tiles):
-        axes.set_axis_off()
-        if tile is None:
-            continue
-        axes.imshow(tile.image, cmap="gray", vmin=0, vmax=1, interpolation="bilinear")
-        if tile.grounding is not None:
-            scaled = _scaled(map_on_image(tile.grounding))
-            axes.imshow(scaled, cmap=_COLOURS, vmin=0, vmax=1, alpha=_alpha(scaled), interpolation="bilinear")
-        _outline(axes, tile.boxes)
-        if tile.mask is not None:
-            _contour(axes, tile.mask, tile.image)
-        axes.set_title("\n".join(textwrap.wrap(tile.title, 38)), fontsize=7)
-    with atomic(path) as part:
-        figure.savefig(part)
+@dataclass(frozen=True)
+class Strip:
+    """One row of a sheet: images side by side below a heading; None leaves a place empty."""
+
+    tiles: Sequence[Tile | None]
+    heading: str = ""
 
 
-def _scaled(heat: FloatArray) -> FloatArray:
-    """Min-max scaled to [0, 1]; NaN stays NaN, a constant map is 0."""
-    low, high = np.nanmin(heat), np.nanmax(heat)
-    return (heat - low) / ((high - low) or 1)
-
-
-def _alpha(scaled: FloatArray) -> FloatArray:
-    return np.nan_to_num(0.15 + 0.45 * scaled)
-
-
-def _outline(axes: Axes, boxes: Sequence[Box]) -> None:
-    for x0, y0, x1, y1 in boxes:
-        axes.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor="white", linewidth=1.4))
-
-
-def _contour(axes: Axes, mask: Mask, image: FloatArray) -> None:
-    """Draw the outline of a mask on an image (float32 [H, W]), also along the image's edge."""
-    height, width = image.shape
-    region = np.pad(mask.in_frame(Frame.original((width, height))).astype(np.float32), 1)
-    if region.any():
-        axes.autoscale(False)
-        x, y = np.arange(-1, width + 1), np.arange(-1, height + 1)
-        axes.contour(x, y, region, levels=[0.5], colors="white", linewidths=1.0)
-
-
-def draw_overlay(
-    image: FloatArray, grounding: GroundingMap, title: str, path: Path, boxes: Sequence[Box] = (), note: str = ""
-) -> None:
-    """Write a figure in the format of the suffix: image, map, colour bar, boxes, and the phrase as title.
+def overlay_figure(
+    image: FloatArray,
+    grounding: GroundingMap,
+    title: str,
+    boxes: Sequence[Box] = (),
+    note: str = "",
+    look: Look | None = None,
+    mask: Mask | None = None,
+) -> Figure:
+    """One map over its image, with a colour bar and the phrase as title.
 
     Args:
         image: float32 [H, W] in [0, 1].
         grounding: the map of the phrase on this image.
         title: the phrase.
-        path: file to write.
-        boxes: float xyxy in image pixels, drawn in white.
+        boxes: float xyxy in image pixels.
         note: footnote.
+        look: colours, interpolation and contours.
+        mask: a region that is not a set of boxes.
     """
-    scaled = _scaled(map_on_image(grounding))
-    height, width = image.shape
-    figure = Figure(figsize=(_INCHES + 1.0, _INCHES * height / width + 1.1), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="bilinear")
-    axes.imshow(scaled, cmap=_COLOURS, vmin=0, vmax=1, alpha=_alpha(scaled), interpolation="bilinear")
-    _outline(axes, boxes)
-    axes.set_axis_off()
-    axes.set_title("\n".join(textwrap.wrap(title, 60)), fontsize=10)
-    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), _COLOURS), ax=axes, fraction=0.046, pad=0.02)
-    bar.set_label("relevance, scaled to this image", fontsize=8)
-    bar.ax.tick_params(labelsize=7)
-    figure.supxlabel("\n".join(textwrap.wrap(f"{note} {_FOOTNOTE}".strip(), 90)), fontsize=7, color="dimgray")
-    with atomic(path) as part:
-        figure.savefig(part)
+    look = look or Look()
+    tile = Tile(image, title, boxes, grounding, mask)
+    scale = _INCHES / max(tile.original)
+    width, height = (max(0.3, side * scale) for side in tile.original)
+    across, down = max(width + 0.75, 3.5), max(height, 1.0)
+    above = wrapped(title, across - 2 * _MARGIN, 10)
+    notes = [f"{text[0].upper()}{text[1:]}." for text in _legend([grounding], look)]
+    below = wrapped(" ".join(filter(None, [note, *notes, _FOOTNOTE])), across - 2 * _MARGIN, 7)
+    top, bottom = _MARGIN + _block(above, 10), _block(below, 7)
+    with style():
+        page = _Page((across, top + down + bottom + 2 * _MARGIN))
+        page.text(above, across / 2, _MARGIN, 10)
+        left = (across - width - 0.5) / 2
+        page.tile(tile, (left, top + (down - height) / 2, width, height), look, round(_INCHES * DPI))
+        _colour_bar(page.axes((left + width + 0.08, top, 0.12, down)), look, "vertical")
+        page.text(below, across / 2, top + down + _MARGIN, 7, "dimgray")
+    return page.figure
+
+
+def sheet_figure(tiles: Sequence[Tile], columns: int = 4, look: Look | None = None, note: str = "") -> Figure:
+    """Images with their titles, regions and maps, row by row.
+
+    Args:
+        tiles: at least one.
+        columns: images side by side.
+        look: colours, interpolation and contours.
+        note: text below, beside that of the colour bar.
+    """
+    columns = min(columns, len(tiles))
+    strips = [Strip(tiles[first : first + columns]) for first in range(0, len(tiles), columns)]
+    return strips_figure(strips, (), look, note)
+
+
+def strips_figure(
+    strips: Sequence[Strip], heads: Sequence[str] = (), look: Look | None = None, note: str = ""
+) -> Figure:
+    """Rows of images, each below a heading, in columns with a head each.
+
+    Args:
+        strips: at least one, with at least one tile.
+        heads: heads of the columns, or none.
+        look: colours, interpolation and contours.
+        note: text below, beside the colour bar.
+    """
+    look = look or Look()
+    columns = max(len(heads), *(len(strip.tiles) for strip in strips))
+    across = columns * (_WIDTH + _GAP) - _GAP
+    top = [wrapped(head, _WIDTH, 9, "bold") for head in heads]
+    drawn = [tile.grounding for strip in strips for tile in strip.tiles if tile and tile.grounding]
+    legend = wrapped("; ".join(filter(None, [note, *_legend(drawn, look)])), across, 7)
+    rows = [_Row(strip, across) for strip in strips]
+    foot = (0.32 if drawn else 0) + _block(legend, 7)
+    head = max((_block(lines, 9) for lines in top), default=0)
+    with style():
+        page = _Page((across + 2 * _MARGIN, head + sum(row.height for row in rows) + foot + 2 * _MARGIN))
+        for column, lines in enumerate(top):
+            page.text(lines, _centre(column), _MARGIN, 9, weight="bold")
+        y = _MARGIN + head
+        for row in rows:
+            row.draw(page, y, look)
+            y += row.height
+        if drawn:
+            bar = page.axes((_MARGIN + (across - _WIDTH) / 2, y, _WIDTH, _BAR))
+            _colour_bar(bar, look, "horizontal")
+        page.text(legend, _MARGIN + across / 2, y + foot - _block(legend, 7), 7, "dimgray")
+    return page.figure
+
+
+def draw_sheet(tiles: Sequence[Tile], path: Path, columns: int = 4, dpi: int | None = None) -> None:
+    """Write `sheet_figure` to a file in the format of its suffix; see `drawing.save`."""
+    save(sheet_figure(tiles, columns), path, dpi=dpi)
+
+
+class _Page:
+    """A figure whose parts are placed in inches from its upper left corner."""
+
+    def __init__(self, inches: tuple[float, float]) -> None:
+        self.width, self.height = inches
+        self.figure = blank(inches)
+
+    def axes(self, place: tuple[float, float, float, float]) -> Axes:
+        """Axes at (left, top, width, height)."""
+        left, top, width, height = place
+        bounds = (left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height)
+        return self.figure.add_axes(bounds)
+
+    def text(
+        self,
+        lines: Sequence[str],
+        x: float,
+        top: float,
+        size: float,
+        colour: str = "black",
+        weight: str = "normal",
+        align: str = "center",
+    ) -> None:
+        """Lines below `top`, centred around or starting at `x`."""
+        for number, line in enumerate(lines):
+            y = 1 - (top + _line(size) * (number + 0.8)) / self.height
+            self.figure.text(x / self.width, y, line, fontsize=size, color=colour, ha=align, fontweight=weight)
+
+    def tile(self, tile: Tile, place: tuple[float, float, float, float], look: Look, longest: int) -> None:
+        """An image with its map and region at (left, top, width, height)."""
+        axes, size = self.axes(place), tile.original
+        show_image(axes, reduced(tile.image, longest), size)
+        if tile.grounding is not None:
+            show_map(axes, tile.grounding, look, longest)
+        show_boxes(axes, tile.boxes, size)
+        if tile.mask is not None:
+            show_mask(axes, tile.mask, size, longest)
+
+
+class _Row:
+    """A strip with its measures in inches."""
+
+    def __init__(self, strip: Strip, across: float) -> None:
+        self.strip, self.across = strip, across
+        self.heading = wrapped(strip.heading, across, 8.5)
+        self.titles = [wrapped(tile.title, _WIDTH, 7.5) if tile else [] for tile in strip.tiles]
+        self.text = max(map(len, self.titles), default=0)
+        shapes = [tile.original for tile in strip.tiles if tile]
+        self.image = max(min(_WIDTH * height / width, _WIDTH * _TALLEST) for width, height in shapes)
+        self.height = _block(self.heading, 8.5) + _line(7.5) * self.text + self.image + 0.14
+
+    def draw(self, page: _Page, top: float, look: Look) -> None:
+        """Draw it below `top`."""
+        page.text(self.heading, _MARGIN, top, 8.5, align="left")
+        top += _block(self.heading, 8.5)
+        below = top + _line(7.5) * self.text + 0.03
+        for column, (tile, lines) in enumerate(zip(self.strip.tiles, self.titles, strict=True)):
+            if tile is None:
+                continue
+            page.text(lines, _centre(column), below - 0.03 - _line(7.5) * len(lines), 7.5)
+            scale = min(_WIDTH / tile.original[0], self.image / tile.original[1])
+            width, height = (max(0.1, side * scale) for side in tile.original)
+            page.tile(tile, (_centre(column) - width / 2, below, width, height), look, LONGEST)
+
+
+def _centre(column: int) -> float:
+    return _MARGIN + column * (_WIDTH + _GAP) + _WIDTH / 2
+
+
+def _line(size: float) -> float:
+    """Height of a line in inches."""
+    return 1.25 * size / 72
+
+
+def _block(lines: Sequence[str], size: float) -> float:
+    """Height of lines in inches, with space below."""
+    return _line(size) * len(lines) + 0.05 if lines else 0
+
+
+def _legend(maps: Sequence[GroundingMap], look: Look) -> list[str]:
+    """What a reader must know to interpret the maps; the scale comes first."""
+    if not maps:
+        return []
+    found = [_SCALE] + (["smoothed for display"] if look.interpolation == "smooth" else [])
+    found += [f"line: {' and '.join(f'{level:g}' for level in look.contour)}"] if look.contour else []
+    return found + ([] if all(sees_all(one.frame) for one in maps) else ["dotted: edge of what the method sees"])
+
+
+def _colour_bar(axes: Axes, look: Look, orientation: str) -> None:
+    mappable = ScalarMappable(Normalize(0, 1), look.bar())
+    bar = axes.figure.colorbar(mappable, cax=axes, orientation=orientation, ticks=[0, 0.25, 0.5, 0.75, 1], format="%g")
+    bar.ax.tick_params(labelsize=6.5, length=2, width=0.5, pad=1.5)
+    for level in look.contour:
+        line = bar.ax.axhline if orientation == "vertical" else bar.ax.axvline
+        line(level, color="#007f99", linewidth=1.2)

@@ -49,6 +49,8 @@ class Layout:
     """Data of the published values."""
     wants: Mapping[str, Settings]
     """Label -> settings; a cell has those of its section, row and column together."""
+    corner: str
+    """Heading of the rows, as printed."""
     notes: tuple[tuple[str, str], ...]
     """(letter, or "" for the whole table; sentences) pairs."""
     variants: tuple[Variant, ...] = (Variant({}),)
@@ -78,6 +80,7 @@ _FREQ2 = (
 
 TABLE_1 = Layout(
     title="mIoU and CNR by category",
+    corner="Disease",
     published_on="on MS-CXR",
     wants={
         "BioVil": {"method": "biovil"},
@@ -122,6 +125,7 @@ TABLE_1 = Layout(
 
 TABLE_2 = Layout(
     title="Sampling modes and text encoders",
+    corner="Input Model",
     published_on="on MS-CXR",
     wants={
         "Text-Conditioning": {"sampling": "text"},
@@ -167,6 +171,7 @@ TABLE_2 = Layout(
 
 TABLE_3 = Layout(
     title="Token choices and Bimodal Bias Merging of CXR-BERT-LDM",
+    corner="Disease",
     published_on="on MS-CXR",
     wants={
         "Disease Filtering": {"tokens": "disease", "bbm": "none"},
@@ -202,6 +207,7 @@ TABLE_3 = Layout(
 
 TABLE_4 = Layout(
     title="Image quality and grounding",
+    corner="Model",
     published_on="on data not stated",
     wants={
         "Frozen CXR-BERT": {"method": "cxrbert-ldm"},

@@ -6,8 +6,9 @@ data set, or on a part of it, are in a separate table that names the data: the t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.report.document import NOTHING, Block, Cell, Column, Document, Row, with_weights
@@ -26,6 +27,9 @@ from gtg_bench.benchmark.report.published import (
 )
 from gtg_bench.benchmark.report.selection import AVERAGE_NAMES, Board, same_samples, settings_notes
 
+_ADDED = "Added here"
+"""Section of added rows."""
+
 _EXTRA_AVERAGES = {"Macro average": "macro", "Mean over samples": "overall"}
 
 
@@ -38,6 +42,8 @@ class _Line:
     category: str | None
     average: str
     extra: bool = False
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Settings of an added run, which then fills the row."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,9 @@ class _Place:
 Filled = tuple[Column, Callable[[_Line], Cell]]
 
 
-def paper_table(number: int, board: Board, average: str | None = None, biovil: Board | None = None) -> Document:
+def paper_table(
+    number: int, board: Board, average: str | None = None, biovil: Board | None = None, add: Sequence[str] = ()
+) -> Document:
     """Table `number` of the paper and its layout filled from a leaderboard.
 
     Args:
@@ -65,16 +73,19 @@ def paper_table(number: int, board: Board, average: str | None = None, biovil: B
             frequency2 beside published values (which are that average), else the protocol's.
         biovil: rows of the same samples by protocol `biovil`, for the columns that the paper copied from BioViL; rows
             of other samples are ignored.
+        add: runs that are not the paper's, see `Board.named`: a column each in Tables 1 and 3, a row each in Tables 2
+            and 4. Rows and columns without a value are then left out.
 
     Raises:
-        UsageError: an average for Table 1 or 3.
+        UsageError: an average for Table 1 or 3, or a name in `add` that the leaderboard does not have.
     """
     printed = figures(number)
     by_category = any(figure.row == AVERAGE for figure in printed)
     if average and by_category:
         raise UsageError(f"table {number} has a row for every average; leave out --average")
     twin = biovil if biovil is not None and same_samples(board, biovil) else None
-    builder = _Builder(LAYOUTS[number], number, printed, board, by_category, average, twin)
+    added = {_added_name(name, found := board.named(name), board): found for name in add}
+    builder = _Builder(LAYOUTS[number], number, printed, board, by_category, average, twin, added)
     board = board.with_shared_weights(builder.cells())
     twin = None if twin is None else replace(twin, weights=board.weights)
     return replace(builder, board=board, biovil=twin).document()
@@ -96,6 +107,8 @@ class _Builder:
     """Average that the user asked for."""
     biovil: Board | None = None
     """The same samples by protocol `biovil`."""
+    added: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Name -> settings of runs that are not the paper's."""
 
     @property
     def together(self) -> bool:
@@ -107,7 +120,10 @@ class _Builder:
         return self.asked or ("frequency2" if self.together else self.board.rules.average)
 
     def document(self) -> Document:
-        blocks = [self._measured(variant) for variant in self.layout.variants]
+        first, *more = self.layout.variants
+        if self.added:
+            more = [variant for variant in more if any(map(self.board.runs, self.cells(variant)))]
+        blocks = [block for variant in (first, *more) if (block := self._measured(variant)).columns]
         if not self.together:
             filled = [self._printed_column(place) for place in self._places()]
             blocks.insert(
@@ -119,14 +135,23 @@ class _Builder:
 
     def _measured(self, variant: Variant) -> Block:
         paired = self.together and variant.alike
+        lines = [*self._lines(), *self._extra_lines()]
+        own_rows = self._added_lines() if self.layout.along == "column" else []
+        known = any(map(self.board.runs, self.cells(variant)))
+        alone = paired and bool(own_rows) and not known
         filled: list[Filled] = []
         for place in self._places():
-            filled += [self._printed_column(place)] if paired else []
-            filled += self._own_columns(place, variant, paired)
+            printed = [self._printed_column(place)] if paired else []
+            own = list(self._own_columns(place, variant, paired))
+            filled += [_joined(printed[0], own[-1])] if alone else [*printed, *own]
+        filled += self._added_columns() if not own_rows else []
         title = "PUBLISHED (paper) and MEASURED (here)" if paired else "MEASURED here"
-        title += f" on {self.board.title}" + (f"; {variant.heading}" if variant.heading else "")
+        title = f"PUBLISHED (paper) and, in section '{_ADDED}', MEASURED" if alone else title
+        title += f" on {self.board.title}"
+        if variant.heading and (paired or known or not self.added):
+            title += f"; {variant.heading}"
         title += "" if self.by_category else f"; {AVERAGE_NAMES[self.average]}"
-        return self._block(title, filled, [*self._lines(), *self._extra_lines()], paired)
+        return self._block(title, filled, [*lines, *own_rows], paired and not alone)
 
     def _block(self, title: str, filled: Sequence[Filled], lines: Iterable[_Line], paired: bool) -> Block:
         columns, rows = tuple(column for column, _ in filled), []
@@ -136,7 +161,8 @@ class _Builder:
             if not line.extra or any(cell.exact for cell in cells):
                 note = self.layout.letters.get((line.section, line.label), "") if noted else ""
                 rows.append(Row(_label(line.label), cells, line.section, note))
-        return with_weights(Block(title, columns, tuple(rows), self.layout.along, paired))
+        block = Block(title, columns, tuple(rows), self.layout.along, paired, self.layout.corner)
+        return with_weights(_without_empty(block) if self.added else block)
 
     def _lines(self) -> list[_Line]:
         lines = []
@@ -156,6 +182,21 @@ class _Builder:
         names = sorted({row["category"] for row in self.board.parts} - known)
         found = [_Line("", name, name, "overall", extra=True) for name in names]
         return found + [_Line("", label, None, kind, extra=True) for label, kind in _EXTRA_AVERAGES.items()]
+
+    def _added_lines(self) -> list[_Line]:
+        """Rows of added runs."""
+        return [_Line(_ADDED, name, None, self.average, settings=found) for name, found in self.added.items()]
+
+    def _added_columns(self) -> Iterator[Filled]:
+        """Columns of added runs, with the metrics of the layout."""
+        places = {place.printed: place for place in self._places()}
+        for name, settings in self.added.items():
+            for place in places.values():
+                column = Column(name, place.heading, place.metric, place.unit, "measured", self.board.title)
+                yield column, partial(self._cell, settings, place.metric)
+
+    def _cell(self, settings: Mapping[str, str], metric: str, line: _Line) -> Cell:
+        return self.board.cell(self.board.runs(settings), metric, line.average, line.category)
 
     def _places(self) -> list[_Place]:
         labels = dict.fromkeys((figure.column, figure.metric, figure.unit) for figure in self.printed)
@@ -197,6 +238,8 @@ class _Builder:
         return column, fill
 
     def _wanted(self, line: _Line, place: _Place, variant: Variant) -> dict[str, str]:
+        if line.settings:
+            return dict(line.settings)
         found = dict(variant.settings)
         for label in (line.section, line.label, place.column):
             found |= self.layout.wants.get(label, {})
@@ -214,7 +257,7 @@ class _Builder:
 
     def _notes(self) -> list[str]:
         board = self.board
-        notes = [*board.notes, *settings_notes(board, self.cells())]
+        notes = [*board.notes, *settings_notes(board, [*self.cells(), *map(dict, self.added.values())])]
         if board.rows and not self.together:
             what = f"Published values are {self.layout.published_on}, measured values on {board.title}"
             notes.insert(0, f"{what}: other samples or other rules, so the two cannot be compared.")
@@ -222,11 +265,30 @@ class _Builder:
             columns = [f"{metric}{SUFFIXES['frequency2']}" for metric in METRICS.values()]
             if not any(row.get(column) for row in board.rows for column in columns):
                 notes.append("This leaderboard has no frequency-squared averages.")
-        for variant in self.layout.variants:
+        for variant in () if self.added else self.layout.variants:
             if board.rows and not any(board.runs(settings) for settings in self.cells(variant)):
                 settings = ", ".join(f"{name} {text}" for name, text in variant.settings.items())
                 notes.append(f"This leaderboard has no run with {settings or 'these settings'}.")
         return notes
+
+
+def _added_name(name: str, settings: Mapping[str, str], board: Board) -> str:
+    """What an added run is called: as the user does, but a key with its method."""
+    key = settings.get("run_key")
+    return f"{board.runs(settings)[0]['method']} {key}" if key else name.replace(":", ", ").replace("=", " ")
+
+
+def _joined(printed: Filled, own: Filled) -> Filled:
+    """One column for both: published values in the paper's rows, measured ones in added rows."""
+    return printed[0], lambda line: own[1](line) if line.settings else printed[1](line)
+
+
+def _without_empty(block: Block) -> Block:
+    """The block without rows and columns that have no value."""
+    rows = [row for row in block.rows if any(cell.exact for cell in row.cells)]
+    kept = [i for i in range(len(block.columns)) if any(row.cells[i].exact for row in rows)]
+    cut = (replace(row, cells=tuple(row.cells[i] for i in kept)) for row in rows)
+    return replace(block, columns=tuple(block.columns[i] for i in kept), rows=tuple(cut))
 
 
 def _label(text: str) -> str:

@@ -65,7 +65,9 @@ def drawn(block: Block, intervals: bool = True) -> Table:
 
     padding = 0 if block.compact and intervals else (0, 1, 0, 0)
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=padding)
-    table.add_column("", overflow="fold", min_width=18 if block.compact else None)
+    levels = max(map(len, lower), default=1) + any(column.group for column in block.columns)
+    corner = "\n" * (levels - 1) + block.corner if block.corner else ""
+    table.add_column(Text(corner), overflow="fold", min_width=18 if block.compact else None)
     groups = list(_groups(block.columns))
     for group in groups:
         name = _group(block.columns[group[0]])
@@ -174,7 +176,8 @@ def to_csv(document: Document) -> str:
             for column, cell in zip(block.columns, row.cells, strict=True):
                 letters = [letter for letter in (cell.note, row.note, column.note) if letter]
                 note = " ".join(f"({letter}) {notes[letter]}" for letter in letters)
-                where = (document.name, column.origin, column.data, row.section, row.label, column.group, column.name)
+                origin = "measured" if cell.run_key else column.origin  # an added row is measured, the others are not
+                where = (document.name, origin, column.data, row.section, row.label, column.group, column.name)
                 figure = (cell.exact, cell.spread, cell.low, cell.high, cell.n, cell.run_key, cell.mark, cell.source)
                 writer.writerow((*where, column.unit, *figure, note))
     return text.getvalue()
@@ -190,7 +193,7 @@ def to_markdown(document: Document) -> str:
     found = [f"## {_md(document.title)}"]
     for block in document.blocks:
         heads = [_md_noted("<br>".join(map(_md, headings(block, column))), column.note) for column in block.columns]
-        lines = [["", *heads], [":--", *["--:"] * len(heads)]]
+        lines = [[_md(block.corner), *heads], [":--", *["--:"] * len(heads)]]
         for name, rows in sections(block.rows):
             lines += [[f"*{_md(name)}*", *[""] * len(heads)]] if name else []
             lines += [[_md_noted(_md(row.label), row.note), *map(_md_cell, row.cells)] for row in rows]
@@ -237,6 +240,7 @@ _SIGNS = {
 _LEGIBLE = 110
 """Characters per line that stay legible when a table is shrunk to the width of a page."""
 
+_FLOAT_END = r"\end{table}"
 _LATEX_HEAD = "% \\usepackage[T1]{fontenc} \\usepackage{booktabs} \\usepackage{graphicx}"
 
 
@@ -246,8 +250,12 @@ def to_latex(document: Document) -> str:
     blocks = [part for block in document.blocks for part in parts(block, _LEGIBLE)]
     floats = [_float(document, i, block) for i, block in enumerate(blocks, 1)]
     legend = f"{latex_escaped(document.legend)}\n\n" if document.marked else ""
-    below = f"{{\\footnotesize\\noindent {legend}{notes}\\par}}"
-    return "\n\n".join([_LATEX_HEAD, f"% {document.title}", *floats, below]) + "\n"
+    if len(floats) == 1:  # the notes stay with the table, wherever it floats
+        below = rf"\par\medskip\begin{{minipage}}{{\linewidth}}\scriptsize {legend}{notes}\end{{minipage}}"
+        floats = [floats[0].replace(_FLOAT_END, f"{below}\n{_FLOAT_END}")]
+    else:
+        floats.append(f"{{\\footnotesize\\noindent {legend}{notes}\\par}}")
+    return "\n\n".join([_LATEX_HEAD, f"% {document.title}", *floats]) + "\n"
 
 
 def latex_escaped(text: str) -> str:
@@ -261,6 +269,7 @@ def _float(document: Document, number: int, block: Block) -> str:
         r"\begin{table}[htbp]",
         r"\centering",
         rf"\caption{{{latex_escaped(f'{document.title}. {block.title}')}}}",
+        r"\smallskip",
         rf"\label{{tab:{document.name}-{number}}}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{l{'r' * len(block.columns)}}}",
@@ -274,7 +283,9 @@ def _float(document: Document, number: int, block: Block) -> str:
             lines.append(rf"\multicolumn{{{len(block.columns) + 1}}}{{l}}{{\textit{{{latex_escaped(name)}}}}} \\")
         for row in rows:
             lines.append(_latex_line([latex_escaped(row.label) + _superscript(row.note), *map(_latex_cell, row.cells)]))
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table}"])
+            if any(cell.interval for cell in row.cells):
+                lines.append(_latex_line(["", *map(_latex_interval, row.cells)]) + "[2pt]")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", _FLOAT_END])
 
 
 def _latex_heads(block: Block) -> list[str]:
@@ -290,16 +301,22 @@ def _latex_heads(block: Block) -> list[str]:
             start += width
         lines = [_latex_line(cells), rules]
     lower = [_lower(block, i) for i in range(len(block.columns))]
-    for level in range(max(map(len, lower), default=0)):
-        lines.append(_latex_line(["", *(latex_escaped(n[level]) if level < len(n) else "" for n in lower)]))
+    levels = max(map(len, lower), default=0)
+    for level in range(levels):
+        corner = latex_escaped(block.corner) if level == levels - 1 else ""
+        lines.append(_latex_line([corner, *(latex_escaped(n[level]) if level < len(n) else "" for n in lower)]))
     return lines
 
 
 def _latex_cell(cell: Cell) -> str:
     shown = latex_escaped(cell.figure) if cell.exact else "--"
     shown = f"$-${shown[1:]}" if shown.startswith("-") and cell.exact else shown
-    text = _LATEX[cell.mark].format(shown) + _superscript(cell.note)
-    return text + (f"$_{{{cell.interval}}}$" if cell.interval else "")
+    return _LATEX[cell.mark].format(shown) + _superscript(cell.note)
+
+
+def _latex_interval(cell: Cell) -> str:
+    """The 95 % CI, for the line below the value."""
+    return rf"{{\scriptsize ${cell.interval}$}}" if cell.interval else ""
 
 
 def _superscript(letter: str) -> str:

@@ -87,6 +87,30 @@ class Board:
         chosen = min(setups, key=lambda setup: self._rank(found[0], setup))
         return list({value(row, "seed"): row for row in found if _setup(row) == chosen}.values())
 
+    def named(self, name: str) -> dict[str, str]:
+        """The settings that a name stands for, to be passed to `runs`.
+
+        Args:
+            name: a run's key, or METHOD[:SETTING=VALUE ...].
+
+        Raises:
+            UsageError: no row has them.
+        """
+        if not self.rows:
+            raise UsageError(f"--add {name}: {' '.join(self.notes)}")
+        if any(row["run_key"] == name for row in self.rows):
+            return {"run_key": name}
+        method, *pairs = name.split(":")
+        settings = {"method": method} | {key: text for key, _, text in (pair.partition("=") for pair in pairs)}
+        methods = dict.fromkeys(row["method"] for row in self.rows)
+        if method not in methods:
+            raise UsageError(f"{self.title}: " + unknown("method", method, methods))
+        if strange := [key for key in settings if key not in COLUMNS]:
+            raise UsageError(f"{name}: " + unknown("leaderboard column", strange[0], COLUMNS))
+        if not self.fitting(settings):
+            raise UsageError(f"{self.title}: no run of {method} has {', '.join(pairs)}; `gtg-bench table` lists them")
+        return settings
+
     def cell(self, runs: Sequence[Row], metric: str, average: str, category: str | None = None) -> Cell:
         """A metric's mean over the samples of a category, or of all; over runs too if there are several.
 

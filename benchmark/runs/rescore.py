@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.types import Dataset
 from gtg_bench.benchmark.datasets import open_dataset
 from gtg_bench.benchmark.runs.identity import digest_of_samples
 from gtg_bench.benchmark.runs.lookup import only_one, select, specs_in
@@ -69,6 +70,21 @@ def find_stored(runs_dir: Path, name: str, dataset: str | None = None) -> RunSpe
     return only_one(select(list(distinct.values()), name, runs_dir), name, runs_dir)
 
 
+def open_data(runs_dir: Path, spec: RunSpec, place: Place) -> tuple[Dataset, Path | None]:
+    """The data set of a stored run, and its folder.
+
+    Raises:
+        UsageError: the folder no longer exists, or an option is unknown.
+        DataError: an invalid file of the data set.
+    """
+    manifest = RunFolder(runs_dir, spec).manifest()
+    root = place.data_root or (Path(manifest["data_root"]) if manifest.get("data_root") else None)
+    if place.data_root is None and root is not None and not root.is_dir():
+        raise UsageError(f"run {spec.key} read its data from {root}, which no longer exists; give --data-root")
+    options = manifest.get("dataset_options") or {}
+    return open_dataset(spec.dataset, root, options | dict(place.dataset_options)), root
+
+
 def prepare_stored(runs_dir: Path, spec: RunSpec, rules: Rules, place: Place) -> PreparedRun:
     """A run on the stored maps of another; a sample without a map fails with the reason that the other run recorded.
 
@@ -84,12 +100,7 @@ def prepare_stored(runs_dir: Path, spec: RunSpec, rules: Rules, place: Place) ->
     """
     protocol = rules.applied(spec)
     folder = RunFolder(runs_dir, spec)
-    manifest = folder.manifest()
-    root = place.data_root or (Path(manifest["data_root"]) if manifest.get("data_root") else None)
-    if place.data_root is None and root is not None and not root.is_dir():
-        raise UsageError(f"run {spec.key} read its data from {root}, which no longer exists; give --data-root")
-    options = manifest.get("dataset_options") or {}
-    dataset = open_dataset(spec.dataset, root, options | dict(place.dataset_options))
+    dataset, root = open_data(runs_dir, spec, place)
     trials = plan(dataset.samples(spec.split), spec.control, spec.limit)
     if dataset.version != spec.dataset_version or digest_of_samples(trials) != spec.samples_sha256:
         raise UsageError(

@@ -113,7 +113,7 @@ class Validation:
         tiles = [Tile(self._image(s), s.phrase, s.boxes, found, s.mask) for s, found in zip(shown, maps, strict=False)]
         made = self.generate([sample.phrase for sample in shown])
         tiles += [Tile(image, f"generated: {s.phrase}") for image, s in zip(made, shown, strict=True)]
-        draw_sheet(tiles, path, columns=len(shown))
+        draw_sheet(tiles, path, columns=len(shown), dpi=120)
 
     def generate(self, phrases: Sequence[str]) -> list[np.ndarray]:
         """Images float32 [H, W] in [0, 1], sampled with guidance from the same noise every time."""

@@ -176,6 +176,36 @@ def test_ground_names_invalid_input(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert message in refused("ground", *words)
 
 
+def test_data_show_draws_runs_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["run", "-m", "class-prior", "--limit", "4"]
+    for more in ([], ["--control", "phrase-swap"]):
+        assert CliRunner().invoke(app, [*words, *more]).exit_code == 0
+    show = ["data", "show", "--run", "class-prior", "--run", "class-prior:control=phrase-swap"]
+    words = [*show, "--title", "plain", "--title", "swapped", "--limit", "2", "--order", "worst", "--contour", "0.5"]
+    done = CliRunner().invoke(app, [*words, "--out", "a.svg", "--out", "a.png", "--dpi", "50", "--cmap", "jet"])
+    assert done.exit_code == 0, done.output
+    text = Path("a.svg").read_text(encoding="utf-8")
+    assert all(part in text for part in (">plain</text>", ">swapped</text>", ">given: ", ">CNR "))
+    assert Image.open("a.png").info["dpi"][0] == pytest.approx(50, abs=0.1)
+    folder = next(Path("runs/phantom/class-prior").iterdir())
+    assert CliRunner().invoke(app, ["data", "show", "--run", str(folder), "--out", "b.jpg"]).exit_code == 0
+    for more, message in (
+        (["--columns", "2"], "--columns"),
+        (["--split", "test"], "--split"),
+        (["--title", "one"], "titles"),
+        (["--metric", "gcnr"], "gcnr"),
+        (["--ids", "nobody"], "nobody"),
+        (["--category", "Edemia"], "Edema"),
+        (["--cmap", "jett"], "jet"),
+        (["--contour", "2"], "contour"),
+        (["--out", "a.bmp"], "a.bmp"),
+    ):
+        assert message in refused(*show, *more)
+    for more, message in ((["--order", "best"], "order"), (["--metric", "cnr"], "--run"), (["phantom2"], "phantom")):
+        assert message in refused("data", "show", *more)
+
+
 def test_a_plugin_file_gets_its_row_and_code_1_if_every_sample_fails(tmp_path: Path) -> None:
     register = "from gtg_bench.benchmark.api import register_method\n"
     spot = PLUGIN.read_text().replace("class BrightSpot", "@register_method('bright-spot')\nclass BrightSpot")

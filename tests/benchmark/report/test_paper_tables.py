@@ -139,6 +139,56 @@ def test_table_1_takes_categories_and_averages_from_the_leaderboard(board: Make)
     assert "Nodule" not in {line.label for line in document.blocks[0].rows}
 
 
+# added runs
+
+
+OWN = {"split": "all", "miou_freq2": "0.61000", "miou_freq2_low": "0.60000", "miou_freq2_high": "0.62000"}
+
+
+def test_an_added_run_is_a_column_beside_the_published_ones(board: Make) -> None:
+    document = paper_table(1, board([row("mine", 0.5, **OWN)], dataset="ms-cxr"), add=["mine"])
+    (block,) = document.blocks
+    assert [c.origin for c in block.columns] == ["published"] * 10 + ["measured"] * 2
+    assert cell(block, AVERAGE, "mine", "mIoU").interval == "[0.600, 0.620]"
+    assert cell(block, "Pl. Effusion", "mine", "CNR").shown == "0.600"
+    assert cell(block, "Edema", "BioVil", "mIoU").shown == "0.281"
+    origins = {line["column"]: line["origin"] for line in read_csv(to_csv(document)) if line["value"]}
+    assert origins == {c.group: c.origin for c in block.columns}
+
+
+def test_an_added_run_is_a_row_below_the_published_ones(board: Make) -> None:
+    rows = [row("mine", 0.5, **OWN), row("mine", 0.3, **OWN | {"tokens": "disease"})]
+    document = paper_table(2, board(rows, dataset="ms-cxr"), add=["mine:tokens=disease", rows[0]["run_key"]])
+    (block,) = document.blocks
+    assert [(column.group, column.name) for column in block.columns] == [
+        *(("", "mIoU"), ("", "Top-1"), ("", "AUC-ROC"), ("", "CNR"))
+    ]
+    *published, first, second = block.rows
+    assert {line.section for line in (first, second)} & {line.section for line in published} == set()
+    assert (first.label, second.label) == ("mine, tokens disease", f"mine {rows[0]['run_key']}")
+    assert [(line.cells[0].shown, line.cells[0].run_key) for line in (first, second)] == [
+        ("0.610", found["run_key"]) for found in rows[::-1]
+    ]
+    shown = {line["row"]: line["origin"] for line in read_csv(to_csv(document)) if line["value"]}
+    assert (shown["CLIP"], shown[first.label]) == ("published", "measured")
+
+
+def test_an_added_run_on_other_data_is_not_beside_the_published_ones(board: Make) -> None:
+    for number in LAYOUTS:
+        document = paper_table(number, board([row("mine", 0.5), row("cxrbert-ldm", 0.4, **LDM)]), add=["mine"])
+        for block in document.blocks:
+            assert len({column.origin for column in block.columns}) == 1
+        names = [line.label for line in document.blocks[1].rows] + [c.group for c in document.blocks[1].columns]
+        assert "mine" in names
+
+
+def test_a_run_that_cannot_be_added_is_named(board: Make) -> None:
+    here = board([row("mine", 0.5), row("other", 0.4)])
+    for name, message in (("mine2", "did you mean mine"), ("mine:seed=9", "seed=9"), ("mine:sede=9", "'sede'")):
+        with pytest.raises(UsageError, match=message):
+            paper_table(2, here, add=[name])
+
+
 def test_what_was_not_measured_is_a_dash(board: Make, tmp_path: Path) -> None:
     for number in LAYOUTS:
         document = paper_table(number, board([row("center-prior", 0.5)]))
@@ -277,7 +327,8 @@ def test_rows_of_other_samples_or_rules_are_left_out(board: Make) -> None:
 def test_intervals_are_in_every_format(board: Make) -> None:
     low = {"cnr_low": "-0.12345", "cnr_high": "0.98765"}
     bounded = paper_table(2, board([row("cxrbert-ldm", -0.2, **LDM, **low), row("clip-ldm", 0.2, **LDM)]))
-    assert r"& $-$0.100$_{[-0.123, 0.988]}$ \\" in to_latex(bounded)
+    assert "& $-$0.100 \\\\\n" in to_latex(bounded)
+    assert r"& {\scriptsize $[-0.123, 0.988]$} \\[2pt]" in to_latex(bounded)
     assert "-0.100<sub>\\[-0.123, 0.988\\]</sub>" in to_markdown(bounded)
     assert "[-0.123,0.988]" in terminal(bounded)
     read = next(line for line in read_csv(to_csv(bounded)) if line["low"])
@@ -300,9 +351,13 @@ def test_the_terminal_keeps_80_columns_and_cuts_nothing(board: Make) -> None:
 
 
 @pytest.mark.parametrize("number", [*LAYOUTS, 0])
-def test_markdown_is_whole_and_latex_balanced_and_escaped(number: int, board: Make) -> None:
-    here = board([row("cxrbert-ldm", 0.5, **LDM, cnr_low="-1", cnr_high="1")])
-    document = paper_table(number, here) if number else averages()
+@pytest.mark.parametrize("dataset", ["phantom", "ms-cxr"])
+def test_markdown_is_whole_and_latex_balanced_and_escaped(number: int, dataset: str, board: Make) -> None:
+    bounds = {"cnr_low": "-1", "cnr_high": "1", "split": "all" if dataset == "ms-cxr" else "test"}
+    rows = [row("cxrbert-ldm", 0.5, **LDM, **bounds), row("my_50%&$x^2#~\\{", 0.5, **bounds)]
+    here = board(rows, dataset=dataset)
+    added = [rows[1]["method"]] if dataset == "ms-cxr" else []
+    document = paper_table(number, here, add=added) if number else averages()
     tables = re.findall(r"(?:^\|.*\|\n)+", to_markdown(document), flags=re.M)
     assert len(tables) == len(document.blocks)
     for table in tables:
@@ -317,7 +372,7 @@ def test_markdown_is_whole_and_latex_balanced_and_escaped(number: int, board: Ma
     assert "_" not in re.sub(r"\$[^$]*\$", "", bare)
     for tabular in re.findall(r"\\begin\{tabular\}\{(l)(r*)\}(.*?)\\end\{tabular\}", text, flags=re.S):
         for line in tabular[2].splitlines():
-            if line.endswith(r"\\"):
+            if line.endswith((r"\\", r"\\[2pt]")):
                 spans = [int(width) - 1 for width in re.findall(r"\\multicolumn\{(\d+)\}", line)]
                 assert len(re.findall(r"(?<!\\)&", line)) + sum(spans) == len(tabular[1])
 
@@ -326,7 +381,8 @@ def test_markdown_is_whole_and_latex_balanced_and_escaped(number: int, board: Ma
 def test_every_table_compiles(tmp_path: Path, board: Make) -> None:
     own = {**LDM, "split": "all", "cnr_low": "-1", "cnr_high": "1"}
     documents = [paper_table(number, board([row("cxrbert-ldm", 0.5, **LDM)])) for number in LAYOUTS] + [averages()]
-    documents += [paper_table(number, board([row("cxrbert-ldm", 0.5, **own)], dataset="ms-cxr")) for number in LAYOUTS]
+    rows = [row("cxrbert-ldm", 0.5, **own), row("my_50%&$x^2#~\\{", 0.5, **OWN)]
+    documents += [paper_table(n, board(rows, dataset="ms-cxr"), add=[rows[1]["method"]]) for n in LAYOUTS]
     for i, document in enumerate(documents):
         (tmp_path / f"{i}.tex").write_text(to_latex(document), encoding="utf-8")
     inputs = "\n".join(f"\\input{{{i}.tex}}\\clearpage" for i in range(len(documents)))
