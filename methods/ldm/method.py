@@ -104,7 +104,8 @@ class LdmMethod:
     def innermost_layers(self) -> list[int]:
         """The layer of the lowest resolution and its neighbours: 5, 6 and 7 of Stable Diffusion (Fig. 6)."""
         sizes = list(layer_sizes(self.engine.unet, self.engine.size).values())
-        middle = min(range(len(sizes)), key=lambda number: sizes[number])
+        lowest = [number for number, size in enumerate(sizes) if size == min(sizes)]
+        middle = lowest[len(lowest) // 2]
         return [number for number in (middle - 1, middle, middle + 1) if 0 <= number < len(sizes)]
 
     def measure(self, queries: Sequence[Query], repeats: int) -> dict[str, float]:

@@ -30,6 +30,7 @@ QUERY_WORDS = {
 The released code has the eight findings of MS-CXR; any other category is its own query word.
 """
 
+_JOINED = re.compile(r"[\w/'’-]+")
 _WORD = re.compile(r"[^\W_]+(?:[-/'’][^\W_]+)*")
 
 
@@ -86,7 +87,7 @@ def start_token(mask: Tensor) -> Tensor:
 def word_weights(text: str, offsets: Tensor, mask: Tensor) -> tuple[list[str], Tensor]:
     """The words of a text as the tokenizer splits it, and the weights of each word's tokens.
 
-    Tokens that touch within letters and digits are one word.
+    Tokens that touch are one word, hyphens included; other punctuation is separate.
 
     Args:
         text: the tokenized text.
@@ -103,7 +104,7 @@ def word_weights(text: str, offsets: Tensor, mask: Tensor) -> tuple[list[str], T
         start, end = offsets[place].tolist()
         start += len(text[start:end]) - len(text[start:end].lstrip())  # byte-level tokens include the space before
         name = text[start:end] if end > start else "[start]" if place == places[0] else "[end]"
-        if words and start == before and end > start and (words[-1][0] + name).isalnum():
+        if words and start == before and end > start and _JOINED.fullmatch(words[-1][0] + name):
             words[-1] = words[-1][0] + name, [*words[-1][1], place]
         else:
             words.append((name, [place]))
