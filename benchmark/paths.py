@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
+
+from filelock import FileLock, Timeout
 
 from gtg_bench.benchmark.api.errors import DataError
 
@@ -57,6 +59,28 @@ def atomic(path: Path, sync: bool = True) -> Iterator[Path]:
         if sync:
             with suppress(OSError):  # not every system can sync a folder
                 _sync(path.parent)
+
+
+@contextmanager
+def locked(path: Path, busy: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold a lock file, which whoever may write to its folder can lock, too, whatever the umask of the first user.
+
+    Args:
+        path: the lock file; its folder exists. It is released when its process ends, however that happens.
+        busy: called once if another process holds it, before waiting.
+    """
+    folder = path.parent.stat()
+    lock = FileLock(path, mode=0o600 | folder.st_mode & 0o666)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        busy()
+        lock.acquire()
+    with lock:
+        lock.release()  # the block holds it now
+        with suppress(OSError):  # another user's
+            os.chown(path, -1, folder.st_gid)
+        yield
 
 
 def check_writable(path: Path) -> None:

@@ -16,7 +16,7 @@ def read_card(folder: Path) -> dict[str, Any]:
         card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(f"{folder} is not a folder of weights: card.json is missing") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: {error}") from error
     if not isinstance(card, dict):
         raise DataError(f"{path}: a card must be a JSON object")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
+from gtg_bench.benchmark.api.files import npz_array
 from gtg_bench.benchmark.api.geometry import FloatArray, Frame, region_in
 from gtg_bench.benchmark.api.phrases import PhraseFacts, read_phrase
 from gtg_bench.benchmark.api.types import PhraseSample
@@ -127,7 +127,9 @@ def find(dataset: str | None, weights: str | None) -> PriorTable:
         return load(dataset)
     path = Path(weights).expanduser().resolve()
     if not path.is_file():
-        raise UsageError(f"--weights {weights}: file not found; `gtg-bench data priors` writes such a table")
+        raise UsageError(
+            f"--weights {weights}: file not found; `gtg-bench data priors NAME --out TABLE.npz` writes such a table"
+        )
     return replace(_read(path), name=str(path))
 
 
@@ -143,9 +145,9 @@ def load(dataset: str | None) -> PriorTable:
         tables = [*TABLES.glob("*.npz"), *fitted(dataset).parent.glob("*.npz")]
         known = ", ".join(sorted({table.stem for table in tables})) or "none"
         raise UsageError(
-            f"data set {dataset!r} has no prior table (tables exist for: {known}): a prior needs boxes of a training "
-            f"split of the same data set; fit it with `gtg-bench data priors {dataset or 'NAME'}`, name a table with "
-            "--weights TABLE.npz, or leave this method out"
+            f"data set {dataset!r} has no prior table (tables exist for: {known}): leave this method out, or fit a "
+            "table on a data set with a training split (`gtg-bench data priors NAME --data-root DIR --out TABLE.npz`) "
+            "and name it with --weights TABLE.npz"
         )
     table = _read(path)
     return replace(table, name=f"{dataset} {'training' if table.split == 'train' else table.split} split")
@@ -155,10 +157,11 @@ def _read(path: Path) -> PriorTable:
     """Read a table. Raises DataError."""
     try:
         with np.load(path) as archive:
-            keys = [tuple(key) for key in json.loads(archive["keys"].tobytes())]
-            maps = dict(zip(keys, archive["maps"].astype(np.float32), strict=True))
-            mean_image = archive["mean_image"].astype(np.float32) / 255
-            about = json.loads(archive["about"].tobytes()) if "about" in archive else {}
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not a prior table ({error}); fit it again with `gtg-bench data priors`") from error
+            keys = [tuple(key) for key in json.loads(npz_array(archive, "keys").tobytes())]
+            maps = dict(zip(keys, npz_array(archive, "maps").astype(np.float32), strict=True))
+            mean_image = npz_array(archive, "mean_image").astype(np.float32) / 255
+            about = json.loads(npz_array(archive, "about").tobytes()) if "about" in archive else {}
+    except Exception as error:  # damaged files fail in many ways
+        fix = "fit it again with `gtg-bench data priors NAME --out TABLE.npz`"
+        raise DataError(f"{path} is not a prior table ({error}); {fix}") from error
     return PriorTable(maps, mean_image, hashlib.sha256(path.read_bytes()).hexdigest(), about.get("split", "train"))

@@ -8,9 +8,12 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("benchmark", "methods", "training")
@@ -123,6 +126,16 @@ def test_every_package_is_packaged() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
     assert sorted(settings["packages"]) == sorted({*PACKAGES, "gtg_bench", "gtg_bench.leaderboards"})
     assert set(MODULES) >= PACKAGES, "a folder without __init__.py"
+
+
+def test_every_library_that_is_imported_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {canonicalize_name(Requirement(text).name) for text in project["dependencies"]}
+    used = {target.split(".")[0] for path in FILES for target in imported(parsed(path))}
+    used -= {*sys.stdlib_module_names, "gtg_bench", ""}
+    assert {"yaml", "PIL"} <= used
+    owners = packages_distributions()
+    assert [name for name in used if declared.isdisjoint(map(canonicalize_name, owners.get(name, ())))] == []
 
 
 def test_no_file_names_a_folder_of_one_machine() -> None:

@@ -99,7 +99,8 @@ def fit_user_table(
     """
     samples = [sample for sample in dataset.samples(split) if sample.boxes or sample.mask is not None]
     if not samples:
-        raise DataError(f"split {split!r} of {dataset.name} has no usable region; see `gtg-bench data check`")
+        see = f"see `gtg-bench data check {dataset.name} --data-root DIR`"
+        raise DataError(f"split {split!r} of {dataset.name} has no usable region; {see}")
     made = FittedTable(path, split, len(samples))
     images = _images(dataset, samples, made, progress)
     first = next(images, None)

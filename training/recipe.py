@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api import files
+from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.methods.weights.plan import Part
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -150,19 +150,22 @@ def recipe_path(name: str) -> Path:
     return path
 
 
-def read_recipe(name: str) -> dict[str, Any]:
+def read_recipe(name: str, *, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The fields of a recipe, those of the recipe that it is `based_on` included. Raises UsageError."""
-    values = read_yaml(recipe_path(name))
+    path = recipe_path(name)
+    if path.resolve() in seen:
+        raise UsageError(f"{path}: {_BASED_ON}: the recipe is based on itself")
+    values = read_yaml(path)
     base = values.pop(_BASED_ON, None)
-    return values if base is None else merged(read_recipe(str(base)), values)
+    return values if base is None else merged(read_recipe(str(base), seen=(*seen, path.resolve())), values)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises UsageError that names it."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: {' '.join(str(error).split())}") from error
+        values = files.read_yaml(path)
+    except DataError as error:
+        raise UsageError(str(error)) from error
     if not isinstance(values, dict):
         raise UsageError(f"{path}: must hold NAME: VALUE lines, not {values!r:.60}")
     return values

@@ -29,10 +29,9 @@ from gtg_bench.training.ldm.train import TrainRequest, train
 from gtg_bench.training.loop.progress import console
 from gtg_bench.training.loop.signals import StopRequest
 from gtg_bench.training.pretraining import autoencoder
-from gtg_bench.training.pretraining.families import pretraining
+from gtg_bench.training.pretraining.material import Worlds
 from gtg_bench.training.pretraining.recipe import AUTOENCODER, Kind, ZooRecipe, folder_name, split_name
-from gtg_bench.training.pretraining.stage import Stage
-from gtg_bench.training.pretraining.worlds import Worlds
+from gtg_bench.training.pretraining.stage import Stage, pretraining
 from gtg_bench.training.priors import fit_table
 from gtg_bench.training.recipe import LdmRecipe, Strict
 from gtg_bench.training.variants import variant_of

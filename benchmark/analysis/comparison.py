@@ -19,7 +19,7 @@ from gtg_bench.benchmark.analysis.sensitivity import (
     is_prior,
 )
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.runs.command_line import run_command
+from gtg_bench.benchmark.runs.command_line import controls_command, possible_controls
 from gtg_bench.benchmark.runs.lookup import FinishedRun
 from gtg_bench.benchmark.scoring.protocols import protocol_of
 
@@ -119,14 +119,15 @@ def make(
         subject = Subject(title if titles.count(title) == 1 else f"{title} {name}", run, primary, tuple(found))
         if context:
             controls = find_controls(runs_dir, run)
-            missing = tuple(c for c in CHANGES if c not in controls) if run.spec.control == PLAIN else ()
+            possible = possible_controls(run.spec, CHANGES) if run.spec.control == PLAIN else ()
+            missing = tuple(control for control in possible if control not in controls)
             priors = {} if is_prior(run.spec.method) else find_priors(runs_dir, run, compared)
-            command = "; ".join(run_command(part.spec, runs_dir, "--all-controls") for part in run.parts or (run,))
+            commands = (controls_command(part.spec, runs_dir, missing) for part in run.parts or (run,))
             subject = replace(
                 subject,
                 controls=tuple(contrasts(run, controls, chosen, kind)),
                 missing=missing,
-                command=command if missing else "",
+                command="; ".join(filter(None, commands)) if missing else "",
                 priors=tuple(contrasts(run, priors, chosen, kind)),
             )
         subjects.append(subject)

@@ -17,7 +17,7 @@ from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import Any
 
-from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.errors import GtgError, UsageError, described
 from gtg_bench.benchmark.api.types import Method, MethodCard, MethodSettings
 
 ENTRY_POINT_GROUP = "gtg_bench.methods"
@@ -67,8 +67,17 @@ class MethodEntry:
         return found
 
     def built(self, settings: MethodSettings) -> Method:
-        """The method, ready to ground. Raises UsageError if it has neither `ground` nor `ground_batch`."""
-        method = load_object(self.build)(settings)
+        """The method, ready to ground.
+
+        Raises:
+            UsageError: it cannot be built, or has neither `ground` nor `ground_batch`.
+        """
+        try:
+            method = load_object(self.build)(settings)
+        except GtgError:
+            raise
+        except Exception as error:
+            raise UsageError(f"method {self.name!r} cannot be built: {described(error)}") from error
         if not callable(getattr(method, "ground", None)) and not callable(getattr(method, "ground_batch", None)):
             raise UsageError(f"method {self.name!r} has no ground(image, text)")
         return method
@@ -102,9 +111,9 @@ class MethodRegistry:
         package = f"{point.dist.name} {point.dist.version}" if point.dist else None
         try:
             found = point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UsageError(
-                f"method {name!r} of package {package or 'unknown'} cannot be imported: {type(error).__name__}: {error}"
+                f"method {name!r} of package {package or 'unknown'} cannot be imported: {described(error)}"
             ) from error
         return replace(entry_of(name, found), code=package or "unknown version")
 
@@ -127,10 +136,11 @@ class MethodRegistry:
     def load_plugin(self, path: Path) -> list[str]:
         """Execute a plug-in file, which registers methods with `register_method`; return their names.
 
-        The modules beside the file can be imported while it loads.
+        Modules beside the file can be imported, as in a script: its folder stays first on Python's path.
 
         Raises:
-            UsageError: the file cannot be read, fails on import, or registers no method.
+            UsageError: the file cannot be read, fails on import, registers no method, or needs a module whose name
+                another module already has.
         """
         try:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -141,29 +151,24 @@ class MethodRegistry:
         if spec is None or spec.loader is None:
             raise UsageError(f"plug-in {path} is not a Python file: its name must end in .py")
         sys.modules[name] = importlib.util.module_from_spec(spec)
+        path_before = list(sys.path)
         sys.path.insert(0, folder)
         try:
             spec.loader.exec_module(sys.modules[name])
-        except Exception as error:
+            added = [key for key in self._registered if key not in before]
+            if not added:
+                raise UsageError(f"plug-in {path} registers no method; decorate one with @register_method(NAME)")
+            codes = {key: _code(path, self._registered[key].files) for key in added}
+        except (Exception, SystemExit) as error:
             del sys.modules[name]
-            self._registered = before
+            self._registered, sys.path[:] = before, path_before
             if isinstance(error, UsageError):
                 raise
-            raise UsageError(f"plug-in {path} fails on import: {type(error).__name__}: {error}") from error
-        finally:
-            if folder in sys.path:
-                sys.path.remove(folder)
-        added = [key for key in self._registered if key not in before]
-        if not added:
-            raise UsageError(f"plug-in {path} registers no method; decorate one with @register_method(NAME)")
+            raise UsageError(f"plug-in {path} fails on import: {described(error)}") from error
+        if folder in path_before:
+            sys.path[:] = path_before
         for key in added:
-            entry = self._registered[key]
-            try:
-                code = _code(path, entry.files)
-            except OSError as error:
-                self._registered = before
-                raise UsageError(f"plug-in {path} names a file that cannot be read: {error}") from error
-            self._registered[key] = replace(entry, code=code)
+            self._registered[key] = replace(self._registered[key], code=codes[key])
         return added
 
 
@@ -244,14 +249,27 @@ def _entry_points() -> dict[str, EntryPoint]:
 
 
 def _code(path: Path, more: Sequence[str]) -> str:
-    """sha256 of a plug-in file, the modules beside it that it imports, directly or not, and `more` files beside it."""
+    """sha256 of a plug-in file, the modules beside it that it imports, directly or not, and `more` files beside it.
+
+    Raises:
+        UsageError: another module with the name of one of these is already loaded and would be used instead, or one of
+            `more` cannot be read.
+    """
     finder = ModuleFinder([str(path.parent)])
     finder.run_script(str(path))
-    files = [
-        str(getattr(module, "__file__", "") or "") for name, module in finder.modules.items() if name != "__main__"
-    ]
+    found = {name: getattr(module, "__file__", None) for name, module in finder.modules.items() if name != "__main__"}
+    files = {name: str(file) for name, file in found.items() if file}
+    for name, file in files.items():
+        loaded = getattr(sys.modules.get(name), "__file__", None) or file
+        if not Path(loaded).samefile(file):
+            raise UsageError(
+                f"plug-in {path} imports {file}, but {loaded} is already loaded as {name}: rename the file"
+            )
     digest = hashlib.sha256(path.read_bytes())
-    for found in [*map(Path, sorted(filter(None, files))), *(path.parent / name for name in more)]:
-        with found.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+    for neighbour in [*map(Path, sorted(files.values())), *(path.parent / name for name in more)]:
+        try:
+            with neighbour.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        except OSError as error:
+            raise UsageError(f"plug-in {path} names {neighbour}, which cannot be read: {error.strerror}") from error
     return digest.hexdigest()

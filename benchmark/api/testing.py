@@ -27,7 +27,7 @@ from gtg_bench.benchmark.api.probes import (
     seed_globals,
 )
 from gtg_bench.benchmark.api.registry import METHODS, Build, MethodEntry, entry_of
-from gtg_bench.benchmark.api.types import GroundingMap, MethodCard, MethodSettings, Query
+from gtg_bench.benchmark.api.types import GroundingMap, MethodCard, MethodSettings, Query, is_transposed
 
 Maps = list[GroundingMap | None]
 _STATE = "keep no state that changes a map, and include in a cache's key everything that its values depend on"
@@ -181,6 +181,8 @@ class _Check:
             self._note(f"the values are {found.values.dtype}: return values.astype(np.float32)", case)
         if found.frame.image_size != query.image.shape[::-1]:
             self._note("the frame belongs to another image: image_size must be the image's (width, height)", case)
+        if is_transposed(found):
+            self._note("the values are [width, height]: return values.T", case)
         if found.values.ndim != 2 or not np.isfinite(found.values).all():
             self._note("the values are not a finite 2-D array: exclude what is not covered from the frame", case)
             return None

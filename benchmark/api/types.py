@@ -54,6 +54,12 @@ class GroundingMap:
     """Anything unusual about this map, for its record."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.values, np.ndarray) or isinstance(self.values, np.ma.MaskedArray):
+            fixes = {"detach": "values.detach().float().cpu().numpy()", "filled": "values.filled(VALUE)"}
+            fix = next((fix for name, fix in fixes.items() if hasattr(self.values, name)), "np.array(values)")
+            raise TypeError(f"a grounding map needs a numpy array, not {type(self.values).__name__}; give it {fix}")
+        if self.values.dtype.kind not in "fiub":
+            raise TypeError(f"a grounding map needs numbers, not {self.values.dtype}; give it float32")
         if self.values.ndim != 2 or self.values.size == 0:
             raise ValueError(f"a grounding map must be a 2-D array, not one of shape {self.values.shape}")
         if not np.isfinite(self.values).all():
@@ -63,6 +69,12 @@ class GroundingMap:
         """The map in the image's own pixels, float32 [H, W]; NaN where the method's frame does not cover the image."""
         values, covered = self.frame.carry(self.values, Frame.original(self.frame.image_size))
         return np.where(covered, values, np.float32(np.nan)).astype(np.float32)
+
+
+def is_transposed(grounding: GroundingMap) -> bool:
+    """Whether the values of a map that is not square are [width, height], at its frame's own resolution."""
+    width, height = grounding.frame.size
+    return width != height and grounding.values.shape == (width, height)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from gtg_bench.benchmark.cli.common import (
     reports_errors,
     takes_settings,
 )
+from gtg_bench.benchmark.cli.results import LeftOut
 
 if TYPE_CHECKING:
     from gtg_bench.benchmark.api.settings import MethodSettings
@@ -53,21 +54,23 @@ def bench(
     batch = batch_size or (1 if architecture else 8)
     if architecture:
         settings = {"steps": 2, "layers": "all", **settings}
+    entries = [METHODS.get(name) for name in dict.fromkeys(method or ["cxrbert-ldm"])]
+    devices = [resolve_device(device, entry) for entry in entries]
     rows: list[Row] = []
-    for name in method or ["cxrbert-ldm"]:
-        entry = METHODS.get(name)
-        for mode in entry.samplings or [None] if "sampling" not in settings else [settings["sampling"]]:
-            wanted = {**settings, "sampling": mode}
-            complete = entry.completed(
-                MethodSettings(name, **wanted, dataset="phantom", device=resolve_device(device, entry))
-            )
-            err.print(f"measuring {' '.join(filter(None, [name, mode]))} ...", markup=False)
-            built = _random(architecture, complete) if architecture else entry.built(complete)
-            rows.append(measured(built, complete, batch, repeats, architecture))
+    left_out = LeftOut(len(entries))
+    for entry, place in zip(entries, devices, strict=True):
+        with left_out.keep_going(entry.name):
+            for mode in entry.samplings or [None] if "sampling" not in settings else [settings["sampling"]]:
+                wanted = {**settings, "sampling": mode}
+                complete = entry.completed(MethodSettings(entry.name, **wanted, dataset="phantom", device=place))
+                err.print(f"measuring {' '.join(filter(None, [entry.name, mode]))} ...", markup=False)
+                built = _random(architecture, complete) if architecture else entry.built(complete)
+                rows.append(measured(built, complete, batch, repeats, architecture))
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
-    else:
+    elif rows:
         _print(rows)
+    left_out.finish()
 
 
 def _random(architecture: str, settings: MethodSettings) -> Method:

@@ -13,19 +13,19 @@ from types import FrameType
 from typing import Annotated, Any, ParamSpec, TypeVar, get_type_hints
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
-from gtg_bench.benchmark.api.errors import GtgError, UsageError
+from gtg_bench.benchmark.api.errors import GtgError, UsageError, described, plugin_line
 from gtg_bench.benchmark.api.registry import METHODS
 from gtg_bench.benchmark.api.settings import CHOICES, OPTIONS, MethodSettings
+from gtg_bench.benchmark.report.terminal import Terminal
 from gtg_bench.benchmark.scoring.controls import CONTROLS
 from gtg_bench.benchmark.scoring.protocols import FRAMES, PROTOCOLS, UNCOVERED
 
 P = ParamSpec("P")
 R = TypeVar("R")
-out = Console()
-err = Console(stderr=True, highlight=False)
+out = Terminal()
+err = Terminal(stderr=True, highlight=False)
 
 _PANEL = "Method settings"
 
@@ -65,6 +65,14 @@ MaskOption = Annotated[
     typer.Option(
         "--mask",
         help="mixture, otsu, or a threshold on the min-max normalised map such as 0.5. (default: protocol's)",
+    ),
+]
+SmoothOption = Annotated[
+    str | None,
+    typer.Option(
+        "--smooth",
+        help="Standard deviation of a Gaussian on the maps, as a fraction of the image's shorter side such as 0.06. "
+        "(default: protocol's)",
     ),
 ]
 RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Folder of the records and maps.")]
@@ -140,6 +148,10 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
         except OSError as error:  # a full disk, missing permissions, a file where a folder should be
             place = f"{error.filename}: " if error.filename else ""
             raise _failed(f"{place}{error.strerror or error}") from None
+        except Exception as error:
+            if not plugin_line(error):
+                raise  # a fault of this package: its traceback is wanted
+            raise _failed(f"in a plug-in: {described(error)}") from None
         finally:
             _on_sigterm(before)
 

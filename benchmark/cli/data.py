@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from gtg_bench.benchmark.api.text import csv_cell, printable
 from gtg_bench.benchmark.cli.common import err, key_values, out, reports_errors
 
 if TYPE_CHECKING:
@@ -164,9 +166,8 @@ def samples(
     elif as_csv:
         writer = csv.DictWriter(sys.stdout, ("split", *fields), lineterminator="\n")
         writer.writeheader()
-        for row in rows:  # a spreadsheet would run a cell that starts like a formula
-            phrase = row["phrase"]
-            writer.writerow(row | {"phrase": f"'{phrase}" if phrase.startswith(("=", "+", "-", "@")) else phrase})
+        safe = printable if sys.stdout.isatty() else str
+        writer.writerows({name: csv_cell(safe(value)) for name, value in row.items()} for row in rows)
     else:
         _print([f"{row['sample_id']}  {row['category']}: {row['phrase']}" for row in rows])
 
@@ -201,7 +202,8 @@ def export(
     written, known = sum(len(image.samples) for image in images), sum(len(dataset.samples(part)) for part in splits)
     _print([f"{len(images)} images with {written} of {known} samples written to {to}"])
     if written < known:
-        err.print(f"warning: {known - written} samples cannot be used and were left out; see `gtg-bench data check`")
+        lost, see = f"{known - written} samples cannot be used and were left out", f"gtg-bench data check {name}"
+        err.print(f"warning: {lost}; see `{see}`", soft_wrap=True)
 
 
 @app.command("prepare")
@@ -240,7 +242,7 @@ def prepare(
 def _print_prepared(made: Prepared) -> None:
     from rich.table import Table
 
-    table = Table(title=f"{made.index}: {sum(made.kept.values())} of {made.rows} images", title_justify="left")
+    table = Table(title=escape(f"{made.index}: {sum(made.kept.values())} of {made.rows} images"), title_justify="left")
     for column in ("", "", "images"):
         table.add_column(column, justify="right" if column else "left", overflow="fold")
     counts = made.counts()
@@ -289,5 +291,5 @@ def priors(
     if len(made.unread) > _SHOWN:
         _print([f"... and {len(made.unread) - _SHOWN} more images that cannot be read"])
     methods = f"class-prior, phrase-prior and difference will use it on {name}"
-    use = f"use it with: gtg-bench run -m class-prior --weights {path} ..." if file or folder else methods
+    use = f"use it with --weights {shlex.quote(str(path))}" if file or folder else methods
     _print([f"{made.keys} maps of {made.phrases} phrases, mean of {made.images} images: {path}", use])

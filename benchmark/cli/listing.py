@@ -16,7 +16,7 @@ from gtg_bench.benchmark.api.settings import SAMPLINGS
 from gtg_bench.benchmark.cli.common import AsJson, Plugins, load_plugins, out, reports_errors
 from gtg_bench.benchmark.datasets import DATASETS
 from gtg_bench.benchmark.metrics import METRICS
-from gtg_bench.benchmark.scoring.protocols import PROTOCOLS
+from gtg_bench.benchmark.scoring.protocols import PROTOCOLS, RULES
 
 HELP = "List methods, data sets, sampling modes, metrics and protocols."
 Row = dict[str, str]
@@ -156,9 +156,7 @@ def _protocols() -> list[Row]:
             "columns": " ".join(one.metrics),
             "average": one.average,
             "primary": one.primary,
-            "frame": one.frame,
-            "uncovered": one.uncovered,
-            "mask": one.mask,
+            **{part: getattr(one, part) for part in RULES},
             "version": str(one.version),
             "notes": " ".join(one.notes),
         }

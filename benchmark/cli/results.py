@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+from rich.markup import escape
+
+from gtg_bench.benchmark.api.errors import GtgError
 from gtg_bench.benchmark.cli.common import err, out
+from gtg_bench.benchmark.paths import PlaceError
 
 if TYPE_CHECKING:
     from gtg_bench.benchmark.report.leaderboard import Row
@@ -62,3 +69,41 @@ def show(folder: Path, rows: list[Row]) -> None:
     from gtg_bench.benchmark.report.run_table import show_runs
 
     show_runs(rows, folder, out)
+
+
+class LeftOut:
+    """What a command leaves out because it cannot run, while the rest can: named when it happens and at the end."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.errors: dict[str, GtgError] = {}
+
+    @contextmanager
+    def keep_going(self, name: str) -> Iterator[None]:
+        """Leave `name` out if the block raises a GtgError.
+
+        Raises:
+            GtgError: nothing is left, or a file cannot be written, which no other method can mend.
+        """
+        try:
+            yield
+        except PlaceError:
+            raise
+        except GtgError as error:
+            self.errors[name] = error
+            reasons = list(dict.fromkeys(map(str, self.errors.values())))
+            if len(self.errors) == self.total and len(reasons) == 1:
+                raise
+            err.print(f"[yellow]warning:[/yellow] {escape(name)} is left out: {escape(str(error))}", soft_wrap=True)
+
+    def finish(self, unscored: Iterable[str] = ()) -> None:
+        """Name everything that failed and exit with code 1, or return if nothing did.
+
+        Args:
+            unscored: names of methods that ran, but without a single scored sample.
+        """
+        failed = [f"{name} (left out)" for name in self.errors]
+        failed += [f"{name} (no sample scored)" for name in dict.fromkeys(unscored)]
+        if failed:
+            err.print(f"[red]failed:[/red] {escape(', '.join(failed))}", soft_wrap=True)
+            raise typer.Exit(1)

@@ -20,6 +20,7 @@ from gtg_bench.benchmark.cli.common import (
     Plugins,
     ProtocolOption,
     RunsDir,
+    SmoothOption,
     UncoveredOption,
     err,
     key_values,
@@ -28,7 +29,7 @@ from gtg_bench.benchmark.cli.common import (
     reports_errors,
     takes_settings,
 )
-from gtg_bench.benchmark.cli.results import report, show, with_progress
+from gtg_bench.benchmark.cli.results import LeftOut, report, show, with_progress
 
 HELP = "Ground every phrase of a data set with one or more methods, score the maps, and update the leaderboard."
 
@@ -49,6 +50,7 @@ def run(
     frame: FrameOption = None,
     uncovered: UncoveredOption = None,
     mask: MaskOption = None,
+    smooth: SmoothOption = None,
     control: ControlOption = "none",
     all_controls: Annotated[
         bool, typer.Option("--all-controls", help="Run plain and under every sanity-check control.")
@@ -63,6 +65,7 @@ def run(
 ) -> None:
     """Run methods over a data set."""
     from gtg_bench.benchmark.analysis.control_battery import Battery, prepare_battery, sensitivities
+    from gtg_bench.benchmark.api.registry import METHODS, unknown
     from gtg_bench.benchmark.report import leaderboard
     from gtg_bench.benchmark.report.analysis_tables import show_context
     from gtg_bench.benchmark.runs.lookup import FinishedRun
@@ -71,6 +74,10 @@ def run(
     if all_controls and control != "none":
         raise UsageError(f"--all-controls includes every control; leave out --control {control}")
     load_plugins(plugin)
+    names = list(dict.fromkeys(method))
+    for name in names:
+        if name not in METHODS.names():
+            raise UsageError(unknown("method", name, METHODS.names()))
     requests = [
         RunRequest.of(
             name,
@@ -85,29 +92,34 @@ def run(
             frame=frame,
             uncovered=uncovered,
             mask=mask,
+            smooth=smooth,
             control=control,
             fail_fast=fail_fast,
             fresh=fresh,
             batch_size=batch_size,
             runs_dir=runs_dir,
         )
-        for name in dict.fromkeys(method)
+        for name in names
     ]
-    with err.status("Reading annotations and images"):
-        batteries = [prepare_battery(one) if all_controls else Battery(((one, prepare(one)),), {}) for one in requests]
+    left_out, batteries = LeftOut(1 if fail_fast else len(names)), []
+    for request in requests:
+        with err.status("Reading annotations and images"), left_out.keep_going(request.settings.method):
+            batteries.append(prepare_battery(request) if all_controls else Battery(((request, prepare(request)),), {}))
     if device not in ("auto", "cpu"):
         for battery in batteries:
             _ = battery.runs[0][1].source.device  # refused before anything is computed
     rows, done = [], []
     for battery in batteries:
-        for request, prepared in battery.runs:
-            source = battery.runs[0][1].source  # the method is built once for all controls
-            result = with_progress(replace(prepared, source=source), request)
-            report(result)
-            rows.append(leaderboard.update(leaderboards_dir, result.spec, result.records))
-            done.append(FinishedRun(result.spec, result.records))
+        plain, source = battery.runs[0][0], battery.runs[0][1].source  # the method is built once for all controls
+        with left_out.keep_going(plain.settings.method):
+            for request, prepared in battery.runs:
+                result = with_progress(replace(prepared, source=source), request)
+                report(result)
+                rows.append(leaderboard.update(leaderboards_dir, result.spec, result.records))
+                done.append(FinishedRun(result.spec, result.records))
     show(leaderboards_dir, rows)
-    for battery, found in zip(batteries, sensitivities(done) if all_controls else (), strict=all_controls):
-        show_context(found, out, battery.impossible)
-    if any(row["n_ok"] == "0" for row in rows):
-        raise typer.Exit(1)
+    if all_controls:
+        shown = [battery for battery in batteries if any(run.spec == battery.runs[0][1].spec for run in done)]
+        for battery, found in zip(shown, sensitivities(done), strict=True):
+            show_context(found, out, battery.impossible)
+    left_out.finish(row["method"] for row in rows if row["n_ok"] == "0")

@@ -20,7 +20,7 @@ from gtg_bench.benchmark.cli.common import (
     key_values,
     reports_errors,
 )
-from gtg_bench.benchmark.cli.results import report, show, with_progress
+from gtg_bench.benchmark.cli.results import LeftOut, report, show, with_progress
 from gtg_bench.benchmark.scoring.controls import REGION_CONTROLS
 from gtg_bench.benchmark.scoring.protocols import PROTOCOLS
 
@@ -60,8 +60,16 @@ def score(
         str | None,
         typer.Option(help="mixture, otsu, a threshold such as 0.5, or best: tuned on --tune-on."),
     ] = None,
+    smooth: Annotated[
+        str | None,
+        typer.Option(
+            help="Standard deviation of a Gaussian on the maps, as a fraction of the image's shorter side such as "
+            "0.06, or best: chosen on --tune-on."
+        ),
+    ] = None,
     tune_on: Annotated[
-        list[str] | None, typer.Option(metavar="RUN", help="With --mask best: the validation run, one per RUN.")
+        list[str] | None,
+        typer.Option(metavar="RUN", help="With --mask best or --smooth best: the validation run, one per RUN."),
     ] = None,
     data_root: DataRoot = None,
     dataset_option: DatasetOption = None,
@@ -77,15 +85,15 @@ def score(
 
     if bool(run) == (maps is not None):
         raise UsageError("name runs, or a folder of maps with --maps DIR --name METHOD --dataset NAME")
-    best = mask == BEST
-    if best != bool(tune_on):
-        raise UsageError("--mask best and --tune-on VALIDATION_RUN belong together")
-    fixed = None if best else mask
+    best = [part for part, value in (("mask", mask), ("smooth", smooth)) if value == BEST]
+    if bool(best) != bool(tune_on):
+        raise UsageError("--mask best or --smooth best, and --tune-on VALIDATION_RUN belong together")
+    fixed, fixed_smooth = None if mask == BEST else mask, None if smooth == BEST else smooth
     place = Place(data_root, key_values(dataset_option))
     if maps is None:
         if name or split or control or limit is not None:
             raise UsageError("--name, --split, --limit and --control need --maps: a stored run has its own")
-        rules = Rules(protocol, frame, uncovered, fixed)
+        rules = Rules(protocol, frame, uncovered, fixed, fixed_smooth)
         stored = [find_stored(runs_dir, one, dataset) for one in dict.fromkeys(run or [])]
         prepared = [prepare_stored(runs_dir, one, rules, place) for one in stored]
     else:
@@ -103,16 +111,16 @@ def score(
             frame=frame,
             uncovered=uncovered,
             mask=fixed,
+            smooth=fixed_smooth,
         )
         prepared = [_external(maps, request)]
     rows = []
-    for plan in tuned(prepared, tune_on, dataset, runs_dir, place) if tune_on else prepared:
+    for plan in tuned(prepared, best, tune_on, dataset, runs_dir, place) if tune_on else prepared:
         result = with_progress(plan, RunRequest(plan.spec.settings, fail_fast=fail_fast, runs_dir=runs_dir))
         rows.append(leaderboard.update(leaderboards_dir, result.spec, result.records))
         report(result)
     show(leaderboards_dir, rows)
-    if any(row["n_ok"] == "0" for row in rows):
-        raise typer.Exit(1)
+    LeftOut(1).finish(row["method"] for row in rows if row["n_ok"] == "0")
 
 
 def _external(maps: Path, request: RunRequest) -> PreparedRun:

@@ -10,6 +10,7 @@ import typer
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.cli.common import LeaderboardsDir, ProtocolOption, RunsDir, choice, out, reports_errors
+from gtg_bench.benchmark.scoring.protocols import RULES
 from gtg_bench.benchmark.statistics import AVERAGES
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 HELP = "Show a whole leaderboard, the paper's tables beside measured values, or any two columns as a table."
 _NAMES = ("1", "2", "3", "4", "averages")
 _FORMATS = ("csv", "markdown", "latex")
-_DEFINITION = ("protocol", "protocol_version", "frame", "uncovered", "mask")
+_DEFINITION = ("protocol", "protocol_version", *RULES)
 
 
 @reports_errors

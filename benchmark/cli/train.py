@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gtg_bench.benchmark.cli.common import err, key_values, out, reports_errors
+from gtg_bench.benchmark.cli.common import choice, err, key_values, out, reports_errors
 
 HELP = "Train a latent diffusion model by a recipe. Rerun the same command to resume."
 
@@ -59,7 +60,9 @@ def train(
     rank: Annotated[
         int | None, typer.Option(min=1, help="Rank of clip-ldm-lora's adapter, 4 to 256 in the paper. (default: 64)")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
+    device: Annotated[
+        str, choice(["auto", "cpu"], "--device", help="Train on the GPU if there is one, or not.")
+    ] = "auto",
     precision: Annotated[Precision | None, typer.Option(help="Mixed precision. (default: the recipe's)")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Number of data loading processes.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: all cores)")] = None,
@@ -113,4 +116,5 @@ def train(
     from accelerate import PartialState
 
     if PartialState().is_main_process:
-        out.print(f"{variant}: {folder}; try: gtg-bench run -m {variant} --weights {folder}", soft_wrap=True)
+        command = shlex.join(["gtg-bench", "run", "--method", variant, "--weights", str(folder)])
+        out.print(f"{variant}: {folder}; try: {command}", soft_wrap=True, markup=False)

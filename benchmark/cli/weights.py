@@ -70,7 +70,7 @@ def _check_all(weights: str | None, as_json: bool) -> None:
     from gtg_bench.methods.weights.check import damaged, sources
 
     if weights is not None:
-        raise UsageError("--weights needs a method: gtg-bench weights check METHOD --weights ...")
+        raise UsageError("--weights needs a method: gtg-bench weights check METHOD --weights NAME")
     found, problems = sources(), damaged()
     if as_json:
         typer.echo(json.dumps({"weights": list(map(dataclasses.asdict, found)), "damaged": problems}, indent=1))

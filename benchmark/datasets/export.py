@@ -20,6 +20,7 @@ from rich.progress import track
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.geometry import BoolArray, Frame, Size, bounds
+from gtg_bench.benchmark.api.text import csv_cell
 from gtg_bench.benchmark.api.types import Box, Dataset, PhraseSample
 from gtg_bench.benchmark.datasets.images import image_size
 from gtg_bench.benchmark.datasets.phantom.dataset import sample_of
@@ -102,7 +103,8 @@ def image_files(dataset: Dataset, splits: Sequence[str]) -> list[ExportedImage]:
             if sample.sample_id not in bad and sample.image_path is not None and _is_its_image(sample):
                 images.setdefault(sample.image_id, []).append((split, sample))
     if not images:
-        raise UsageError(f"{dataset.name}: no sample of {', '.join(splits)} can be used; see `gtg-bench data check`")
+        see = f"see `gtg-bench data check {dataset.name} --data-root DIR`"
+        raise UsageError(f"{dataset.name}: no sample of {', '.join(splits)} can be used; {see}")
     found = []
     for (split, first), *others in images.values():
         path, samples = Path(str(first.image_path)), (first, *(sample for _, sample in others))
@@ -151,7 +153,7 @@ def export_mscxr(images: Sequence[ExportedImage], to: Path, overwrite: bool = Fa
     with atomic(to / f"{STEM}.csv") as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows(row for image in images for row in _rows(image))
+        writer.writerows(map(csv_cell, row) for image in images for row in _rows(image))
     with atomic(to / f"{STEM}.json") as part:
         part.write_text(json.dumps(_coco(images), ensure_ascii=False), encoding="utf-8")
 
@@ -175,7 +177,7 @@ def _coco(images: Sequence[ExportedImage]) -> dict[str, Any]:
         entries.append({"id": number, "file_name": image.path.name, "path": str(image.path), **size})
         annotations += _annotations(number, image, numbers)
     return {
-        "info": {"description": "gtg-bench export; the images' own terms apply", "version": "1.1.0"},
+        "info": {"description": "exported by gtg-bench; the images' own terms apply", "version": "1.1.0"},
         "licenses": [],
         "categories": [{"id": number, "name": name, "supercategory": ""} for name, number in numbers.items()],
         "images": entries,

@@ -302,7 +302,8 @@ class MimicCxrTraining(PairedSet):
         self.index = next((path for path in (data_root / chosen, chosen) if os.path.isfile(path)), data_root / chosen)
         self._table = _read_index(self.index, split)
         if not self._table.num_rows:
-            raise fault(self.index, f"has no images of split {split!r}", "rerun `gtg-bench data prepare mimic-cxr`")
+            fix = f"rerun `gtg-bench data prepare mimic-cxr --data-root DIR --out {self.index}`"
+            raise fault(self.index, f"has no images of split {split!r}", fix)
 
     def __len__(self) -> int:
         return self._table.num_rows

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby
+from lzma import LZMAError
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -225,7 +226,7 @@ class Reports:
                     data = read_bounded(file, _MAX_BYTES)
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            except (OSError, EOFError, RuntimeError, ValueError, zlib.error, zipfile.BadZipFile) as error:
+            except (OSError, EOFError, RuntimeError, ValueError, zlib.error, LZMAError, zipfile.BadZipFile) as error:
                 raise fault(path, f"cannot be read ({error})", _AGAIN, kind="unreadable") from error
             try:
                 text = data.decode("utf-8-sig")

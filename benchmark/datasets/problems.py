@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gtg_bench.benchmark.api.errors import DataError
+from gtg_bench.benchmark.api.text import printable
 
 Kind = Literal[
     "file",
@@ -54,7 +55,7 @@ class Problem:
         """One line: file, row, what and fix, with control characters and lone surrogates escaped."""
         row = f", row {self.row}" if isinstance(self.row, int) else f", {self.row}" if self.row else ""
         text = " ".join(f"{self.file}{row}: {self.what}; {self.fix}".split())
-        return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+        return printable(text)
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values."""

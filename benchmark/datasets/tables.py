@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
+from lzma import LZMAError
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
 from gtg_bench.benchmark.api.geometry import Size
 from gtg_bench.benchmark.api.mask_codes import MAX_PIXELS
+from gtg_bench.benchmark.api.text import csv_text
 from gtg_bench.benchmark.api.types import Box
 from gtg_bench.benchmark.datasets.problems import Fault, Kind, Problem, fault
 
@@ -60,7 +62,10 @@ class Row:
         return value is not None and not (isinstance(value, str) and not value.strip())
 
     def text(self, name: str) -> str:
-        """The stripped text; "" if absent. A number in a JSON file is accepted as its digits."""
+        """The stripped text; "" if absent. A number in a JSON file is accepted as its digits.
+
+        The apostrophe with which `api.text.csv_cell` protects a cell of a table is removed.
+        """
         value = self.values.get(name)
         if value is None:
             return ""
@@ -69,7 +74,7 @@ class Row:
         text = str(value).strip()
         if "\0" in text or (not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)):
             raise self.fault(f"{name} contains invalid characters ({shown(text)})")
-        return text
+        return csv_text(text) if isinstance(self.row, int) else text
 
     def number(self, name: str, kind: Kind = "row") -> float:
         """A finite number: written as text in a table, as a number in a JSON file."""
@@ -259,7 +264,7 @@ def _content(path: Path) -> bytes:
             data = _unpacked(file)
     except FileNotFoundError as error:
         raise fault(path, "file not found", "check the data folder, or download it") from error
-    except (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, RuntimeError, zlib.error, LZMAError, zipfile.BadZipFile) as error:
         raise fault(path, f"cannot be read ({error})", "check the file, or download it again") from error
     if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data[:4]:
         raise fault(path, "is not UTF-8 text (it looks like UTF-16)", "save it as UTF-8")

@@ -17,6 +17,9 @@ from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray, Frame
 from gtg_bench.benchmark.metrics.arrays import minmax
 from gtg_bench.benchmark.metrics.thresholded_iou import ious_above
 
+FITTED = 2**20
+"""Values that a mixture is fitted to at most: a random sample of larger maps. A fit takes about 150 bytes a value."""
+
 CANDIDATES = tuple(percent / 100 for percent in range(1, 100))
 
 
@@ -24,8 +27,8 @@ def mixture_mask(values: FloatArray, random_state: int = 0) -> BoolArray:
     """Threshold a map midway between the means of a two-component Gaussian mixture, then filter the mask.
 
     Args:
-        values: float32 [h, w], finite, any range, on the map's native grid. The mixture is fitted to all values of
-            this grid, so the mask of an upsampled map differs slightly.
+        values: float32 [h, w], finite, any range, on the map's native grid. The mixture is fitted to the values of
+            this grid, at most FITTED, so the mask of an upsampled map differs slightly.
         random_state: seed of the k-means that initialises the mixture.
 
     Returns:
@@ -43,11 +46,13 @@ def mixture_threshold(values: NDArray[np.float64], random_state: int = 0) -> flo
 
     Args:
         values: float64 of any shape and frame, min-max normalised to [0, 1], at least two distinct values.
-        random_state: seed of the k-means that initialises the mixture.
+        random_state: seed of the k-means that initialises the mixture, and of the sample of more than FITTED values.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
+    if values.size > FITTED:
+        values = values.ravel()[np.random.default_rng(random_state).integers(values.size, size=FITTED)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # as in the released code, an unfinished fit is used
         fitted = GaussianMixture(2, random_state=random_state).fit(values.reshape(-1, 1))

@@ -44,7 +44,7 @@ def best_name(threshold: float) -> str:
 
 
 def rule_of(mask: str) -> str:
-    """The rule behind a mask's name: every threshold that was chosen on a validation split follows the rule "best"."""
+    """The rule behind the name of a mask or smoothing: every value chosen on a validation split follows "best"."""
     return BEST if mask.startswith(f"{BEST}:") else mask
 
 

@@ -79,7 +79,8 @@ def show_context(subject: Subject, console: Console, impossible: Mapping[str, st
     for contrast in subject.priors:
         _print(console, prior_in_words(contrast, subject.label))
     if subject.missing:
-        _print(console, f"{subject.label} was not run under {', '.join(subject.missing)}: {subject.command}")
+        how = f": {subject.command}" if subject.command else ""
+        _print(console, f"{subject.label} was not run under {', '.join(subject.missing)}{how}")
     for control, reason in (impossible or {}).items():
         _print(console, f"{control} was skipped: {reason}")
 

@@ -236,7 +236,7 @@ def show_boxes(axes: Axes, boxes: Sequence[Box], size: Size) -> None:
     """Draw boxes, float xyxy in image pixels, as white lines with a dark rim."""
     for box in boxes:
         x0, y0, x1, y1 = np.clip(box, 0, (*size, *size))
-        patch = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="white", linewidth=1.1, clip_on=False)
+        patch = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="white", linewidth=0.9, clip_on=False)
         patch.set_path_effects([_rim()])
         axes.add_patch(patch)
 
@@ -253,12 +253,12 @@ def _trace(axes: Axes, values: FloatArray, size: Size, level: float, colour: str
         return
     y, x = (side * (np.arange(-1, n + 1) + 0.5) / n for side, n in zip(size[::-1], values.shape, strict=True))
     x, y = np.clip(x, 0, size[0]), np.clip(y, 0, size[1])
-    lines = axes.contour(x, y, np.pad(values, 1), levels=[level], colors=colour, linewidths=1.1)
+    lines = axes.contour(x, y, np.pad(values, 1), levels=[level], colors=colour, linewidths=0.9)
     lines.set(path_effects=[_rim()], clip_on=False)
 
 
 def _rim() -> withStroke:
-    return withStroke(linewidth=2.5, foreground="black", alpha=0.75)
+    return withStroke(linewidth=2.1, foreground="black", alpha=0.75)
 
 
 # Files

@@ -10,12 +10,11 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from filelock import FileLock
-
 from gtg_bench.benchmark.api.errors import DataError, UsageError
+from gtg_bench.benchmark.api.text import csv_cell, csv_text
 from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.metrics import METRICS
-from gtg_bench.benchmark.paths import atomic
+from gtg_bench.benchmark.paths import atomic, locked
 from gtg_bench.benchmark.runs.labels import as_text
 from gtg_bench.benchmark.runs.spec import COLUMNS, RunSpec
 from gtg_bench.benchmark.scoring.protocols import PROTOCOL, Protocol, definition, find_protocol
@@ -91,7 +90,7 @@ def update(folder: Path, spec: RunSpec, records: Sequence[SampleRecord]) -> Row:
         measured = _measured([record for record in records if record.category == name], rules)
         parts.append(settings | {"category": name} | measured | {"run_key": spec.key})
     path = path_of(folder, settings)
-    with FileLock(folder / f".{spec.dataset}.lock"):
+    with locked(folder / f".{spec.dataset}.lock"):
         _put(path, [overall], columns(rules))
         _put(categories_of(path), parts, columns(rules, category=True))
     return overall
@@ -103,7 +102,7 @@ def remove(folder: Path, spec: RunSpec) -> None:
     path = path_of(folder, {name: as_text(values[name]) for name in COLUMNS})
     for file, names in ((path, columns(rules)), (categories_of(path), columns(rules, category=True))):
         if any(row["run_key"] == spec.key for row in read(file)):
-            with FileLock(folder / f".{spec.dataset}.lock"):
+            with locked(folder / f".{spec.dataset}.lock"):
                 write_csv(file, names, (row for row in read(file) if row["run_key"] != spec.key))
 
 
@@ -113,7 +112,7 @@ def read(path: Path) -> list[Row]:
         return []
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
-        rows = list(reader)
+        rows = [{n: csv_text(v) if isinstance(v, str) else v for n, v in row.items()} for row in reader]
     if missing := _NEEDED - set(reader.fieldnames or ()):
         raise DataError(f"{path} is not a leaderboard: column {min(missing)} is missing; move the file away and rerun")
     return rows
@@ -163,4 +162,4 @@ def write_csv(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, obje
     with atomic(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)

@@ -31,9 +31,10 @@ from gtg_bench.benchmark.report.drawing import (
 _FOOTNOTE = "Not for diagnosis."
 _SCALE = "relevance from each map's lowest (0) to its highest value (1); colours as seen over mid grey"
 _INCHES = 5.2
-_WIDTH, _GAP, _MARGIN, _BAR = 2.4, 0.12, 0.12, 0.1
-_TALLEST = 1.5
-LONGEST = int(_WIDTH * _TALLEST * DPI)
+_PAGE, _WIDEST, _NARROWEST, _GAP, _MARGIN = 7.0, 2.4, 1.2, 0.1, 0.1
+"""Inches: a sheet is as wide as a printed page as long as its columns are not too wide or too narrow."""
+_BAR, _TALLEST = 0.1, 1.5
+LONGEST = int(_WIDEST * _TALLEST * DPI)
 """Pixels that the longer side of a sheet's image can show at 300 dpi."""
 
 
@@ -137,23 +138,24 @@ def strips_figure(
     """
     look = look or Look()
     columns = max(len(heads), *(len(strip.tiles) for strip in strips))
-    across = columns * (_WIDTH + _GAP) - _GAP
-    top = [wrapped(head, _WIDTH, 9, "bold") for head in heads]
+    width = min(_WIDEST, max(_NARROWEST, (_PAGE - 2 * _MARGIN + _GAP) / columns - _GAP))
+    across = columns * (width + _GAP) - _GAP
+    top = [wrapped(head, width, 8.5, "bold") for head in heads]
     drawn = [tile.grounding for strip in strips for tile in strip.tiles if tile and tile.grounding]
     legend = wrapped("; ".join(filter(None, [note, *_legend(drawn, look)])), across, 7)
-    rows = [_Row(strip, across) for strip in strips]
+    rows = [_Row(strip, across, width) for strip in strips]
     foot = (0.32 if drawn else 0) + _block(legend, 7)
-    head = max((_block(lines, 9) for lines in top), default=0)
+    head = max((_block(lines, 8.5) for lines in top), default=0)
     with style():
         page = _Page((across + 2 * _MARGIN, head + sum(row.height for row in rows) + foot + 2 * _MARGIN))
         for column, lines in enumerate(top):
-            page.text(lines, _centre(column), _MARGIN, 9, weight="bold")
+            page.text(lines, _centre(column, width), _MARGIN, 8.5, weight="bold")
         y = _MARGIN + head
         for row in rows:
             row.draw(page, y, look)
             y += row.height
         if drawn:
-            bar = page.axes((_MARGIN + (across - _WIDTH) / 2, y, _WIDTH, _BAR))
+            bar = page.axes((_MARGIN + (across - width) / 2, y, width, _BAR))
             _colour_bar(bar, look, "horizontal")
         page.text(legend, _MARGIN + across / 2, y + foot - _block(legend, 7), 7, "dimgray")
     return page.figure
@@ -206,31 +208,31 @@ class _Page:
 class _Row:
     """A strip with its measures in inches."""
 
-    def __init__(self, strip: Strip, across: float) -> None:
-        self.strip, self.across = strip, across
-        self.heading = wrapped(strip.heading, across, 8.5)
-        self.titles = [wrapped(tile.title, _WIDTH, 7.5) if tile else [] for tile in strip.tiles]
-        self.text = max(map(len, self.titles), default=0)
+    def __init__(self, strip: Strip, across: float, width: float) -> None:
+        self.strip, self.width = strip, width
+        self.heading = wrapped(strip.heading, across, 8)
+        self.titles = [wrapped(tile.title, width, 7) if tile else [] for tile in strip.tiles]
+        self.text = _line(7) * max(map(len, self.titles), default=0)
         shapes = [tile.original for tile in strip.tiles if tile]
-        self.image = max(min(_WIDTH * height / width, _WIDTH * _TALLEST) for width, height in shapes)
-        self.height = _block(self.heading, 8.5) + _line(7.5) * self.text + self.image + 0.14
+        self.image = max(width * min(high / wide, _TALLEST) for wide, high in shapes)
+        self.height = _block(self.heading, 8) + self.text + self.image + 0.14
 
     def draw(self, page: _Page, top: float, look: Look) -> None:
         """Draw it below `top`."""
-        page.text(self.heading, _MARGIN, top, 8.5, align="left")
-        top += _block(self.heading, 8.5)
-        below = top + _line(7.5) * self.text + 0.03
+        page.text(self.heading, _MARGIN, top, 8, align="left")
+        below = top + _block(self.heading, 8) + self.text
         for column, (tile, lines) in enumerate(zip(self.strip.tiles, self.titles, strict=True)):
             if tile is None:
                 continue
-            page.text(lines, _centre(column), below - 0.03 - _line(7.5) * len(lines), 7.5)
-            scale = min(_WIDTH / tile.original[0], self.image / tile.original[1])
+            centre = _centre(column, self.width)
+            page.text(lines, centre, below - _line(7) * len(lines), 7)
+            scale = min(self.width / tile.original[0], self.image / tile.original[1])
             width, height = (max(0.1, side * scale) for side in tile.original)
-            page.tile(tile, (_centre(column) - width / 2, below, width, height), look, LONGEST)
+            page.tile(tile, (centre - width / 2, below + 0.03, width, height), look, LONGEST)
 
 
-def _centre(column: int) -> float:
-    return _MARGIN + column * (_WIDTH + _GAP) + _WIDTH / 2
+def _centre(column: int, width: float) -> float:
+    return _MARGIN + column * (width + _GAP) + width / 2
 
 
 def _line(size: float) -> float:

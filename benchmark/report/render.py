@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.text import csv_cell, printable
 from gtg_bench.benchmark.paths import atomic
 from gtg_bench.benchmark.report.document import HEADINGS, Block, Cell, Column, Document, Row, headings, sections
 
@@ -179,7 +180,8 @@ def to_csv(document: Document) -> str:
                 origin = "measured" if cell.run_key else column.origin  # an added row is measured, the others are not
                 where = (document.name, origin, column.data, row.section, row.label, column.group, column.name)
                 figure = (cell.exact, cell.spread, cell.low, cell.high, cell.n, cell.run_key, cell.mark, cell.source)
-                writer.writerow((*where, column.unit, *figure, note))
+                cells = (*where, column.unit, *figure, note)
+                writer.writerow(csv_cell(printable(one) if isinstance(one, str) else one) for one in cells)
     return text.getvalue()
 
 
@@ -215,9 +217,10 @@ def _md_noted(text: str, letter: str) -> str:
 
 def _md(text: str) -> str:
     """Escape text for Markdown; code in backticks stays code."""
-    pieces = text.split("`")
-    for i in range(0, len(pieces), 2):
-        for sign in "\\*_<>|[]#":
+    text = " ".join(printable(text).splitlines())
+    pieces = text.split("`") if text.count("`") % 2 == 0 else [text]
+    for i in range(len(pieces)):
+        for sign in "|" if i % 2 else "\\*_<>|[]#&`":
             pieces[i] = pieces[i].replace(sign, f"\\{sign}")
     return "`".join(pieces)
 
@@ -255,11 +258,12 @@ def to_latex(document: Document) -> str:
         floats = [floats[0].replace(_FLOAT_END, f"{below}\n{_FLOAT_END}")]
     else:
         floats.append(f"{{\\footnotesize\\noindent {legend}{notes}\\par}}")
-    return "\n\n".join([_LATEX_HEAD, f"% {document.title}", *floats]) + "\n"
+    return "\n\n".join([_LATEX_HEAD, f"% {' '.join(printable(document.title).split())}", *floats]) + "\n"
 
 
 def latex_escaped(text: str) -> str:
     """Escape text for LaTeX; code in backticks becomes typewriter."""
+    text = " ".join(printable(text).splitlines())
     pieces = ["".join(_SIGNS.get(sign, sign) for sign in piece).replace("--", "-{}-") for piece in text.split("`")]
     return "".join(f"\\texttt{{{piece}}}" if i % 2 else piece for i, piece in enumerate(pieces))
 

@@ -17,7 +17,7 @@ from gtg_bench.benchmark.report.document import NOTHING, Cell
 from gtg_bench.benchmark.report.leaderboard import Row
 from gtg_bench.benchmark.runs.spec import COLUMNS
 from gtg_bench.benchmark.scoring.controls import CONTROLS
-from gtg_bench.benchmark.scoring.protocols import PROTOCOL, Protocol, find_protocol
+from gtg_bench.benchmark.scoring.protocols import PROTOCOL, RULES, Protocol, find_protocol
 from gtg_bench.benchmark.statistics import over_runs
 
 AVERAGE_NAMES = {
@@ -32,7 +32,6 @@ SAMPLES = ("dataset_options", "limit", "split", "frame", "uncovered", "protocol"
 
 PHANTOM_NOTE = "Phantom weights are not published models and not a diagnostic tool."
 
-_DEFINITION = ("frame", "uncovered", "mask")
 _OF_THE_PAPER = (PROTOCOL, f"{PROTOCOL}-released")
 _SETUP = tuple(name for name in SETTINGS if name not in ("method", "seed"))
 
@@ -189,7 +188,7 @@ def find_rows(
         folder: folder of the CSV files.
         dataset: name of the data set.
         where: column -> value that rows must have.
-        protocol: name of the protocol, unless `where` has it. Frame, uncovered and mask are the protocol's own unless
+        protocol: name of the protocol, unless `where` has it. RULES are the protocol's own unless
             `where` has them.
         reference: read the shipped results only.
 
@@ -201,7 +200,7 @@ def find_rows(
         raise UsageError(unknown("leaderboard column", strange[0], COLUMNS))
     rules = find_protocol(where.get("protocol", protocol))
     described = {"dataset": dataset, "protocol": rules.name, "protocol_version": str(rules.version)}
-    described |= {name: where.get(name, getattr(rules, name)) for name in _DEFINITION}
+    described |= {name: where.get(name, getattr(rules, name)) for name in RULES}
     path, shipped = (leaderboard.path_of(each, described) for each in (folder, leaderboard.REFERENCE))
     if not path.exists() and dataset not in DATASETS:
         raise UsageError(unknown("data set", dataset, DATASETS))
@@ -212,8 +211,8 @@ def find_rows(
 
 
 def _has(row: Row, where: Mapping[str, str]) -> bool:
-    """Whether a row has what the user asked for; "best" stands for thresholds tuned on a validation split."""
-    return all(value(row, k) == v or (k == "mask" and rule_of(value(row, k)) == v) for k, v in where.items())
+    """Whether a row has what the user asked for; "best" stands for values chosen on a validation split."""
+    return all(value(row, k) == v or (k in RULES and rule_of(value(row, k)) == v) for k, v in where.items())
 
 
 def load(
@@ -234,7 +233,7 @@ def load(
     parts = [row for row in leaderboard.read(leaderboard.categories_of(path)) if row["run_key"] in keys]
     title, control = title_of(rows[0]), where.get("control", CONTROLS[0])
     title += f", control {control}" if control != CONTROLS[0] else ""
-    own = all(where.get(name, getattr(rules, name)) == getattr(rules, name) for name in _DEFINITION)
+    own = all(where.get(name, getattr(rules, name)) == getattr(rules, name) for name in RULES)
     whole = samples[:3] == ("", "", "all") and own and control == CONTROLS[0] and rules.name in _OF_THE_PAPER
     return Board(dataset, title, whole, tuple(rows), tuple(parts), where, rules, (source_note(path),))
 
@@ -276,9 +275,9 @@ def title_of(row: Row) -> str:
 
 
 def changed_rules(row: Row) -> dict[str, str]:
-    """Frame, uncovered and mask of a row where they are not the protocol's own."""
+    """RULES of a row where they are not the protocol's own."""
     rules = find_protocol(row["protocol"])
-    return {name: rule_of(row[name]) for name in _DEFINITION if row[name] != getattr(rules, name)}
+    return {name: rule_of(row[name]) for name in RULES if row[name] != getattr(rules, name)}
 
 
 def same_samples(board: Board, other: Board) -> bool:

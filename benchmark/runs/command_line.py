@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 
 from gtg_bench.benchmark.api.settings import DEFAULTS, OPTIONS
 from gtg_bench.benchmark.datasets import DATASETS
+from gtg_bench.benchmark.runs.external_maps import WEIGHTS
 from gtg_bench.benchmark.runs.runner import RunRequest
 from gtg_bench.benchmark.runs.spec import RunSpec
-from gtg_bench.benchmark.scoring.protocols import protocol_of
+from gtg_bench.benchmark.scoring.controls import REGION_CONTROLS
+from gtg_bench.benchmark.scoring.protocols import RULES, protocol_of
 
 _DEFAULTS = {one.name: one.default for one in fields(RunRequest) if one.default is not MISSING}
 _SETTINGS = dict.fromkeys(OPTIONS) | dict(DEFAULTS) | {"weights": "phantom", "seed": 4200}
 """Values of options that are not given; settings whose default comes from a card are always written out."""
 
+_OBJECT = "object "
+"""Start of the code of a method that exists in one Python process only, see `python_api.evaluate`."""
+
 _ELSEWHERE = ("dataset_options", "control", "data_root")
 
 
 def run_command(spec: RunSpec, runs_dir: Path, *more: str) -> str:
-    """`gtg-bench run ...`, quoted for a shell; DIR and FILE are placeholders for what a description does not contain.
+    """`gtg-bench run ...`, or `score --maps ...` for external maps, quoted for a shell.
+
+    DIR and FILE are placeholders for what a description does not contain.
 
     Args:
         spec: the run; its control is left out.
@@ -30,8 +38,11 @@ def run_command(spec: RunSpec, runs_dir: Path, *more: str) -> str:
     """
     words = ["gtg-bench", "run", "--method", spec.method]
     rules, values = protocol_of(spec.protocol), spec.as_json()
-    usual = _DEFAULTS | _SETTINGS | {"frame": rules.frame, "uncovered": rules.uncovered, "mask": rules.mask}
-    if (values["weights"] or "").endswith(" training split"):  # priors take theirs from the data set
+    if values["weights"] == WEIGHTS:
+        words = ["gtg-bench", "score", "--maps", "DIR", "--name", spec.method, "--dataset", spec.dataset]
+        values = {name: values[name] for name in ("split", "limit", "protocol", *RULES)}
+    usual = _DEFAULTS | _SETTINGS | {part: getattr(rules, part) for part in RULES}
+    if (values.get("weights") or "").endswith(" training split"):  # priors take theirs from the data set
         usual["weights"] = values["weights"]
     for name, value in values.items():
         if name in usual and name not in _ELSEWHERE and value not in (None, usual[name]):
@@ -42,3 +53,17 @@ def run_command(spec: RunSpec, runs_dir: Path, *more: str) -> str:
     words += ["--plugin", "FILE"] if spec.code and re.fullmatch("[0-9a-f]{64}", spec.code) else []
     words += [] if runs_dir == Path("runs") else ["--runs-dir", str(runs_dir)]
     return shlex.join([*words, *more])
+
+
+def possible_controls(spec: RunSpec, controls: Sequence[str]) -> tuple[str, ...]:
+    """Those of the controls that can be run for a run: external maps allow no other phrases."""
+    return tuple(one for one in controls if spec.settings.weights != WEIGHTS or one in REGION_CONTROLS)
+
+
+def controls_command(spec: RunSpec, runs_dir: Path, missing: Sequence[str]) -> str:
+    """The command that runs the missing controls of a run; "" if no command can, because its method is an object."""
+    if (spec.code or "").startswith(_OBJECT):
+        return ""
+    if spec.settings.weights == WEIGHTS:
+        return "; ".join(run_command(spec, runs_dir, "--control", control) for control in missing)
+    return run_command(spec, runs_dir, "--all-controls")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
+import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -16,13 +17,14 @@ from typing import Any, Literal
 
 from rich.filesize import decimal
 
-from gtg_bench.benchmark.api.errors import GtgError
+from gtg_bench.benchmark.api.errors import GtgError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
 from gtg_bench.benchmark.api.types import MethodSettings, PhraseSample
 from gtg_bench.benchmark.datasets import DATASETS, open_dataset
 from gtg_bench.benchmark.datasets.check import Check, Progress
 from gtg_bench.benchmark.datasets.check import check as check_data
 from gtg_bench.benchmark.paths import cache_dir
+from gtg_bench.benchmark.runs.sources import resolve_device
 
 State = Literal["ok", "note", "warning", "error"]
 CheckWeights = Callable[[str, str | None], Any]
@@ -149,7 +151,10 @@ def _check_data(found: Diagnosis, plan: Plan, progress: Progress) -> Sequence[Ph
             text = f"{usable} of {pairs} pairs are usable"
             if wrong:
                 problems = f"{len(wrong)} problem{'s' * (len(wrong) > 1)}, the first: {wrong[0]}"
-                text += f"; {problems}. All of them: gtg-bench data check {report.dataset}"
+                words = ["gtg-bench", "data", "check", report.dataset, "--data-root", str(plan.data_root)]
+                for key, value in plan.options.items():
+                    words += ["--dataset-option", f"{key}={value}"]
+                text += f"; {problems}. All of them: {shlex.join(words)}"
             if report.version:  # else opening it raises below
                 found.add("data", "ok" if not wrong else "warning" if usable else "error", text)
         samples = open_dataset(plan.dataset, plan.data_root, plan.options).samples(plan.split)
@@ -163,7 +168,7 @@ def _check_data(found: Diagnosis, plan: Plan, progress: Progress) -> Sequence[Ph
 def _check_weights(found: Diagnosis, plan: Plan, entry: MethodEntry, check_weights: CheckWeights) -> bool:
     """Check that a method's weights are complete and its settings possible."""
     name, kind = entry.name, entry.card.kind
-    command = f"gtg-bench weights check {name}" + (f" --weights {plan.weights}" if plan.weights else "")
+    command = f"gtg-bench weights check {name}" + (f" --weights {shlex.quote(plan.weights)}" if plan.weights else "")
     try:
         report = None if kind in (*_NO_MODEL, "plug-in") else check_weights(name, plan.weights)
         found.weights[name] = report and dataclasses.asdict(report)
@@ -189,21 +194,17 @@ def _check_device(found: Diagnosis, wanted: str, entries: Sequence[MethodEntry])
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit = os.environ.get("OMP_NUM_THREADS")
     cpu = f"CPU, {threads} threads" + (f" (OMP_NUM_THREADS={limit})" if limit else "")
-    if all(entry.card.kind in _NO_MODEL for entry in entries):
-        found.add("device", "ok", cpu)
-        return "cpu"
-    import torch
-
-    chosen = wanted if wanted != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    models = [entry for entry in entries if entry.card.kind not in _NO_MODEL]
     try:
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split()).partition(". ")[0]
-        found.add("device", "error", f"--device {wanted} is not available ({reason}): use --device auto")
+        chosen = resolve_device(wanted, (models or entries)[0]) if entries else "cpu"
+    except UsageError as error:
+        found.add("device", "error", str(error))
         return "cpu"
     if chosen == "cpu":
-        found.add("device", "ok", f"{cpu}; no CUDA device found" if wanted == "auto" else cpu)
+        found.add("device", "ok", f"{cpu}; no CUDA device found" if wanted == "auto" and models else cpu)
     elif chosen.startswith("cuda"):
+        import torch
+
         card = f"{torch.cuda.get_device_name(chosen)}, CUDA {torch.version.cuda}"
         found.add("device", "ok", f"{chosen}: {card}; {cpu}")
     else:
@@ -220,12 +221,13 @@ def _check_disk(found: Diagnosis, plan: Plan, samples: Sequence[PhraseSample], e
     fixes = {plan.runs_dir: "choose another --runs-dir", cache: "set GTG_BENCH_CACHE to another folder"}
     for folder, fix in fixes.items():
         if not os.access(_existing(folder), os.W_OK | os.X_OK):
-            found.add("disk", "error", f"{_existing(folder)} is not writable: {fix}")
+            state: State = "error" if folder == plan.runs_dir else "warning"  # a cache may hold what is needed
+            found.add("disk", state, f"{_existing(folder)} is not writable: {fix}")
     cells = [_MAP_CELLS.get(entry.card.kind) or _mean_pixels(samples) for entry in entries]
     need = sum(len(samples) * (RECORD + 4 * size) for size in cells)
     free = shutil.disk_usage(_existing(plan.runs_dir)).free
     found.needs |= {"disk": need, "disk_free": free}
-    state: State = "error" if need > free else "warning" if need + _SPARE_DISK > free else "ok"
+    state = "error" if need > free else "warning" if need + _SPARE_DISK > free else "ok"
     advice = "" if state == "ok" else ": free some space or choose another --runs-dir"
     found.add("disk", state, f"about {decimal(need)} needed in {plan.runs_dir}, {decimal(free)} free{advice}")
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
+from gtg_bench.benchmark.api.files import MAX_BYTES, check_regular
 from gtg_bench.benchmark.api.types import Box, PhraseSample
 from gtg_bench.benchmark.datasets.problems import fault
-from gtg_bench.benchmark.datasets.tables import Row, read_rows
+from gtg_bench.benchmark.datasets.tables import Row, read_rows, shown
 
 INDEX = "index.csv"
 SIDES = ("left", "top", "right", "bottom")
@@ -68,7 +70,11 @@ def read_index(folder: Path, samples: Sequence[PhraseSample], others: Callable[[
         name = here.find(row)
         if name is None:
             if there().find(row) is None:
-                raise row.fault("matches no sample of the data set", f"correct {_NAMES}, or remove the row")
+                near = here.near(row) or there().near(row)
+                fix = (
+                    f"did you mean {near}? Otherwise remove the row" if near else f"correct {_NAMES}, or remove the row"
+                )
+                raise row.fault("matches no sample of the data set", fix)
             elsewhere += 1
             continue
         if name in entries:
@@ -105,6 +111,31 @@ class _Samples:
             categories = ", ".join(sample.category for sample in found)
             raise row.fault(f"matches {len(found)} samples, of the categories {categories}", "add a column category")
         return found[0].sample_id if found else None
+
+    def near(self, row: Row) -> str:
+        """What the row may have meant: the most similar sample id, phrase of its image, or image id; "" if none is."""
+        name, images = "sample_id", sorted({image for image, _ in self.phrases})
+        known: Iterable[str] = self.ids
+        if not row.has(name):
+            name = "phrase" if row.text("image_id") in images else "image_id"
+            known = images
+            if name == "phrase":
+                known = [phrase for image, phrase in self.phrases if image == row.text("image_id")]
+        return " or ".join(f"{name} {shown(one)}" for one in get_close_matches(row.text(name), sorted(known), n=1))
+
+
+def check_place(file: Path, folder: Path) -> None:
+    """Check that a file of an index is a regular one inside its folder, after links are followed.
+
+    Raises:
+        ValueError: it is elsewhere, too large, or a folder, device or pipe, which could be read forever.
+        FileNotFoundError: it does not exist.
+    """
+    if not file.resolve(strict=True).is_relative_to(folder.resolve()):
+        raise ValueError("it is not inside the folder of the index: copy it there")
+    check_regular(file)
+    if file.stat().st_size > 2 * MAX_BYTES:
+        raise ValueError(f"it has more than {2 * MAX_BYTES:,} bytes")
 
 
 def _span(row: Row) -> Box | None:

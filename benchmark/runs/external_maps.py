@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,14 +12,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from gtg_bench.benchmark.api.errors import DataError, SampleError, UsageError
+from gtg_bench.benchmark.api.files import npz_array
 from gtg_bench.benchmark.api.geometry import FloatArray, Frame, Size
+from gtg_bench.benchmark.api.mask_codes import MAX_PIXELS
 from gtg_bench.benchmark.api.registry import METHODS
 from gtg_bench.benchmark.api.types import Box, Dataset, GroundingMap, MethodSettings, PhraseSample
 from gtg_bench.benchmark.datasets import DATASETS, open_dataset
-from gtg_bench.benchmark.runs.external_index import Index, read_index
+from gtg_bench.benchmark.datasets.grey_range import check_pixels
+from gtg_bench.benchmark.runs.external_index import Index, check_place, read_index
 from gtg_bench.benchmark.runs.runner import PreparedRun, RunRequest, planned
 from gtg_bench.benchmark.runs.sources import Fail
 from gtg_bench.benchmark.scoring.controls import CONTROLS, REGION_CONTROLS, plan
@@ -35,12 +36,6 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _FULL_SCALE = {"L": 255, "I;16": 65535, "I;16B": 65535, "I;16L": 65535, "I": 65535}
 _PARTS = 16
 """Rectangles with fractional sides are rounded to a sixteenth of a pixel."""
-
-_DAMAGE = (
-    *(OSError, ValueError, KeyError, EOFError, SyntaxError, zipfile.BadZipFile, zlib.error),
-    *(UnidentifiedImageError, Image.DecompressionBombError),
-)
-"""What reading a damaged file raises; Pillow raises SyntaxError for a broken PNG."""
 
 
 def prepare_maps(folder: Path, request: RunRequest) -> tuple[PreparedRun, Index]:
@@ -92,8 +87,10 @@ def maps_version(index: Index, trials: Sequence[Trial]) -> str:
     for name in sorted(trial.sample.sample_id for trial in trials):
         if (entry := index.entries.get(name)) is not None:
             try:
-                digest = hashlib.sha256(entry.file.read_bytes()).hexdigest()
-            except OSError:
+                check_place(entry.file, index.path.parent)
+                with entry.file.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+            except (OSError, ValueError, RuntimeError):  # a loop of links is a RuntimeError
                 digest = None
             parts.append([name, entry.span, digest])
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
@@ -117,7 +114,7 @@ class FileSource:
                     raise SampleError(f"{self.index.path} has no row for this sample; add one")
                 try:
                     frame = span_frame(trial.sample.image_size, entry.span)
-                    values, frame = without_border(read_map(entry.file), frame)
+                    values, frame = without_border(read_map(entry.file, self.index.path.parent), frame)
                 except SampleError as error:
                     raise DataError(f"{self.index.path}, row {entry.row}: {error}") from error
             except (SampleError, DataError) as error:
@@ -126,24 +123,33 @@ class FileSource:
                 yield trial, GroundingMap(values, frame)
 
 
-def read_map(path: Path) -> FloatArray:
+def read_map(path: Path, within: Path | None = None) -> FloatArray:
     """Read a map, float32 [h, w], which may contain NaN.
 
     Args:
         path: npy; npz with one array, or with one named `map`; or a grey PNG of 8 or 16 bit, which is divided by 255
             or 65535.
+        within: the folder that must contain the file, after links are followed.
 
     Raises:
-        SampleError: the file is missing, damaged, or not a map; names the file and the fix.
+        SampleError: the file is missing, damaged, too large, elsewhere, or not a map; names the file and the fix.
     """
     try:
-        values = _array(path)
+        check_place(path, within or path.parent)
+    except (OSError, ValueError, RuntimeError) as error:
+        if not isinstance(error, FileNotFoundError):
+            raise SampleError(f"{path} cannot be read: {error}") from error
+    try:
+        with np.errstate(over="ignore"):  # a shape beyond all numbers
+            values = _array(path)
     except FileNotFoundError as error:
         raise SampleError(f"{path} does not exist; write it, or correct the row") from error
-    except _DAMAGE as error:
+    except Exception as error:  # damaged files fail in many ways
         raise SampleError(f"{path} cannot be read ({' '.join(str(error).split())}); write it again") from error
     if values.ndim != 2 or not values.size:
         raise SampleError(f"{path} has shape {list(values.shape)}; a map must be [height, width]")
+    if values.size > MAX_PIXELS:
+        raise SampleError(f"{path} has {values.size:,} values; a map has {MAX_PIXELS:,} at most")
     if values.dtype.kind not in "fiub":
         raise SampleError(f"{path} contains {values.dtype}, not numbers; save it as float32")
     with np.errstate(over="ignore"):
@@ -153,21 +159,21 @@ def read_map(path: Path) -> FloatArray:
 def _array(path: Path) -> NDArray[Any]:
     kind = path.suffix.lower()
     if kind == ".png":
-        with Image.open(path) as image:
-            if image.format != "PNG" or image.mode not in _FULL_SCALE:
-                raise ValueError(f"a {image.format} of mode {image.mode}, not a grey PNG of 8 or 16 bit")
-            return np.asarray(image, dtype=np.float64) / _FULL_SCALE[image.mode]
+        with Image.open(path, formats=["PNG"]) as image:
+            check_pixels(path, *image.size)
+            if image.mode not in _FULL_SCALE:
+                raise ValueError(f"a PNG of mode {image.mode}, not a grey one of 8 or 16 bit")
+            return np.asarray(image).astype(np.float32) / np.float32(_FULL_SCALE[image.mode])
     if kind not in (".npy", ".npz"):
         raise ValueError("a map must be .npy, .npz or .png")
-    found = np.load(path, allow_pickle=False)
+    found = np.load(path, mmap_mode="r", allow_pickle=False)  # npy: nothing is read before its shape is checked
     if isinstance(found, np.ndarray):
         return found
     with found:
         names = list(found.files)
         if "map" not in names and len(names) != 1:
-            raise ValueError(f"it contains the arrays {', '.join(names) or 'none'}; name one of them map")
-        array: NDArray[Any] = found["map" if "map" in names else names[0]]
-        return array
+            raise ValueError(f"it contains the arrays {', '.join(names[:9]) or 'none'}; name one of them map")
+        return npz_array(found, "map" if "map" in names else names[0])
 
 
 def span_frame(image_size: Size, span: Box | None) -> Frame:

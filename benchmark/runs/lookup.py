@@ -17,13 +17,13 @@ from gtg_bench.benchmark.runs.labels import label, not_default
 from gtg_bench.benchmark.runs.records import MANIFEST, RunFolder
 from gtg_bench.benchmark.runs.spec import FIELDS, RunSpec, differing
 from gtg_bench.benchmark.scoring.controls import CONTROLS
-from gtg_bench.benchmark.scoring.protocols import PROTOCOL, definition
+from gtg_bench.benchmark.scoring.protocols import PROTOCOL, RULES, definition
 
 _USUAL = {"control": CONTROLS[0], "dataset_options": "", "last_steps": "None", **DEFAULTS}
 """What a run is assumed to have if its name does not say."""
 
 _SAMPLES = ("dataset", "dataset_version", "dataset_options", "split")
-_MEANING = ("frame", "uncovered", "mask", "protocol", "protocol_version")
+_MEANING = (*RULES, "protocol", "protocol_version")
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ class FinishedRun:
 def conditions(spec: RunSpec) -> dict[str, Any]:
     """What runs must share to be compared: their data, and the meaning of their numbers.
 
-    Thresholds that were tuned on a validation split, one per method, count as one rule for making a mask.
+    Values that were chosen on a validation split, one per method, count as one rule.
     """
     found = {name: getattr(spec, name) for name in (*_SAMPLES, *_MEANING)}
-    return found | {"mask": rule_of(spec.mask)}
+    return found | {"mask": rule_of(spec.mask), "smooth": rule_of(spec.smooth)}
 
 
 def find_run(runs_dir: Path, name: str, dataset: str | None = None) -> FinishedRun:
@@ -147,7 +147,7 @@ def _with_defaults(specs: list[RunSpec], named: Mapping[str, str]) -> list[RunSp
             specs = [spec for spec in specs if str(spec.as_json()[key]) in (value, "None")] or specs
     if "protocol" not in named:
         specs = _preferred(specs, lambda spec: spec.protocol == PROTOCOL)
-    if not {"frame", "uncovered", "mask"} & set(named):
+    if not {*RULES} & set(named):
         specs = _preferred(specs, lambda spec: "+" not in definition(spec.as_json()))
     if "limit" not in named:
         specs = _preferred(specs, lambda spec: spec.limit is None)

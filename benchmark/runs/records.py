@@ -11,17 +11,15 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.benchmark.api.types import SampleRecord
-from gtg_bench.benchmark.paths import atomic
+from gtg_bench.benchmark.paths import atomic, locked
 from gtg_bench.benchmark.runs.revision import git_revision
 from gtg_bench.benchmark.runs.spec import RunSpec
 
@@ -69,20 +67,13 @@ class RunFolder:
     def claimed(self, busy: Callable[[], None]) -> Iterator[None]:
         """Keep other processes from working on the run; `busy` is called once if one already does, and then waited for.
 
-        The claim ends with its process. Where none can be made, as in a folder without write permission, there is none.
+        Without permission to write there is no claim: a finished run can still be read.
         """
-        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), mode=0o666)
-        with suppress(OSError, NotImplementedError):
+        with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                busy()
-                lock.acquire(poll_interval=0.5)
-        try:
+        mine = os.access(self.path.parent, os.W_OK)
+        with locked(self.path.with_name(f".{self.path.name}.lock"), busy) if mine else nullcontext():
             yield
-        finally:
-            lock.release()
 
     def set_aside(self) -> None:
         """Keep the folder under another name until the run has been computed anew."""

@@ -15,9 +15,9 @@ from gtg_bench.benchmark.runs.records import RunFolder
 from gtg_bench.benchmark.runs.runner import PreparedRun, origin, with_rules
 from gtg_bench.benchmark.runs.sources import NoSource
 from gtg_bench.benchmark.runs.spec import RunSpec
-from gtg_bench.benchmark.runs.tuned_mask import with_best_mask
+from gtg_bench.benchmark.runs.tuned import with_best_mask, with_best_smoothing
 from gtg_bench.benchmark.scoring.controls import plan
-from gtg_bench.benchmark.scoring.protocols import PROTOCOL, Protocol, find_protocol
+from gtg_bench.benchmark.scoring.protocols import PROTOCOL, RULES, Protocol, find_protocol
 
 
 @dataclass(frozen=True)
@@ -25,20 +25,22 @@ class Rules:
     """How stored maps are scored."""
 
     protocol: str | None = None
-    """Name of a protocol; None keeps the run's, with its frame, uncovered and mask."""
+    """Name of a protocol; None keeps the run's, with its overrides."""
     frame: str | None = None
     """Overrides the frame."""
     uncovered: str | None = None
     """Overrides how pixels that the method does not cover are scored."""
     mask: str | None = None
     """Overrides the mask."""
+    smooth: str | None = None
+    """Overrides the smoothing."""
 
     def applied(self, spec: RunSpec) -> Protocol:
         """The rules for the maps of a run. Raises UsageError for unknown names."""
         protocol = find_protocol(self.protocol or spec.protocol)
         if self.protocol is None:
-            protocol = replace(protocol, frame=spec.frame, uncovered=spec.uncovered, mask=spec.mask)
-        return protocol.changed(self.frame, self.uncovered, self.mask)
+            protocol = replace(protocol, **{part: getattr(spec, part) for part in RULES})
+        return protocol.changed(*(getattr(self, part) for part in RULES))
 
 
 @dataclass(frozen=True)
@@ -115,21 +117,30 @@ def prepare_stored(runs_dir: Path, spec: RunSpec, rules: Rules, place: Place) ->
 
 
 def tuned(
-    prepared: Sequence[PreparedRun], names: Sequence[str], dataset: str | None, runs_dir: Path, place: Place
+    prepared: Sequence[PreparedRun],
+    parts: Sequence[str],
+    names: Sequence[str],
+    dataset: str | None,
+    runs_dir: Path,
+    place: Place,
 ) -> list[PreparedRun]:
-    """The runs with the mask "best", each with a threshold from another run; see `tuned_mask.with_best_mask`.
+    """The runs with the smoothing or mask "best", each chosen on another run; see `runs.tuned`.
 
     Args:
         prepared: the runs to score.
+        parts: what is chosen, "smooth", "mask" or both; the mask is chosen on smoothed maps.
         names: runs on the validation split, one for each, in the same order; see `find_stored`.
         dataset: only runs on this data set.
         runs_dir: folder of the runs.
         place: where the data are.
 
     Raises:
-        UsageError, DataError: see `find_stored`, `prepare_stored` and `with_best_mask`.
+        UsageError, DataError: see `find_stored`, `prepare_stored` and `runs.tuned`.
     """
     if len(prepared) != len(names):
-        raise UsageError(f"--mask best needs one --tune-on per run, not {len(names)} for {len(prepared)}")
+        raise UsageError(f"best needs one --tune-on per run, not {len(names)} for {len(prepared)}")
     others = [prepare_stored(runs_dir, find_stored(runs_dir, name, dataset), Rules(), place) for name in names]
-    return [with_best_mask(one, other, runs_dir) for one, other in zip(prepared, others, strict=True)]
+    for part, choose in (("smooth", with_best_smoothing), ("mask", with_best_mask)):
+        if part in parts:
+            prepared = [choose(one, other, runs_dir) for one, other in zip(prepared, others, strict=True)]
+    return list(prepared)

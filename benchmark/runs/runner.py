@@ -24,7 +24,7 @@ from gtg_bench.benchmark.runs.records import FINAL, RunFolder, maker_of, this_pr
 from gtg_bench.benchmark.runs.sources import ModelSource, NoSource, Source
 from gtg_bench.benchmark.runs.spec import RunSpec
 from gtg_bench.benchmark.scoring.controls import CONTROLS, plan
-from gtg_bench.benchmark.scoring.protocols import PROTOCOL, Protocol, find_protocol
+from gtg_bench.benchmark.scoring.protocols import PROTOCOL, RULES, Protocol, find_protocol
 from gtg_bench.benchmark.scoring.score_map import check_map, check_sample
 from gtg_bench.benchmark.scoring.trial import Trial
 from gtg_bench.benchmark.scoring.worker import Scored, failed, scored_batch
@@ -62,6 +62,8 @@ class RunRequest:
     """Overrides how the protocol scores pixels that the method does not cover."""
     mask: str | None = None
     """Overrides the protocol's mask."""
+    smooth: str | None = None
+    """Overrides the protocol's smoothing."""
     fail_fast: bool = False
     """Stop at the first sample that fails."""
     fresh: bool = False
@@ -96,7 +98,7 @@ class RunRequest:
     @property
     def rules(self) -> Protocol:
         """The protocol with its overrides."""
-        return find_protocol(self.protocol).changed(self.frame, self.uncovered, self.mask)
+        return find_protocol(self.protocol).changed(*(getattr(self, part) for part in RULES))
 
 
 @dataclass(frozen=True)
@@ -207,14 +209,8 @@ def origin(dataset: Dataset, data_root: Path | None) -> dict[str, object]:
 
 def with_rules(spec: RunSpec, rules: Protocol) -> RunSpec:
     """The description of the same maps, scored by these rules."""
-    return replace(
-        spec,
-        frame=rules.frame,
-        uncovered=rules.uncovered,
-        mask=rules.mask,
-        protocol=rules.name,
-        protocol_version=rules.version,
-    )
+    parts = {part: getattr(rules, part) for part in RULES}
+    return replace(spec, **parts, protocol=rules.name, protocol_version=rules.version)
 
 
 def run(

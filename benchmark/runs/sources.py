@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from typing import Protocol
+
+import numpy as np
 
 from gtg_bench.benchmark.api.errors import SampleError, UsageError
 from gtg_bench.benchmark.api.registry import MethodEntry
@@ -98,30 +101,50 @@ class NoSource:
 
 
 def ground_all(method: Method, queries: Sequence[Query]) -> list[GroundingMap]:
-    """The maps of several queries, in one batch if the method can."""
+    """The maps of several queries, in one batch if the method can. A map is a copy: the method may reuse its arrays.
+
+    Maps of a batch that share memory are computed again one at a time, since the last may have overwritten the others.
+    """
     if not isinstance(method, BatchMethod):
-        return [method.ground(query.image, query.text) for query in queries]
-    maps = method.ground_batch(queries)
+        return [_owned(method.ground(query.image, query.text)) for query in queries]
+    maps = list(method.ground_batch(queries))
     if len(maps) != len(queries):
         raise ValueError(f"ground_batch returned {len(maps)} maps for {len(queries)} queries")
-    return maps
+    arrays = [one.values for one in maps if isinstance(one, GroundingMap)]
+    if any(np.shares_memory(*pair) for pair in combinations(arrays, 2)):
+        return [ground_all(method, [query])[0] for query in queries]
+    return [_owned(one) for one in maps]
+
+
+def _owned(found: GroundingMap) -> GroundingMap:
+    """The map with an array of its own; anything that is not a map is returned unchanged, to be refused later."""
+    return replace(found, values=found.values.copy()) if isinstance(found, GroundingMap) else found
+
+
+DEVICES = ("cpu", "cuda", "mps", "xpu")
+"""Kinds of torch devices that methods can compute on."""
 
 
 def resolve_device(wanted: str, entry: MethodEntry) -> str:
     """The torch device. "auto" is a GPU if one is available; methods without a model run on the CPU.
 
     Raises:
-        UsageError: the device cannot be used here.
+        UsageError: the device is unknown, or cannot be used here.
     """
-    if wanted == "cpu" or entry.card.kind in ("prior", "baseline"):
+    kind, colon, number = wanted.partition(":")
+    if wanted != "auto" and (kind not in DEVICES or (colon and not number.isdecimal())):
+        raise UsageError(f"--device {wanted!r} is unknown; choose auto, {', '.join(DEVICES)}, or a number: cuda:1")
+    if kind == "cpu" and int(number or 0) > 0:
+        raise UsageError(f"--device {wanted}: the only CPU device is cpu")
+    if kind == "cpu" or entry.card.kind in ("prior", "baseline"):
         return "cpu"
     import torch
 
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(1, device=wanted)
-    except (RuntimeError, AssertionError) as error:
+        torch.ones(1, device=wanted).sum().item()
+    except Exception as error:  # each backend raises its own kinds
         reason = " ".join(str(error).split()).partition(". ")[0]
         raise UsageError(f"--device {wanted} cannot be used here ({reason}); try --device auto") from error
     return wanted

@@ -11,6 +11,7 @@ from typing import Any
 from gtg_bench.benchmark.api.settings import DERIVED, SETTINGS, MethodSettings
 from gtg_bench.benchmark.scoring.controls import CONTROLS
 from gtg_bench.benchmark.scoring.protocols import FRAMES, MASK, PROTOCOL, UNCOVERED
+from gtg_bench.benchmark.scoring.smoothing import UNSMOOTHED
 
 SCHEMA = 4
 """Version of the description: bumped when a field is added or changes its meaning, which changes every key."""
@@ -44,6 +45,8 @@ class RunSpec:
     """How pixels that the method does not cover are scored, one of UNCOVERED."""
     mask: str = MASK
     """How a map becomes a mask, see `benchmark.metrics.named_masks`."""
+    smooth: str = UNSMOOTHED
+    """How maps are smoothed before they are scored, see `benchmark.scoring.smoothing`."""
     protocol: str = PROTOCOL
     """Metrics and averages, a name of `scoring.protocols.PROTOCOLS`."""
     protocol_version: int = 1

@@ -1,4 +1,4 @@
-"""Protocols: named, versioned selections of frame, mask, metrics and average.
+"""Protocols: named, versioned selections of frame, smoothing, mask, metrics and average.
 
 A number is meaningful only together with its definition, so each leaderboard file holds a single definition and is
 named after it; see `definition`.
@@ -12,7 +12,8 @@ from typing import Any
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import unknown
-from gtg_bench.benchmark.metrics.named_masks import MIXTURE, NONE, OTSU, mask_name, rule_of
+from gtg_bench.benchmark.metrics.named_masks import BEST, MIXTURE, NONE, OTSU, mask_name, rule_of
+from gtg_bench.benchmark.scoring.smoothing import UNSMOOTHED, smooth_name
 
 PROTOCOL = "gtg"
 """The default protocol: the paper's."""
@@ -25,6 +26,9 @@ UNCOVERED = ("lowest", "exclude")
 
 MASK = MIXTURE
 """The default rule that turns a map into a mask; see `metrics.named_masks`."""
+
+RULES = ("frame", "uncovered", "mask", "smooth")
+"""The parts of a protocol that a run can override."""
 
 CROP, ORIGINAL = FRAMES
 LOWEST, EXCLUDE = UNCOVERED
@@ -45,6 +49,7 @@ class Protocol:
         average: the headline average, one of `statistics.AVERAGES`; tables show the others beside it.
         primary: the metric that methods are ranked by.
         notes: what a reader must know to interpret the numbers, one or two sentences each.
+        smooth: how maps are smoothed before they are scored, see `scoring.smoothing`.
     """
 
     name: str
@@ -57,17 +62,26 @@ class Protocol:
     average: str
     primary: str
     notes: tuple[str, ...] = ()
+    smooth: str = UNSMOOTHED
 
-    def changed(self, frame: str | None = None, uncovered: str | None = None, mask: str | None = None) -> Protocol:
+    def changed(
+        self,
+        frame: str | None = None,
+        uncovered: str | None = None,
+        mask: str | None = None,
+        smooth: str | None = None,
+    ) -> Protocol:
         """Override parts of the protocol; None keeps a part as it is.
 
         Raises:
-            UsageError: an unknown mask, or a mask for a protocol without mask metrics.
+            UsageError: an unknown mask, a mask for a protocol without mask metrics, or an invalid smoothing.
         """
         if mask is not None and self.mask == NONE:
             raise UsageError(f"--mask {mask}: protocol {self.name} has no metric that uses a mask")
         named = self.mask if mask is None else mask_name(mask)
-        return replace(self, frame=frame or self.frame, uncovered=uncovered or self.uncovered, mask=named)
+        sigma = self.smooth if smooth is None else smooth_name(smooth)
+        where, rule = frame or self.frame, uncovered or self.uncovered
+        return replace(self, frame=where, uncovered=rule, mask=named, smooth=sigma)
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -184,15 +198,18 @@ def definition(described: Mapping[str, Any]) -> str:
     """A readable name for everything that defines a number; numbers of different names never share a column.
 
     The protocol's name, "@" and its version from the second on, and "+" with each of frame, uncovered and mask that
-    differs from the protocol's: "gtg", "strict@2", "gtg+original", "strict@2+exclude+0.5". Thresholds that were chosen
-    on a validation split share one definition, although each method has its own: "gtg+best".
+    differs from the protocol's: "gtg", "strict@2", "gtg+original", "strict@2+exclude+0.5", "gtg+smooth0.06". Values
+    that were chosen on a validation split share one definition, although each method has its own: "gtg+best" (mask),
+    "gtg+smooth-best".
 
     Args:
-        described: protocol, protocol_version, frame, uncovered and mask, as in a run's description or a leaderboard's
-            row; this version of the program need not know the protocol.
+        described: protocol, protocol_version and RULES, as in a run's description or a leaderboard's row; this version
+            of the program need not know the protocol.
     """
     name, version = described["protocol"], int(described["protocol_version"])
     default = protocol_of(name)
-    found = {"frame": described["frame"], "uncovered": described["uncovered"], "mask": rule_of(described["mask"])}
-    changed = [value for field, value in found.items() if value != getattr(default, field)]
+    found = {part: rule_of(described[part]) for part in RULES}
+    changed = [value for part, value in found.items() if part != "smooth" and value != getattr(default, part)]
+    if found["smooth"] != default.smooth:
+        changed.append(f"smooth{'-' if found['smooth'] == BEST else ''}{found['smooth']}")
     return "+".join([name if version == 1 else f"{name}@{version}", *changed])

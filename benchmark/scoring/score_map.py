@@ -11,10 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from gtg_bench.benchmark.api.errors import SampleError, UsageError
 from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray, Frame, Mask, Size, region_in
 from gtg_bench.benchmark.api.phrases import read_phrase
-from gtg_bench.benchmark.api.types import Box, GroundingMap, PhraseSample
+from gtg_bench.benchmark.api.types import Box, GroundingMap, PhraseSample, is_transposed
 from gtg_bench.benchmark.metrics import Scene, compute, coverage
 from gtg_bench.benchmark.metrics.named_masks import named_mask
 from gtg_bench.benchmark.scoring.protocols import EXCLUDE, ORIGINAL, PROTOCOL, PROTOCOLS, Protocol, find_protocol
+from gtg_bench.benchmark.scoring.smoothing import smoothed
 from gtg_bench.benchmark.scoring.trial import Trial
 
 EVALUATION_SIZE = 512
@@ -56,13 +57,15 @@ def check_boxes(boxes: Sequence[Box], image_size: Size) -> None:
 
 
 def check_map(grounding: GroundingMap, sample: PhraseSample) -> None:
-    """Raise SampleError if a method's return value is not a map of the sample's image."""
+    """Raise SampleError if a method's return value is not a map of the sample's image, with the fix."""
     if not isinstance(grounding, GroundingMap):
         raise SampleError(f"the method returned {type(grounding).__name__}, not a GroundingMap")
     if grounding.frame.image_size != sample.image_size:
         raise SampleError(f"the map's frame is of an image of {grounding.frame.image_size}, not {sample.image_size}")
     if grounding.values.dtype != np.float32:
-        raise SampleError(f"the map's values are {grounding.values.dtype}, not float32")
+        raise SampleError(f"the map's values are {grounding.values.dtype}: return values.astype(np.float32)")
+    if is_transposed(grounding):
+        raise SampleError("the map is [width, height]: return values.T")
 
 
 def evaluation_frame(image_size: Size, kind: str) -> Frame:
@@ -129,11 +132,12 @@ class View:
 
 
 def view(grounding: GroundingMap, trial: Trial, rules: Protocol) -> View:
-    """Carry a map and the regions of its trial to the evaluation frame of a protocol.
+    """Smooth a map, and carry it with the regions of its trial to the evaluation frame of a protocol.
 
     Pixels outside the method's frame hold the map's minimum and are not in its mask. Under the rule "exclude" their
     rows and columns are cut off, together with the region there, before a mask is made from pixels.
     """
+    grounding = smoothed(grounding, rules.smooth)
     frame = evaluation_frame(trial.sample.image_size, rules.frame)
     regions = [region_of(sample, rules.frame, frame.size) for sample in (trial.scored_on, *trial.others)]
     values, covered = grounding.frame.carry(grounding.values, frame)

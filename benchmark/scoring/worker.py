@@ -11,7 +11,7 @@ from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
-from gtg_bench.benchmark.api.errors import GtgError
+from gtg_bench.benchmark.api.errors import GtgError, described
 from gtg_bench.benchmark.api.types import GroundingMap, SampleRecord, fingerprint
 from gtg_bench.benchmark.scoring.protocols import Protocol
 from gtg_bench.benchmark.scoring.score_map import facts_of, score_map
@@ -70,7 +70,7 @@ def failed(trial: Trial, error: Exception, seconds: float, rules: Protocol) -> S
     """The record of a trial that has no map or could not be scored; unexpected errors keep their type and traceback."""
     text, trace = " ".join(str(error).split()), ""
     if not isinstance(error, GtgError):
-        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        text = described(error)
         trace = "".join(traceback.format_exception(error))
     return Scored(_record(trial, rules, status="failed", error=text, seconds=round(seconds, 4)), trace)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -22,6 +22,10 @@ from gtg_bench.benchmark.api.errors import UsageError
 Size = tuple[int, int]
 OnMaps = Callable[[str, Tensor], None]
 """Receives a layer's name and its maps, float32 [B, K, h, w], once per forward, in execution order."""
+
+
+class _AllMapsTaken(Exception):
+    """Raised by the last captured layer to end a forward pass whose output is not needed."""
 
 
 def attention_probabilities(query: Tensor, key: Tensor) -> Tensor:
@@ -89,9 +93,11 @@ class CapturingProcessor:
         if self.capture.request is None:
             attended = F.scaled_dot_product_attention(query, key, value, scale=attn.scale)
         else:
-            weights, sizes, on_maps = self.capture.request
+            weights, sizes, on_maps, last = self.capture.request
             attended, maps = attend(query, key, value, weights, attn.scale)
             on_maps(self.layer, maps.unflatten(-1, sizes[self.layer]))
+            if self.layer == last:
+                raise _AllMapsTaken
         return attn.to_out[1](attn.to_out[0](attended.transpose(1, 2).flatten(2)))
 
 
@@ -101,7 +107,7 @@ class AttentionCapture:
     def __init__(self, unet: Any, layers: Sequence[str] | None = None) -> None:
         self.unet = unet
         self.layers = cross_attention_layers(unet) if layers is None else layers
-        self.request: tuple[Tensor, dict[str, Size], OnMaps] | None = None  # only during `forward`
+        self.request: tuple[Tensor, dict[str, Size], OnMaps, str | None] | None = None  # only during a forward pass
 
     @contextmanager
     def open(self) -> Iterator[AttentionCapture]:
@@ -127,10 +133,22 @@ class AttentionCapture:
         Returns:
             The U-Net's output [B, C, h, w].
         """
-        sizes = layer_sizes(self.unet, (latents.shape[-2], latents.shape[-1]))
-        self.request = weights.transpose(1, 2), sizes, on_maps
+        return self._run(latents, timesteps, states, weights, on_maps, stop=False)
+
+    def maps_only(self, latents: Tensor, timesteps: Tensor, states: Tensor, weights: Tensor, on_maps: OnMaps) -> None:
+        """Capture the same maps as `forward`, but stop the U-Net after the last captured layer.
+
+        No later operation can change a map, so this is exact.
+        """
+        with suppress(_AllMapsTaken):
+            self._run(latents, timesteps, states, weights, on_maps, stop=True)
+
+    def _run(self, x: Tensor, t: Tensor, states: Tensor, weights: Tensor, on_maps: OnMaps, stop: bool) -> Tensor:
+        sizes = layer_sizes(self.unet, (x.shape[-2], x.shape[-1]))
+        last = max(self.layers, key=list(sizes).index) if stop else None
+        self.request = weights.transpose(1, 2), sizes, on_maps, last
         try:
-            return self.unet(latents, timesteps, states).sample
+            return self.unet(x, t, states).sample
         finally:
             self.request = None
 

@@ -61,13 +61,14 @@ def measure(method: LdmMethod, queries: Sequence[Query], repeats: int) -> dict[s
 
 def _forwards(method: LdmMethod, batch: int) -> list[tuple[int, int]]:
     """(forward passes, rows of each): in GT mode all kept steps in batches, else both branches of every step."""
-    steps, guidance = len(method.engine.timesteps), method.settings.guidance
+    steps, guidance, most = len(method.engine.timesteps), method.settings.guidance, method.engine.rows
     if method.mode == "gt-cfg":
-        rows = batch * (method.kept if method.bbm == "none" else steps)
-        full, rest = divmod(rows, method.engine.rows)
-        return [(full, method.engine.rows), (1, rest)] if rest else [(full, method.engine.rows)]
-    guided = method.mode != "text" and guidance not in (None, 1)
-    return [(steps + (steps - 1 if guided else 0), batch)]
+        full, rest = divmod(batch * (method.kept if method.bbm == "none" else steps), most)
+        return [(full, most), (1, rest)] if rest else [(full, most)]
+    if method.mode == "text" or guidance in (None, 1):
+        return [(steps, batch)]
+    together = 2 * batch <= most
+    return [(steps - 1, 2 * batch), (1, batch)] if together else [(2 * steps - 1, batch)]
 
 
 def _bare(method: LdmMethod, prompts: Sequence[Prompt]) -> Callable[[], object]:

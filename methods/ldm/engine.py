@@ -65,27 +65,35 @@ class Engine:
         capture = AttentionCapture(self.unet, self.layers)
         scheduler, guidance = self.components.scheduler, None if mode == "text" else self.settings.guidance
 
-        def forward(x_t: Tensor, t: Tensor, rows: Rows) -> Tensor:
+        def observe(x_t: Tensor, t: Tensor, rows: Rows) -> None:
             text, sums = states[rows.sample].to(self.dtype), weights[rows.sample]
-            noise = capture.forward(
-                x_t.to(self.dtype), t, text, sums, lambda layer, found: maps.add(layer, found, rows)
-            )
-            return noise.float()
+            capture.maps_only(x_t.to(self.dtype), t, text, sums, lambda layer, found: maps.add(layer, found, rows))
 
-        def predict(x_t: Tensor, t: Tensor, conditional: bool) -> Tensor:
-            text = states if conditional else self.empty.expand_as(states)
-            return self.unet(x_t.to(self.dtype), t, text.to(self.dtype)).sample.float()
+        def forward(x_t: Tensor, t: Tensor, text: Tensor, rows: Rows | None) -> Tensor:
+            inputs = x_t.to(self.dtype), t, text.to(self.dtype)
+            if rows is None:
+                return self.unet(*inputs).sample.float()
+            sums = weights.repeat(len(x_t) // len(weights), 1, 1)
+            return capture.forward(*inputs, sums, lambda name, m: maps.add(name, m[: len(weights)], rows)).float()
+
+        def predict(x_t: Tensor, t: Tensor, rows: Rows | None, guided: bool) -> Tensor:
+            if not guided:
+                return forward(x_t, t, states, rows)
+            empty = self.empty.expand_as(states)
+            if 2 * len(x_t) > self.rows:
+                return torch.cat([forward(x_t, t, states, rows), forward(x_t, t, empty, None)])
+            return forward(x_t.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([states, empty]), rows)
 
         with capture.open():
             if mode == "gt-cfg":
                 assert latents.image is not None
                 first = len(self.timesteps) - kept
-                ground_truth(forward, scheduler, self.timesteps, latents.image, latents.noise, self.rows, first)
+                ground_truth(observe, scheduler, self.timesteps, latents.image, latents.noise, self.rows, first)
                 return
             x = latents.noise[:, 0]
             if latents.image is not None:
                 x = first_latent(scheduler, latents.image[:, 0], x)
-            denoise(forward, predict, scheduler, self.timesteps, kept, x, guidance)
+            denoise(predict, observe, scheduler, self.timesteps, kept, x, guidance)
 
     @cached_property
     def empty(self) -> Tensor:

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from gtg_bench.methods.ldm.reduction import Rows
 
-Forward = Callable[[Tensor, Tensor, Rows], Tensor]
-"""(x_t [R, C, h, w], t int64 [R], rows) -> noise [R, C, h, w]: the conditional U-Net under capture."""
+Observe = Callable[[Tensor, Tensor, Rows], None]
+"""(x_t [R, C, h, w], t int64 [R], rows) -> None: capture the conditional U-Net's maps; its output is not needed."""
 
-Predict = Callable[[Tensor, Tensor, bool], Tensor]
-"""(x_t [B, C, h, w], t int64 [B], conditional) -> noise [B, C, h, w]: the U-Net without capture."""
+Predict = Callable[[Tensor, Tensor, Rows | None, bool], Tensor]
+"""(x_t [B, C, h, w], t int64 [B], rows, guided) -> noise [B, C, h, w] of the conditional branch, followed, if guided,
+by that of the unconditional one, [2 B, C, h, w]; with rows, capture the maps of the conditional branch."""
 
 GT1_TIMESTEP = 999
 """GT-1 noises the image to the last training timestep, not to the first sampling step (released code)."""
@@ -27,16 +28,16 @@ def ddim_timesteps(scheduler: Any, steps: int) -> Tensor:
 
 
 def ground_truth(
-    forward: Forward, scheduler: Any, timesteps: Tensor, latents: Tensor, noise: Tensor, rows: int, first: int = 0
+    observe: Observe, scheduler: Any, timesteps: Tensor, latents: Tensor, noise: Tensor, rows: int, first: int = 0
 ) -> None:
     """GT + CFG: noise the image itself to every timestep (section 2.2, Appendix A).
 
     The U-Net's output is never used, so the steps are independent, and neither the unconditional branch nor the
-    guidance scale can change a map. Only the conditional branch runs, with steps and samples batched together, and
-    only for the steps that are averaged.
+    guidance scale can change a map. Only the conditional branch runs, up to the last captured layer, with steps and
+    samples batched together, and only for the steps that are averaged.
 
     Args:
-        forward: receives the noisy rows.
+        observe: receives the noisy rows.
         scheduler: adds the noise.
         timesteps: int64 [T].
         latents: [B, T, C, h, w], a fresh scaled sample of the image's posterior for every step.
@@ -51,7 +52,7 @@ def ground_truth(
     t = timesteps.to(device)[step]
     for samples, numbers, t_rows in zip(sample.split(rows), step.split(rows), t.split(rows), strict=True):
         noisy = scheduler.add_noise(latents[samples, numbers], noise[samples, numbers], t_rows)
-        forward(noisy, t_rows, Rows(samples, numbers))
+        observe(noisy, t_rows, Rows(samples, numbers))
 
 
 def first_latent(scheduler: Any, latents: Tensor, noise: Tensor) -> Tensor:
@@ -61,28 +62,28 @@ def first_latent(scheduler: Any, latents: Tensor, noise: Tensor) -> Tensor:
 
 
 def denoise(
-    forward: Forward, predict: Predict, scheduler: Any, timesteps: Tensor, kept: int, x: Tensor, guidance: float | None
+    predict: Predict, observe: Observe, scheduler: Any, timesteps: Tensor, kept: int, x: Tensor, guidance: float | None
 ) -> None:
     """Text, CFG and GT-1 + CFG: ordinary DDIM (Song et al. 2021) from the latent `x`.
 
     Args:
-        forward: the conditional U-Net under capture, for the last `kept` steps.
-        predict: the U-Net without capture, for everything else.
+        predict: the U-Net's noise, for every step but the last.
+        observe: captures the maps of the last step, whose noise is not used.
         scheduler: a DDIM scheduler.
         timesteps: int64 [T].
-        kept: number of last steps whose maps are captured.
+        kept: number of last steps whose maps are captured, at least 1.
         x: [B, C, h, w], the latent at the first timestep: Gaussian noise, or `first_latent`.
         guidance: scale of classifier-free guidance (Ho and Salimans 2022); None or 1 runs the conditional branch only.
     """
     scheduler.set_timesteps(len(timesteps))  # another method may share the scheduler
-    sample = torch.arange(len(x), device=x.device)
+    sample, scale = torch.arange(len(x), device=x.device), 1.0 if guidance is None else guidance
     for number, t in enumerate(timesteps):
-        at = t.to(x.device).expand(len(x))
-        wanted = number >= len(timesteps) - kept
-        noise = forward(x, at, Rows(sample, torch.full_like(sample, number))) if wanted else predict(x, at, True)
+        at, rows = t.to(x.device).expand(len(x)), Rows(sample, torch.full_like(sample, number))
         if number == len(timesteps) - 1:
+            observe(x, at, rows)
             return
-        if guidance is not None and guidance != 1:
-            empty = predict(x, at, False)
-            noise = empty + guidance * (noise - empty)
+        noise = predict(x, at, rows if number >= len(timesteps) - kept else None, scale != 1)
+        if scale != 1:
+            noise, empty = noise.chunk(2)
+            noise = empty + scale * (noise - empty)
         x = scheduler.step(noise, t, x).prev_sample

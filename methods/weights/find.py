@@ -17,7 +17,7 @@ from gtg_bench.methods.cards import part_of, read_card
 from gtg_bench.methods.text_encoders.registry import TEXT_ENCODERS
 from gtg_bench.methods.weights.files import files_of, sha256_of
 from gtg_bench.methods.weights.hub import locate
-from gtg_bench.methods.weights.paper import downloads, published
+from gtg_bench.methods.weights.paper import downloads, known, names, published, unpublished
 from gtg_bench.methods.weights.plan import Part, TextPart, WeightsPlan, parse_plan, read_plan
 
 ZOO = Path(__file__).parents[1] / "zoo"
@@ -114,7 +114,7 @@ def card_of(method: str, weights: str | None) -> dict[str, Any] | None:
 
 def _member(method: str, name: str) -> Path:
     """The folder of a method's weights in a zoo; "phantom" also finds packaged weights of another recipe."""
-    recipe, _, seed = name.partition("@")
+    _, _, seed = name.partition("@")
     folders = [Path(place).expanduser() for place in os.environ.get(OTHER_ZOOS, "").split(os.pathsep) if place]
     for zoo in (*folders, ZOO):
         folder = zoo / (f"{method}-seed{seed}" if seed else method)
@@ -122,11 +122,12 @@ def _member(method: str, name: str) -> Path:
             return folder
     if name == PHANTOM and method in packaged():
         return ZOO / method
-    member = f"{method}@{seed}" if seed else method
-    raise UsageError(
-        f"{method} has no {name} weights (packaged: {', '.join(packaged())}). Use --weights paper, a folder or a YAML "
-        f"file, or train them: gtg-bench zoo {member} --recipe {recipe} --out DIR, then set {OTHER_ZOOS}=DIR"
-    )
+    here = f"{method} has no {name} weights (packaged: {', '.join(packaged())})"
+    plan = known(method) if method in names() else WeightsPlan()
+    paper = "paper, " if plan.parts() and not unpublished(plan) else ""
+    train = f", or train a zoo (`gtg-bench zoo --list --out DIR` lists its members) and set {OTHER_ZOOS}=DIR"
+    in_zoo = method in packaged() or "unet" in (*plan.parts(), *plan.unpublished)
+    raise UsageError(f"{here}. Use --weights {paper}a folder or a YAML file{train if in_zoo else ''}")
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def published(method: str) -> WeightsPlan:
     plan = known(method)
     if why := unpublished(plan):
         raise UsageError(
-            f"--weights paper: {why} for {method}. Train it, or name your own in a YAML file "
+            f"--weights paper: {why} for {method}. Name your own in a YAML file "
             f"(`gtg-bench weights check {method} --weights paper` prints a template)"
         )
     return plan

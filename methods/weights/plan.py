@@ -15,10 +15,10 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gtg_bench.benchmark.api.errors import DataError
+from gtg_bench.benchmark.api.files import read_yaml
 from gtg_bench.benchmark.api.registry import unknown
 
 NEEDED = {
@@ -154,11 +154,7 @@ class WeightsPlan(_Strict):
 
 def read_plan(path: Path) -> WeightsPlan:
     """Read a plan from a YAML file. Raises DataError that names the file and the field."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path} cannot be read as YAML: {error}") from error
-    return parse_plan(values, path)
+    return parse_plan(read_yaml(path), path)
 
 
 def parse_plan(values: Any, path: Path) -> WeightsPlan:

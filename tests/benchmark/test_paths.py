@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gtg_bench.benchmark.api.errors import DataError
-from gtg_bench.benchmark.paths import PlaceError, atomic, cache_dir, check_writable, remove_parts
+from gtg_bench.benchmark.paths import PlaceError, atomic, cache_dir, check_writable, locked, remove_parts
 
 
 def test_atomic_replaces_completely_or_not_at_all(tmp_path: Path) -> None:
@@ -34,6 +34,17 @@ def test_modes_are_as_the_umask_says(umask: int, tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert (tmp_path / "a" / "b.txt").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+@pytest.mark.parametrize(("folder", "lock"), [(0o755, 0o644), (0o2775, 0o664), (0o777, 0o666), (0o700, 0o600)])
+def test_who_may_write_a_folder_may_lock_it(folder: int, lock: int, tmp_path: Path) -> None:
+    tmp_path.chmod(folder)
+    before = os.umask(0o077)
+    try:
+        with locked(tmp_path / ".lock"):
+            assert (tmp_path / ".lock").stat().st_mode & 0o777 == lock
+    finally:
+        os.umask(before)
 
 
 def full(*_: object) -> None:

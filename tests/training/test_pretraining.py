@@ -16,20 +16,16 @@ from gtg_bench.benchmark.api.phrases import read_phrase
 from gtg_bench.benchmark.datasets.phantom.findings import CATEGORY_WEIGHTS
 from gtg_bench.training.loop.order import EpochOrder
 from gtg_bench.training.pretraining import med_kebert
-from gtg_bench.training.pretraining.contrast import contrast, group_contrast, local_contrast
-from gtg_bench.training.pretraining.generic import GenericPictures
-from gtg_bench.training.pretraining.masking import MaskedDraws, Vocabulary, language_loss, mask_tokens
-from gtg_bench.training.pretraining.measures import masked_accuracy, retrieval
-from gtg_bench.training.pretraining.pairs import Pairs, TextDraws, Tokens, pictures, trimmed
-from gtg_bench.training.pretraining.scenes import captioned_scenes
-from gtg_bench.training.pretraining.shapes import captioned_shapes
+from gtg_bench.training.pretraining.losses import contrast, language_loss, local_contrast
+from gtg_bench.training.pretraining.material import GenericPictures, Pairs, Worlds
+from gtg_bench.training.pretraining.samples import MaskedDraws, PairDraws, Tokens, mask_tokens, pictures, trimmed
+from gtg_bench.training.pretraining.stage import masked_accuracy, retrieval
 from gtg_bench.training.pretraining.tokenizers import (
     byte_pair_file,
     byte_pair_tokenizer,
     simple_tokenizer,
     word_piece_tokenizer,
 )
-from gtg_bench.training.pretraining.worlds import Worlds
 
 pytestmark = pytest.mark.usefixtures("torch")
 ODD = [
@@ -72,7 +68,7 @@ def test_masking_follows_bert_and_spares_special_tokens(word_pieces: Any) -> Non
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(size, (400, 200), generator=generator)
     mask = (torch.arange(200) < 180).expand(400, -1).long()
-    masked, targets = mask_tokens(ids, mask, Vocabulary.of(word_pieces), generator)
+    masked, targets = mask_tokens(ids, mask, word_pieces, generator)
     chosen = targets != -100
     ordinary = ~torch.isin(ids, torch.tensor(sorted(special))) & mask.bool()
     assert not (chosen & ~ordinary).any()
@@ -85,7 +81,7 @@ def test_masking_follows_bert_and_spares_special_tokens(word_pieces: Any) -> Non
 
 def test_masks_change_with_the_epoch_and_come_again_with_the_position(word_pieces: Any) -> None:
     tokens = Tokens.of(word_pieces, ["left pleural effusion at the right base"] * 3, 24)
-    draws = MaskedDraws(TextDraws(tokens, EpochOrder(3, 0)), Vocabulary.of(word_pieces), seed=5)
+    draws = MaskedDraws(PairDraws(tokens, EpochOrder(3, 0)), word_pieces, seed=5)
     made = [draws[position]["masked"] for position in range(12)]
     assert len({tuple(row.tolist()) for row in made}) > 6
     assert all(torch.equal(draws[position]["masked"], row) for position, row in enumerate(made))
@@ -115,13 +111,13 @@ def test_a_group_shares_its_targets() -> None:
     generator = torch.Generator().manual_seed(0)
     one, other = torch.randn((2, 3, 4), generator=generator)
     scale, apart = torch.tensor(1.0), torch.arange(3)
-    torch.testing.assert_close(group_contrast(one, other, apart, scale), contrast(one, other, scale))
+    torch.testing.assert_close(contrast(one, other, scale, apart), contrast(one, other, scale))
     similarity = F.normalize(one, dim=1) @ F.normalize(other, dim=1).T * scale.exp()
     wanted = 0.0
     for logits in (similarity, similarity.T):
         logs = logits.log_softmax(1)
         wanted -= float((logs[0, 0] + logs[0, 2]) / 2 + logs[1, 1] + (logs[2, 0] + logs[2, 2]) / 2) / 3 / 2
-    assert float(group_contrast(one, other, torch.tensor([7, 1, 7]), scale)) == pytest.approx(wanted, abs=1e-6)
+    assert float(contrast(one, other, scale, torch.tensor([7, 1, 7]))) == pytest.approx(wanted, abs=1e-6)
 
 
 def test_local_contrast_written_out() -> None:
@@ -184,18 +180,18 @@ def test_padding_that_no_text_needs_is_cut() -> None:
 # Pictures
 
 
-@pytest.mark.parametrize("make", [captioned_shapes, captioned_scenes])
-def test_pictures_are_a_function_of_their_seed(make: Any) -> None:
-    one, same, other = make(6, 3), make(6, 3), make(6, 4)
+@pytest.mark.parametrize("name", ["shapes", "scenes"])
+def test_pictures_are_a_function_of_their_seed(name: str) -> None:
+    one, same, other = (Pairs.generic(name, 6, seed) for seed in (3, 3, 4))
     assert one.texts == same.texts != other.texts
     assert torch.equal(one.pixels, same.pixels)
     assert one.pixels.shape == (6, 64, 64)
     assert one.pixels.dtype == torch.uint8
-    assert not any(read_phrase(text).category for text in make(200, 0).texts)
+    assert not any(read_phrase(text).category for text in Pairs.generic(name, 200, 0).texts)
 
 
 def test_pictures_show_what_their_captions_say() -> None:
-    pairs, seen = captioned_shapes(300, 0), 0
+    pairs, seen = Pairs.generic("shapes", 300, 0), 0
     for pixels, caption in zip(pairs.pixels.numpy(), pairs.texts, strict=True):
         if " and " in caption or "bright" not in caption:
             continue
@@ -204,7 +200,7 @@ def test_pictures_show_what_their_captions_say() -> None:
         assert all(holds for word, holds in places.items() if f" {word}" in caption), caption
         seen += any(word in caption for word in places)
     assert seen > 10
-    pairs, seen = captioned_scenes(300, 0), 0
+    pairs, seen = Pairs.generic("scenes", 300, 0), 0
     for pixels, caption in zip(pairs.pixels.numpy(), pairs.texts, strict=True):
         if not caption.startswith("drawing") or " black " not in caption or "night" in caption:
             continue
@@ -218,7 +214,7 @@ def test_pictures_show_what_their_captions_say() -> None:
 def test_generic_pictures_are_a_training_set() -> None:
     worlds = Worlds(world=0, seed=3, pictures=5)
     train, again, held_out = (worlds.generic(split) for split in ("train", "train", "validate"))
-    made = captioned_shapes(5, 3)
+    made = Pairs.generic("shapes", 5, 3)
     assert (len(train), train.options) == (5, {"seed": "3", "pictures": "5"})
     assert [pair.text for pair in train] == made.texts
     assert np.array_equal(train[2].pixels() * 255, made.pixels[2])
@@ -226,7 +222,7 @@ def test_generic_pictures_are_a_training_set() -> None:
     with pytest.raises(UsageError, match=r"'test'.*train, validate"):
         worlds.generic("test")
     darker = Pairs(made.pixels // 2, made.texts)
-    assert GenericPictures("generic pictures", {"train": darker}, "train", {}).fingerprint != train.fingerprint
+    assert GenericPictures(darker, "train", {}).fingerprint != train.fingerprint
 
 
 # Definitions
@@ -242,9 +238,9 @@ def test_every_finding_of_the_phantom_is_defined_once() -> None:
 
 
 def test_definitions_are_drawn_by_position_and_the_last_is_held_out(word_pieces: Any) -> None:
-    cuts, concepts = med_kebert.Cuts(word_pieces, 64), med_kebert.concepts()
-    draws, texts = med_kebert.DefinitionDraws(cuts, seed=1), {row: text for text, row in cuts.rows.items()}
-    rows = {tuple(ids.tolist()): texts[row] for row, ids in enumerate(cuts.tokens.ids)}
+    table, concepts = med_kebert.TokenTable(word_pieces, 64), med_kebert.concepts()
+    draws, texts = med_kebert.DefinitionDraws(table, seed=1), {row: text for text, row in table.rows.items()}
+    rows = {tuple(ids.tolist()): texts[row] for row, ids in enumerate(table.tokens.ids)}
     groups = []
     for position in range(4 * len(concepts)):
         sample = draws[position]

@@ -16,11 +16,9 @@ from gtg_bench.methods.text_encoders import load_text_encoder
 from gtg_bench.methods.weights.find import text_parts
 from gtg_bench.training.cards import write_card
 from gtg_bench.training.pretraining import autoencoder
-from gtg_bench.training.pretraining.families import pretraining
-from gtg_bench.training.pretraining.pairs import Material, Pairs
+from gtg_bench.training.pretraining.material import Material, Pairs, Worlds
 from gtg_bench.training.pretraining.recipe import AutoencoderRecipe, TextRecipe
-from gtg_bench.training.pretraining.stage import Stage
-from gtg_bench.training.pretraining.worlds import Worlds
+from gtg_bench.training.pretraining.stage import Stage, pretraining
 from gtg_bench.training.recipe import Schedule
 
 pytestmark = pytest.mark.usefixtures("torch")

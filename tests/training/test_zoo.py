@@ -39,8 +39,8 @@ from gtg_bench.training.ldm.models import locate_parts
 from gtg_bench.training.loop.signals import Stopped, StopRequest
 from gtg_bench.training.loop.trainer import Trainer
 from gtg_bench.training.pretraining.biovil import ImageDraws, Reports
+from gtg_bench.training.pretraining.material import Worlds
 from gtg_bench.training.pretraining.recipe import GENERIC, ZooRecipe, load_zoo_recipe
-from gtg_bench.training.pretraining.worlds import Worlds
 from gtg_bench.training.recipe import LdmRecipe, load_recipe
 from gtg_bench.training.variants import variant_of, variants
 from gtg_bench.training.zoo import Zoo, fingerprint
@@ -75,7 +75,7 @@ def micro_ldm(**changes: Any) -> LdmRecipe:
 def patched() -> Iterator[None]:
     """A phantom of a few studies."""
     with pytest.MonkeyPatch.context() as patched:
-        for module in ("gtg_bench.training.pretraining.worlds", "gtg_bench.benchmark.datasets.phantom.dataset"):
+        for module in ("gtg_bench.training.pretraining.material", "gtg_bench.benchmark.datasets.phantom.dataset"):
             patched.setattr(f"{module}.load_studies", lambda seed, split: SLICES[split])
         yield
 
@@ -400,7 +400,7 @@ def test_a_member_is_called_by_its_recipe_and_seed(tmp_path: Path, folder: str, 
 
 
 def test_members_of_another_zoo_are_found_by_name(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match=r"gtg-bench zoo cxrbert-ldm@1759 --recipe phantom --out DIR"):
+    with pytest.raises(UsageError, match=r"no phantom@1759 weights .* \(`gtg-bench zoo --list --out DIR`"):
         find_weights("cxrbert-ldm", "phantom@1759")
     packaged = find_weights("cxrbert-ldm", None)
     with known_zoo(out):
@@ -423,7 +423,7 @@ def test_a_packaged_member_of_another_recipe_counts_too(tmp_path: Path, monkeypa
     named(tmp_path / "radbert-ldm", recipe_name="phantom-quick", variant="radbert-ldm", components=parts)
     assert plan_of("radbert-ldm", "phantom")[::2] == ("phantom-quick", tmp_path / "radbert-ldm")
     assert plan_of("radbert-ldm", "phantom-quick")[::2] == ("phantom-quick", tmp_path / "radbert-ldm")
-    with pytest.raises(UsageError, match=r"no phantom-quick@7 weights .* --recipe phantom-quick"):
+    with pytest.raises(UsageError, match=r"no phantom-quick@7 weights .* GTG_BENCH_ZOO=DIR"):
         plan_of("radbert-ldm", "phantom-quick@7")
 
 

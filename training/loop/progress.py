@@ -11,13 +11,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from accelerate import Accelerator
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from gtg_bench.benchmark.paths import atomic
+from gtg_bench.benchmark.report.terminal import Terminal
 from gtg_bench.benchmark.report.training_files import CURVE, SEEN
 
-console = Console(stderr=True, highlight=False)
+console = Terminal(stderr=True, highlight=False)
 
 
 class Monitor:

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from gtg_bench.benchmark.api.types import seed_for
 from gtg_bench.training.loop.order import EpochOrder
-from gtg_bench.training.pretraining.pairs import Material
+from gtg_bench.training.pretraining.material import Material
 from gtg_bench.training.pretraining.recipe import AutoencoderRecipe
 from gtg_bench.training.pretraining.stage import Stage
 
-_MEASURED = 256
+_SCALED_ON = 256
 _HELD_OUT = 128
 
 
@@ -27,10 +27,10 @@ class CropDraws:
 
     Attributes:
         pixels: uint8 [N, H, W].
-        latent: shape of a latent of a sample.
-        crop: side of a crop; None: whole images.
+        latent: shape of one latent.
+        crop: side of a crop in pixels; None for whole images.
         order: position -> image.
-        seed: of the run.
+        seed: seed of the run.
     """
 
     pixels: Tensor
@@ -49,7 +49,7 @@ class CropDraws:
 
 
 class AutoencoderObjective(nn.Module):
-    """Mean absolute error of a decoded posterior sample, and its KL divergence a pixel."""
+    """Mean absolute error of a decoded posterior sample, plus the weighted KL divergence per pixel."""
 
     def __init__(self, vae: Any, kl_weight: float) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class AutoencoderObjective(nn.Module):
 
 
 def stage(recipe: AutoencoderRecipe, material: Material, seed: int) -> Stage:
-    """The training of the autoencoder; its scaling factor gives its latents unit deviation."""
+    """Prepare the training of an autoencoder; its scaling factor scales latents to unit standard deviation."""
     torch.manual_seed(seed)
     vae, pixels = AutoencoderKL(**recipe.config), material.train.pixels
     side = (recipe.crop or pixels.shape[-1]) // 2 ** (len(vae.config.block_out_channels) - 1)
@@ -73,7 +73,7 @@ def stage(recipe: AutoencoderRecipe, material: Material, seed: int) -> Stage:
 
     def save(folder: Path) -> dict[str, Any]:
         with torch.no_grad():
-            latents = vae.encode(to_model(pixels[:_MEASURED])).latent_dist.mean
+            latents = vae.encode(to_model(pixels[:_SCALED_ON])).latent_dist.mean
         vae.register_to_config(scaling_factor=round(1 / float(latents.std()), 5))
         vae.save_pretrained(folder)
         return {}
@@ -90,7 +90,7 @@ def to_model(pixels: Tensor) -> Tensor:
 
 
 def psnr(vae: AutoencoderKL, pixels: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of decoded posterior means against uint8 [N, H, W]."""
+    """Peak signal-to-noise ratio in dB of decoded posterior means against the images, uint8 [N, H, W]."""
     images = to_model(pixels)
     with torch.no_grad():
         decoded = vae.decode(vae.encode(images).latent_dist.mean).sample.clamp(-1, 1)

@@ -1,4 +1,4 @@
-"""BioViL's image encoder (Boecking et al. 2022): contrast with a frozen CXR-BERT, global, or global and local."""
+"""BioViL's image encoder (Boecking et al. 2022): contrast with a frozen CXR-BERT, globally or also locally."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ from gtg_bench.methods.biovil.image_model import SMALL, SmallImageModel
 from gtg_bench.methods.biovil.method import JointTextEncoder, eight_bits, prompt_of
 from gtg_bench.methods.cards import read_card
 from gtg_bench.training.loop.order import EpochOrder
-from gtg_bench.training.pretraining.contrast import START, contrast, local_contrast
-from gtg_bench.training.pretraining.measures import retrieval
-from gtg_bench.training.pretraining.pairs import Material, Pairs, in_turn
+from gtg_bench.training.pretraining.losses import INITIAL_LOG_SCALE, contrast, local_contrast
+from gtg_bench.training.pretraining.material import Material, Pairs
 from gtg_bench.training.pretraining.recipe import ImageRecipe
-from gtg_bench.training.pretraining.saving import halved
-from gtg_bench.training.pretraining.stage import Stage
+from gtg_bench.training.pretraining.samples import in_turn
+from gtg_bench.training.pretraining.stage import Stage, retrieval, weights_in
 
 FILE = "image_encoder.safetensors"
 _BATCH = 256
@@ -31,11 +30,11 @@ _BATCH = 256
 
 @dataclass(frozen=True)
 class Reports:
-    """Embeddings of texts by a frozen CXR-BERT, each distinct text once.
+    """Embeddings of distinct texts by a frozen CXR-BERT.
 
     Attributes:
         rows: text -> row.
-        words: float32 [R, L, D], every token through the model's projection to the joint space; [CLS] is the first.
+        words: float32 [R, L, D], every token projected to the joint space; [CLS] is the first.
         mask: int64 [R, L].
     """
 
@@ -46,7 +45,7 @@ class Reports:
     @classmethod
     @torch.no_grad()
     def of(cls, encoder: JointTextEncoder, texts: list[str]) -> Reports:
-        """Cut as the method cuts a phrase, without the last stop."""
+        """Tokenize and embed the texts as the method does, without the final full stop."""
         distinct = sorted(set(texts))
         tokens = encoder.tokens([prompt_of(text, encoder.tokenizer) for text in distinct])
         mask, words = tokens.mask.long(), []
@@ -63,10 +62,10 @@ class ImageDraws:
 
     Attributes:
         pairs: images and reports.
-        reports: of the pairs' texts.
+        reports: embeddings of their texts.
         recipe: how an image is resized and cropped.
         order: position -> pair.
-        seed: of random crops; None: the central crop, as the method makes it.
+        seed: seed of random crops; None for the central crop, as in the method.
     """
 
     pairs: Pairs
@@ -93,13 +92,13 @@ class ImageDraws:
 
 
 class ImageObjective(nn.Module):
-    """Contrast of whole images and reports; with `local` also of patches and words."""
+    """Contrast of images and reports; with `local` also of patches and words."""
 
     def __init__(self, image: SmallImageModel, local: bool) -> None:
         super().__init__()
         self.image = image
         self.local = local
-        self.scales = nn.Parameter(torch.full((2 if local else 1,), START))
+        self.scales = nn.Parameter(torch.full((2 if local else 1,), INITIAL_LOG_SCALE))
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         whole, patches = self.image(batch["image"])
@@ -114,7 +113,7 @@ class ImageObjective(nn.Module):
 
 
 def stage(recipe: ImageRecipe, text_encoder: Path, material: Material, seed: int) -> Stage:
-    """The training of a SmallImageModel against the CXR-BERT in a folder."""
+    """Prepare the training of a SmallImageModel against the CXR-BERT in a folder."""
     encoder = JointTextEncoder.load(text_encoder, text_encoder, read_card(text_encoder)["max_length"])
     width = encoder.model.config.projection_size
     torch.manual_seed(seed)
@@ -125,10 +124,7 @@ def stage(recipe: ImageRecipe, text_encoder: Path, material: Material, seed: int
 
     def save(folder: Path) -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
-        weights = {
-            name: value.contiguous() for name, value in halved(model, recipe.save_precision).state_dict().items()
-        }
-        save_file(weights, folder / FILE)
+        save_file(weights_in(model, recipe.save_precision), folder / FILE)
         image = {"place": ".", "path": FILE, "encoder": SMALL, "size_of_projection": width}
         image |= {"resize": recipe.resize, "crop": recipe.crop}
         return {"components": {"image_encoder": image, "text_encoder": f"../{recipe.text_encoder}"}}

@@ -1,4 +1,4 @@
-"""Small vocabularies of the kinds that the published text encoders have. Nothing in them is left to chance."""
+"""Small, reproducible vocabularies of the kinds that the published text encoders use."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _CLIP = ("<|startoftext|>", "<|endoftext|>")
 def word_piece_tokenizer(texts: Iterable[str], size: int, max_length: int) -> PreTrainedTokenizerFast:
     """A lower-casing BERT WordPiece tokenizer: the characters of `texts`, then their most frequent words.
 
-    The library's own WordPiece trainer gives another vocabulary every time.
+    The WordPiece trainer of `tokenizers` is not used because its result differs from run to run.
 
     Args:
-        texts: what the vocabulary is made of.
-        size: tokens at most.
-        max_length: tokens a text.
+        texts: source of the vocabulary.
+        size: maximum number of tokens.
+        max_length: maximum length of a text in tokens.
     """
     raw = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     raw.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -53,11 +53,11 @@ def word_piece_tokenizer(texts: Iterable[str], size: int, max_length: int) -> Pr
 
 
 def byte_pair_tokenizer(size: int, max_length: int) -> Any:
-    """CLIP's tokenizer with the first of its merges: it knows any byte, common syllables, and the most common words.
+    """CLIP's tokenizer reduced to its first merges: all bytes, common syllables and the most common words.
 
     Args:
-        size: tokens: 512 for bytes, 2 for the ends, and one for each merge.
-        max_length: tokens a text.
+        size: number of tokens: 512 bytes, 2 special tokens, and one per merge.
+        max_length: maximum length of a text in tokens.
     """
     merges = _merges(size)
     symbols = list(bytes_to_unicode().values())
@@ -67,7 +67,7 @@ def byte_pair_tokenizer(size: int, max_length: int) -> Any:
 
 
 def simple_tokenizer(size: int) -> SimpleTokenizer:
-    """The same vocabulary in open_clip's own tokenizer."""
+    """open_clip's tokenizer with the vocabulary of `byte_pair_tokenizer`."""
     with NamedTemporaryFile(suffix=".txt.gz") as file:
         file.write(byte_pair_file(size))
         file.flush()
@@ -75,20 +75,18 @@ def simple_tokenizer(size: int) -> SimpleTokenizer:
 
 
 def byte_pair_file(size: int) -> bytes:
-    """The same vocabulary as open_clip's SimpleTokenizer reads it: a comment and one merge a line, packed by gzip."""
+    """The same vocabulary as a file for open_clip's SimpleTokenizer: a comment and one merge per line, gzipped."""
     lines = ["#version: 0.2", *(" ".join(pair) for pair in _merges(size))]
     return gzip.compress("\n".join(lines).encode(), mtime=0)
 
 
-def _merges(size: int) -> list[tuple[str, str]]:
-    """The merges of a vocabulary of so many tokens: each byte is there in the middle and at the end of a word."""
-    return clip_merges()[: max(0, size - 2 * len(bytes_to_unicode()) - len(_CLIP))]
-
-
 @cache
-def clip_merges() -> list[tuple[str, str]]:
-    """CLIP's byte-pair merges in their order (Radford et al. 2021), as open_clip_torch carries them."""
+def _merges(size: int) -> list[tuple[str, str]]:
+    """CLIP's first byte-pair merges (Radford et al. 2021), from open_clip_torch, for a vocabulary of `size` tokens.
+
+    Each byte takes two tokens: inside and at the end of a word.
+    """
     with gzip.open(default_bpe(), "rt", encoding="utf-8") as file:
-        lines = file.read().split("\n")[1:]
-    pairs = (line.split(" ") for line in lines if line)
-    return [(left, right) for left, right in pairs]
+        pairs = [line.split(" ") for line in file.read().split("\n")[1:] if line]
+    count = max(0, size - 2 * len(bytes_to_unicode()) - len(_CLIP))
+    return [(left, right) for left, right in pairs[:count]]

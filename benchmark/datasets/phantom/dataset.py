@@ -10,7 +10,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.geometry import FloatArray
@@ -18,7 +17,7 @@ from gtg_bench.benchmark.api.types import PhraseSample, sample_id
 from gtg_bench.benchmark.datasets.phantom.anatomy import SIZE
 from gtg_bench.benchmark.datasets.phantom.findings import Finding
 from gtg_bench.benchmark.datasets.phantom.world import SPLITS, VERSION, Statement, Study, patient_studies
-from gtg_bench.benchmark.paths import atomic, cache_dir, check_writable
+from gtg_bench.benchmark.paths import atomic, cache_dir, check_writable, locked
 
 _PARALLEL_FROM = 1000
 _CHUNK = 100
@@ -85,7 +84,7 @@ def load_studies(seed: int, split: str) -> list[Study]:
     if (found := _read(path)) is not None:
         return found
     check_writable(path)
-    with FileLock(f"{path}.lock", mode=0o666):  # other users of a shared cache can lock it, too
+    with locked(path.with_name(f"{path.name}.lock")):
         if (found := _read(path)) is None:
             found = generate(seed, split)
             _write(path, found)

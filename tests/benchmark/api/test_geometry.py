@@ -53,11 +53,7 @@ def test_frames_of_a_wide_image() -> None:
     assert Frame.stretch((8, 4), (3, 5)) == Frame((8, 4), (3, 5), (0, 0, 3, 5))
     assert Frame.center_crop((8, 4), 2) == Frame((8, 4), (4, 2), (1, 0, 2, 2))
     assert Frame.center_crop((8, 4), 6, 4) == Frame((8, 4), (12, 6), (4, 1, 4, 4))
-
-
-def test_the_size_is_that_of_the_window() -> None:
-    assert Frame.center_crop((30, 70), 20, 16).size == (16, 16)
-    assert Frame.stretch((8, 4), (3, 5)).size == (3, 5)
+    assert (Frame.center_crop((30, 70), 20, 16).size, Frame.stretch((8, 4), (3, 5)).size) == ((16, 16), (3, 5))
 
 
 @pytest.mark.parametrize("broken", [((0, 4), (4, 4), (0, 0, 4, 4)), ((4, 4), (4, 0), (0, 0, 4, 4))])
@@ -77,24 +73,21 @@ def torchvision_frame(image_size: Size, resize: int, crop: int) -> Frame:
     return Frame(image_size, (width, height), (int(column[y, x]) - 1 - x, int(row[y, x]) - 1 - y, crop, crop))
 
 
-@pytest.mark.parametrize("width", SIDES)
-def test_center_crop_is_torchvisions(width: int) -> None:
-    for height, resize in product(SIDES, (5, 16, 17)):
-        for crop in (resize, resize - 1, resize - 4):
-            wanted = torchvision_frame((width, height), resize, crop)
-            assert Frame.center_crop((width, height), resize, crop) == wanted
+CROPS = [
+    *(
+        (size, resize, resize - less)
+        for size in product(SIDES, repeat=2)
+        for resize in (5, 16, 17)
+        for less in (0, 1, 4)
+    ),
+    *((size, 5, crop) for size in product((5, 6, 9), repeat=2) for crop in (6, 7, 8, 9)),  # larger than the image
+    *((size, resize, resize - k) for size in RADIOGRAPHS for resize in (113, 224) for k in (0, 2, 28)),
+]
 
 
-@pytest.mark.parametrize("image_size", RADIOGRAPHS)
-def test_center_crop_is_torchvisions_on_radiographs(image_size: Size) -> None:
-    for resize, crop in [(512, 512), (512, 448), (224, 224), (113, 111)]:
-        assert Frame.center_crop(image_size, resize, crop) == torchvision_frame(image_size, resize, crop)
-
-
-def test_a_crop_larger_than_the_image_is_torchvisions() -> None:
-    for image_size in product((5, 6, 9), repeat=2):
-        for crop in (6, 7, 8, 9):
-            assert Frame.center_crop(image_size, 5, crop) == torchvision_frame(image_size, 5, crop)
+def test_center_crop_is_torchvisions() -> None:
+    for crop in CROPS:
+        assert Frame.center_crop(*crop) == torchvision_frame(*crop), crop
 
 
 # Boxes
@@ -204,43 +197,28 @@ def test_within_one_frame_a_map_is_carried_as_torch_interpolates(cells: tuple[in
     assert covered.all()
 
 
-def test_carrying_by_hand() -> None:
-    wide = Frame.stretch((2, 1), (2, 1)).carry(numbers([0, 4]), Frame.stretch((2, 1), (4, 1)))[0]
-    assert wide.tolist() == [[0, 1, 3, 4]]
-    tall = Frame.stretch((2, 2), (2, 2)).carry(numbers([0], [4]), Frame.stretch((2, 2), (1, 4)))[0]
-    assert tall.tolist() == [[0], [1], [3], [4]]
+WHOLE, PADDED = Frame.original((6, 2)), Frame((3, 2), (3, 2), (-1, -1, 5, 4))
+CARRIED: list[tuple[Frame, Frame, list, list, tuple[str, ...]]] = [
+    (Frame.stretch((2, 1), (2, 1)), Frame.stretch((2, 1), (4, 1)), [[0, 4]], [[0, 1, 3, 4]], ("####",)),
+    (Frame.stretch((2, 2), (2, 2)), Frame.stretch((2, 2), (1, 4)), [[0], [4]], [[0], [1], [3], [4]], ("#",) * 4),
+    (WHOLE, Frame.center_crop((6, 2), 2), [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]], [[2, 3], [8, 9]], ("##",) * 2),
+    # a crop to the whole image; also with columns 2 to 6 of the image on a grid of two cells
+    (Frame.center_crop((6, 2), 2), WHOLE, [[1, 2], [3, 4]], [[1, 1, 1, 2, 2, 2], [3, 3, 3, 4, 4, 4]], ("..##..",) * 2),
+    (Frame((6, 2), (12, 4), (4, 0, 8, 4)), WHOLE, [[0, 4]], [[0, 0, 0, 1, 3, 4]] * 2, ("..####",) * 2),
+    (PADDED, Frame.original((3, 2)), np.arange(20).reshape(4, 5).tolist(), [[6, 7, 8], [11, 12, 13]], ("###",) * 2),
+    (
+        *(Frame.original((3, 2)), PADDED, [[6, 7, 8], [11, 12, 13]]),
+        [[6, 6, 7, 8, 8], [6, 6, 7, 8, 8], [11, 11, 12, 13, 13], [11, 11, 12, 13, 13]],
+        (".....", ".###.", ".###.", "....."),
+    ),
+]
 
 
-def test_carrying_a_crop_to_the_whole_image_by_hand() -> None:
-    crop = Frame.center_crop((6, 2), 2)
-    carried, covered = crop.carry(numbers([1, 2], [3, 4]), Frame.original((6, 2)))
-    assert carried.tolist() == [[1, 1, 1, 2, 2, 2], [3, 3, 3, 4, 4, 4]]
-    assert (covered == grid("..##..", "..##..")).all()
-
-
-def test_carrying_a_coarse_crop_to_the_whole_image_by_hand() -> None:
-    crop = Frame((6, 2), (12, 4), (4, 0, 8, 4))  # columns 2 to 6 of the image, on a grid of two cells
-    carried, covered = crop.carry(numbers([0, 4]), Frame.original((6, 2)))
-    assert carried.tolist() == [[0, 0, 0, 1, 3, 4]] * 2
-    assert (covered == grid("..####", "..####")).all()
-
-
-def test_carrying_the_whole_image_to_a_crop() -> None:
-    values = np.arange(12, dtype=np.float32).reshape(2, 6)
-    carried, covered = Frame.original((6, 2)).carry(values, Frame.center_crop((6, 2), 2))
-    assert carried.tolist() == [[2, 3], [8, 9]]
-    assert covered.all()
-
-
-def test_carrying_from_and_to_a_padded_frame() -> None:
-    padded, original = Frame((3, 2), (3, 2), (-1, -1, 5, 4)), Frame.original((3, 2))
-    values = np.arange(20, dtype=np.float32).reshape(4, 5)
-    carried, covered = padded.carry(values, original)
-    assert carried.tolist() == [[6, 7, 8], [11, 12, 13]]
-    assert covered.all()
-    carried, covered = original.carry(carried, padded)
-    assert (covered == grid(".....", ".###.", ".###.", ".....")).all()
-    assert carried.tolist() == [[6, 6, 7, 8, 8], [6, 6, 7, 8, 8], [11, 11, 12, 13, 13], [11, 11, 12, 13, 13]]
+@pytest.mark.parametrize(("frame", "to", "values", "expected", "seen"), CARRIED)
+def test_carrying_by_hand(frame: Frame, to: Frame, values: list, expected: list, seen: tuple[str, ...]) -> None:
+    carried, covered = frame.carry(numbers(*values), to)
+    assert carried.tolist() == expected
+    assert (covered == grid(*seen)).all()
 
 
 def test_frames_of_different_images_are_refused() -> None:

@@ -21,6 +21,7 @@ from gtg_bench.benchmark.api import (
     UsageError,
     register_method,
 )
+from gtg_bench.benchmark.api.errors import described
 from gtg_bench.benchmark.api.registry import MethodRegistry, load_object, unknown
 from gtg_bench.benchmark.cli import app
 
@@ -78,10 +79,11 @@ class Spot:
 
 @pytest.fixture(autouse=True)
 def _untouched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Restores the command line's registry and removes the modules that a test imported."""
+    """Restores the command line's registry and Python's path, and removes the modules that a test imported."""
     monkeypatch.setattr(METHODS, "_registered", {})
-    modules = set(sys.modules)
+    modules, path = set(sys.modules), list(sys.path)
     yield
+    sys.path[:] = path
     for name in set(sys.modules) - modules:
         if name.startswith(("gtg_bench_plugin_", "gtg_third_party", "toy_")):
             del sys.modules[name]
@@ -171,6 +173,7 @@ def test_modules_beside_a_plugin_can_be_imported_and_are_part_of_its_code(write:
     write("", "toy_package/__init__.py")
     write("GAIN = 2", "toy_package/inner.py")
     source, path = "import numpy\nfrom toy_helper import GAIN\n" + PLUGIN, list(sys.path)
+    folder = str(write("", "toy_unused.py").parent)
 
     def code(text: str = source) -> str | None:
         assert METHODS.load_plugin(write(text)) == ["toy-glow"]
@@ -179,7 +182,7 @@ def test_modules_beside_a_plugin_can_be_imported_and_are_part_of_its_code(write:
     first = code()
     write("GAIN = 5", "toy_unused.py")
     assert code() == first
-    assert sys.path == path
+    assert sys.path == [folder, *path]
     write("GAIN = 3", "toy_package/inner.py")
     assert len({first, code(), code(source + "# edited"), code(PLUGIN)}) == 4
 
@@ -189,6 +192,7 @@ def test_a_broken_plugin_is_one_line(write: Callable[..., Path], tmp_path: Path)
     for path, message in (
         (lambda: write("def (:"), r"plugin\.py .*SyntaxError: "),
         (lambda: write("import nothing_of_this_name"), "ModuleNotFoundError: "),
+        (lambda: write("import sys\nsys.exit('no GPU')"), r"SystemExit: no GPU \(.*plugin\.py, line 2\)"),
         (lambda: write("x = 1"), r"plugin\.py .*@register_method"),
         (lambda: write(PLUGIN.replace("toy-glow", "uniform")), "'uniform' is already registered"),
         (lambda: write(PLUGIN, "plugin.txt"), r"plugin\.txt"),
@@ -199,6 +203,30 @@ def test_a_broken_plugin_is_one_line(write: Callable[..., Path], tmp_path: Path)
             METHODS.load_plugin(path())
         assert "\n" not in str(error.value)
         assert sys.path == before
+
+
+def test_a_module_beside_a_plugin_is_found_when_the_method_runs(write: Callable[..., Path]) -> None:
+    write("ONE = np.float32(1)", "toy_late.py")
+    body = "import toy_late\n        return GroundingMap(image * toy_late.ONE,"
+    METHODS.load_plugin(write(PLUGIN.replace("return GroundingMap(image,", body)))
+    method = METHODS.get("toy-glow").built(MethodSettings("toy-glow"))
+    with pytest.raises(NameError) as error:
+        method.ground(IMAGE, "")
+    assert "toy_late.py, line 1" in described(error.value)
+    write("ONE = 1", "toy_late.py")
+    assert method.ground(IMAGE, "").values.shape == (4, 6)
+
+
+def test_two_plugins_cannot_share_the_name_of_a_module(write: Callable[..., Path]) -> None:
+    """Python would give the second one the first one's module."""
+    for folder, glow in (("a", "toy-glow"), ("b", "toy-dark")):
+        write(f"NAME = {folder!r}", f"{folder}/toy_helper.py")
+        path = write(f"import toy_helper\n{PLUGIN.replace('toy-glow', glow)}", f"{folder}/plugin.py")
+        if folder == "a":
+            METHODS.load_plugin(path)
+    with pytest.raises(UsageError, match=r"imports .*b/toy_helper\.py, but .*a/toy_helper\.py is already"):
+        METHODS.load_plugin(path)
+    assert "toy-dark" not in METHODS.names()
 
 
 # Entry points

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from gtg_bench.benchmark.api.registry import MethodEntry
 from gtg_bench.benchmark.cli import app
 
 MAIN = [sys.executable, "-m", "gtg_bench"]
@@ -75,6 +76,20 @@ def test_an_invalid_word_is_one_line_and_code_2(
     monkeypatch.chdir(tmp_path)
     assert message in refused("run", *words.split())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("device", ["hpu", "meta", "xla", "cpu:3", "cuda:9", "cuda:x", "gpu", ""])
+@pytest.mark.parametrize("command", ["run", "bench", "ground"])
+def test_a_device_that_cannot_be_used_is_refused_before_anything_is_loaded(
+    command: str, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(MethodEntry, "built", lambda *_: pytest.fail("a model is loaded"))
+    words = [command, "--method", "cxrbert-ldm", "--device", device]
+    if command == "ground":
+        Image.new("L", (64, 64)).save(tmp_path / "cxr.png")
+        words += ["cxr.png", "edema"]
+    assert f"--device {device}" in refused(*words).replace("'", "")
 
 
 def test_errors_of_a_process_are_code_2(tmp_path: Path) -> None:
@@ -255,3 +270,16 @@ def test_real_radiographs_are_scored(tmp_path: Path) -> None:
     dicom = sorted((SHARED / "cxr_samples").glob("*.dcm"))[0]
     call("ground", dicom, "right pneumothorax", "--steps", "2", "--out", "dicom.png", cwd=tmp_path)
     assert "no prior table" in call("run", "--method", "class-prior", *words[:4], cwd=tmp_path, code=2)
+
+
+def test_a_method_that_cannot_run_is_left_out_and_named(tmp_path: Path) -> None:
+    """One lacks weights, one fails when it is built; what the others computed is kept and shown."""
+    head = "from gtg_bench import register_method\n@register_method('unbuilt')\n"
+    (tmp_path / "unbuilt.py").write_text(head + "def make(settings):\n    raise RuntimeError('no licence')\n")
+    words = ["run", "-m", "biovil-t", "-m", "uniform", "-m", "unbuilt", "-m", "center-prior", "--limit", "3"]
+    text = call(*words, "--plugin", "unbuilt.py", cwd=tmp_path, code=1)
+    assert text.splitlines()[-1] == "failed: biovil-t (left out), unbuilt (left out)"
+    assert "/unbuilt.py, line 4)" in text
+    assert {row["method"] for row in read(tmp_path / "leaderboards" / "phantom.csv")} == {"uniform", "center-prior"}
+    assert "biovil-t" in refused("run", "-m", "biovil-t", "-m", "biovil-t", "--limit", "3")
+    assert "did you mean" in refused("run", "-m", "uniform", "-m", "center-priro")

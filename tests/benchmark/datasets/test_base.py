@@ -26,7 +26,7 @@ class Tiny(AnnotatedDataset):
 
     def annotation(self, row: Row) -> Annotation:
         image, phrase = row.text("image"), row.text("phrase")
-        box = row.box_xywh("x", "y", "w", "h")
+        box = None if phrase == "nowhere" else row.box_xywh("x", "y", "w", "h")
         return Annotation(row.file, row.row, image, Path(image).stem, image[0], "Edema", phrase, box)
 
 
@@ -56,6 +56,8 @@ def test_sizes_come_from_the_images_where_no_row_has_them(tmp_path: Path) -> Non
     assert "row 4: the box (1, 1, 9, 2)" in data.bad[right.sample_id]
     with pytest.raises(DataError, match="row 4"):
         data.image(right)
+    (reason,) = Tiny(tree(tmp_path, "a.png,nowhere,1,1,1,1")).bad.values()
+    assert "neither a box nor a mask" in reason
 
 
 def test_regions_follow_a_reduced_copy(tmp_path: Path) -> None:
@@ -74,16 +76,6 @@ def test_an_original_is_not_opened_for_its_size(tmp_path: Path) -> None:
     assert (sample.image_size, data.problems) == ((100, 80), [])
     with pytest.raises(DataError, match=r"t\.csv, row 2: its image .*a\.dcm: .*DICOM"):
         data.image(sample)
-
-
-def test_row_without_a_region(tmp_path: Path) -> None:
-    class Empty(Tiny):
-        def annotation(self, row: Row) -> Annotation:
-            return Annotation(row.file, row.row, row.text("image"), "a", "a", "Edema", "x")
-
-    data = Empty(tree(tmp_path, "a.png,x,1,1,1,1", a=(9, 9)))
-    (reason,) = data.bad.values()
-    assert "neither a box nor a mask" in reason
 
 
 def test_options_of_every_set(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from gtg_bench.benchmark.api.mask_codes import Coding
 from gtg_bench.benchmark.api.types import sample_id
 from gtg_bench.benchmark.datasets.check import check
 from gtg_bench.benchmark.datasets.coco import CocoDataset
-from gtg_bench.benchmark.datasets.tables import read_rows, torchxrayvision_file
 
 CATEGORIES = [{"id": 1, "name": "Nodule"}, {"id": 2, "name": "Mass"}]
 SQUARE = [2.0, 1.0, 6.0, 1.0, 6.0, 4.0, 2.0, 4.0]
@@ -78,22 +77,13 @@ def test_regions_are_masks_where_every_part_has_one(tmp_path: Path) -> None:
     assert CocoDataset(tmp_path, {"region": "box"}).version != data.version
 
 
-def test_mask_without_a_box(tmp_path: Path) -> None:
-    row = {"image_id": 1, "category_id": 1, "segmentation": [SQUARE]}
-    (sample,) = CocoDataset(tree(tmp_path, [row])).samples("test")
-    assert sample.mask is not None
-    assert sample.mask.decode().sum() == 12
-
-
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"image_id": 9}, "unknown image 9"),
         ({"category_id": 9}, "unknown category 9"),
         ({"bbox": [1, 2, 3]}, "bbox is [1, 2, 3]"),
-        ({"bbox": [1, 2, "3", 4]}, "bbox is '3'"),
         ({"bbox": [1, 2, float("nan"), 4]}, "bbox is nan"),
-        ({"bbox": [1, 2, -3, 4]}, "has no area"),
         ({"bbox": [8, 2, 4, 4]}, "10 x 8"),
         ({"bbox": None}, "bbox is None"),
         ({"label_text": ["a"]}, "label_text is ['a']"),
@@ -211,14 +201,12 @@ def test_invalid_entries(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "empty"),
         ("[1, 2]", "list"),
         ("{}", "has no list 'images'"),
         ('{"images": [], "annotations": {}}', "has no list 'annotations'"),
         ('{"images": [], "annotations": []}', "has no annotations"),
         ('{"images": [\n1,', "row 2: "),
         ("[" * 100_000, "JSON"),
-        ("<!DOCTYPE html>", "web page"),
     ],
 )
 def test_damaged_file(text: str, said: str, tmp_path: Path) -> None:
@@ -311,26 +299,3 @@ def test_polygon_is_the_pixels_whose_centre_lies_in_it() -> None:
     found = Mask.of((33, 31), "polygon", " ".join(map(str, corners.ravel()))).decode()
     wanted = grid_points_in_poly((31, 33), corners[:, ::-1] - 0.5)
     np.testing.assert_array_equal(found, wanted)
-
-
-def test_mask_of_a_larger_grid_spans_the_same_image() -> None:
-    """A reduced copy of an image: the mask keeps its own grid."""
-    mask = Mask.of((100, 80), "polygon", "20 10 60 10 60 40 20 40")
-    np.testing.assert_array_equal(mask.in_frame(Frame.original((10, 8))), boxes_to_mask([(2, 1, 6, 4)], (10, 8)))
-    assert mask.digest != Mask.of((100, 80), "polygon", "20 10 60 10 60 40 20 41").digest
-
-
-def test_siim_codes_are_counts() -> None:
-    """The official masks of SIIM-ACR as torchxrayvision carries them; -1 means no pneumothorax."""
-    path = torchxrayvision_file("siim-pneumothorax-train-rle.csv.gz")
-    assert path is not None
-    rows = [row.text("EncodedPixels") for row in read_rows(path, ["ImageId", "EncodedPixels"])[:40]]
-    codes = [code for code in rows if code != "-1"]
-    assert codes
-    for code in codes:
-        mask = Mask.of((1024, 1024), "counts", code).decode()
-        numbers = [int(number) for number in code.split()]
-        assert mask.sum() == sum(numbers[1::2])
-        start = numbers[0]
-        assert mask[start % 1024, start // 1024]
-        assert not mask[(start - 1) % 1024, (start - 1) // 1024]

@@ -26,7 +26,8 @@ def test_texts_and_lines(tmp_path: Path) -> None:
     assert [second.values[name] for name in ("text", "id", "n")] == ["d", "8", ""]
 
 
-def test_packed_tables(tmp_path: Path) -> None:
+def test_packed_tables_and_long_cells(tmp_path: Path) -> None:
+    assert len(read_rows(table(tmp_path, f"a,b\n1,{'x' * 200_000}\n"), ["a"])[0].text("b")) == 200_000
     path = table(tmp_path, gzip.compress(b"x,y,x2,y\n1,2,3,4\n"))
     assert read_rows(path, ["x"])[0].values == {"x": "1", "y": "2", "x2": "3"}
     with zipfile.ZipFile(path, "w") as archive:
@@ -75,17 +76,13 @@ def test_bombs_stop_at_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             read_rows(table(tmp_path, data), ["a"])
 
 
-def test_long_cells(tmp_path: Path) -> None:
-    assert len(read_rows(table(tmp_path, f"a,b\n1,{'x' * 200_000}\n"), ["a"])[0].text("b")) == 200_000
-
-
-def test_missing_tables(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"t\.csv: file not found"):
-        read_rows(tmp_path / "t.csv", ["a"])
-    with pytest.raises(DataError, match="cannot be read"):
-        read_rows(tmp_path, ["a"])
-    with pytest.raises(DataError, match="not a regular file"):
-        read_rows(Path("/dev/zero"), ["a"])
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [("t.csv", r"t\.csv: .*not found"), (".", "cannot be read"), ("/dev/zero", "not a regular file")],
+)
+def test_missing_tables(path: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=said):
+        read_rows(tmp_path / path, ["a"])
 
 
 def test_a_damaged_row_is_broken_and_harms_no_other(tmp_path: Path) -> None:
@@ -110,10 +107,8 @@ def test_numbers() -> None:
         with pytest.raises(DataError, match=r"t\.csv, images\[1\]: x is .*, not a number"):
             row(value, "images[1]").number("x")
     faults = Faults()
-    assert (faults.get(row("ten").size, "x", "y"), faults.text(row("a "), "x"), faults.text(row(["a"]), "x")) == (
-        *(None, "a"),
-        "",
-    )
+    found = (faults.get(row("ten").size, "x", "y"), faults.text(row("a "), "x"), faults.text(row(["a"]), "x"))
+    assert found == (None, "a", "")
     assert [problem.kind for problem in faults] == ["size", "row"]
 
 

@@ -14,7 +14,7 @@ from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.datasets.chestxray14 import sentence
 from gtg_bench.benchmark.datasets.mimic_cxr import COLUMNS
 from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset, load_studies
-from gtg_bench.benchmark.datasets.training import TRAINING_SETS, TrainingSet, open_training_set
+from gtg_bench.benchmark.datasets.training import TrainingSet, open_training_set
 
 HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,OriginalImage[Width,Height]"
 LABELS = (
@@ -32,7 +32,7 @@ def pairs(data: TrainingSet) -> list[tuple[str, str, str]]:
 # MIMIC-CXR
 
 
-def index(root: Path, *texts: str, name: str = "mimic-cxr.parquet") -> Path:
+def index(root: Path, *texts: str) -> Path:
     """An index of one image a text, patient by patient; every third one is of another split."""
     rows = []
     for number, text in enumerate(texts):
@@ -42,42 +42,29 @@ def index(root: Path, *texts: str, name: str = "mimic-cxr.parquet") -> Path:
         (root / image).parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (4, 3), 51 * number).save(root / image)
     table = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
-    pq.write_table(pa.Table.from_pylist(table), root / name)
+    pq.write_table(pa.Table.from_pylist(table), root / "mimic-cxr.parquet")
     return root
 
 
 def test_mimic_cxr_by_hand(tmp_path: Path) -> None:
     root = index(tmp_path, "Edema.", "No edema.", "Effusion.", "Clear.")
+    (root / "files/p10/p10000000/s5/0.png").unlink()
     data = open_training_set("mimic-cxr", root)
     assert (data.name, data.split, len(data)) == ("mimic-cxr", "train", 3)
     wanted = [("0", "p10000000", "Edema."), ("1", "p10000001", "No edema."), ("3", "p10000003", "Clear.")]
     assert pairs(data) == wanted
     assert data[1].image == root / "files/p10/p10000001/s5/1.png"
     np.testing.assert_allclose(data[1].pixels(), np.full((3, 4), 0.2), atol=1e-6)
+    with pytest.raises(DataError, match=r"s5/0\.png: file not found"):
+        data[0].pixels()  # images are read when they are asked for
     assert [pair.text for pair in open_training_set("mimic-cxr", root, {}, "validate")] == ["Effusion."]
-    assert len(open_training_set("mimic-cxr", root, {}, "all")) == 4
     with pytest.raises(IndexError):
         data[3]
-
-
-def test_images_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
-    root = index(tmp_path, "Edema.", "Effusion.")
-    (root / "files/p10/p10000000/s5/0.png").unlink()
-    data = open_training_set("mimic-cxr", root)
-    assert len(list(data)) == 2
-    with pytest.raises(DataError, match=r"s5/0\.png: file not found"):
-        data[0].pixels()
-    assert data[1].pixels().shape == (3, 4)
-
-
-def test_index_and_images_elsewhere(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    root = index(tmp_path / "a", "Edema.", name="other.parquet")
-    options = {"index": str(root / "other.parquet"), "images": str(root)}
-    data = open_training_set("mimic-cxr", tmp_path / "b", options)
-    assert data[0].pixels().shape == (3, 4)
-    assert data.fingerprint == open_training_set("mimic-cxr", root, {"index": "other.parquet"}).fingerprint
+    elsewhere = (root / "mimic-cxr.parquet").rename(tmp_path / "other.parquet")
+    options = {"index": str(elsewhere), "images": str(root)}
+    again = open_training_set("mimic-cxr", root / "files", options)
+    assert (again[1].pixels().shape, again.fingerprint) == ((3, 4), data.fingerprint)
+    assert len(open_training_set("mimic-cxr", root, {"index": "other.parquet"}, "all")) == 4
 
 
 def test_invalid_indexes(tmp_path: Path) -> None:
@@ -98,15 +85,14 @@ def test_invalid_indexes(tmp_path: Path) -> None:
 # ChestX-ray14
 
 
-def folder(root: Path, *rows: str, lists: bool = True) -> Path:
+def folder(root: Path, *rows: str) -> Path:
     """A data root with images of the first three rows; patient 3 is in the test list, as is an unknown image."""
     (root / "Data_Entry_2017_v2020.csv").write_text("\n".join((HEADER, *(rows or LABELS))) + "\n")
     (root / "images").mkdir(exist_ok=True)
     for row in LABELS[:3]:
         Image.new("L", (4, 3), 51).save(root / "images" / row.partition(",")[0])
-    if lists:
-        (root / "train_val_list.txt").write_text("00000001_000.png\r\n00000001_001.png\r\n00000002_000.png")
-        (root / "test_list.txt").write_text("00000003_000.png\n00000009_000.png\n")
+    (root / "train_val_list.txt").write_text("00000001_000.png\r\n00000001_001.png\r\n00000002_000.png")
+    (root / "test_list.txt").write_text("00000003_000.png\n00000009_000.png\n")
     return root
 
 
@@ -123,19 +109,21 @@ def test_labels_become_sentences(tmp_path: Path) -> None:
     assert sentence("No Finding") == "No finding."
 
 
-def test_images_that_are_not_there_are_left_out(tmp_path: Path) -> None:
-    data = open_training_set("chestxray14", folder(tmp_path), {}, "all")
+def test_without_images_lists_or_a_table(tmp_path: Path) -> None:
+    """Missing images are left out, there is no split without its list, and the official table is packaged."""
+    root = folder(tmp_path)
+    data = open_training_set("chestxray14", root, {}, "all")
     assert (len(data), dict(data.dropped)) == (3, {"image not found": 1})
-    assert "csv, row 5: its image 00000003_000.png was not found" in str(data.problems[0])
+    assert "csv, row 5: its image 00000003_000.png" in str(data.problems[0])
     with pytest.raises(DataError, match=r"split 'test' \(image not found: 1\)"):
-        open_training_set("chestxray14", tmp_path, {}, "test")
-
-
-def test_without_the_official_lists_there_is_no_training_split(tmp_path: Path) -> None:
-    root = folder(tmp_path, lists=False)
+        open_training_set("chestxray14", root, {}, "test")
+    for name in ("train_val_list.txt", "test_list.txt"):
+        (root / name).unlink()
     with pytest.raises(UsageError, match=r"no split 'train'.*train_val_list\.txt"):
         open_training_set("chestxray14", root)
-    assert len(open_training_set("chestxray14", root, {}, "all")) == 3
+    (root / "Data_Entry_2017_v2020.csv").unlink()
+    data = open_training_set("chestxray14", root, {}, "all")
+    assert (len(data), data.dropped["image not found"], data[0].text) == (3, 112117, "Cardiomegaly.")
 
 
 def test_bad_rows_are_named_and_harm_no_other(tmp_path: Path) -> None:
@@ -158,14 +146,6 @@ def test_bad_rows_are_named_and_harm_no_other(tmp_path: Path) -> None:
         assert name in text
 
 
-def test_the_official_table_in_torchxrayvision(tmp_path: Path) -> None:
-    root = folder(tmp_path)
-    (root / "Data_Entry_2017_v2020.csv").unlink()
-    data = open_training_set("chestxray14", root, {}, "all")
-    assert (len(data), data.dropped["image not found"]) == (3, 112117)
-    assert data[0].text == "Cardiomegaly."
-
-
 def test_real_files(real_files: Path) -> None:
     data = open_training_set("chestxray14", real_files / "nih64", {}, "all")
     assert (len(data), data.problems) == (1000, [])
@@ -177,13 +157,11 @@ def test_real_files(real_files: Path) -> None:
 
 
 def test_the_phantom() -> None:
-    data = open_training_set("phantom", None, {}, "validate")
+    data, dataset = open_training_set("phantom", None, {}, "validate"), PhantomDataset()
     studies = load_studies(0, "validate")
     assert len(data) == len(studies) == 220
-    first = PhantomDataset().samples("validate")[0]
+    first = dataset.samples("validate")[0]
     pair = next(pair for pair in data if pair.image_id == first.image_id)
-    dataset = PhantomDataset()
-    dataset.samples("validate")
     np.testing.assert_array_equal(pair.pixels(), dataset.image(first))
     assert pair.pixels().dtype == np.float32
     assert pair.text == next(study.report for study in studies if study.image_id == first.image_id)
@@ -225,9 +203,3 @@ def test_fingerprints(tmp_path: Path) -> None:
 def test_wrong_words(words: tuple, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         open_training_set(*words)
-
-
-def test_every_set_says_what_it_needs() -> None:
-    assert set(TRAINING_SETS) == {"phantom", "mimic-cxr", "chestxray14"}
-    assert all(entry.summary and entry.splits and entry.terms for entry in TRAINING_SETS.values())
-    assert all(entry.tree for entry in TRAINING_SETS.values() if entry.needs_data_root)

@@ -28,7 +28,6 @@ from gtg_bench.benchmark.metrics import (
 )
 from gtg_bench.benchmark.metrics.arrays import minmax
 from gtg_bench.benchmark.metrics.generalized_cnr import BINS
-from gtg_bench.benchmark.metrics.ranking import ranked
 from gtg_bench.benchmark.metrics.thresholded_iou import THRESHOLDS
 
 
@@ -111,12 +110,6 @@ def test_auroc_and_ap_by_hand() -> None:
     assert ap(numbers([2, 2, 0], [1, 0, 0]), LEFT) == pytest.approx(0.5 * 1 / 2 + 0.5 * 2 / 3)  # ties enter together
 
 
-def test_a_ranking_counts_from_the_lowest_value_of_the_region() -> None:
-    ranking = ranked(numbers([2, 1, 0], [1, 3, 1]), LEFT)
-    assert ranking.pixels.tolist() == [1, 4, 5, 6]
-    assert ranking.inside.tolist() == [0, 1, 2, 2]
-
-
 @pytest.mark.parametrize("value", [0.0, -0.0, 0.1, -3e38])
 def test_constant_maps_rank_at_chance(value: float) -> None:
     values, region = np.full((3, 5), value, dtype=np.float32), boxes_to_mask([(0, 0, 2, 2)], (5, 3))
@@ -145,16 +138,6 @@ def exact(values: FloatArray, region: BoolArray) -> tuple[Fraction, Fraction]:
     return Fraction(wins, len(inside) * len(outside)), precision
 
 
-@pytest.mark.parametrize("levels", [0, 2, 5, 300])
-@pytest.mark.parametrize("size", [(1, 2), (2, 3), (1, 40), (17, 5)])
-def test_auroc_and_ap_are_exact(size: tuple[int, int], levels: int) -> None:
-    for seed in range(3):
-        values, region = drawn(size, levels, seed)
-        area, precision = exact(values, region)
-        assert auroc(values, region) == float(area)
-        assert ap(values, region) == pytest.approx(float(precision), rel=1e-14)
-
-
 def assert_parity(values: NDArray, region: BoolArray) -> None:
     flat, truth = values.ravel(), region.ravel()
     assert auroc(values, region) == pytest.approx(roc_auc_score(truth, flat), abs=1e-12)
@@ -162,10 +145,15 @@ def assert_parity(values: NDArray, region: BoolArray) -> None:
 
 
 @pytest.mark.parametrize("levels", [0, 2, 5, 300])
-@pytest.mark.parametrize("size", [(2, 3), (1, 40), (17, 5), (64, 48), (200, 300)])
-def test_auroc_and_ap_against_scikit_learn(size: tuple[int, int], levels: int) -> None:
+@pytest.mark.parametrize("size", [(1, 2), (2, 3), (1, 40), (17, 5), (200, 300)])
+def test_auroc_and_ap_are_exact_and_those_of_scikit_learn(size: tuple[int, int], levels: int) -> None:
     for seed in range(3):
-        assert_parity(*drawn(size, levels, seed))
+        values, region = drawn(size, levels, seed)
+        assert_parity(values, region)
+        if values.size < 100:
+            area, precision = exact(values, region)
+            assert auroc(values, region) == float(area)
+            assert ap(values, region) == pytest.approx(float(precision), rel=1e-14)
 
 
 def skewed(random: np.random.Generator) -> NDArray[np.float64]:
@@ -198,12 +186,6 @@ def test_other_types_of_numbers_rank_alike(dtype: type) -> None:
     assert_parity(random.integers(0, 200, (40, 30)).astype(dtype), random.random((40, 30)) < 0.3)
 
 
-def test_auroc_and_ap_are_invariant_to_monotone_rescaling() -> None:
-    values, region = drawn((50, 40), 300, seed=4)
-    for changed in (values * 3 - 7, np.exp(values / 100)):
-        assert (auroc(changed, region), ap(changed, region)) == (auroc(values, region), ap(values, region))
-
-
 # Generalized contrast-to-noise ratio
 
 
@@ -228,48 +210,19 @@ def gcnr_by_loops(values: NDArray, region: BoolArray) -> float:
 
 @pytest.mark.parametrize("levels", [0, 2, 7, 300])
 @pytest.mark.parametrize("size", [(1, 2), (2, 3), (1, 40), (17, 9), (60, 50)])
-def test_gcnr_against_loops_and_numpys_histogram(size: tuple[int, int], levels: int) -> None:
+def test_gcnr_against_loops(size: tuple[int, int], levels: int) -> None:
     for seed in range(3):
         values, region = drawn(size, levels, seed)
-        if np.ptp(values) == 0:
-            continue
-        assert gcnr(values, region) == pytest.approx(gcnr_by_loops(values, region), abs=1e-12)
-        sides = [np.histogram(minmax(values)[side], BINS, (0, 1))[0] / side.sum() for side in (region, ~region)]
-        assert gcnr(values, region) == pytest.approx(1 - np.minimum(*sides).sum(), abs=1e-12)
-
-
-def test_gcnr_is_what_an_ideal_observer_can_tell() -> None:
-    """Two normal distributions d apart overlap by 2 Phi(-d / 2)."""
-    random = np.random.default_rng(0)
-    region = random.random((600, 600)) < 0.5
-    for d, tail in ((1.5, 0.22663), (0.5, 0.40129), (-3, 0.06681)):
-        assert gcnr(random.standard_normal((600, 600)) + d * region, region) == pytest.approx(1 - 2 * tail, abs=0.02)
-
-
-def test_rescaling_changes_gcnr_only_approximately() -> None:
-    random = np.random.default_rng(0)
-    region = boxes_to_mask([(40, 40, 160, 160)], (400, 400))
-    values = minmax(random.standard_normal((400, 400)) + 1.2 * region)
-    assert gcnr(7 * values - 3, region) == pytest.approx(gcnr(values, region), abs=1e-3)
-    cubed = values**3
-    assert abs(gcnr(cubed, region) - gcnr(values, region)) < 0.005
-    assert abs(cnr(cubed, region) - cnr(values, region)) > 0.02
-    outlier = np.where(values == values.max(), 1e9, values)
-    assert gcnr(outlier, region) < 0.01, "one pixel crowds all others into the first bin"
+        if np.ptp(values):
+            assert gcnr(values, region) == pytest.approx(gcnr_by_loops(values, region), abs=1e-12)
 
 
 def test_degenerate_gcnr() -> None:
-    random = np.random.default_rng(0)
     assert gcnr(np.full((2, 3), 0.3, dtype=np.float32), LEFT) == 0
     assert gcnr(LEFT.astype(np.float32), LEFT) == gcnr(-LEFT.astype(np.float32), LEFT) == 1
     corner = grid("#..", "...")
     assert gcnr(VALUES, corner) == 1  # 3 is found nowhere else
     assert gcnr(numbers([3, 3, 0], [5, 2, 1]), corner) == pytest.approx(1 - 1 / 5)
-    for pixels in (500, 2000):  # no contrast, but sparsely filled bins
-        region = np.zeros(250_000, dtype=bool)
-        region[:pixels] = True
-        found = gcnr(random.random((500, 500)), random.permutation(region).reshape(500, 500))
-        assert found == pytest.approx(0.4 * (BINS / pixels) ** 0.5, rel=0.15)
 
 
 # The pointing game

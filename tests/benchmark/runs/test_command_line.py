@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.cli import app
-from gtg_bench.benchmark.runs.command_line import run_command
+from gtg_bench.benchmark.runs.command_line import controls_command, possible_controls, run_command
 from gtg_bench.benchmark.runs.runner import RunRequest, prepare
 from gtg_bench.benchmark.runs.spec import RunSpec
+from gtg_bench.benchmark.scoring.controls import CONTROLS
 
 Make = Callable[..., RunSpec]
 REQUESTS = [
@@ -55,3 +56,13 @@ def test_a_command_has_placeholders_for_what_a_description_lacks(finished: Make)
     ]
     assert words[words.index("--weights") + 1] == "my zoo/w"
     assert words[-3:] == ["--runs-dir", "elsewhere", "--all-controls"]
+
+
+def test_controls_of_external_maps_and_of_an_object(finished: Make) -> None:
+    maps = finished(weights="maps", method="mine", limit=5, seed=0)
+    assert possible_controls(maps, CONTROLS[1:]) == ("image-swap",)
+    command = controls_command(maps, Path("runs"), ["image-swap"])
+    words = "score --maps DIR --name mine --dataset d --limit 5 --control image-swap"
+    assert command == f"gtg-bench {words}"
+    assert controls_command(finished(code="object 1f"), Path("runs"), CONTROLS) == ""
+    assert controls_command(finished(), Path("runs"), CONTROLS).endswith(" --all-controls")

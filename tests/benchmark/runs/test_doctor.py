@@ -102,7 +102,7 @@ def test_damaged_and_missing_images(here: Path) -> None:
     assert states(examine("uniform", **words))["data"] == "error"
     found = examine("uniform", "center-prior", "class-prior", dataset="chestxray14", data_root=boxes(here / "b"))
     assert (states(found)["data"], states(found)["weights"]) == ("ok", "error")
-    assert "gtg-bench data priors chestxray14" in text(found, "weights")
+    assert "gtg-bench data priors NAME --data-root DIR --out TABLE.npz" in text(found, "weights")
     assert found.needs["disk"] == 2 * (2 * doctor.RECORD + 4 * (100 * 100 + 64 * 64))
     assert found.needs["memory"] == 0.3e9 + 2 * 16 * 4 * 100 * 100
 

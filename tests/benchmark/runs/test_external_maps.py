@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -241,7 +244,23 @@ def test_invalid_options_are_named(toy: Any) -> None:
         ("a.npz", lambda path: np.savez(path, a=np.zeros((2, 2)), b=np.zeros((2, 2))), "arrays a, b"),
         ("a.npz", lambda path: path.write_bytes(b"PK"), "cannot be read"),
         ("a.png", lambda path: Image.new("RGB", (4, 4)).save(path), "RGB"),
-        ("a.png", lambda path: Image.new("L", (4, 4)).save(path, "JPEG"), "JPEG"),
+        ("a.png", lambda path: Image.new("L", (4, 4)).save(path, "JPEG"), "cannot be read"),
+        ("a.png", lambda path: Image.new("1", (12000, 12000)).save(path), "12000 x 12000"),
+        ("a.npy", lambda path: path.write_bytes(header((2**20, 2**20))), "cannot be read"),
+        ("a.npy", lambda path: path.write_bytes(header((2**62, 2**62))), "cannot be read"),
+        ("a.npy", lambda path: path.write_bytes(header((1, 1), "|V1000000000")), "cannot be read"),
+        ("a.npy", lambda path: path.write_bytes(b"\x93NUMPY\x01\x00\x28\x23" + b"[" * 9000), "cannot be read"),
+        ("a.npz", lambda path: archive(path, header((2**20, 2**20))), "cannot be read"),
+        (
+            "a.npz",
+            lambda path: archive(path, header((2**28,)) + bytes(2**20), 2**30),
+            "1,073,741,824 bytes when unpacked",
+        ),
+        ("a.npz", lambda path: archive(path, header((2, 2)) + bytes(16), flags=1), "encrypted"),
+        ("a.npz", lambda path: archive(path, b"text"), "not an array"),
+        ("a.npy", os.mkfifo, "not a regular file"),
+        ("a.npy", lambda path: path.symlink_to("/dev/zero"), "not inside the folder"),
+        ("a.npy", lambda path: path.symlink_to(path), "cannot be read"),
         ("a.png", lambda path: path.write_text("<html>"), "cannot be read"),
         ("a.tif", lambda path: path.write_text("x"), r"\.npy, \.npz or \.png"),
         ("a.npy", lambda path: None, "does not exist"),
@@ -252,6 +271,50 @@ def test_an_invalid_map_is_named(tmp_path: Path, name: str, make: Any, message: 
     make(tmp_path / name)
     with pytest.raises(SampleError, match=rf"{name}.*{message}"):
         read_map(tmp_path / name)
+
+
+def header(shape: tuple[int, ...], kind: str = "<f4") -> bytes:
+    """The header of an npy file."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": kind, "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+def archive(path: Path, content: bytes, claimed: int | None = None, flags: int = 0) -> None:
+    """An npz file of one array, whose directory may claim another size or encryption."""
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("map.npy", content)
+    data = bytearray(path.read_bytes())
+    start = data.rindex(b"PK\x01\x02")
+    data[start + 8] |= flags
+    if claimed:
+        data[start + 24 : start + 28] = claimed.to_bytes(4, "little")
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("file", ["../m.npy", "{elsewhere}/m.npy", "link.npy", "/dev/zero"])
+def test_a_file_elsewhere_is_not_read_and_only_its_sample_fails(toy: Any, exported: Any, file: str) -> None:
+    values = np.ones((4, 4), np.float32)
+    exported(change=second(file=file.format(elsewhere=toy.folder)))
+    np.save(toy.folder / "m.npy", values)
+    (toy.folder / "maps" / "link.npy").symlink_to(toy.folder / "m.npy")
+    keys, found = [prepared(toy)[0].spec.key], scored(toy).records
+    np.save(toy.folder / "m.npy", values * 2)
+    assert [record.status for record in found] == ["ok", "failed", *["ok"] * (N - 2)]
+    assert "index.csv, row 3: " in found[1].error
+    assert "not inside the folder" in found[1].error
+    assert prepared(toy)[0].spec.key == keys[0]
+
+
+def test_an_unknown_sample_is_answered_with_the_nearest(toy: Any, exported: Any) -> None:
+    first = samples()[1]
+    exported(change=second(sample_id=first.sample_id[:-2]))
+    with pytest.raises(DataError, match=rf"row 3: .*did you mean sample_id '{first.sample_id}'"):
+        prepared(toy)
+    names = {"sample_id": "", "image_id": first.image_id, "phrase": first.phrase + "s"}
+    exported(change=second(**names))
+    with pytest.raises(DataError, match=rf"did you mean phrase '{first.phrase}'"):
+        prepared(toy)
 
 
 # The command

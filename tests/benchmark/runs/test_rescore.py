@@ -22,7 +22,7 @@ from gtg_bench.benchmark.runs import runner
 from gtg_bench.benchmark.runs.map_store import MapStore
 from gtg_bench.benchmark.runs.rescore import Place, Rules, find_stored, prepare_stored, tuned
 from gtg_bench.benchmark.runs.runner import PreparedRun, RunResult, run
-from gtg_bench.benchmark.runs.tuned_mask import with_best_mask
+from gtg_bench.benchmark.runs.tuned import with_best_mask
 from gtg_bench.benchmark.scoring.protocols import PROTOCOLS
 from gtg_bench.benchmark.scoring.score_map import region_of
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -156,7 +157,8 @@ def test_failures_stay_with_their_sample_and_are_tried_again(tmp_path: Path) -> 
     register(Moody)
     result = execute(tmp_path)
     assert [r.status for r in result.records] == ["ok"] * 3 + ["failed"] + ["ok"] * 4
-    assert result.records[3].error == "RuntimeError: out of memory"
+    assert result.records[3].error.startswith("RuntimeError: out of memory (")
+    assert "test_runner.py, line " in result.records[3].error
     assert "Traceback" in (result.folder / "errors.log").read_text()
     row = leaderboard.update(tmp_path, result.spec, result.records)
     assert (row["n_total"], row["n_ok"], row["n_failed"]) == ("8", "7", "1")
@@ -205,6 +207,8 @@ def test_an_invalid_sample_has_its_reason(
     [
         (lambda query: query.image, "GroundingMap"),
         (lambda query: GroundingMap(query.image, Frame.original((3, 3))), "(3, 3)"),
+        (lambda query: GroundingMap(query.image.T, Frame.original(SIZE)), "values.T"),
+        (lambda query: GroundingMap(query.image.astype(float), Frame.original(SIZE)), "float64: return values.astype"),
         (lambda query: GroundingMap(query.image * np.float32("nan"), Frame.original(SIZE)), "finite"),
     ],
 )
@@ -217,6 +221,26 @@ def test_an_invalid_map_fails(tmp_path: Path, answer: Callable[[Query], Any], re
     record = execute(tmp_path, limit=1).records[0]
     assert record.status == "failed"
     assert reason in record.error
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_method_may_reuse_its_array(tmp_path: Path, batch: bool) -> None:
+    """Within a batch, and while the batch before is still being scored."""
+
+    class Reuses(Noisy):
+        buffer = np.zeros((30, 40), dtype=np.float32)
+
+        def ground(self, image: np.ndarray, text: str) -> GroundingMap:
+            self.buffer[:] = image
+            return GroundingMap(self.buffer, Frame.original(SIZE))
+
+        def ground_batch(self, queries: Sequence[Query]) -> list[GroundingMap]:
+            return [self.ground(query.image, query.text) for query in queries]
+
+    register(Reuses if batch else lambda settings: SimpleNamespace(ground=Reuses(settings).ground))
+    result = execute(tmp_path, batch_size=3)
+    images = [Pictures(None, {}).image(sample) for sample in Pictures.rows]
+    assert [record.map_sha256 for record in result.records] == [fingerprint(image) for image in images]
 
 
 def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:

@@ -36,16 +36,6 @@ def blob(size: tuple[int, int]) -> np.ndarray:
     return np.exp(-((x - 0.4) ** 2 + (y - 0.5) ** 2) * 20).astype(np.float32)
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_in_the_original_frame_a_full_map_is_scored_unchanged(size: tuple[int, int]) -> None:
-    box = (size[0] * 0.25, size[1] * 0.3, size[0] * 0.5, size[1] * 0.7)
-    values = blob(size)
-    found = score_map(GroundingMap(values, Frame.original(size)), trial(sample(size, box)), ORIGINAL).metrics
-    region = boxes_to_mask([box], size)
-    assert found["auroc"] == pytest.approx(roc_auc_score(region.ravel(), values.ravel()), abs=1e-9)
-    assert found["top1"] == float(region[np.unravel_index(values.argmax(), values.shape)])
-
-
 @pytest.mark.parametrize("kind", FRAMES)
 @pytest.mark.parametrize("size", SIZES)
 def test_a_box_comes_back_from_its_frame(size: tuple[int, int], kind: str) -> None:

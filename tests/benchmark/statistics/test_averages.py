@@ -67,9 +67,6 @@ def test_averages_against_loops(kind: str) -> None:
         values, categories = random.standard_normal(70), random.choice(list("abcde"), 70, p=[0.5, 0.2, 0.2, 0.07, 0.03])
         expected = average_by_loops(values, categories.tolist(), kind)
         assert average(values, categories, kind).value == pytest.approx(expected, abs=1e-12)
-        per_sample = (categories == categories[:, None]).sum(axis=0)
-        weighted = np.average(values, weights=per_sample)
-        assert average(values, categories, "frequency2").value == pytest.approx(weighted)
 
 
 def test_the_papers_weighted_average_weighs_by_frequency_squared() -> None:

@@ -44,7 +44,7 @@ def same_bits(found: Any, expected: Any) -> None:
 def test_the_released_codes_merged_maps(
     golden: Callable, golden_bbm: Callable, method: ReleasedLdmMethod, case: int
 ) -> None:
-    facts, arrays = golden("bbm")
+    _, arrays = golden("bbm")
     combined, product, image, text = golden_bbm(case)
     mult, comb = normalised(torch.from_numpy(truncated(product))), normalised(torch.from_numpy(combined).float())
     parts = {
@@ -61,8 +61,6 @@ def test_the_released_codes_merged_maps(
     assert found.dtype == np.float64
     same_bits(found, expected)
     paper = bbm.merged(combined, product, bbm.similarity(image, text), "mixture")
-    known = facts["cases"][case]["maxabs_ref_minus_f64_matmul"]["bbm"]
-    assert np.abs(paper - expected).max() == pytest.approx(known, abs=1e-5)
     with pytest.raises(AssertionError):
         same_bits(paper, found)
 
@@ -75,6 +73,7 @@ def test_the_released_codes_merged_maps(
     [
         ("Small left pleural effusion.", [1, 2, 3, 4]),
         ("mild cardiomegaly, large in degree", [1, 2, 4, 6]),
+        ("the pleural cart", [2, 3]),  # the pleural c ##a ##r ##t: the first sub-token of a rare word
         ("there is a hazy opacity at the right base", [4, 5, 8, 9]),
         # "edema" is the third word, but the slash is third between spaces
         ("Right-sided pneumonia / edema", [1, 4, 5]),
@@ -86,19 +85,12 @@ def test_lexical_tokens_are_first_sub_tokens_at_drifting_indices(
     method: ReleasedLdmMethod, text: str, places: list[int]
 ) -> None:
     prompt = method.prompts(text, "")
+    default = ReleasedLdmMethod(method.components, replace(SETTINGS, tokens=None)).prompts(text, "")
+    assert torch.equal(prompt.chosen, default.chosen)
     assert prompt.chosen.nonzero()[:, 0].tolist() == places
     torch.testing.assert_close(prompt.chosen.sum(), torch.tensor(1.0))
     assert len(set(prompt.chosen[places].tolist())) == 1
     assert prompt.note == ""
-
-
-def test_only_the_first_sub_token_of_a_rare_word_counts(method: ReleasedLdmMethod) -> None:
-    """[start] the pleural c ##a ##r ...: the first sub-tokens of the second and third word, also by default."""
-    assert method.prompts("the pleural cart", "").chosen.nonzero()[:, 0].tolist() == [2, 3]
-    default = ReleasedLdmMethod(method.components, replace(SETTINGS, tokens=None))
-    assert default.prompts("the pleural cart", "").chosen.nonzero()[:, 0].tolist() == [2, 3]
-    paper = LdmMethod(method.components, SETTINGS).prompts("the pleural cart", "")
-    assert paper.chosen.nonzero()[:, 0].tolist() == [2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize(
@@ -152,25 +144,18 @@ def test_maps_are_normalised_in_half_precision(components: LdmComponents) -> Non
 
 
 def test_merging_gets_the_papers_parts(components: LdmComponents) -> None:
-    """The merged maps are the paper's; only the merge is the released code's."""
+    """The merged maps are the paper's; only the merge is the released code's. Batches do not matter."""
     settings = replace(SETTINGS, tokens="all", bbm="mixture")
     released, paper = ReleasedLdmMethod(components, settings), LdmMethod(components, settings)
+    queries = [query(0), query(1, "edema")]
     with patch.object(paper, "merge", wraps=paper.merge) as merge:
-        clean = paper.ground_batch([query(0), query(1)])
-    found = released.ground_batch([query(0), query(1)])
-    for call, map_, other in zip(merge.call_args_list, found, clean, strict=True):
+        clean = paper.ground_batch(queries)
+    found = released.ground_batch(queries)
+    for call, asked, map_, other in zip(merge.call_args_list, queries, found, clean, strict=True):
         assert np.array_equal(map_.values, released.merge(*call.args).astype(np.float32))
+        np.testing.assert_allclose(released.ground_batch([asked])[0].values, map_.values, atol=1e-2)
         assert not np.array_equal(map_.values, other.values)
         np.testing.assert_allclose(map_.values, other.values, atol=0.1)
-
-
-@pytest.mark.parametrize("bbm", ["none", "mixture"])
-def test_batches_do_not_matter(components: LdmComponents, bbm: str) -> None:
-    """The released code's maps depend on the batch; these do not, up to half precision."""
-    method = ReleasedLdmMethod(components, replace(SETTINGS, bbm=bbm))
-    queries = [query(0), query(1, "edema"), query(2)]
-    for asked, together in zip(queries, method.ground_batch(queries), strict=True):
-        np.testing.assert_allclose(method.ground_batch([asked])[0].values, together.values, atol=1e-2)
 
 
 @pytest.mark.parametrize("how", ["linear", "quadratic"])

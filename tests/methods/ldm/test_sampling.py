@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gtg_bench.benchmark.api.types import MethodSettings, Query
-from gtg_bench.methods.ldm.attention import AttentionCapture
+from gtg_bench.methods.ldm.attention import AttentionCapture, cross_attention_layers
 from gtg_bench.methods.ldm.components import LdmComponents
 from gtg_bench.methods.ldm.method import LdmMethod
 from gtg_bench.methods.ldm.reduction import MeanMaps, Rows
@@ -27,39 +28,55 @@ pytestmark = pytest.mark.usefixtures("torch")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["text", "cfg", "gt1"])
+@pytest.mark.parametrize("mode", ["gt", "text", "cfg", "gt1"])
 def test_the_released_codes_inputs_and_maps(
     mode: str, golden: Callable, golden_unet: Any, components: LdmComponents
 ) -> None:
-    _, arrays = golden("attention")
-    means, inputs, layers = MeanMaps(1, (64, 64), STEPS - KEPT), [], []
+    """Layer order, statistics of the maps of every layer, the mean over the last 3 steps; and the inputs or outputs."""
+    facts, arrays = golden("attention")
+    means, inputs, layers, scheduler = MeanMaps(1, (64, 64), STEPS - KEPT), [], {}, components.scheduler
     states, empty = arrays["p0_text_emb"][None], arrays["uncond_emb"][None]
     capture = AttentionCapture(golden_unet)
 
-    def forward(x: Tensor, t: Tensor, rows: Rows) -> Tensor:
-        def keep(layer: str, maps: Tensor) -> None:
-            layers.append(maps[0].flatten(1))
-            means.add(layer, maps[:, :SHOWN], rows)
+    def keep(step: Tensor, layer: str, maps: Tensor) -> None:
+        layers.setdefault(layer, []).extend(maps)
+        means.add(layer, maps[:, :SHOWN], Rows(torch.zeros_like(step), step))
 
+    def observe(x: Tensor, t: Tensor, rows: Rows) -> None:
         inputs.append(x)
-        return capture.forward(x, t, states, torch.eye(77)[None], keep)
+        text, weights = states.expand(len(x), -1, -1), torch.eye(77).expand(len(x), -1, -1)
+        capture.maps_only(x, t, text, weights, partial(keep, rows.step))
 
-    def predict(x: Tensor, t: Tensor, conditional: bool) -> Tensor:
-        assert not conditional, "maps of all steps are kept"
-        return golden_unet(x, t, empty).sample
+    def predict(x: Tensor, t: Tensor, rows: Rows | None, guided: bool) -> Tensor:
+        assert rows is not None, "maps of all steps are kept"
+        inputs.append(x)
+        noise = [capture.forward(x, t, states, torch.eye(77)[None], partial(keep, rows.step))]
+        return torch.cat([*noise, golden_unet(x, t, empty).sample] if guided else noise)
 
-    t = ddim_timesteps(components.scheduler, STEPS)
-    start = arrays[f"p0_{mode}_unet_in"][:1]
-    if mode == "gt1":
-        start = first_latent(components.scheduler, arrays["gt1_latents"], arrays["gt1_noise"])
+    t = ddim_timesteps(scheduler, STEPS)
     with torch.inference_mode(), capture.open():
-        denoise(forward, predict, components.scheduler, t, STEPS, start, None if mode == "text" else GUIDANCE)
-    torch.testing.assert_close(torch.cat(inputs), arrays[f"p0_{mode}_unet_in"], rtol=1e-5, atol=3e-4)
-    torch.testing.assert_close(means.mean()[0], arrays[f"p0_{mode}_avg"], rtol=0, atol=1e-5)
-    mean = torch.stack([maps.mean(-1) for maps in layers]).unflatten(0, (STEPS, -1))
-    deviation = torch.stack([maps.std(-1, unbiased=False) for maps in layers]).unflatten(0, (STEPS, -1))
-    torch.testing.assert_close(mean, arrays[f"p0_{mode}_spmean"], rtol=0, atol=1e-5)
-    torch.testing.assert_close(deviation, arrays[f"p0_{mode}_spstd"], rtol=0, atol=1e-5)
+        if mode == "gt":
+            assert t.tolist() == facts["timesteps"]["gt"]
+            noisy, text = scheduler.add_noise(arrays["gt_latents"], arrays["gt_noise"], t), states.expand(STEPS, -1, -1)
+            output = capture.forward(
+                noisy, t, text, torch.eye(77).expand(STEPS, -1, -1), partial(keep, torch.arange(STEPS))
+            )
+            torch.testing.assert_close(output[[0, -1]], arrays["p0_gt_eps_cond"], atol=1e-4, rtol=0)
+            for number, found in enumerate(layers.values()):
+                native = torch.stack(found)[:, [0, 2]]
+                torch.testing.assert_close(native, arrays[f"p0_gt_native_{number:02d}"], atol=1e-5, rtol=0)
+        else:
+            start = arrays[f"p0_{mode}_unet_in"][:1]
+            if mode == "gt1":
+                start = first_latent(scheduler, arrays["gt1_latents"], arrays["gt1_noise"])
+            denoise(predict, observe, scheduler, t, STEPS, start, None if mode == "text" else GUIDANCE)
+            torch.testing.assert_close(torch.cat(inputs), arrays[f"p0_{mode}_unet_in"], rtol=1e-5, atol=3e-4)
+    assert list(layers) == cross_attention_layers(golden_unet) == facts["layer_order"]
+    mean = torch.stack([torch.stack(maps).flatten(2).mean(-1) for maps in layers.values()], 1)
+    deviation = torch.stack([torch.stack(maps).flatten(2).std(-1, unbiased=False) for maps in layers.values()], 1)
+    expected = (arrays[f"p0_{mode}_{name}"] for name in ("avg", "spmean", "spstd"))
+    for found, values in zip((means.mean()[0], mean, deviation), expected, strict=True):
+        torch.testing.assert_close(found[: len(values)], values, rtol=0, atol=1e-5)
 
 
 # The modes as plain functions
@@ -75,12 +92,13 @@ def test_ddim_timesteps_are_the_noisiest_first(components: LdmComponents) -> Non
 
 @contextmanager
 def watched(components: LdmComponents) -> Iterator[dict[str, Any]]:
-    """Rows and unconditional rows of each U-Net forward, and the number of other calls; filled at the end."""
+    """Rows and unconditional rows of each U-Net forward, the number of outputs and of other calls; set at the end."""
     seen: dict[str, Any] = {}
     empty = components.text_encoder.encode([""]).states[0]
     unet, vae, scheduler = components.unet, components.vae, components.scheduler
     with (
         patch.object(unet, "forward", wraps=unet.forward) as forward,
+        patch.object(unet.conv_out, "forward", wraps=unet.conv_out.forward) as output,
         patch.object(vae, "encode", wraps=vae.encode) as encode,
         patch.object(vae, "decode", wraps=vae.decode) as decode,
         patch.object(scheduler, "step", wraps=scheduler.step) as step,
@@ -89,6 +107,7 @@ def watched(components: LdmComponents) -> Iterator[dict[str, Any]]:
         states = [call.args[2] for call in forward.call_args_list]
     seen["rows"] = [len(rows) for rows in states]
     seen["unconditional"] = [sum(torch.equal(row, empty) for row in rows) for rows in states]
+    seen["outputs"] = output.call_count
     seen["calls"] = (encode.call_count, decode.call_count, step.call_count)
 
 
@@ -102,18 +121,22 @@ def test_gt_runs_only_the_conditional_branch_of_the_averaged_steps(components: L
         with watched(components) as seen:
             method = LdmMethod(components, replace(TINY, sampling="gt-cfg", last_steps=last_steps), rows=3)
             method.ground_batch(two_queries())
-        assert seen == {"rows": expected, "unconditional": [0] * len(expected), "calls": (2, 0, 0)}
+        assert seen == {"rows": expected, "unconditional": [0] * len(expected), "outputs": 0, "calls": (2, 0, 0)}
 
 
 @pytest.mark.parametrize(("mode", "encoded"), [("text", 0), ("cfg", 0), ("gt1-cfg", 2)])
 def test_denoising_runs_both_branches_only_with_guidance(components: LdmComponents, mode: str, encoded: int) -> None:
-    for guidance in (None, 1.0, 3.0):
+    """In one forward pass if it takes so many rows; the output of the last step is not computed."""
+    for guidance, rows in ((None, 4), (1.0, 4), (3.0, 4), (3.0, 3)):
         with watched(components) as seen:
-            method = LdmMethod(components, replace(TINY, sampling=mode, guidance=guidance, last_steps=2))
+            method = LdmMethod(components, replace(TINY, sampling=mode, guidance=guidance, last_steps=2), rows)
             method.ground_batch(two_queries())
-        guided = mode != "text" and guidance == 3.0
-        expected = [0, 2, 0, 2, 0, 2, 0] if guided else [0, 0, 0, 0]
-        assert seen == {"rows": [2] * len(expected), "unconditional": expected, "calls": (encoded, 0, 3)}
+        passes = [(2, 0)] * 4
+        if mode != "text" and guidance == 3.0:
+            passes = [*([(4, 2)] if rows == 4 else [(2, 0), (2, 2)]) * 3, (2, 0)]
+        assert list(zip(seen["rows"], seen["unconditional"], strict=True)) == passes
+        assert seen["outputs"] == len(passes) - 1
+        assert seen["calls"] == (encoded, 0, 3)
 
 
 @pytest.mark.parametrize("mode", ["cfg", "gt1-cfg", "gt-cfg"])
@@ -145,20 +168,3 @@ def test_half_precision_gives_nearly_the_same_maps(
         rounded = torch.from_numpy(found).to(dtype).float().numpy()
         assert not np.array_equal(found, rounded), "summed in half precision"
         assert not np.array_equal(found, expected)
-
-
-@pytest.mark.parametrize(
-    ("mode", "image_counts", "guidance_counts"),
-    [("text", False, False), ("cfg", False, True), ("gt1-cfg", True, True), ("gt-cfg", True, False)],
-)
-def test_what_a_mode_depends_on(
-    components: LdmComponents, mode: str, image_counts: bool, guidance_counts: bool
-) -> None:
-    dark, bright = np.zeros((16, 16), np.float32), np.ones((16, 16), np.float32)
-
-    def values(image: np.ndarray, guidance: float = 3.0) -> np.ndarray:
-        method = LdmMethod(components, replace(TINY, sampling=mode, guidance=guidance))
-        return method.ground_batch([Query(image, "pneumothorax", 1)])[0].values
-
-    assert np.array_equal(values(dark), values(bright)) is not image_counts
-    assert np.array_equal(values(dark), values(dark, guidance=9.0)) is not guidance_counts

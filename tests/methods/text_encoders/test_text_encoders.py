@@ -78,18 +78,15 @@ def cxr_clip_model(folder: Path, model_class: Any) -> Any:
     return model
 
 
-def bert(folder: Path) -> Family:
-    """Random weights, a vocabulary and no tokenizer.json, as older repositories ship it."""
+def bert(folder: Path, pieces: list[str], published: Callable[..., Path]) -> Family:
+    """Random weights, a vocabulary and no tokenizer.json."""
     import torch
     from transformers import BertConfig, BertModel, BertTokenizer
 
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *"0123456789.,-/;!(", *(f"##{c}" for c in letters)]
-    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
     model = BertModel(BertConfig(vocab_size=80, max_position_embeddings=80, **sizes)).eval()
-    model.save_pretrained(folder)
+    published(folder, model, [*pieces, *"0123456789,-/;!("])
     tokenizer = BertTokenizer.from_pretrained(folder)
 
     def plain(texts: list[str]) -> Any:
@@ -122,25 +119,23 @@ def open_clip_family() -> Family:
     return Family(load_text_encoder("open-clip", folder, folder, 77), plain)
 
 
-def make(name: str, folder: Path) -> Family:
+@pytest.fixture(scope="module")
+def made(
+    torch: Any, pieces: list[str], published: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Family]:
+    """Makes each family once."""
     from health_multimodal.text.model import CXRBertModel
     from transformers import BertModel, CLIPTextModel
 
     makers: dict[str, Callable[[], Family]] = {
-        "bert": partial(bert, folder),
+        "bert": lambda: bert(tmp_path_factory.mktemp("bert"), pieces, published),
         "med-kebert": partial(packaged, "medkebert", BertModel, entity_text),
         "cxr-clip": partial(packaged, "cxrclip", BertModel),
         "cxr-bert": partial(packaged, "cxr-bert", CXRBertModel, positional=True),
         "clip": partial(packaged, "clip", CLIPTextModel),
         "open-clip": open_clip_family,
     }
-    return makers[name]()
-
-
-@pytest.fixture(scope="module")
-def made(torch: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Family]:
-    """Makes each family once."""
-    return cache(lambda name: make(name, tmp_path_factory.mktemp(name)))
+    return cache(lambda name: makers[name]())
 
 
 @pytest.fixture(params=PACKAGED)
@@ -172,37 +167,6 @@ def test_a_batch_equals_single_calls_of_a_frozen_encoder(torch: Any, family: Fam
         assert single.texts[0] == batch.texts[row]
     assert not any(part.training for part in family.encoder.module.modules())
     assert {(p.requires_grad, p.dtype) for p in family.encoder.module.parameters()} == {(False, torch.float32)}
-
-
-def test_open_clip_is_the_text_model_of_stable_diffusion_2(torch: Any, made: Callable[[str], Family]) -> None:
-    """Stable Diffusion 2 ships the same tower as a CLIPTextModel with gelu and without the last layer."""
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    encoder = made("open-clip").encoder
-    tower = encoder.tower
-    vocabulary, width = tower.token_embedding.weight.shape
-    sizes = {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 2, "num_attention_heads": 4}
-    model = CLIPTextModel(CLIPTextConfig(vocab_size=vocabulary, hidden_act="gelu", **sizes)).eval()
-    weights = {}
-    for name, value in tower.state_dict().items():
-        _, _, inner = name.partition("resblocks.")
-        number, _, inner = inner.partition(".")
-        if inner.startswith("attn.in_proj_"):
-            kind = inner.removeprefix("attn.in_proj_")
-            for part, chunk in zip("qkv", value.chunk(3), strict=True):
-                weights[f"encoder.layers.{number}.self_attn.{part}_proj.{kind}"] = chunk
-        elif inner:
-            for ours, theirs in (("attn.", "self_attn."), ("c_fc", "fc1"), ("c_proj", "fc2"), ("ln_", "layer_norm")):
-                inner = inner.replace(ours, theirs)
-            weights[f"encoder.layers.{number}.{inner}"] = value
-    weights["embeddings.token_embedding.weight"] = tower.token_embedding.weight
-    weights["embeddings.position_embedding.weight"] = tower.positional_embedding
-    weights |= {f"final_layer_norm.{kind}": getattr(tower.ln_final, kind) for kind in ("weight", "bias")}
-    prefix = next(iter(model.state_dict())).partition("embeddings.")[0]
-    model.load_state_dict({prefix + name: value for name, value in weights.items()})
-    with torch.no_grad():
-        expected = model(input_ids=encoder.tokenizer(PHRASES)).last_hidden_state
-    torch.testing.assert_close(encoder.encode(PHRASES).states, expected, atol=5e-6, rtol=0)
 
 
 # Offsets

@@ -22,9 +22,6 @@ pytestmark = pytest.mark.usefixtures("torch")
 PLUGIN = Path(__file__).parents[2] / "example_text_encoder.py"
 PHRASE = "Small left pleural effusion."
 BERT = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
-PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *(f"##{letter}" for letter in LETTERS), "."]
-REMOTE = {"AutoModel": "modeling_cxrbert.CXRBertModel", "AutoConfig": "configuration_cxrbert.CXRBertConfig"}
 LORA = ["to_k", "to_q", "to_v", "to_out.0"]
 VAE = {
     "down_block_types": ("DownEncoderBlock2D",) * 2,
@@ -52,16 +49,27 @@ def pickled(folder: Path, weights: dict[str, Any], name: str = "pytorch_model.bi
 
 
 @pytest.fixture(scope="module")
-def hub(torch: Any, make_unet: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def hub(
+    torch: Any,
+    make_unet: Callable[..., Any],
+    published: Callable[..., Path],
+    pieces: list[str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """Every download that the paper's methods need, in one folder that no test changes."""
+    import transformers
+    from health_multimodal.text.model import CXRBertConfig, CXRBertModel
+
     root = tmp_path_factory.mktemp("hub")
     stable_diffusion(root / "sd", make_unet())
     make_unet(7).save_pretrained(root / "cxr_bert_ldm" / "unet_ema")
     make_unet(9, cross_attention_dim=48).save_pretrained(root / "wide")
-    cxr_bert(root / "cxr-bert")
-    bert(root / "radbert", "BertForMaskedLM")
-    bert(root / "med-kebert", "BertModel")
-    bert(root / "clinical-bert", "BertModel")
+    sizes = {"vocab_size": len(pieces), "max_position_embeddings": 128, **BERT}
+    torch.manual_seed(4)
+    published(root / "cxr-bert", CXRBertModel(CXRBertConfig(projection_size=16, **sizes)), pieces, remote=True)
+    for name, kind in (("radbert", "BertForMaskedLM"), ("med-kebert", "BertModel"), ("clinical-bert", "BertModel")):
+        torch.manual_seed(3)
+        published(root / name, getattr(transformers, kind)(transformers.BertConfig(**sizes)), pieces)
     cxr_clip(root / "r50_mcc.tar", root / "clinical-bert")
     open_clip(root / "open-clip")
     clip_text(root / "learned" / "text_encoder", seed=5)
@@ -115,36 +123,6 @@ def clip_text(folder: Path, seed: int) -> None:
     path = folder / "model.safetensors"
     weights = {f"text_model.{name.removeprefix('text_model.')}": w for name, w in load_file(path).items()}
     save_file(weights | {"text_model.embeddings.position_ids": torch.arange(77)[None]}, path, {"format": "pt"})
-
-
-def bert(folder: Path, kind: str) -> None:
-    """config.json, vocab.txt and a pickle, without tokenizer.json or tokenizer_config.json."""
-    import torch
-    import transformers
-
-    torch.manual_seed(3)
-    config = transformers.BertConfig(vocab_size=len(PIECES), max_position_embeddings=128, **BERT)
-    model = getattr(transformers, kind)(config)
-    model.save_pretrained(folder)
-    pickled(folder, model.state_dict())
-    (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n")
-
-
-def cxr_bert(folder: Path) -> None:
-    """CXR-BERT: a pickle, and configurations that ask for the repository's own code."""
-    import torch
-    from health_multimodal.text.model import CXRBertConfig, CXRBertModel
-
-    torch.manual_seed(4)
-    model = CXRBertModel(CXRBertConfig(vocab_size=len(PIECES), max_position_embeddings=128, projection_size=16, **BERT))
-    model.save_pretrained(folder)
-    pickled(folder, model.state_dict())
-    edit(folder / "config.json", auto_map=REMOTE)
-    (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n")
-    auto = {"AutoTokenizer": ["configuration_cxrbert.CXRBertTokenizer", None]}
-    edit(folder / "tokenizer_config.json", tokenizer_class="CXRBertTokenizer", auto_map=auto, do_lower_case=True)
-    for name in ("modeling_cxrbert.py", "configuration_cxrbert.py"):
-        (folder / name).write_text("raise SystemExit('code of a repository was run')\n")
 
 
 def cxr_clip(path: Path, clinical: Path) -> None:
@@ -286,30 +264,10 @@ def test_an_adapter_is_merged(
         assert not any("lora" in name for name, _ in unet.named_parameters())
 
 
-def test_half_precision_files_are_the_fallback(
+def test_other_formats_load_the_same(
     torch: Any, copy: Path, values: Callable[[str], np.ndarray], make_unet: Callable[..., Any]
 ) -> None:
-    shutil.rmtree(copy / "sd" / "unet")
-    make_unet().half().save_pretrained(copy / "sd" / "unet", variant="fp16")
-    half: Any = load_method("clip-ldm", weights=plan(copy, "clip-ldm"), steps=2)
-    assert {parameter.dtype for parameter in half.components.unet.parameters()} == {torch.float32}
-    np.testing.assert_allclose(half.ground(picture(), PHRASE).values, values("clip-ldm"), atol=1e-3)
-
-
-def test_an_autoencoder_with_old_names_in_a_pickle(copy: Path, values: Callable[[str], np.ndarray]) -> None:
-    """Stable Diffusion 1.5's VAE file has attention weights named query, key, value and proj_attn."""
-    from safetensors.torch import load_file
-
-    vae = copy / "sd" / "vae"
-    weights = load_file(vae / "diffusion_pytorch_model.safetensors")
-    for new, old in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
-        weights = {name.replace(f"attentions.0.{new}.", f"attentions.0.{old}."): w for name, w in weights.items()}
-    assert any(".query." in name for name in weights)
-    pickled(vae, weights, "diffusion_pytorch_model.bin")
-    assert np.array_equal(ground("clip-ldm", plan(copy, "clip-ldm")), values("clip-ldm"))
-
-
-def test_older_checkpoints_load_the_same(torch: Any, copy: Path, values: Callable[[str], np.ndarray]) -> None:
+    """Older checkpoints; Stable Diffusion 1.5's VAE file, whose attention has old names; a U-Net in half precision."""
     from safetensors.torch import load_file
 
     weights = load_file(copy / "open-clip" / "open_clip_model.safetensors")
@@ -317,8 +275,18 @@ def test_older_checkpoints_load_the_same(torch: Any, copy: Path, values: Callabl
     weights = torch.load(copy / "r50_mcc.tar", weights_only=True)["model"]
     weights = {name.replace("text_encoder.text_encoder.", "module.text_encoder."): w for name, w in weights.items()}
     torch.save({"state_dict": weights}, copy / "r50_mcc.tar", _use_new_zipfile_serialization=False)
-    for method in ("openclip-ldm", "cxrclip-ldm"):
+    weights = load_file(copy / "sd" / "vae" / "diffusion_pytorch_model.safetensors")
+    for new, old in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
+        weights = {name.replace(f"attentions.0.{new}.", f"attentions.0.{old}."): w for name, w in weights.items()}
+    assert any(".query." in name for name in weights)
+    pickled(copy / "sd" / "vae", weights, "diffusion_pytorch_model.bin")
+    for method in ("openclip-ldm", "cxrclip-ldm", "clip-ldm"):
         assert np.array_equal(ground(method, plan(copy, method)), values(method))
+    shutil.rmtree(copy / "sd" / "unet")
+    make_unet().half().save_pretrained(copy / "sd" / "unet", variant="fp16")
+    half: Any = load_method("clip-ldm", weights=plan(copy, "clip-ldm"), steps=2)
+    assert {parameter.dtype for parameter in half.components.unet.parameters()} == {torch.float32}
+    np.testing.assert_allclose(half.ground(picture(), PHRASE).values, values("clip-ldm"), atol=1e-3)
 
 
 # Wrong files
@@ -385,8 +353,9 @@ def rename(path: Path, new_name: Callable[[str], str | None]) -> None:
 
 def big_tokenizer(hub: Path) -> None:
     """A tokenizer that knows 900 words, in hub/big."""
-    shutil.copytree(hub / "radbert", hub / "big")
-    (hub / "big" / "vocab.txt").write_text("\n".join([*PIECES[:5], *(f"word{k}" for k in range(895))]) + "\n")
+    vocabulary = shutil.copytree(hub / "radbert", hub / "big") / "vocab.txt"
+    special = vocabulary.read_text().split()[:5]
+    vocabulary.write_text("\n".join([*special, *(f"word{k}" for k in range(895))]) + "\n")
 
 
 UNET, OPEN_CLIP = "sd/unet/diffusion_pytorch_model.safetensors", "open-clip/open_clip_model.safetensors"
@@ -485,7 +454,6 @@ def test_a_unet_with_other_attention_or_conditions_is_refused(make_unet: Callabl
     from gtg_bench.methods.ldm.attention import cross_attention_layers
     from gtg_bench.methods.ldm.components import check_attention
 
-    check_attention(make_unet(), Path("unet"))
     for feature, value in {"norm_cross": "x", "residual_connection": True, "rescale_output_factor": 2.0}.items():
         unet = make_unet()
         name = cross_attention_layers(unet)[2]
@@ -493,8 +461,13 @@ def test_a_unet_with_other_attention_or_conditions_is_refused(make_unet: Callabl
         with pytest.raises(DataError, match=f"unet: .*{name} .*{feature}"):
             check_attention(unet, Path("unet"))
     plain = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2, "mid_block_type": None}
-    for changes in (plain, {"class_embed_type": "timestep"}, {"addition_embed_type": "text"}):
-        with pytest.raises(DataError, match="unet.*" + ("cross-att" if changes is plain else next(iter(changes)))):
+    refused = {
+        "cross-att": plain,
+        "class_embed": {"class_embed_type": "timestep"},
+        "add": {"addition_embed_type": "text"},
+    }
+    for message, changes in refused.items():
+        with pytest.raises(DataError, match=f"unet.*{message}"):
             check_attention(make_unet(**changes), Path("unet"))
 
 
@@ -533,13 +506,13 @@ def test_stable_diffusion_1_5_has_its_16_layers(torch: Any) -> None:
 
 
 @pytest.fixture
-def outside(copy: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def outside(copy: Path, pieces: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The downloads plus a DistilBERT and its YAML file; restores the registries afterwards."""
     import torch
     from transformers import DistilBertConfig, DistilBertModel
 
     torch.manual_seed(11)
-    config = DistilBertConfig(vocab_size=len(PIECES), dim=32, hidden_dim=48, n_layers=1, n_heads=2)
+    config = DistilBertConfig(vocab_size=len(pieces), dim=32, hidden_dim=48, n_layers=1, n_heads=2)
     DistilBertModel(config).save_pretrained(copy / "distil")
     shutil.copy(copy / "radbert" / "vocab.txt", copy / "distil")
     (copy / "plan.yaml").write_text(yaml.safe_dump({"base": "sd"} | text("distil", "distilbert")))

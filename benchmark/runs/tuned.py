@@ -1,4 +1,4 @@
-"""The mask "best": a threshold that is tuned on the maps of another split, then applied unchanged."""
+"""The mask or smoothing "best": a value that is chosen on the maps of another split, then applied unchanged."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from gtg_bench.benchmark.runs.runner import PreparedRun, with_rules
 from gtg_bench.benchmark.runs.spec import MAP_FIELDS
 from gtg_bench.benchmark.scoring.controls import CONTROLS
 from gtg_bench.benchmark.scoring.protocols import Protocol
-from gtg_bench.benchmark.scoring.score_map import view
+from gtg_bench.benchmark.scoring.score_map import score_map, view
+from gtg_bench.benchmark.scoring.smoothing import SIGMAS
 from gtg_bench.benchmark.scoring.trial import Trial
+from gtg_bench.benchmark.statistics import average
 
 _OF_DATA = ("dataset", "dataset_options")
+_OF_MASK = ("iou", "miou")
 
 
 def with_best_mask(prepared: PreparedRun, tuned_on: PreparedRun, runs_dir: Path) -> PreparedRun:
@@ -46,6 +49,38 @@ def with_best_mask(prepared: PreparedRun, tuned_on: PreparedRun, runs_dir: Path)
     except ValueError as error:
         raise DataError(f"run {tuned_on.spec.key}: {error}") from error
     rules = replace(prepared.rules, mask=best_name(threshold))
+    return replace(prepared, rules=rules, spec=with_rules(prepared.spec, rules))
+
+
+def with_best_smoothing(prepared: PreparedRun, tuned_on: PreparedRun, runs_dir: Path) -> PreparedRun:
+    """The same run, with the smoothing of SIGMAS that maximises the mean of its primary metric on another split's maps.
+
+    The mean is the protocol's average. Of several equally good ones the smallest is chosen.
+
+    Args:
+        prepared: the run to score.
+        tuned_on: a run with the same method and settings, on other patients, without a control.
+        runs_dir: folder of the runs.
+
+    Raises:
+        UsageError: `tuned_on` is not such a run.
+        DataError: `tuned_on` has no map that can be scored.
+    """
+    _check(prepared, tuned_on)
+    maps, rules = tuned_on.maps(runs_dir), prepared.rules
+    metric = rules.primary
+    only = replace(rules, metrics=(metric,), mask=rules.mask if metric in _OF_MASK else NONE)
+    trials = [trial for trial in tuned_on.trials if maps.holds(trial.sample.sample_id)]
+    stored, categories = [maps.load(one.sample.sample_id) for one in trials], [one.sample.category for one in trials]
+    means = {}
+    for sigma in SIGMAS:
+        smoother = replace(only, smooth=f"{sigma:g}")
+        scores = [score_map(*pair, smoother).metrics.get(metric) for pair in zip(stored, trials, strict=True)]
+        if (found := average(scores, categories, rules.average).value) is not None:
+            means[sigma] = found
+    if not means:
+        raise DataError(f"run {tuned_on.spec.key} has no map whose {metric} is defined")
+    rules = replace(rules, smooth=best_name(max(means, key=lambda sigma: means[sigma])))
     return replace(prepared, rules=rules, spec=with_rules(prepared.spec, rules))
 
 

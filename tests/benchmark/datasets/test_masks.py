@@ -1,10 +1,8 @@
-"""SIIM-ACR's masks: run lengths against a plain loop, unions, damaged codes; masks in scoring, runs and pictures."""
+"""Samples with masks: SIIM-ACR's packaged codes against a plain loop; masks in scoring, runs and pictures."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-from collections.abc import Callable
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +12,10 @@ from PIL import Image
 
 from gtg_bench.benchmark.api.errors import SampleError
 from gtg_bench.benchmark.api.geometry import BoolArray, Frame, Mask
-from gtg_bench.benchmark.api.types import Box, GroundingMap, PhraseSample, sample_id
+from gtg_bench.benchmark.api.types import Box, GroundingMap, PhraseSample
 from gtg_bench.benchmark.datasets.check import check
 from gtg_bench.benchmark.datasets.siim_pneumothorax import SiimPneumothoraxDataset
-from gtg_bench.benchmark.datasets.tables import torchxrayvision_file
+from gtg_bench.benchmark.datasets.tables import read_rows, torchxrayvision_file
 from gtg_bench.benchmark.report.overlay import Tile, draw_sheet
 from gtg_bench.benchmark.runs import runner
 from gtg_bench.benchmark.runs.identity import digest_of_samples as digest
@@ -28,20 +26,19 @@ from gtg_bench.benchmark.scoring.score_map import check_sample, evaluation_frame
 from gtg_bench.benchmark.scoring.trial import Trial
 
 UID = "1.2.276.0.7230010.3.1.4.8323329."
-SMALL = f"{UID}31952.1517875157.662284"
-TWO = f"{UID}4588.1517875183.632318"
-NEGATIVE = f"{UID}6904.1517875201.850819"
-PACKAGED = "siim-pneumothorax-train-rle.csv.gz"
+SMALL, LARGE, CLEAR = (
+    f"{UID}{number}" for number in ("31952.1517875157.662284", "4588.1517875183.632318", "6904.1517875201.850819")
+)
 SIDE = 1024
 
 
-def folder(root: Path, *rows: str, images: str = ".", header: str = "ImageId, EncodedPixels") -> Path:
+def folder(root: Path, *rows: str) -> Path:
     """A data root with images of 128 x 128 and 1024 x 1024, and with a table where there are rows."""
-    (root / images).mkdir(parents=True, exist_ok=True)
+    root.mkdir(exist_ok=True)
     if rows:
-        (root / "train-rle.csv").write_text("\n".join((header, *rows)) + "\n")
-    for name, side in ((SMALL, 128), (TWO, SIDE)):
-        Image.new("L", (side, side), 51).save(root / images / f"{name}.png")
+        (root / "train-rle.csv").write_text("\n".join(("ImageId,EncodedPixels", *rows)) + "\n")
+    for name, side in ((SMALL, 128), (LARGE, SIDE)):
+        Image.new("L", (side, side), 51).save(root / f"{name}.png")
     return root
 
 
@@ -60,12 +57,10 @@ def drawn(code: str) -> BoolArray:
 
 def packaged() -> dict[str, list[str]]:
     """Image -> its codes in torchxrayvision's copy of the table."""
-    path = torchxrayvision_file(PACKAGED)
+    path, codes = torchxrayvision_file("siim-pneumothorax-train-rle.csv.gz"), defaultdict(list)
     assert path is not None
-    codes: dict[str, list[str]] = {}
-    with gzip.open(path, "rt", newline="") as file:
-        for name, code in list(csv.reader(file))[1:]:
-            codes.setdefault(name, []).append(code.strip())
+    for row in read_rows(path, ["ImageId", "EncodedPixels"]):
+        codes[row.text("ImageId")].append(row.text("EncodedPixels"))
     return codes
 
 
@@ -73,27 +68,6 @@ def block(x0: int, y0: int, x1: int, y1: int, side: int = SIDE) -> str:
     """The code of a filled box."""
     height, gap = y1 - y0, side - (y1 - y0)
     return " ".join([f"{x0 * side + y0} {height}", *[f"{gap} {height}"] * (x1 - x0 - 1)])
-
-
-# The reader
-
-
-def test_samples_by_hand(tmp_path: Path) -> None:
-    rows = (f"{NEGATIVE},-1", f"{TWO},{block(0, 512, 128, 1024)}", f"{SMALL},0 1 1023 2", f"{TWO}, 3 2")
-    data = SiimPneumothoraxDataset(folder(tmp_path, *rows))
-    two, small = data.samples("test")
-    assert (small.image_id, small.patient_id, small.phrase, small.category) == (SMALL, SMALL, *["Pneumothorax"] * 2)
-    assert (small.sample_id, small.boxes) == (sample_id(SMALL, "Pneumothorax", "Pneumothorax"), ())
-    assert (small.image_size, two.image_size) == ((128, 128), (SIDE, SIDE))
-    assert small.mask is not None
-    assert two.mask is not None
-    assert np.argwhere(small.mask.decode()).tolist() == [[0, 0], [0, 1], [1, 1]]  # row, column
-    wanted = np.zeros((SIDE, SIDE), dtype=bool)
-    wanted[512:, :128] = True
-    wanted[3:5, 0] = True
-    np.testing.assert_array_equal(two.mask.decode(), wanted)
-    assert (data.problems, data.bad, data.negatives) == ([], {}, 1)
-    np.testing.assert_allclose(data.image(small), np.full((128, 128), 0.2), atol=1e-6)
 
 
 def test_the_packaged_table_is_the_published_one(tmp_path: Path) -> None:
@@ -105,69 +79,12 @@ def test_the_packaged_table_is_the_published_one(tmp_path: Path) -> None:
     assert said["negatives"][1].startswith("9378 images")
     assert (report.counts["pairs"], report.counts["masks"], report.counts["usable"]) == (2669, 2, 2)
     codes = packaged()
-    assert (codes[NEGATIVE], len(codes[SMALL]), len(codes[TWO])) == (["-1"], 1, 2)
+    assert (codes[CLEAR], len(codes[SMALL]), len(codes[LARGE])) == (["-1"], 1, 2)
     for sample in SiimPneumothoraxDataset(tmp_path, {"present-only": "true"}).samples("test"):
         assert sample.mask is not None
         wanted = np.any([drawn(code) for code in codes[sample.image_id]], axis=0)
         np.testing.assert_array_equal(sample.mask.decode(), wanted)
         assert wanted.any()
-
-
-@pytest.mark.parametrize("images", ["images", "dicom-images-train"])
-def test_layouts(images: str, tmp_path: Path) -> None:
-    rows = (f"{SMALL},0 9", f"{TWO},0 9")
-    assert not SiimPneumothoraxDataset(folder(tmp_path, *rows, images=images, header="ImageId,EncodedPixels")).problems
-
-
-@pytest.mark.parametrize("above", ["dicom-images-train", "."])
-def test_the_publishers_tree(above: str, tmp_path: Path) -> None:
-    """Folders of studies and of series, which the table does not name."""
-    paths = [
-        tmp_path / above / name.replace(".1.4.", ".1.2.") / name.replace(".1.4.", ".1.3.") / f"{name}.dcm"
-        for name in (SMALL, TWO)
-    ]
-    for path in paths:
-        path.parent.mkdir(parents=True)
-        path.write_bytes(b"")
-    (tmp_path / "train-rle.csv").write_text(f"ImageId,EncodedPixels\n{SMALL},0 9\n{TWO},0 9\n")
-    data = SiimPneumothoraxDataset(tmp_path)
-    assert [sample.image_path for sample in data.everything] == paths
-
-
-def test_a_real_dicom_file(tmp_path: Path, real_files: Path) -> None:
-    """One of the set's own images; it has no pneumothorax, so the code is made up."""
-    (tmp_path / "train-rle.csv").write_text(f"ImageId,EncodedPixels\n{NEGATIVE},{block(100, 200, 300, 400)}\n")
-    data = SiimPneumothoraxDataset(tmp_path, {"images": str(real_files / "cxr_samples")})
-    (sample,) = data.samples("test")
-    assert (data.problems, sample.image_size, data.image(sample).shape) == ([], (SIDE, SIDE), (SIDE, SIDE))
-
-
-@pytest.mark.parametrize(
-    ("code", "said"),
-    [
-        ("", "0 numbers"),
-        ("12", "1 numbers"),
-        ("1 2 3", "3 numbers"),
-        ("1 two", "numbers"),
-        ("1 2.5", "numbers"),
-        ("1 -2", "negative number of pixels"),
-        ("5 0", "pixel"),
-        ("1048570 7", "covers 1048577 pixels, but 1024 x 1024 has 1048576"),
-        ("1 99999999999999999999", "numbers"),
-        ('"1,2"', "1 numbers"),
-    ],
-)
-def test_a_bad_code_fails_its_own_sample_alone(code: str, said: str, tmp_path: Path, only_bad: Callable) -> None:
-    root = folder(tmp_path, f"{NEGATIVE},-1", f"{SMALL},{code}", f"{TWO},0 9")
-    data = SiimPneumothoraxDataset(root)
-    only_bad(data, f"{root / 'train-rle.csv'}, row 3", said)
-    assert [problem.row for problem in data.problems] == [3]
-
-
-def test_rows_that_contradict_one_another(tmp_path: Path, only_bad: Callable) -> None:
-    data = SiimPneumothoraxDataset(folder(tmp_path, f"{SMALL},0 9", f"{SMALL},-1", f"{TWO},0 9"))
-    only_bad(data, f"{tmp_path / 'train-rle.csv'}, row 2", "row 3 says that it has none")
-    assert data.negatives == 0
 
 
 # A mask through scoring, runs and pictures
@@ -236,7 +153,7 @@ def test_a_runs_samples_tell_masks_apart() -> None:
 
 def test_a_run_and_a_picture(tmp_path: Path) -> None:
     """The middle of the image is the region of one, a corner the region of the other."""
-    rows = (f"{SMALL},{block(256, 256, 768, 768)}", f"{TWO},{block(0, 0, 200, 200)}")
+    rows = (f"{SMALL},{block(256, 256, 768, 768)}", f"{LARGE},{block(0, 0, 200, 200)}")
     data = folder(tmp_path / "data", *rows)
     request = RunRequest.of(
         method="center-prior", dataset="siim-pneumothorax", data_root=data, runs_dir=tmp_path / "runs", sampling=None
