@@ -70,6 +70,14 @@ def mean_of(runs: Sequence[FinishedRun]) -> FinishedRun:
     return FinishedRun(runs[0].spec, records, tuple(runs))
 
 
+def repeats(specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
+    """Runs grouped by the method that they repeat, see `find_method`; groups in the order of their first run."""
+    groups: dict[str, list[RunSpec]] = {}
+    for spec in specs:
+        groups.setdefault(_repeated(spec), []).append(spec)
+    return [sorted(group, key=lambda spec: (spec.settings.seed, spec.key)) for group in groups.values()]
+
+
 def spread(run: FinishedRun, metric: str, kind: str) -> Spread | None:
     """Mean and standard deviation of a metric's average over the runs that `run` is the mean of; None for one run."""
     if not run.parts:

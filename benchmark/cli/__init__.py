@@ -9,8 +9,10 @@ from gtg_bench.benchmark.cli import (
     compare,
     data,
     doctor,
+    figure,
     ground,
     listing,
+    plot,
     report,
     run,
     runs,
@@ -42,6 +44,8 @@ app.command("strata", hidden=True)(subgroups.subgroups)
 app.command("report", help=report.HELP)(report.report)
 app.command("score", help=score.HELP)(score.score)
 app.command("table", help=table.HELP)(table.table)
+app.command("plot", help=plot.HELP)(plot.plot)
+app.command("figure", help=figure.HELP)(figure.figure)
 app.command("train", help=train.HELP)(train.train)
 app.command("zoo", help=zoo.HELP)(zoo.zoo)
 data.app.command("show", help=show.HELP)(show.show)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from gtg_bench.benchmark.runs.runner import PreparedRun, RunRequest, RunResult
 
 
-def with_progress(prepared: PreparedRun, request: RunRequest) -> RunResult:
-    """Execute a run with a progress bar; see `runner.run`."""
+def with_progress(prepared: PreparedRun, request: RunRequest, more: str = "") -> RunResult:
+    """Execute a run with a progress bar, which `more` describes beside the method and data set; see `runner.run`."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -33,7 +33,7 @@ def with_progress(prepared: PreparedRun, request: RunRequest) -> RunResult:
 
     from gtg_bench.benchmark.runs.runner import run
 
-    name = Text(f"{prepared.spec.method} on {prepared.spec.dataset}").markup
+    name = Text(f"{prepared.spec.method} on {prepared.spec.dataset}{more}").markup
     times = (TextColumn("elapsed"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *times)
     with Progress(*columns, console=err, transient=False) as bar:

@@ -21,7 +21,7 @@ from gtg_bench.benchmark.scoring.controls import CONTROLS
 from gtg_bench.benchmark.scoring.protocols import PROTOCOL, RULES, definition, protocol_of
 from gtg_bench.benchmark.state import warn
 
-_USUAL = {"control": CONTROLS[0], "dataset_options": "", **DEFAULTS}
+_USUAL = {"control": CONTROLS[0], "dataset_options": "", "last_steps": "None", **DEFAULTS}
 """What a run is assumed to have if its name does not say."""
 
 _SAMPLES = ("dataset", "dataset_version", "dataset_options", "split")

@@ -15,13 +15,14 @@ from torch import Tensor
 from gtg_bench.benchmark.api.errors import SampleError
 from gtg_bench.benchmark.api.geometry import FloatArray, Frame
 from gtg_bench.benchmark.api.types import GroundingMap, MethodSettings, Query
+from gtg_bench.methods.ldm.attention import layer_sizes
 from gtg_bench.methods.ldm.bbm import Array, BiasMaps, check_size, merged, similarity, text_bias
 from gtg_bench.methods.ldm.components import LdmComponents
 from gtg_bench.methods.ldm.engine import Engine
 from gtg_bench.methods.ldm.lexicon import Word, installed_lexicon, load_lexicon
-from gtg_bench.methods.ldm.reduction import LayerMaps, MeanMaps, Reduction
+from gtg_bench.methods.ldm.reduction import LayerMaps, MeanMaps, Reduction, Several
 from gtg_bench.methods.ldm.text_bias import TextBiases
-from gtg_bench.methods.ldm.tokens import Prompt, choose_tokens, start_token
+from gtg_bench.methods.ldm.tokens import Prompt, choose_tokens, start_token, word_weights
 from gtg_bench.methods.text_encoders.base import TextEncoding
 
 
@@ -62,12 +63,50 @@ class LdmMethod:
         return [GroundingMap(np.ascontiguousarray(values, np.float32), frame, p.note) for values, frame, p in found]
 
     @torch.inference_mode()
+    def last_step_maps(self, queries: Sequence[Query], numbers: Sequence[int]) -> list[list[GroundingMap]]:
+        """For each query, its maps over the last n steps for every n of `numbers`, all from one pass.
+
+        They are the maps of methods with `last_steps` n, because a step's noise does not depend on n. Without BBM.
+        """
+        batch = self.prepare(queries)
+        steps = len(self.engine.timesteps)
+        means = [MeanMaps(len(queries), self.engine.size, steps - number) for number in numbers]
+        self._attend(batch, Several(means), max(numbers))
+        maps = [mean.mean()[:, 0].cpu().numpy() for mean in means]
+        return [
+            [GroundingMap(np.ascontiguousarray(one[row], np.float32), frame, prompt.note) for one in maps]
+            for row, (frame, prompt) in enumerate(zip(batch.frames, batch.prompts, strict=True))
+        ]
+
+    @torch.inference_mode()
+    def token_maps(self, query: Query) -> list[tuple[str, GroundingMap]]:
+        """The map of every word of a phrase with its text, "[start]" and "[end]" included, from one pass (Fig. 2).
+
+        A word's map is the mean over its sub-tokens.
+        """
+        encoding, frame = self.components.text_encoder.encode([query.text]), self.frame(query.image)
+        words, chosen = word_weights(encoding.texts[0], encoding.offsets[0].cpu(), encoding.mask[0].cpu())
+        maps = MeanMaps(1, self.engine.size, self.first_step)
+        latents = self.engine.prepare_latents(self.mode, [query], [frame])
+        states, chosen = (part.to(self.components.device) for part in (encoding.states, chosen[None]))
+        self.engine.run(self.mode, latents, states, chosen, maps, self.kept)
+        found = np.ascontiguousarray(maps.mean()[0].cpu().numpy(), np.float32)
+        return [(word, GroundingMap(values, frame)) for word, values in zip(words, found, strict=True)]
+
+    @torch.inference_mode()
     def layer_maps(self, queries: Sequence[Query]) -> tuple[NDArray[np.float32], list[Frame]]:
         """The map of each chosen layer, float32 [B, layers, h, w], and the frame of each query."""
         batch = self.prepare(queries)
         maps = LayerMaps(len(queries), self.engine.size, self.first_step)
         self._attend(batch, maps, self.kept)
         return maps.mean().cpu().numpy(), batch.frames
+
+    def innermost_layers(self) -> list[int]:
+        """The layer of the lowest resolution and its neighbours: 5, 6 and 7 of Stable Diffusion (Fig. 6)."""
+        sizes = list(layer_sizes(self.engine.unet, self.engine.size).values())
+        lowest = [number for number, size in enumerate(sizes) if size == min(sizes)]
+        middle = lowest[len(lowest) // 2]
+        return [number for number in (middle - 1, middle, middle + 1) if 0 <= number < len(sizes)]
 
     def measure(self, queries: Sequence[Query], repeats: int) -> dict[str, float]:
         """Measure the cost of a batch of queries relative to the bare forward passes of the U-Net.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +33,18 @@ class Reduction(Protocol):
     def add(self, layer: str, maps: Tensor, rows: Rows) -> None:
         """Add a layer's maps, float32 [R, K, h, w]."""
         ...
+
+
+class Several:
+    """Hands the same maps to several reductions."""
+
+    def __init__(self, reductions: Sequence[Reduction]) -> None:
+        self.reductions = reductions
+
+    def add(self, layer: str, maps: Tensor, rows: Rows) -> None:
+        """Add a layer's maps, float32 [R, K, h, w]."""
+        for reduction in self.reductions:
+            reduction.add(layer, maps, rows)
 
 
 class MeanMaps:

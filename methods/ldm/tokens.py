@@ -30,6 +30,7 @@ QUERY_WORDS = {
 The released code has the eight findings of MS-CXR; any other category is its own query word.
 """
 
+_JOINED = re.compile(r"[\w/'’-]+")
 _WORD = re.compile(r"[^\W_]+(?:[-/'’][^\W_]+)*")
 
 
@@ -81,6 +82,37 @@ def choose_tokens(
 def start_token(mask: Tensor) -> Tensor:
     """bool [L]: the start token alone, for the image bias (section 2.3)."""
     return torch.arange(len(mask)) == mask.nonzero().min()
+
+
+def word_weights(text: str, offsets: Tensor, mask: Tensor) -> tuple[list[str], Tensor]:
+    """The words of a text as the tokenizer splits it, and the weights of each word's tokens.
+
+    Tokens that touch are one word, hyphens included; other punctuation is separate.
+
+    Args:
+        text: the tokenized text.
+        offsets: int64 [L, 2], each token's character range; (0, 0) for start, end and padding.
+        mask: bool [L], True for tokens, False for padding.
+
+    Returns:
+        K names, "[start]" first and "[end]" last, and float32 [K, L], each row 1 in all.
+    """
+    places = mask.nonzero()[:, 0].tolist()
+    words: list[tuple[str, list[int]]] = []
+    before = -1
+    for place in places:
+        start, end = offsets[place].tolist()
+        start += len(text[start:end]) - len(text[start:end].lstrip())  # byte-level tokens include the space before
+        name = text[start:end] if end > start else "[start]" if place == places[0] else "[end]"
+        if words and start == before and end > start and _JOINED.fullmatch(words[-1][0] + name):
+            words[-1] = words[-1][0] + name, [*words[-1][1], place]
+        else:
+            words.append((name, [place]))
+        before = end if end > start else -1
+    weights = torch.zeros(len(words), len(mask))
+    for row, (_, tokens) in enumerate(words):
+        weights[row, tokens] = 1 / len(tokens)
+    return [name for name, _ in words], weights
 
 
 @dataclass(frozen=True)

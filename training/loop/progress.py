@@ -16,11 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gtg_bench.benchmark.paths import atomic
 from gtg_bench.benchmark.report.terminal import Terminal
+from gtg_bench.benchmark.report.training_files import CURVE, SEEN
 from gtg_bench.benchmark.state import read_lines
 
 console = Terminal(stderr=True, highlight=False)
-CURVE = "curve.csv"
-SEEN = "validation.jsonl"
 _ROWS = TypeAdapter(dict[str, int | float])
 
 

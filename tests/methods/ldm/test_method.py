@@ -24,9 +24,10 @@ from gtg_bench.benchmark.api.types import GroundingMap, MethodCard, MethodSettin
 from gtg_bench.benchmark.runs import runner
 from gtg_bench.methods.ldm import build as building
 from gtg_bench.methods.ldm import ldm_entry
+from gtg_bench.methods.ldm.attention import layer_sizes
 from gtg_bench.methods.ldm.components import LdmComponents, load_components
 from gtg_bench.methods.ldm.method import LdmMethod
-from gtg_bench.methods.ldm.tokens import disease_words
+from gtg_bench.methods.ldm.tokens import disease_words, word_weights
 from gtg_bench.methods.weights import find_weights
 
 pytestmark = pytest.mark.usefixtures("torch")
@@ -70,6 +71,26 @@ def test_a_map_is_finite_float32_on_the_latent_grid(components: LdmComponents, s
     np.testing.assert_allclose(layers.mean(1), values, atol=1e-6)
     assert frames == [one.frame for one in singles]
     assert np.ptp(layers, axis=1).max() > 1e-3
+
+
+def test_the_maps_of_all_words_average_to_the_map_of_all_tokens(components: LdmComponents) -> None:
+    """Each word's map is a mean over its sub-tokens; start and end are not part of the average."""
+    method = LdmMethod(components, replace(SETTINGS, tokens="all", lexicon=None))
+    query = Query(picture(), PHRASE, seed=3)
+    words = method.token_maps(query)
+    assert [word for word, _ in words] == ["[start]", "Small", "left", "pleural", "effusion", ".", "[end]"]
+    encoding = components.text_encoder.encode([PHRASE])
+    _, weights = word_weights(PHRASE, encoding.offsets[0], encoding.mask[0])
+    counts = (weights > 0).sum(1)[1:-1].numpy()
+    maps = np.stack([found.values for _, found in words[1:-1]])
+    expected = method.ground_batch([query])[0].values
+    np.testing.assert_allclose(np.average(maps, axis=0, weights=counts), expected, atol=1e-6)
+
+
+def test_the_innermost_layers_have_the_lowest_resolution(method: LdmMethod) -> None:
+    sizes = list(layer_sizes(method.engine.unet, (8, 8)).values())
+    first, middle, last = method.innermost_layers()
+    assert (middle - first, last - middle, sizes[middle]) == (1, 1, min(sizes))
 
 
 def test_the_frame_is_the_centre_crop_of_the_models_size(method: LdmMethod) -> None:

@@ -20,7 +20,7 @@ from gtg_bench.methods.ldm.lexicon import (
     lexical_words,
     load_lexicon,
 )
-from gtg_bench.methods.ldm.tokens import QUERY_WORDS, choose_tokens, covered, disease_words
+from gtg_bench.methods.ldm.tokens import QUERY_WORDS, choose_tokens, covered, disease_words, word_weights
 from gtg_bench.methods.text_encoders.base import HuggingFaceTextEncoder
 
 TOKENIZERS = ["word_pieces", "byte_pairs"]
@@ -237,3 +237,20 @@ def test_spaces_bytes_and_unknown_words(byte_pairs: Any, word_pieces: Any) -> No
     assert byte_pairs.pad_token_id == byte_pairs.eos_token_id, "as in CLIP: the end token is found all the same"
     assert word_pieces.unk_token_id in word_pieces("the ☃ base")["input_ids"]
     assert chosen_pieces(word_pieces, "the ☃ base", "all") == ["the", "☃", "base"]
+
+
+@pytest.mark.parametrize(
+    ("text", "offsets", "words"),
+    [
+        ("a b.", [(0, 0), (0, 1), (2, 3), (3, 4), (0, 0)], ["[start]", "a", "b", ".", "[end]"]),
+        ("ground-glass", [(0, 0), (0, 4), (4, 6), (6, 7), (7, 12), (0, 0)], ["[start]", "ground-glass", "[end]"]),
+        ("mid lung", [(0, 0), (0, 3), (3, 6), (6, 8), (0, 0)], ["[start]", "mid", "lung", "[end]"]),
+    ],
+    ids=("punctuation", "sub-tokens and a hyphen", "tokens with their leading space"),
+)
+def test_words_of_sub_tokens(text: str, offsets: list[tuple[int, int]], words: list[str]) -> None:
+    mask = torch.tensor([True] * len(offsets) + [False])
+    found, weights = word_weights(text, torch.tensor([*offsets, (0, 0)]), mask)
+    assert found == words
+    assert weights.sum(1).tolist() == pytest.approx([1] * len(words))
+    assert (weights.sum(0) > 0).tolist() == mask.tolist()

@@ -1,0 +1,145 @@
+"""`gtg-bench plot`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.cli.common import DataRoot, RunsDir, choice, err, out, reports_errors
+from gtg_bench.benchmark.statistics import AVERAGES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HELP = "Plot runs: scores, paired differences, distributions, curves over steps and thresholds, trainings."
+WIDTHS = ("column", "page")
+BY = ("method", "category", "sampling")
+
+
+class Kind(StrEnum):
+    """What is plotted."""
+
+    bars = "bars"
+    forest = "forest"
+    scatter = "scatter"
+    distribution = "distribution"
+    significance = "significance"
+    steps = "steps"
+    thresholds = "thresholds"
+    training = "training"
+
+
+Out = Annotated[list[Path], typer.Option("--out", help="File to write, .pdf, .svg or .png; repeatable.")]
+Width = Annotated[str, choice(WIDTHS, "--width", help="3.4 inches (one column) or 7 (a page).")]
+Caption = Annotated[bool, typer.Option("--caption/--no-caption", help="Print the caption below the plot.")]
+
+
+@reports_errors
+def plot(
+    kind: Annotated[Kind, typer.Argument(help="What to plot.", show_choices=True)],
+    to: Out,
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN ...]",
+            help="Runs as for `gtg-bench compare`; for training the folders of trainings. (default: all runs)",
+        ),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="Metric; repeatable for steps. (default: the protocol's primary metric)"),
+    ] = None,
+    by: Annotated[str, choice(BY, "--by", help="Rows of bars.")] = "method",
+    average: Annotated[
+        str | None, choice(list(AVERAGES), "--average", help="Average over all samples. (default: the protocol's)")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only runs on this data set. (default: phantom)")] = None,
+    width: Width = "column",
+    caption: Caption = True,
+    runs_dir: RunsDir = Path("runs"),
+    data_root: DataRoot = None,
+) -> None:
+    """Plot runs."""
+    from gtg_bench.benchmark.report.plots import style
+
+    for path in to:
+        style.check_path(path)
+    if len(metric or ()) > 1 and kind != Kind.steps:
+        raise UsageError(f"{kind} shows one metric; give one --metric, or plot each metric on its own")
+    look: dict[str, Any] = {"width": width, "caption": caption}
+    figure = _figure(kind, runs or [], metric or [], by, average, (runs_dir, dataset), data_root, look)
+    write(figure, to)
+
+
+def write(figure: Figure, paths: Sequence[Path]) -> None:
+    """Save a figure and print where."""
+    from gtg_bench.benchmark.report.plots import style
+
+    style.save(figure, paths)
+    for path in paths:
+        out.print(f"Written: {path}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _figure(
+    kind: Kind,
+    names: list[str],
+    metrics: list[str],
+    by: str,
+    average: str | None,
+    place: tuple[Path, str | None],
+    data_root: Path | None,
+    look: dict[str, Any],
+) -> Figure:
+    """The plot of a kind."""
+    from gtg_bench.benchmark.report import plots
+
+    runs_dir, dataset = place
+    metric = next(iter(metrics), None)
+    if kind == Kind.training:
+        return plots.training([Path(name) for name in names], **look)
+    if kind == Kind.steps:
+        return plots.steps(plots.sweeps(runs_dir, names, dataset), metrics, average, **look)
+    if kind == Kind.scatter and len(names) not in (0, 2):
+        raise UsageError(f"scatter shows two runs, not {len(names)}")
+    pairs = kind in (Kind.forest, Kind.scatter, Kind.significance)
+    controls = kind == Kind.bars and by == "method"
+    runs = plots.find_runs(runs_dir, names, dataset, 2 if pairs else 1, controls)
+    if kind == Kind.bars:
+        return plots.bars(runs, metric, by, average, **look)
+    if kind == Kind.forest:
+        return plots.forest(runs, metric, average, **look)
+    if kind == Kind.significance:
+        return plots.significance(runs, metric, average, **look)
+    if kind == Kind.scatter:
+        return plots.scatter(*runs[:2], metric, **look)
+    if kind == Kind.distribution:
+        return plots.distribution(runs, metric, **look)
+    return _thresholds(runs, average, runs_dir, data_root, look)
+
+
+def _thresholds(
+    runs: list[Any], average: str | None, runs_dir: Path, root: Path | None, look: dict[str, Any]
+) -> Figure:
+    """Score stored maps at every threshold, with a progress bar."""
+    from rich.progress import Progress
+
+    from gtg_bench.benchmark.analysis.thresholds import threshold_curve
+    from gtg_bench.benchmark.report import plots
+    from gtg_bench.benchmark.runs.rescore import Place
+
+    kind = plots.average_of(runs, average)
+    with Progress(console=err, transient=True) as bar:
+        curves = []
+        for run in runs:
+            task = bar.add_task(run.spec.method, total=len(run.records))
+            curves.append(
+                threshold_curve(
+                    runs_dir, run, kind, Place(root), progress=lambda n, _, task=task: bar.update(task, completed=n)
+                )
+            )
+    return plots.thresholds(runs, curves, kind, **look)
