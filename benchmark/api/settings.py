@@ -51,7 +51,7 @@ class MethodSettings:
     runs; they are not part of a run's key.
     """
 
-    __pydantic_config__: ClassVar[dict[str, bool]] = {"extra": "forbid", "allow_inf_nan": False}
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
 
     method: str
     """Registered name of the method."""

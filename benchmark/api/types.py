@@ -152,7 +152,7 @@ class MethodCard:
 class SampleRecord:
     """One line of a run's record."""
 
-    __pydantic_config__: ClassVar[dict[str, bool]] = {"strict": True, "extra": "forbid", "allow_inf_nan": False}
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"strict": True, "extra": "forbid", "allow_inf_nan": False}
 
     sample_id: str
     """Id of the sample."""

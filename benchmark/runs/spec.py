@@ -25,7 +25,7 @@ SCHEMA = 3
 class RunSpec:
     """Everything that decides a run's numbers. As JSON it is flat: the method's settings are fields like the others."""
 
-    __pydantic_config__: ClassVar[dict[str, bool]] = {"extra": "forbid", "allow_inf_nan": False}
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
 
     dataset: str
     """Name in the registry."""
