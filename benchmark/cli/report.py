@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gtg_bench.benchmark.cli.common import DataRoot, DatasetOption, RunsDir, key_values, out, reports_errors
+from gtg_bench.benchmark.cli.common import DataRoot, DatasetOption, RunsDir, err, key_values, out, reports_errors
 
 HELP = "Write one HTML file that shows which run is better, where and why, with every sample's maps."
 
@@ -35,5 +35,6 @@ def report(
 
     check_writable(to)
     place = Place(data_root, key_values(dataset_option))
-    path = write_report(run or [], to, runs_dir, dataset, private, place)
+    with err.status("comparing runs and drawing maps"):
+        path = write_report(run or [], to, runs_dir, dataset, private, place)
     out.print(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB)", soft_wrap=True, highlight=False, markup=False)

@@ -153,12 +153,14 @@ def differences(evidence: Evidence) -> Iterator[Json]:
                     "b": b,
                     "metric": metric,
                     "families": {by: row.family for by, row in found},
-                    "rows": [[by, row.category, *_numbers(row), row.p_value, row.found.n] for by, row in found],
+                    "rows": [_cells(by, row) for by, row in found],
                 }
 
 
-def _numbers(row: Difference) -> tuple[float | None, ...]:
-    return row.found.difference, row.found.low, row.found.high
+def _cells(by: str, row: Difference) -> list[Any]:
+    found = row.found
+    numbers = (found.difference, found.low, found.high, row.p_value)
+    return [by, row.category, *(None if one is None else round(one, 6) for one in numbers), found.n]
 
 
 def sentences(evidence: Evidence) -> list[str]:
@@ -192,7 +194,10 @@ def warnings(evidence: Evidence, runs_dir: Path, dataset: str | None, private: b
                 verb = "failed" if status == "failed" else f"{many} unscorable"
                 found.append(f"{line.label}: {counts[status]} of {counts.total()} samples {verb}{why}")
         if line.run.parts:
-            found.append(f"{line.label}: {seeds_note(line.run)}. The CI covers patients, not runs.")
+            found.append(
+                f"{line.label}: {seeds_note(line.run)}. The CI covers patients, not runs. "
+                f"Maps are those of {line.run.keys[0]}."
+            )
         if line.role == "control" and line.plain is None:
             found.append(f"{line.label} is a control: its scores show what changes, not how good the method is.")
     patients = {record.patient_id for record in lines[0].run.records if record.status == "ok"}
@@ -219,7 +224,7 @@ def warnings(evidence: Evidence, runs_dir: Path, dataset: str | None, private: b
             "another protocol, or without a scored sample. Name runs to choose them."
         )
     for subject in report.subjects:
-        if subject.missing:
+        if subject.missing and not is_prior(subject.run.spec.method):
             how = "." if private else f". Run: {subject.command}"
             found.append(f"{subject.label} was not run under {', '.join(subject.missing)}{how}")
     found += [PHANTOM_NOTE] if any(of_phantom(line.run.spec.settings.weights) for line in lines) else []

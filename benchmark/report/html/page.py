@@ -142,7 +142,7 @@ def _data(evidence: found.Evidence, runs_dir: Path, place: Place, private: bool)
         "n": len(ids),
         "runs": runs,
         "samples": samples,
-        "differences": [_rounded(one) for one in found.differences(evidence)],
+        "differences": list(found.differences(evidence)),
         "pictured": None,
     }
     if private:
@@ -230,15 +230,6 @@ def _gallery(data: Json) -> tuple[list[int], str]:
 
 def _short(value: float) -> float | None:
     return round(value, DIGITS) if isfinite(value) else None
-
-
-def _rounded(value: Any) -> Any:
-    """The value with all floats in it rounded."""
-    if isinstance(value, dict):
-        return {key: _rounded(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_rounded(one) for one in value]
-    return round(value, 6) if isinstance(value, float) else value
 
 
 def _hidden(value: Any, secrets: Mapping[str, str]) -> Any:

@@ -179,9 +179,10 @@ def test_text_of_users_stays_text(
 
 
 def test_a_private_report_has_neither_phrases_nor_ids_nor_pictures(
-    pair: tuple[Path, list[RunSpec]], visit: Callable[..., Any], tmp_path: Path
+    toy: Any, pair: tuple[Path, list[RunSpec]], visit: Callable[..., Any], tmp_path: Path
 ) -> None:
-    runs, (a, b, _) = pair
+    runs, (a, _, _) = pair
+    b = toy.run(seed=3, limit=36, weights="/secret/mine").spec
     rewritten(runs, a, lambda r: replace(r, note="secret"))
     failed = {"status": "failed", "metrics": {}}
     rewritten(runs, a, lambda r: replace(r, error=f"secret {r.image_id}", **failed) if "-0-" in r.sample_id else r)
@@ -193,6 +194,7 @@ def test_a_private_report_has_neither_phrases_nor_ids_nor_pictures(
         "base64,",
     }
     assert [word for word in hidden if word in text] == []
+    assert "<bdi>mine</bdi>" in text
     page = visit(path)
     assert page.locator("canvas").count() == 1, "the scatter plot alone"
     page.locator(".card h3 button").first.click()
