@@ -197,8 +197,8 @@ def similarity(one: FloatArray, other: FloatArray) -> float | None:
 
 
 def palette() -> str:
-    """The colours of overlays as base64 of uint8 [256, 3]."""
+    """Colour and opacity of a map's 256 levels, as in overlays, as base64 of uint8 [256, 4]."""
     from gtg_bench.benchmark.report.drawing import Look
 
-    colours = Look().colours(np.arange(256), bytes=True)[:, :3]
-    return b64encode(colours.tobytes()).decode()
+    levels = np.linspace(0, 1, 256, dtype=np.float32)
+    return b64encode(Look().paint(levels[None]).tobytes()).decode()

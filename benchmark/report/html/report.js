@@ -191,8 +191,7 @@ function coloured(index) {
   fine.drawImage(small, 0, 0, large.width, large.height);
   const found = fine.getImageData(0, 0, large.width, large.height);
   for (let k = 0; k < found.data.length; k += 4) {
-    const v = found.data[k];
-    found.data.set([COLOURS[3 * v], COLOURS[3 * v + 1], COLOURS[3 * v + 2], 70 + 0.72 * v], k);
+    found.data.set(COLOURS.subarray(4 * found.data[k], 4 * found.data[k] + 4), k);
   }
   fine.putImageData(found, 0, 0);
   if (heatCache.size > 300) heatCache.clear();
