@@ -138,7 +138,7 @@ def differences(evidence: Evidence) -> Iterator[Json]:
     for place, a in enumerate(plain if len(plain) <= COMPARED else plain[:1]):
         for b in [*plain[place + 1 :], *(index for index, line in enumerate(lines) if line.plain == a)]:
             one, other = lines[a].run, lines[b].run
-            rows = named.get(other.keys, ()) if a == 0 else ()
+            rows: Sequence[Difference] = named.get(other.keys, ()) if a == 0 else ()
             if not rows:
                 (rows,) = compare_with_all(one, [other], report.metrics, report.average, by_category=True)
             for metric in report.metrics:

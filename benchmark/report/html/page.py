@@ -114,7 +114,7 @@ def _data(evidence: found.Evidence, runs_dir: Path, place: Place, private: bool)
     runs: list[Json] = []
     for line, by_id in zip(lines, records, strict=True):
         each = [by_id.get(name) for name in ids]
-        run = {"key": line.key, "label": line.label, "role": line.role, "plain": line.plain}
+        run: Json = {"key": line.key, "label": line.label, "role": line.role, "plain": line.plain}
         run["control"] = line.run.spec.control
         run["counts"] = {status: sum(r.status == status for r in line.run.records) for status in STATUSES}
         run["estimates"] = found.estimates(line, metrics, evidence.report.average)

@@ -84,7 +84,7 @@ class Album:
             image.thumbnail((MAP_SIDE, MAP_SIDE), Image.Resampling.BOX)
             small = np.asarray(image)
         low, high = float(small.min()), float(small.max())
-        grey = np.uint8((small - low) * (255 / ((high - low) or 1)) + 0.5)
+        grey = ((small - low) * (255 / ((high - low) or 1)) + 0.5).astype(np.uint8)
         stored = self._once(("map", grey.shape, grey.tobytes()), lambda: self._map(grey))
         scene = view(grounding, trial, rules).scene
         seen = _seen(grounding, trial, rules)

@@ -179,10 +179,9 @@ def test_text_of_users_stays_text(
 
 
 def test_a_private_report_has_neither_phrases_nor_ids_nor_pictures(
-    toy: Any, pair: tuple[Path, list[RunSpec]], visit: Callable[..., Any], tmp_path: Path
+    pair: tuple[Path, list[RunSpec]], visit: Callable[..., Any], tmp_path: Path
 ) -> None:
-    runs, (a, _, _) = pair
-    b = toy.run(seed=3, limit=36, weights="/secret/mine").spec
+    runs, (a, b, _) = pair
     rewritten(runs, a, lambda r: replace(r, note="secret"))
     failed = {"status": "failed", "metrics": {}}
     rewritten(runs, a, lambda r: replace(r, error=f"secret {r.image_id}", **failed) if "-0-" in r.sample_id else r)
@@ -194,11 +193,23 @@ def test_a_private_report_has_neither_phrases_nor_ids_nor_pictures(
         "base64,",
     }
     assert [word for word in hidden if word in text] == []
-    assert "<bdi>mine</bdi>" in text
     page = visit(path)
     assert page.locator("canvas").count() == 1, "the scatter plot alone"
     page.locator(".card h3 button").first.click()
     assert page.locator("#sample").is_visible()
+
+
+def test_folders_are_private_and_runs_may_outlive_their_data(finished: Callable[..., RunSpec], tmp_path: Path) -> None:
+    place = {"weights": "/secret/mine", "dataset_options": "images=/secret/images"}
+    keys = [finished(seed=seed, gain=seed, **place).key for seed in (1, 2)]
+    open_, hidden = (
+        write_report(keys, tmp_path / f"{private}.html", tmp_path / "runs", private=private).read_text(encoding="utf-8")
+        for private in (False, True)
+    )
+    assert "/secret/mine" in open_
+    assert "No pictures" in open_
+    assert "secret" not in hidden
+    assert "weights mine" in hidden
 
 
 def test_many_samples_have_pictures_by_a_stated_rule(
