@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from gtg_bench.benchmark.analysis.comparison import make
+from gtg_bench.benchmark.cli import app
 from gtg_bench.benchmark.report.html import write_report
 from gtg_bench.benchmark.runs.records import RunFolder, read_records
 from gtg_bench.benchmark.runs.spec import RunSpec
@@ -202,10 +204,12 @@ def test_a_private_report_has_neither_phrases_nor_ids_nor_pictures(
 def test_folders_are_private_and_runs_may_outlive_their_data(finished: Callable[..., RunSpec], tmp_path: Path) -> None:
     place = {"weights": "/secret/mine", "dataset_options": "images=/secret/images"}
     keys = [finished(seed=seed, gain=seed, **place).key for seed in (1, 2)]
-    open_, hidden = (
-        write_report(keys, tmp_path / f"{private}.html", tmp_path / "runs", private=private).read_text(encoding="utf-8")
-        for private in (False, True)
-    )
+    open_, hidden = "", ""
+    for private in ([], ["--private"]):
+        words = ["report", *keys, "--runs-dir", str(tmp_path / "runs"), "--out", str(tmp_path / "out" / "r.html")]
+        done = CliRunner().invoke(app, [*words, *private])
+        assert done.exit_code == 0, done.output
+        open_, hidden = hidden, (tmp_path / "out" / "r.html").read_text(encoding="utf-8")
     assert "/secret/mine" in open_
     assert "No pictures" in open_
     assert "secret" not in hidden
