@@ -502,6 +502,7 @@ function presets() {
     ["Biggest gain", { ...keep, sort: "gain" }, "A better than B by most"], ["Biggest loss", { ...keep, sort: "loss" }, "A worse than B by most"],
     ["A hits, B misses", { ...keep, outcome: "10", sort: "gain" }, hits], ["A misses, B hits", { ...keep, outcome: "01", sort: "loss" }, hits],
   ];
+  if (state.b < 0) list.length = 2;
   if (prior >= 0 && prior !== state.a) {
     const range = higher(state.m) ? { high: "-0.0001" } : { low: "0.0001" };
     list.push(["The prior wins", { ...keep, b: prior, on: "d", ...range, sort: "loss" }, `B: ${D.runs[prior].label}, which never sees the image`]);

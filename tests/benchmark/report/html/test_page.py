@@ -222,14 +222,20 @@ def test_many_samples_have_pictures_by_a_stated_rule(
     from gtg_bench.benchmark.report.html import page as module
 
     monkeypatch.setattr(module, "MANY", 30)
-    monkeypatch.setattr(module, "PICTURED", 20)
+    monkeypatch.setattr(module, "PICTURED", 25)
     monkeypatch.setattr(module, "EXTREMES", 2)
+    monkeypatch.setattr(module, "GROUP_EXTREMES", 1)
     runs, (a, b, _) = pair
     page = visit(write_report([a.key, b.key], tmp_path / "report.html", runs))
     pictured = page.evaluate("D.samples.picture.filter((one) => one !== null).length")
-    assert pictured == 20
-    assert "20 of 36 samples" in page.locator("#warnings").inner_text()
+    assert pictured == 25
+    assert "25 of 36 samples" in page.locator("#warnings").inner_text()
     for preset in ("A worst", "Biggest gain", "Biggest loss"):
         page.get_by_role("button", name=preset, exact=True).click()
         assert page.locator(".card").first.locator("canvas").count() == 2, "extremes have pictures"
+    page.get_by_label("side named").select_option("left")
+    for size in page.evaluate("D.groups.size"):
+        page.get_by_label("region / frame").select_option(size)
+        assert not cards(page) or page.locator(".card").first.locator("canvas").count() == 2, "so have those of a group"
+    page.get_by_role("button", name="All", exact=True).click()
     assert page.locator("#gallery .count").first.inner_text() == "36 of 36 samples", "every sample counts"
