@@ -25,8 +25,8 @@ from gtg_bench.benchmark.runs.labels import as_text
 from gtg_bench.benchmark.runs.rescore import Place
 from gtg_bench.benchmark.scoring.protocols import protocol_of
 
-MANY, PICTURED, EXTREMES = 2000, 1000, 60
-"""From MANY samples on only PICTURED have pictures: the EXTREMES of every kind, and others drawn with a fixed seed."""
+MANY, PICTURED, EXTREMES, GROUP_EXTREMES = 2000, 1500, 40, 10
+"""From MANY samples on about PICTURED have pictures: the lowest and highest of every kind, others by a fixed seed."""
 
 DIGITS = 4
 STATUSES = ("ok", "unscorable", "failed")
@@ -207,25 +207,36 @@ def _gallery(data: Json) -> tuple[list[int], str]:
     if n < MANY:
         return list(range(n)), ""
     columns = [run["values"][metric] for run in data["runs"] if run["role"] != "control"]
-    first = columns[0]
-    columns += [
-        [None if a is None or b is None else a - b for a, b in zip(first, other, strict=True)] for other in columns[1:]
+    differences = [
+        [None if a is None or b is None else a - b for a, b in zip(columns[0], other, strict=True)]
+        for other in columns[1:]
     ]
-    columns += [run["similarity"] for run in data["runs"] if "similarity" in run]
+    columns += [*differences, *(run["similarity"] for run in data["runs"] if "similarity" in run)]
     chosen: set[int] = set()
     for column in columns:
-        order = sorted((i for i in range(n) if column[i] is not None), key=lambda i: column[i])
-        chosen.update([*order[:EXTREMES], *order[-EXTREMES:]])
+        chosen |= _ends(column, range(n), EXTREMES)
+    for column in differences[:1]:
+        groups: dict[tuple[str, str], list[int]] = {}
+        for i, group in enumerate(zip(data["samples"]["side"], data["samples"]["size"], strict=True)):
+            groups.setdefault(group, []).append(i)
+        chosen.update(*(_ends(column, group, GROUP_EXTREMES) for group in groups.values()))
     extremes = len(chosen)
     others = [i for i in range(n) if i not in chosen]
     chosen.update(random.Random(0).sample(others, min(len(others), max(0, PICTURED - extremes))))
     rule = (
-        f"{len(chosen):,} of {n:,} samples have pictures: the {EXTREMES} lowest and highest {metric} of every run, the "
-        f"{EXTREMES} lowest and highest differences from the first run, the {EXTREMES} maps that change least and most "
-        f"with the phrase ({extremes:,} samples together), and {len(chosen) - extremes:,} drawn at random with a fixed "
-        "seed. All samples count in tables, filters and charts."
+        f"{len(chosen):,} of {n:,} samples have pictures: the {EXTREMES} lowest and highest {metric} of every run and "
+        f"differences from the first run, the {EXTREMES} maps that change least and most with the phrase, the "
+        f"{GROUP_EXTREMES} lowest and highest differences between the first two runs for every side and size "
+        f"({extremes:,} samples together), and {len(chosen) - extremes:,} drawn at random with a fixed seed. All "
+        "samples count in tables, filters and charts."
     )
     return sorted(chosen), rule
+
+
+def _ends(column: Sequence[float | None], of: Sequence[int], count: int) -> set[int]:
+    """Which of these samples have the `count` lowest and highest values."""
+    order = sorted((i for i in of if column[i] is not None), key=lambda i: column[i] or 0)
+    return {*order[:count], *order[-count:]}
 
 
 def _short(value: float) -> float | None:

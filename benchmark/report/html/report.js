@@ -283,7 +283,7 @@ function view(run, i, letter) {
   const other = given(run, i) !== D.samples.phrase[i];
   const notes = [
     letter ? el("b", {}, `${letter} `) : null, user(label),
-    other ? el("span", { className: "bad" }, " was given ", user(`“${given(run, i)}”`)) : null,
+    other ? el("span", { className: "bad" }, " was given ", quoted(given(run, i))) : null,
     D.runs[run].heats[i] ? null : " (no map)", control === "image-swap" ? " (another patient's region)" : null,
   ];
   return el("figure", { className: "view" }, canvas, el("figcaption", {}, ...notes));
@@ -317,23 +317,28 @@ function allNumbers(i, runs) {
       ...METRICS.map((m) => el("td", { className: chosen(m) }, number(value(run, m, i))))))));
 }
 
+/** A phrase in quotation marks that no bidirectional text moves. */
+const quoted = (text) => el("span", {}, "“", user(text), "”");
+const named = (i) => (D.private ? `sample ${i + 1}` : quoted(D.samples.phrase[i]));
+
 function tags(i) {
   const s = D.samples, side = s.side[i] === "none" ? "no side" : s.side[i];
   return el("p", { className: "soft" }, user(s.category[i]), ` · ${side} · region ${s.size[i]} · ${s.length[i]}`);
 }
 
 function problems(i, runs) {
-  return runs.filter((run) => D.runs[run].status[i] > 0 || D.runs[run].note?.[i]).map((run) => el("p", { className: "bad" },
-    user(D.runs[run].label), `: ${STATUS[D.runs[run].status[i]]} `, user(D.runs[run].error?.[i] ?? D.runs[run].note?.[i] ?? "")));
+  return runs.filter((run) => D.runs[run].status[i] > 0 || D.runs[run].note?.[i]).map((run) => {
+    const { label, status, error, note } = D.runs[run], bad = status[i] > 0;
+    return el("p", { className: bad ? "bad" : "soft" }, user(label), bad ? `: ${STATUS[status[i]]} ` : ", note: ", user((bad ? error : note)?.[i] ?? ""));
+  });
 }
 
 function card(i) {
   const runs = [state.a, state.b].filter((run) => run >= 0);
-  const name = D.private ? `sample ${i + 1}` : `“${D.samples.phrase[i]}”`;
   const views = runs.map((run, k) => view(run, i, "AB"[k])).filter(Boolean);
   const similar = similarity(i);
   return el("article", { className: "card" },
-    el("h3", {}, el("button", { type: "button", onclick: () => open(i) }, user(name))), tags(i), ...problems(i, runs),
+    el("h3", {}, el("button", { type: "button", onclick: () => open(i) }, named(i))), tags(i), ...problems(i, runs),
     views.length ? el("div", { className: "views" }, ...views) : null,
     !views.length && D.pictured ? el("p", { className: "soft" }, "No picture: this sample is not in the gallery.") : null,
     similar === null ? null : el("p", {}, `Correlation of the two maps: ${number(similar)}`),
@@ -357,7 +362,7 @@ function showSample() {
     el("div", { className: "head" }, step(-1), step(1),
       el("span", { className: "soft" }, place < 0 ? "not among the filtered samples" : `${place + 1} of ${rows.length.toLocaleString("en")}`),
       el("button", { type: "button", onclick: () => dialog.close() }, "Close")),
-    el("h2", { id: "sample-title" }, user(D.private ? `sample ${i + 1}` : `“${D.samples.phrase[i]}”`)), tags(i),
+    el("h2", { id: "sample-title" }, named(i)), tags(i),
     D.private ? "" : el("p", { className: "soft" }, "sample ", user(D.samples.id[i]), ", image ", user(D.samples.image[i])),
     ...problems(i, rest),
     D.private ? "" : $("layers"), // the same switches: they return when the dialog closes
@@ -496,6 +501,7 @@ function presets() {
     ["Biggest gain", { ...keep, sort: "gain" }, "A better than B by most"], ["Biggest loss", { ...keep, sort: "loss" }, "A worse than B by most"],
     ["A hits, B misses", { ...keep, outcome: "10", sort: "gain" }, hits], ["A misses, B hits", { ...keep, outcome: "01", sort: "loss" }, hits],
   ];
+  if (state.b < 0) list.length = 2;
   if (prior >= 0 && prior !== state.a) {
     const range = higher(state.m) ? { high: "-0.0001" } : { low: "0.0001" };
     list.push(["The prior wins", { ...keep, b: prior, on: "d", ...range, sort: "loss" }, `B: ${D.runs[prior].label}, which never sees the image`]);

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from gtg_bench.benchmark.analysis.comparison import make
+from gtg_bench.benchmark.cli import app
 from gtg_bench.benchmark.report.html import write_report
 from gtg_bench.benchmark.runs.records import RunFolder, read_records
 from gtg_bench.benchmark.runs.spec import RunSpec
@@ -179,10 +181,9 @@ def test_text_of_users_stays_text(
 
 
 def test_a_private_report_has_neither_phrases_nor_ids_nor_pictures(
-    toy: Any, pair: tuple[Path, list[RunSpec]], visit: Callable[..., Any], tmp_path: Path
+    pair: tuple[Path, list[RunSpec]], visit: Callable[..., Any], tmp_path: Path
 ) -> None:
-    runs, (a, _, _) = pair
-    b = toy.run(seed=3, limit=36, weights="/secret/mine").spec
+    runs, (a, b, _) = pair
     rewritten(runs, a, lambda r: replace(r, note="secret"))
     failed = {"status": "failed", "metrics": {}}
     rewritten(runs, a, lambda r: replace(r, error=f"secret {r.image_id}", **failed) if "-0-" in r.sample_id else r)
@@ -194,11 +195,25 @@ def test_a_private_report_has_neither_phrases_nor_ids_nor_pictures(
         "base64,",
     }
     assert [word for word in hidden if word in text] == []
-    assert "<bdi>mine</bdi>" in text
     page = visit(path)
     assert page.locator("canvas").count() == 1, "the scatter plot alone"
     page.locator(".card h3 button").first.click()
     assert page.locator("#sample").is_visible()
+
+
+def test_folders_are_private_and_runs_may_outlive_their_data(finished: Callable[..., RunSpec], tmp_path: Path) -> None:
+    place = {"weights": "/secret/mine", "dataset_options": "images=/secret/images"}
+    keys = [finished(seed=seed, gain=seed, **place).key for seed in (1, 2)]
+    open_, hidden = "", ""
+    for private in ([], ["--private"]):
+        words = ["report", *keys, "--runs-dir", str(tmp_path / "runs"), "--out", str(tmp_path / "out" / "r.html")]
+        done = CliRunner().invoke(app, [*words, *private])
+        assert done.exit_code == 0, done.output
+        open_, hidden = hidden, (tmp_path / "out" / "r.html").read_text(encoding="utf-8")
+    assert "/secret/mine" in open_
+    assert "No pictures" in open_
+    assert "secret" not in hidden
+    assert "weights mine" in hidden
 
 
 def test_many_samples_have_pictures_by_a_stated_rule(
@@ -207,14 +222,20 @@ def test_many_samples_have_pictures_by_a_stated_rule(
     from gtg_bench.benchmark.report.html import page as module
 
     monkeypatch.setattr(module, "MANY", 30)
-    monkeypatch.setattr(module, "PICTURED", 20)
+    monkeypatch.setattr(module, "PICTURED", 25)
     monkeypatch.setattr(module, "EXTREMES", 2)
+    monkeypatch.setattr(module, "GROUP_EXTREMES", 1)
     runs, (a, b, _) = pair
     page = visit(write_report([a.key, b.key], tmp_path / "report.html", runs))
     pictured = page.evaluate("D.samples.picture.filter((one) => one !== null).length")
-    assert pictured == 20
-    assert "20 of 36 samples" in page.locator("#warnings").inner_text()
+    assert pictured == 25
+    assert "25 of 36 samples" in page.locator("#warnings").inner_text()
     for preset in ("A worst", "Biggest gain", "Biggest loss"):
         page.get_by_role("button", name=preset, exact=True).click()
         assert page.locator(".card").first.locator("canvas").count() == 2, "extremes have pictures"
+    page.get_by_label("side named").select_option("left")
+    for size in page.evaluate("D.groups.size"):
+        page.get_by_label("region / frame").select_option(size)
+        assert not cards(page) or page.locator(".card").first.locator("canvas").count() == 2, "so have those of a group"
+    page.get_by_role("button", name="All", exact=True).click()
     assert page.locator("#gallery .count").first.inner_text() == "36 of 36 samples", "every sample counts"
