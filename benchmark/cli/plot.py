@@ -34,7 +34,7 @@ class Kind(StrEnum):
     training = "training"
 
 
-Out = Annotated[list[Path], typer.Option("--out", help="File to write, .pdf, .svg or .png; repeatable.")]
+Out = Annotated[list[Path], typer.Option("--out", help="File to write, .pdf, .svg, .png or .jpg; repeatable.")]
 Width = Annotated[str, choice(WIDTHS, "--width", help="3.4 inches (one column) or 7 (a page).")]
 Caption = Annotated[bool, typer.Option("--caption/--no-caption", help="Print the caption below the plot.")]
 
@@ -65,10 +65,10 @@ def plot(
     data_root: DataRoot = None,
 ) -> None:
     """Plot runs."""
-    from gtg_bench.benchmark.report.plots import style
+    from gtg_bench.benchmark.report.drawing import check_format
 
     for path in to:
-        style.check_path(path)
+        check_format(path)
     if len(metric or ()) > 1 and kind != Kind.steps:
         raise UsageError(f"{kind} shows one metric; give one --metric, or plot each metric on its own")
     look: dict[str, Any] = {"width": width, "caption": caption}
@@ -78,9 +78,9 @@ def plot(
 
 def write(figure: Figure, paths: Sequence[Path]) -> None:
     """Save a figure and print where."""
-    from gtg_bench.benchmark.report.plots import style
+    from gtg_bench.benchmark.report.drawing import save
 
-    style.save(figure, paths)
+    save(figure, *paths)
     for path in paths:
         out.print(f"Written: {path}", soft_wrap=True, highlight=False, markup=False)
 

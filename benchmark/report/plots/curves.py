@@ -103,7 +103,7 @@ def _band(axes: Axes, points: Points, one: Series, marked: bool = True) -> None:
     known = {x: found for x, found in points.items() if found.value is not None}
     values = [found.value for found in known.values()]
     marker = one.marker if marked else ""
-    axes.plot(list(known), values, marker=marker, markersize=2.5, color=one.colour, label=style.plain(one.title))
+    axes.plot(list(known), values, marker=marker, markersize=2.5, color=one.colour, label=one.title)
     spans = {x: found for x, found in known.items() if found.low is not None}
     low, high = [found.low for found in spans.values()], [found.high for found in spans.values()]
     axes.fill_between(list(spans), low, high, color=one.colour, alpha=0.18, linewidth=0)
@@ -185,7 +185,7 @@ def training(folders: Sequence[Path], width: str = "column", caption: bool = Tru
     figure = style.new_figure(width, height, what + more if caption else "")
     first, *others = figure.subplots(rows, columns, squeeze=False).flat
     for one, curve in zip(series, losses, strict=True):
-        first.plot([s for s, _ in curve], [v for _, v in curve], color=one.colour, label=style.plain(one.name))
+        first.plot([s for s, _ in curve], [v for _, v in curve], color=one.colour, label=one.name)
     first.set_ylabel("Training loss")
     values = [value for curve in losses for _, value in curve]
     if min(values) > 0 and max(values) > 10 * min(values):
@@ -195,7 +195,7 @@ def training(folders: Sequence[Path], width: str = "column", caption: bool = Tru
             points = [(row["step"], row[name]) for row in validations if name in row]
             axes.plot([s for s, _ in points], [v for _, v in points], color=one.colour, marker=".", markersize=4)
         shown = f"Validation: {style.NAMES.get(name, name)}"
-        axes.set_ylabel(style.plain("\n".join(style.wrapped(shown, 1.1))))
+        axes.set_ylabel("\n".join(style.wrapped(shown, 1.1)))
     for axes in others[len(numbers) :]:
         axes.remove()
     for axes in figure.axes:

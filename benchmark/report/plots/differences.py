@@ -13,6 +13,7 @@ from gtg_bench.benchmark.analysis.compare import ALL, LEVEL, Difference, compare
 from gtg_bench.benchmark.analysis.estimates import estimate, pairwise
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.metrics import METRICS
+from gtg_bench.benchmark.report.drawing import text_width
 from gtg_bench.benchmark.report.plots import style
 from gtg_bench.benchmark.report.plots.intervals import Interval, Layout, intervals, series_of
 from gtg_bench.benchmark.report.plots.selection import (
@@ -66,7 +67,7 @@ def forest(
     what = f"A: {first}. {against}Paired differences with 95 % CI (bootstrap over patients), {average_name(average)},"
     counts = [estimate(run, metric, average) for run in runs]
     layout = Layout(
-        style.plain("\n".join(line for part in label for line in style.wrapped(part, 0.55 * style.WIDTHS[width]))),
+        "\n".join(line for part in label for line in style.wrapped(part, 0.55 * style.WIDTHS[width])),
         caption_of(runs, what, counts, notes) if caption else "",
         width,
         line=0.0,
@@ -121,14 +122,14 @@ def significance(
         style.label_lines(f"{n}  {name}", 0.42 * style.WIDTHS[width], 6.5)
         for n, name in zip(numbers, names, strict=True)
     ]
-    room = max(style.inches(line, 6.5) for text in lines for line in text) + 0.2
+    room = max(text_width(line, 6.5) for text in lines for line in text) + 0.2
     cell = min((style.WIDTHS[width] - room) / len(runs), 0.5)
     row = max(min(cell, 0.26), 0.115 * max(map(len, lines)) + 0.03)
     text = caption_of(runs, what, counts, *notes) if caption else ""
     figure = style.new_figure(width, 0.3 + row * len(runs), text)
     axes = figure.add_subplot()
     _matrix(axes, len(runs), shown, min(6.5, cell * 72 / 4.2))
-    axes.set_yticks(range(len(runs)), [style.plain("\n".join(text)) for text in lines])
+    axes.set_yticks(range(len(runs)), ["\n".join(text) for text in lines])
     axes.set_xticks(range(len(runs)), numbers)
     return figure
 

@@ -164,7 +164,7 @@ def _panels(groups: Sequence[str], series: Sequence[Series], cells: Cells, layou
         axes.locator_params(axis="x", nbins=3)
         axes.tick_params(labelbottom=place + columns >= len(groups))
         axes.set_xlabel("")
-        axes.set_title(style.plain("\n".join(titles[group])), pad=3, fontsize=6)
+        axes.set_title("\n".join(titles[group]), pad=3, fontsize=6)
     grid[-1, 0].set_xlabel(layout.label, loc="left")
     return figure
 
@@ -186,13 +186,13 @@ def _draw(axes: Axes, found: Mapping[float, Interval], one: Series, bars: bool) 
     for y, cell in {} if bars else known.items():
         fill = one.colour if cell.filled else "white"
         axes.plot(cell.value, y, one.marker, color=one.colour, markerfacecolor=fill, markeredgewidth=0.8)
-    axes.plot([], [], one.marker, color=one.colour, label=style.plain(one.title))
+    axes.plot([], [], one.marker, color=one.colour, label=one.title)
 
 
 def _finish(axes: Axes, titles: Sequence[str], layout: Layout, room: float) -> None:
     """Ticks, labels, grid and reference line; the first row is at the top."""
     lines = ["\n".join(style.label_lines(title, room, _SIZE)) for title in titles]
-    axes.set_yticks(range(len(titles)), [style.plain(text) for text in lines])
+    axes.set_yticks(range(len(titles)), lines)
     axes.set_ylim(len(titles) - 0.5, -0.5)
     axes.set_xlabel(layout.label)
     axes.locator_params(axis="x", nbins=5)
