@@ -108,7 +108,9 @@ def _figure(
         raise UsageError(f"scatter shows two runs, not {len(names)}")
     pairs = kind in (Kind.forest, Kind.scatter, Kind.significance)
     controls = kind == Kind.bars and by == "method"
-    runs = plots.find_runs(runs_dir, names, dataset, 2 if pairs else 1, controls)
+    runs = plots.find_runs(
+        runs_dir, names, dataset, 2 if pairs else 1, controls, "iou" if kind == Kind.thresholds else metric
+    )
     if kind == Kind.bars:
         return plots.bars(runs, metric, by, average, **look)
     if kind == Kind.forest:

@@ -119,7 +119,7 @@ def significance(
     counts = [estimate(run, metric, average) for run in runs]
     numbers = [str(number + 1) for number in range(len(runs))]
     lines = [
-        style.label_lines(f"{n}  {name}", 0.42 * style.WIDTHS[width], 6.5)
+        style.label_lines(f"{n}. {name}", 0.42 * style.WIDTHS[width], 6.5)
         for n, name in zip(numbers, names, strict=True)
     ]
     room = max(text_width(line, 6.5) for text in lines for line in text) + 0.2

@@ -27,7 +27,12 @@ _AVERAGES = {
 
 
 def find_runs(
-    runs_dir: Path, names: Sequence[str] = (), dataset: str | None = None, at_least: int = 1, controls: bool = False
+    runs_dir: Path,
+    names: Sequence[str] = (),
+    dataset: str | None = None,
+    at_least: int = 1,
+    controls: bool = False,
+    metric: str | None = None,
 ) -> list[FinishedRun]:
     """The runs that a plot shows.
 
@@ -38,6 +43,8 @@ def find_runs(
         dataset: only runs on this data set; None takes the phantom, or else the only one with runs.
         at_least: number of runs that the plot needs.
         controls: without names, also show runs under a control, each after its method.
+        metric: without names, leave out runs in which it is undefined for every sample, such as the CNR of constant
+            maps; None takes the protocol's primary metric.
 
     Raises:
         UsageError: a name that refers to no run or to several, or fewer runs than needed; the message has a command
@@ -51,6 +58,8 @@ def find_runs(
         specs = usual_specs(runs_dir, dataset)
         plain = [spec for spec in specs if spec.control == PLAIN]
         runs = in_order([mean_of([read_run(runs_dir, spec) for spec in group]) for group in repeats(plain)])
+        shown = metric_of(runs, metric) if runs else ""
+        runs = [run for run in runs if any(shown in record.metrics for record in run.records)]
         if controls:
             runs = [one for run in runs for one in (run, *find_controls(runs_dir, run).values())]
     if len(runs) < at_least:
