@@ -128,7 +128,7 @@ def significance(
     text = caption_of(runs, what, counts, *notes) if caption else ""
     figure = style.new_figure(width, 0.3 + row * len(runs), text)
     axes = figure.add_subplot()
-    _matrix(axes, len(runs), shown, min(6.5, cell * 72 / 4.2))
+    _matrix(axes, len(runs), shown, min(6.5, cell * 72 / 4))
     axes.set_yticks(range(len(runs)), ["\n".join(text) for text in lines])
     axes.set_xticks(range(len(runs)), numbers)
     return figure

@@ -171,7 +171,7 @@ def caption_of(runs: Sequence[FinishedRun], what: str, found: Sequence[Estimate]
     note = [f"undefined for {span(undefined)} further samples"] if undefined else []
     weights = "Phantom weights." if any(of_phantom(run.spec.settings.weights) for run in runs) else ""
     rules = definition(runs[0].spec.as_json())
-    sentences = [f"{what} on {data_note(runs[0])}: n = {'; '.join([counts, *note])}", f"Protocol {rules}", *more]
+    sentences = [f"{what} on {data_note(runs[0])}: {'; '.join([counts, *note])}", f"Protocol {rules}", *more]
     return " ".join([*(f"{one}." for one in sentences if one), weights]).strip()
 
 
