@@ -118,7 +118,7 @@ def _figure(
     if kind == Kind.significance:
         return plots.significance(runs, metric, average, **look)
     if kind == Kind.scatter:
-        return plots.scatter(*runs[:2], metric, **look)
+        return plots.scatter(runs[0], runs[1], metric, **look)
     if kind == Kind.distribution:
         return plots.distribution(runs, metric, **look)
     return _thresholds(runs, average, runs_dir, data_root, look)
@@ -128,6 +128,8 @@ def _thresholds(
     runs: list[Any], average: str | None, runs_dir: Path, root: Path | None, look: dict[str, Any]
 ) -> Figure:
     """Score stored maps at every threshold, with a progress bar."""
+    from functools import partial
+
     from rich.progress import Progress
 
     from gtg_bench.benchmark.analysis.thresholds import threshold_curve
@@ -139,9 +141,10 @@ def _thresholds(
         curves = []
         for run in runs:
             task = bar.add_task(run.spec.method, total=len(run.records))
-            curves.append(
-                threshold_curve(
-                    runs_dir, run, kind, Place(root), progress=lambda n, _, task=task: bar.update(task, completed=n)
-                )
-            )
+            update = partial(_update, bar, task)
+            curves.append(threshold_curve(runs_dir, run, kind, Place(root), progress=update))
     return plots.thresholds(runs, curves, kind, **look)
+
+
+def _update(bar: Any, task: Any, done: int, total: int) -> None:
+    bar.update(task, completed=done)

@@ -60,7 +60,8 @@ def steps(
     if not runs:
         raise UsageError("no runs differ in their number of steps")
     scored = {name for run in runs for record in run.records for name in record.metrics}
-    chosen = [metric_of(runs, name) for name in metrics or [m for m in METRICS_OVER_STEPS if m in scored] or [None]]
+    wanted: Sequence[str | None] = metrics or [m for m in METRICS_OVER_STEPS if m in scored] or [None]
+    chosen = [metric_of(runs, name) for name in wanted]
     kind = average_of(runs, average)
     settings = list(dict.fromkeys((one.over, one.label) for one in swept))
     names = list(dict.fromkeys(one.name for one in swept))
@@ -78,7 +79,7 @@ def steps(
     places = [(metric, place) for metric in chosen for place in settings]
     for axes, (metric, (over, label)) in zip(panels, places, strict=False):
         for one in (one for one in swept if (one.over, one.label) == (over, label)):
-            points = {x: estimate(run, metric, kind) for x, run in sorted(one.runs.items())}
+            points = {float(x): estimate(run, metric, kind) for x, run in sorted(one.runs.items())}
             _band(axes, points, series[one.name])
         axes.set_xlabel("\n".join(style.wrapped(label, room)))
         axes.set_title(style.axis_label(metric, room), loc="left")
@@ -101,11 +102,11 @@ def _shape(metrics: int, settings: int, width: str) -> tuple[int, int]:
 def _band(axes: Axes, points: Points, one: Series, marked: bool = True) -> None:
     """A line through values, with their CIs as a band; a single value has an error bar."""
     known = {x: found for x, found in points.items() if found.value is not None}
-    values = [found.value for found in known.values()]
+    values = style.numbers(found.value for found in known.values())
     marker = one.marker if marked else ""
     axes.plot(list(known), values, marker=marker, markersize=2.5, color=one.colour, label=one.title)
     spans = {x: found for x, found in known.items() if found.low is not None}
-    low, high = [found.low for found in spans.values()], [found.high for found in spans.values()]
+    low, high = (style.numbers(getattr(found, end) for found in spans.values()) for end in ("low", "high"))
     axes.fill_between(list(spans), low, high, color=one.colour, alpha=0.18, linewidth=0)
     if len(spans) == 1:
         axes.vlines(list(spans), low, high, one.colour, linewidth=0.9)

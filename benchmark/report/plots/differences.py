@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -147,12 +148,12 @@ def _matrix(axes: Axes, size: int, shown: Mapping[tuple[int, int], Difference], 
             continue
         difference = row.found.difference if i < j else -row.found.difference
         star = "*" if row.better else ""
-        number = f"{difference:.2f}".replace("0.", ".", 1).replace("-", "\N{MINUS SIGN}")
+        number = re.sub(r"^(-?)0\.", r"\1.", f"{difference:.2f}").replace("-", "\N{MINUS SIGN}")
         text = f"{number}{star}" if font >= 4.5 else star
         grey = "black" if star else style.GREY
         axes.text(j, i, text, ha="center", va="center", fontsize=max(font, 4.5), color=grey)
-    for number in range(size):
-        axes.text(number, number, "–", ha="center", va="center", fontsize=6, color=style.FAINT)
+    for place in range(size):
+        axes.text(place, place, "–", ha="center", va="center", fontsize=6, color=style.FAINT)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     axes.set_xticks(np.arange(size - 1) + 0.5, minor=True)

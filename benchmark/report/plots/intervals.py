@@ -179,13 +179,13 @@ def _draw(axes: Axes, found: Mapping[float, Interval], one: Series, bars: bool) 
     """Draw the values of a series at their vertical positions."""
     known = {y: cell for y, cell in found.items() if cell.value is not None}
     if bars:
-        axes.barh(list(known), [cell.value for cell in known.values()], 0.64, color=one.colour, linewidth=0)
+        axes.barh(list(known), style.numbers(cell.value for cell in known.values()), 0.64, color=one.colour)
     spans = {y: cell for y, cell in known.items() if cell.low is not None}
-    low, high = [cell.low for cell in spans.values()], [cell.high for cell in spans.values()]
+    low, high = (style.numbers(getattr(cell, end) for cell in spans.values()) for end in ("low", "high"))
     axes.hlines(list(spans), low, high, "black" if bars else one.colour, linewidth=0.9).set_gid("ci")
     for y, cell in {} if bars else known.items():
         fill = one.colour if cell.filled else "white"
-        axes.plot(cell.value, y, one.marker, color=one.colour, markerfacecolor=fill, markeredgewidth=0.8)
+        axes.plot([cell.value or 0.0], [y], one.marker, color=one.colour, markerfacecolor=fill, markeredgewidth=0.8)
     axes.plot([], [], one.marker, color=one.colour, label=one.title)
 
 

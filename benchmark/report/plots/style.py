@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import Any, Literal, ParamSpec
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -147,6 +147,11 @@ def label_lines(label: str, width: float, size: float = _TEXT) -> list[str]:
     return lines
 
 
+def numbers(values: Iterable[float | None]) -> list[float]:
+    """Values that are known to be defined."""
+    return [value for value in values if value is not None]
+
+
 def axis_label(metric: str, width: float = 10.0, start: str = "") -> str:
     """A metric's full name, with its unit and direction, in lines of at most `width` inches."""
     direction = "higher is better" if METRICS[metric].higher_is_better else "lower is better"
@@ -182,7 +187,7 @@ def _legend(names: Sequence[str], width: str) -> tuple[float, int]:
     return whole / columns - 0.4, columns
 
 
-def grid(axes: Axes, axis: str = "x") -> None:
+def grid(axes: Axes, axis: Literal["x", "y"] = "x") -> None:
     """Thin grid lines behind the data."""
     axes.grid(axis=axis)
     axes.tick_params(axis="y" if axis == "x" else "x", length=0)

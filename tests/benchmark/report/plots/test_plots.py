@@ -121,6 +121,8 @@ def test_forest_by_hand(made: Callable[..., FinishedRun]) -> None:
 def test_the_matrix_of_differences_is_antisymmetric(made: Callable[..., FinishedRun]) -> None:
     figure = plots.significance([made(method="a"), made(gain=0.1, method="b"), made(method="c")], "iou")
     cells = {text.get_position(): text.get_text() for text in figure.axes[0].texts}
+    far = plots.significance([made(values=RAMP + 10, method="d"), made(values=RAMP, method="e")], "iou")
+    assert "10.00*" in texts(far)
     assert (cells[1, 0], cells[0, 1], cells[2, 0]) == ("\N{MINUS SIGN}.20*", ".20*", ".00")
     assert row_labels(figure)[1] == "2. b gt-cfg"
 
