@@ -23,6 +23,7 @@ from gtg_bench.benchmark.api.geometry import FloatArray, Frame, region_in
 from gtg_bench.benchmark.api.phrases import PhraseFacts, read_phrase
 from gtg_bench.benchmark.api.types import PhraseSample
 from gtg_bench.benchmark.paths import cache_dir
+from gtg_bench.benchmark.state import printable
 
 TABLES = Path(__file__).parent / "zoo" / "priors"
 GRID = 64
@@ -161,7 +162,11 @@ def _read(path: Path) -> PriorTable:
             maps = dict(zip(keys, npz_array(archive, "maps").astype(np.float32), strict=True))
             mean_image = npz_array(archive, "mean_image").astype(np.float32) / 255
             about = json.loads(npz_array(archive, "about").tobytes()) if "about" in archive else {}
-    except Exception as error:  # damaged files fail in many ways
-        fix = "fit it again with `gtg-bench data priors NAME --out TABLE.npz`"
-        raise DataError(f"{path} is not a prior table ({error}); {fix}") from error
-    return PriorTable(maps, mean_image, hashlib.sha256(path.read_bytes()).hexdigest(), about.get("split", "train"))
+        if (None,) * 4 not in maps or maps[(None,) * 4].shape != (GRID, GRID) or mean_image.ndim != 2:
+            raise ValueError("its maps are not those of phrases")
+        if not all(np.isfinite(found).all() for found in (*maps.values(), mean_image)):
+            raise ValueError("it contains NaN")
+    except Exception as error:  # numpy, zipfile and zlib raise many kinds
+        reason = printable(str(error)) or type(error).__name__
+        raise DataError(f"{path} is not a prior table ({reason}); fit it again with `gtg-bench data priors`") from error
+    return PriorTable(maps, mean_image, hashlib.sha256(path.read_bytes()).hexdigest(), str(about.get("split", "train")))

@@ -19,20 +19,21 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("benchmark", "methods", "training")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
-API, CLI, PATHS = "gtg_bench.benchmark.api", "gtg_bench.benchmark.cli", "gtg_bench.benchmark.paths"
+API, CLI = "gtg_bench.benchmark.api", "gtg_bench.benchmark.cli"
+PATHS, STATE = "gtg_bench.benchmark.paths", "gtg_bench.benchmark.state"
 STATISTICS, METRICS, DATASETS, SCORING, RUNS, ANALYSIS, REPORT = (
     f"gtg_bench.benchmark.{room}"
     for room in ("statistics", "metrics", "datasets", "scoring", "runs", "analysis", "report")
 )
 PYTHON = "gtg_bench.benchmark.python_api"
 METHODS, TRAINING, ENTRY = "gtg_bench.methods", "gtg_bench.training", "gtg_bench.training.__main__"
-PURE = (STATISTICS, METRICS, DATASETS, API, PATHS)
+PURE = (STATISTICS, METRICS, DATASETS, API, PATHS, STATE)
 ARROWS = {
     ENTRY: (CLI, TRAINING, API),
     CLI: ("gtg_bench",),
     PYTHON: (REPORT, ANALYSIS, RUNS, SCORING, *PURE),
     TRAINING: (TRAINING, METHODS, REPORT, ANALYSIS, RUNS, SCORING, *PURE),
-    METHODS: (METHODS, API, PATHS),
+    METHODS: (METHODS, API, PATHS, STATE),
     REPORT: (REPORT, ANALYSIS, RUNS, SCORING, *PURE),
     ANALYSIS: (ANALYSIS, RUNS, SCORING, *PURE),
     RUNS: (RUNS, SCORING, *PURE),
@@ -42,6 +43,7 @@ ARROWS = {
     STATISTICS: (STATISTICS, API, PATHS),
     API: (API, PATHS),
     PATHS: (f"{API}.errors",),
+    STATE: (API, PATHS),
     "gtg_bench.benchmark": (),
 }
 """Room -> what its modules may import of this project; the first room that holds a module counts."""

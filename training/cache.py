@@ -79,12 +79,16 @@ class TensorCache:
             if path.name in self._parts:
                 continue
             try:
-                self._parts[path.name] = load_file(path)
-            except (SafetensorError, ValueError):
+                part = load_file(path)
+                numbers = part[_NUMBERS].tolist()
+                whole = all(len(stacked) == len(numbers) for stacked in part.values())
+            except (SafetensorError, ValueError, KeyError, TypeError):
+                whole = False
+            if not whole:
                 path.unlink(missing_ok=True)
                 continue
-            for row, number in enumerate(self._parts[path.name][_NUMBERS].tolist()):
-                self._places[number] = path.name, row
+            self._parts[path.name] = part
+            self._places |= {number: (path.name, row) for row, number in enumerate(numbers)}
 
     def add(self, items: Mapping[int, Item]) -> None:
         """Store items as one part, which others see once it is whole."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from gtg_bench.benchmark.paths import atomic
+from gtg_bench.methods.cards import read_card
 
 NOTICE = (
     "Trained on the phantom, a generated chest X-ray data set. Not a published model and not a diagnostic tool: "
@@ -36,6 +37,6 @@ def write_card(folder: Path, **facts: Any) -> None:
 def update_card(folder: Path, **facts: Any) -> None:
     """Replace some facts of a card and keep the others."""
     path = folder / "card.json"
-    card = json.loads(path.read_text()) | facts
+    card = read_card(folder) | facts
     with atomic(path) as part:
         part.write_text(json.dumps(card, indent=1) + "\n")

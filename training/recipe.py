@@ -5,20 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from gtg_bench.benchmark.api import files
-from gtg_bench.benchmark.api.errors import DataError, UsageError
+from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.state import Strict, problem, read_yaml, shown
 from gtg_bench.methods.weights.plan import Part
 
 RECIPES = Path(__file__).parent / "recipes"
 _BASED_ON = "based_on"
-
-
-class Strict(BaseModel):
-    """A model that refuses unknown fields and cannot be changed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 Model = TypeVar("Model", bound=Strict)
@@ -132,6 +126,7 @@ def load_recipe(name: str, changes: Path | None = None) -> LdmRecipe:
 
     Raises:
         UsageError: there is none, or a field is wrong; names file and field.
+        DataError: a file cannot be read.
     """
     values, source = read_recipe(name), recipe_path(name)
     if changes is not None:
@@ -144,31 +139,29 @@ def recipe_path(name: str) -> Path:
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         path = RECIPES / f"{name}.yaml"
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError:  # such as a name that is too long
+        found = False
+    if not found:
         known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
-        raise UsageError(f"no recipe {name!r}; packaged: {known}; or name a YAML file")
+        raise UsageError(f"no recipe {shown(name)}; packaged: {known}; or name a YAML file")
     return path
 
 
-def read_recipe(name: str, *, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The fields of a recipe, those of the recipe that it is `based_on` included. Raises UsageError."""
+def read_recipe(name: str, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The fields of a recipe, those of the recipe that it is `based_on` included; `above` are those based on it.
+
+    Raises:
+        UsageError: there is none, or it is based on itself.
+        DataError: a file cannot be read.
+    """
     path = recipe_path(name)
-    if path.resolve() in seen:
-        raise UsageError(f"{path}: {_BASED_ON}: the recipe is based on itself")
+    if path in above:
+        raise UsageError(f"{path} is based on itself; change {_BASED_ON} in {above[-1]}")
     values = read_yaml(path)
     base = values.pop(_BASED_ON, None)
-    return values if base is None else merged(read_recipe(str(base), seen=(*seen, path.resolve())), values)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises UsageError that names it."""
-    try:
-        values = files.read_yaml(path)
-    except DataError as error:
-        raise UsageError(str(error)) from error
-    if not isinstance(values, dict):
-        raise UsageError(f"{path}: must hold NAME: VALUE lines, not {values!r:.60}")
-    return values
+    return values if base is None else merged(read_recipe(str(base), (*above, path)), values)
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -186,6 +179,4 @@ def validated(model: type[Model], values: dict[str, Any], source: Path) -> Model
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise UsageError(f"{source}: {f'{field}: ' if field else ''}{first['msg']}") from error
+        raise UsageError(f"{source}: {problem(error)}") from error

@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import unknown
-from gtg_bench.training.recipe import Strict, read_yaml, validated
+from gtg_bench.benchmark.state import Strict, read_yaml
+from gtg_bench.training.recipe import validated
 
 VARIANTS = Path(__file__).parent / "variants.yaml"
 

@@ -19,6 +19,7 @@ from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.settings import of_phantom
 from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset
 from gtg_bench.benchmark.runs.revision import git_revision
+from gtg_bench.benchmark.state import Strict
 from gtg_bench.methods.cards import read_card
 from gtg_bench.methods.pretrained import silence_libraries
 from gtg_bench.methods.weights.find import ZOO
@@ -33,7 +34,7 @@ from gtg_bench.training.pretraining.material import Worlds
 from gtg_bench.training.pretraining.recipe import AUTOENCODER, Kind, ZooRecipe, folder_name, split_name
 from gtg_bench.training.pretraining.stage import Stage, pretraining
 from gtg_bench.training.priors import fit_table
-from gtg_bench.training.recipe import LdmRecipe, Strict
+from gtg_bench.training.recipe import LdmRecipe
 from gtg_bench.training.variants import variant_of
 
 NOTHING: Mapping[str, str] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.registry import unknown
 from gtg_bench.benchmark.metrics import METRICS
 from gtg_bench.benchmark.runs.lookup import FinishedRun, conditions
-from gtg_bench.benchmark.statistics import Comparison, compare, holm, paired
+from gtg_bench.benchmark.statistics import Comparison, Equivalence, compare, equivalence, holm, paired
 
 LEVEL = 0.05
 """Differences with a corrected p-value below it are significant."""
@@ -32,6 +32,8 @@ class Difference:
     """Holm-corrected over its family: the rows of this metric that are shown together."""
     family: int = 1
     """Number of comparisons that the correction covers."""
+    equivalence: Equivalence | None = None
+    """Whether A - B is within a margin; None if the user gave none. Not corrected."""
 
     @property
     def better(self) -> int:
@@ -43,8 +45,12 @@ class Difference:
 
     def as_json(self) -> dict[str, Any]:
         """As plain JSON values."""
-        corrected = {"p_value_holm": self.p_value, "n_comparisons": self.family}
-        return {"metric": self.metric, "category": self.category, **asdict(self.found), **corrected}
+        values = {"metric": self.metric, "category": self.category, **asdict(self.found)}
+        values |= {"p_value_holm": self.p_value, "n_comparisons": self.family, "note": self.found.note}
+        if (tested := self.equivalence) is not None:
+            values |= {"margin": tested.margin, "low_90": tested.low, "high_90": tested.high}
+            values["equivalent"] = tested.shown
+        return values
 
 
 def corrected(rows: Sequence[Difference]) -> list[Difference]:
@@ -55,7 +61,12 @@ def corrected(rows: Sequence[Difference]) -> list[Difference]:
 
 
 def compare_with_all(
-    a: FinishedRun, others: Sequence[FinishedRun], metrics: Sequence[str], average: str, by_category: bool = False
+    a: FinishedRun,
+    others: Sequence[FinishedRun],
+    metrics: Sequence[str],
+    average: str,
+    by_category: bool = False,
+    margins: Mapping[str, float] | None = None,
 ) -> list[list[Difference]]:
     """Compare a run with others on the samples that each pair shares, correcting all p-values of a metric together.
 
@@ -65,6 +76,7 @@ def compare_with_all(
         metrics: names in METRICS.
         average: average over all samples: "overall", "macro" or "frequency2".
         by_category: also compare within each category; the correction then covers these rows too.
+        margins: metric -> largest difference that does not matter, for tests of equivalence.
 
     Returns:
         A list for each other run: metric by metric, all samples before the categories.
@@ -78,15 +90,18 @@ def compare_with_all(
         check_comparable(a, b)
     found: list[list[Difference]] = [[] for _ in others]
     for metric in metrics:
-        higher = METRICS[metric].higher_is_better
+        higher, margin = METRICS[metric].higher_is_better, (margins or {}).get(metric)
         numbers, rows = [], []
         for number, b in enumerate(others):
             pairs = paired(a.records, b.records, metric)
-            compared = {ALL: compare(pairs, average, higher)}
+            parts = {ALL: (pairs, average)}
             for category in sorted(set(pairs.categories.tolist())) if by_category else ():
-                compared[category] = compare(pairs.of_category(category), "overall", higher)
-            numbers += [number] * len(compared)
-            rows += [Difference(metric, name, one, one.p_value) for name, one in compared.items()]
+                parts[category] = pairs.of_category(category), "overall"
+            for name, (part, kind) in parts.items():
+                one = compare(part, kind, higher)
+                tested = None if margin is None else equivalence(part, margin, kind)
+                numbers.append(number)
+                rows.append(Difference(metric, name, one, one.p_value, equivalence=tested))
         for number, row in zip(numbers, corrected(rows), strict=True):
             found[number].append(row)
     for b, rows in zip(others, found, strict=True):
@@ -110,12 +125,16 @@ def check_comparable(a: FinishedRun, b: FinishedRun) -> None:
 
 
 def in_words(row: Difference, a: str, b: str) -> str:
-    """A difference as a sentence about A."""
+    """A difference as a sentence about A. Only a test of equivalence makes it say that two runs are equivalent."""
     scope = "" if row.category == ALL else f" on {row.category}"
     if row.found.difference is None or row.found.low is None or row.p_value is None:
-        return f"{a} and {b} cannot be compared in {row.metric}{scope}: only {counted(row.found)}."
+        return f"{a} and {b} cannot be compared in {row.metric}{scope}: {counted(row.found)}."
+    tested = row.equivalence
     if row.better:
         verdict = f"{a} is {'better' if row.better > 0 else 'worse'} than {b} in {row.metric}{scope}"
+        verdict += f", by less than the margin {tested.margin:g}" if tested and tested.shown else ""
+    elif tested and tested.shown:
+        verdict = f"{a} is equivalent to {b} in {row.metric}{scope}, within the margin {tested.margin:g}"
     elif after := after_correction(row):
         verdict = f"The difference between {a} and {b} in {row.metric}{scope} is not significant {after}"
     else:
@@ -131,12 +150,16 @@ def after_correction(row: Difference) -> str:
 
 
 def in_numbers(row: Difference) -> str:
-    """A - B with its 95 % CI, raw and corrected p-value, and counts."""
-    found = row.found
+    """A - B with its 95 % CI, raw and corrected p-value, equivalence within the margin, and counts."""
+    found, tested = row.found, row.equivalence
     p = f"p = {found.p_value:.2g}" + (f", corrected p = {row.p_value:.2g}" if row.family > 1 else "")
+    if tested is not None:
+        verdict = "is" if tested.shown else "is not"
+        p += f"; the 90 % CI, {tested.low:.3f} to {tested.high:.3f}, {verdict} within the margin {tested.margin:g}"
     return f"A - B = {found.difference:.3f} (95 % CI {found.low:.3f} to {found.high:.3f}, {p}; {counted(found)})"
 
 
 def counted(found: Comparison) -> str:
-    """How many samples and patients a comparison is based on."""
-    return f"{found.n} sample{'s' * (found.n != 1)} of {found.n_patients} patient{'s' * (found.n_patients != 1)}"
+    """How many samples and patients a comparison is based on, and what few patients mean for the CI."""
+    samples = f"{found.n} sample{'s' * (found.n != 1)}"
+    return f"{samples}, {found.note}" if found.note else f"{samples} of {found.n_patients} patients"

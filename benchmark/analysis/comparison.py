@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gtg_bench.benchmark.analysis.compare import Difference, compare_with_all
+from gtg_bench.benchmark.analysis.compare import ALL, Difference, compare_with_all
 from gtg_bench.benchmark.analysis.seeds import find_method, seeds_note, spread
 from gtg_bench.benchmark.analysis.sensitivity import (
     CHANGES,
@@ -89,6 +89,7 @@ def make(
     dataset: str | None = None,
     context: bool = True,
     by_category: bool = False,
+    margins: Mapping[str, float] | None = None,
 ) -> Report:
     """Compare the first of several runs with each of the others.
 
@@ -100,9 +101,11 @@ def make(
         dataset: only runs on this data set.
         context: also look for controls and priors.
         by_category: also compare within each category.
+        margins: metric, or ALL for every one -> largest difference that does not matter, for tests of equivalence.
 
     Raises:
-        UsageError: a name that refers to no run or several, an unknown metric, or runs under different conditions.
+        UsageError: a name that refers to no run or several, an unknown metric, a margin for a metric that is not
+            compared, or runs under different conditions.
         DataError: two runs share no sample.
     """
     first = find_method(runs_dir, names[0], dataset)
@@ -111,8 +114,9 @@ def make(
         raise UsageError(f"{names[0]} and {twice[0]} are the same run, {' '.join(first.keys)}; name two")
     protocol = protocol_of(first.spec.protocol)
     chosen, kind = tuple(metrics or protocol.metrics), average or protocol.average
+    margins = _margins(margins or {}, chosen)
     primary = protocol.primary if protocol.primary in chosen else chosen[0]
-    rows = [[], *compare_with_all(first, runs[1:], chosen, kind, by_category)]
+    rows = [[], *compare_with_all(first, runs[1:], chosen, kind, by_category, margins)]
     titles = [run.name for run in runs]
     compared, subjects = {key for run in runs for key in run.keys}, []
     for run, name, title, found in zip(runs, names, titles, rows, strict=True):
@@ -125,10 +129,19 @@ def make(
             commands = (controls_command(part.spec, runs_dir, missing) for part in run.parts or (run,))
             subject = replace(
                 subject,
-                controls=tuple(contrasts(run, controls, chosen, kind)),
+                controls=tuple(contrasts(run, controls, chosen, kind, margins)),
                 missing=missing,
                 command="; ".join(filter(None, commands)) if missing else "",
-                priors=tuple(contrasts(run, priors, chosen, kind)),
+                priors=tuple(contrasts(run, priors, chosen, kind, margins)),
             )
         subjects.append(subject)
     return Report(tuple(subjects), chosen, kind)
+
+
+def _margins(given: Mapping[str, float], metrics: Sequence[str]) -> dict[str, float]:
+    """The margin of each metric that has one; a metric's own margin replaces that of ALL."""
+    if strange := [name for name in given if name not in (ALL, *metrics)]:
+        raise UsageError(f"--margin {strange[0]}: that metric is not compared; choose from {', '.join(metrics)}")
+    if wrong := [margin for margin in given.values() if not 0 < margin < float("inf")]:
+        raise UsageError(f"--margin {wrong[0]:g} must be a positive number")
+    return {name: given.get(name, given.get(ALL, 0.0)) for name in metrics if name in given or ALL in given}

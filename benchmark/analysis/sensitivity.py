@@ -48,7 +48,11 @@ class Contrast:
 
 
 def contrasts(
-    run: FinishedRun, others: Mapping[str, FinishedRun], metrics: Sequence[str], average: str
+    run: FinishedRun,
+    others: Mapping[str, FinishedRun],
+    metrics: Sequence[str],
+    average: str,
+    margins: Mapping[str, float] | None = None,
 ) -> list[Contrast]:
     """A run against others, on the samples that each pair shares; others without a shared sample are left out.
 
@@ -57,10 +61,11 @@ def contrasts(
         others: control or prior -> its run, B.
         metrics: names in METRICS.
         average: "overall", "macro" or "frequency2".
+        margins: metric -> largest difference that does not matter, for tests of equivalence.
     """
     values = _scored(run, metrics)
     kept = {name: other for name, other in others.items() if values & _scored(other, metrics)}
-    rows = compare_with_all(run, list(kept.values()), metrics, average)
+    rows = compare_with_all(run, list(kept.values()), metrics, average, margins=margins)
     return [Contrast(name, kept[name], tuple(part)) for name, part in zip(kept, rows, strict=True)]
 
 
@@ -135,12 +140,12 @@ def control_in_words(row: Difference, run: str, control: str) -> str:
     used, change = _EVIDENCE[control]
     found = row.found
     if found.difference is None or found.low is None or row.p_value is None:
-        return f"{run}: {control} shows nothing in {row.metric}: only {counted(found)}."
+        return f"{run}: {control} shows nothing in {row.metric}: {counted(found)}."
     if row.better < 0:
         return f"{run} scores better with {change}: {row.metric} {in_numbers(row)}."
     verdict = f"{run} uses {used}" if row.better else f"No evidence that {run} uses {used}"
     verdict += f" (not significant {after})" if (after := after_correction(row)) else ""
-    numbers = "is the same for all samples" if found.ties == found.n else in_numbers(row)
+    numbers = f"is unchanged in all {found.n} samples" if found.ties == found.n else in_numbers(row)
     return f"{verdict}: with {change}, {row.metric} {numbers}."
 
 
@@ -148,10 +153,14 @@ def prior_in_words(contrast: Contrast, run: str) -> str:
     """How a run compares with a prior, as a sentence."""
     found: dict[str, list[str]] = {}
     for row in sorted(contrast.rows, key=lambda row: (1, -1, 0).index(row.better)):
-        if row.found.n:
-            after = after_correction(row)
+        if row.found.low is not None:
+            after, tested = after_correction(row), row.equivalence
             same = f"not significantly different{f' ({after})' if after else ''} from"
+            same = "equivalent to" if tested and tested.shown else same
             verdict = {1: "better than", -1: "worse than", 0: same}[row.better]
-            found.setdefault(verdict, []).append(row.metric)
+            within = f" (within {tested.margin:g})" if tested and tested.shown else ""
+            found.setdefault(verdict, []).append(row.metric + within)
     parts = [f"{verdict} {contrast.name} in {', '.join(names)}" for verdict, names in found.items()]
+    if not parts:
+        return f"{run} and {contrast.name} cannot be compared: {counted(contrast.rows[0].found)}."
     return f"{run} is {'; '.join(parts)}."

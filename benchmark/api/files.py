@@ -6,11 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
-
-from gtg_bench.benchmark.api.errors import DataError
 
 MAX_BYTES = 2**29
 """Bytes of the largest array that is read, after unpacking: float64 of the largest image that is accepted."""
@@ -18,31 +15,24 @@ MAX_BYTES = 2**29
 _MAX_YAML = 2**20
 
 
-class _Plain(yaml.SafeLoader):
-    """YAML without references: a few nested ones describe more values than any memory holds."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.MarkedYAMLError(
-                problem="references (*name) are not supported: repeat the value", problem_mark=mark
-            )
-        return super().compose_node(parent, index)
-
-
-def read_yaml(path: Path) -> Any:
-    """The values in a YAML file of at most 1 MiB, without references.
+def plain_yaml(text: str) -> Any:
+    """The values in a YAML text of at most 1 MiB, without references: a few nested ones fill any memory.
 
     Raises:
-        DataError: the file cannot be read; names it, the line and the fix.
+        ValueError, yaml.YAMLError: and other kinds that PyYAML lets through.
     """
-    try:
-        check_regular(path)
-        if path.stat().st_size > _MAX_YAML:
-            raise ValueError(f"it has more than {_MAX_YAML:,} bytes")
-        return yaml.load(path.read_text(encoding="utf-8-sig"), _Plain)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise DataError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
+    import yaml
+
+    class Plain(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                mark, what = self.peek_event().start_mark, "references (*name) are not supported: repeat the value"
+                raise yaml.MarkedYAMLError(problem=what, problem_mark=mark)
+            return super().compose_node(parent, index)
+
+    if len(text) > _MAX_YAML:
+        raise ValueError(f"it has more than {_MAX_YAML:,} characters")
+    return yaml.load(text, Plain)
 
 
 def check_regular(path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 SAMPLINGS = ("text", "cfg", "gt1-cfg", "gt-cfg")
 """The paper's sampling modes (Appendix A), in its order."""
@@ -35,7 +35,7 @@ def _option(text: str, choices: tuple[str, ...] = (), default: str | None = None
         default: what methods that have the setting use if it is unset.
         from_card: whether the card of the weights gives the default.
     """
-    return field(default=None, metadata={"help": text, "choices": choices, "default": default, "card": from_card})
+    return field(default=None, metadata={"help": text, "choices": choices, "usual": default, "card": from_card})
 
 
 def _derived(text: str) -> Any:
@@ -50,6 +50,8 @@ class MethodSettings:
     To add a setting, add its field here and the code that uses it. `dataset` and `device` describe where a method
     runs; they are not part of a run's key.
     """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
 
     method: str
     """Registered name of the method."""
@@ -70,7 +72,7 @@ class MethodSettings:
     layers: str | None = _option(
         "Cross-attention layers: 'all', indices (3,4,5) or resolutions (16x16,8x8).", from_card=True
     )
-    seed: int = field(default=4200, metadata={"help": "Random seed.", "default": 4200})
+    seed: int = field(default=4200, metadata={"help": "Random seed.", "usual": 4200})
     dataset: str | None = field(default=None, metadata={"context": "data set that the method runs on"})
     device: str = field(default="cpu", metadata={"context": "where to compute: cpu, cuda, ..."})
 
@@ -97,7 +99,7 @@ DERIVED = tuple(one.name for one in fields(MethodSettings) if "derived" in one.m
 CHOICES: Mapping[str, tuple[str, ...]] = {n: meta["choices"] for n, meta in OPTIONS.items() if meta.get("choices")}
 """Accepted values of the settings that have a fixed set."""
 
-DEFAULTS: Mapping[str, str] = {name: OPTIONS[name]["default"] for name in CHOICES}
+DEFAULTS: Mapping[str, str] = {name: OPTIONS[name]["usual"] for name in CHOICES}
 """Their defaults."""
 
 FROM_CARD = tuple(name for name, meta in OPTIONS.items() if meta.get("card"))

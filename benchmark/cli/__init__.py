@@ -13,6 +13,7 @@ from gtg_bench.benchmark.cli import (
     ground,
     listing,
     plot,
+    report,
     run,
     runs,
     score,
@@ -40,6 +41,7 @@ app.command("doctor", help=doctor.HELP)(doctor.doctor)
 app.command("compare", help=compare.HELP)(compare.compare)
 app.command("subgroups", help=subgroups.HELP)(subgroups.subgroups)
 app.command("strata", hidden=True)(subgroups.subgroups)
+app.command("report", help=report.HELP)(report.report)
 app.command("score", help=score.HELP)(score.score)
 app.command("table", help=table.HELP)(table.table)
 app.command("plot", help=plot.HELP)(plot.plot)

@@ -86,8 +86,9 @@ def _print(rows: list[Row]) -> None:
 
     table = Table(
         title=f"Milliseconds per sample, {rows[0]['batch_size']} at a time on {rows[0]['device']}",
-        caption="bare: the same U-Net forward passes without capture; ratio: U-Net / bare, median\n"
-        "of paired measurements; memory: peak beyond the bare passes, relative to keeping\nall maps",
+        caption="bare: the same U-Net forward passes, whole and without capture; ratio: U-Net / bare,\n"
+        "median of paired measurements (below 1: stopped after the last captured layer);\n"
+        "memory: peak beyond the bare passes (negative: less), relative to keeping all maps",
         title_justify="left",
         caption_justify="left",
         box=SIMPLE_HEAD,

@@ -114,7 +114,7 @@ def takes_settings(command: Callable[..., R]) -> Callable[..., R]:
 def _option(name: str) -> Any:
     """The command-line option of a setting."""
     facts, flag = OPTIONS[name], f"--{name.replace('_', '-')}"
-    default = "the weights' card" if facts.get("card") else facts["default"]
+    default = "the weights' card" if facts.get("card") else facts["usual"]
     text = f"{facts['help']} (default: {default})" if default else facts["help"]
     if name in CHOICES:
         option = choice(CHOICES[name], flag, help=text, panel=_PANEL)

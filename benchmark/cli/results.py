@@ -64,11 +64,11 @@ def report(result: RunResult) -> None:
             err.print(f"  {record.sample_id}: {record.error}", soft_wrap=True, markup=False)
 
 
-def show(folder: Path, rows: list[Row]) -> None:
+def show(folder: Path, rows: list[Row], runs_dir: Path) -> None:
     """Print the rows of this call with their controls and the priors; see `run_table.show_runs`."""
     from gtg_bench.benchmark.report.run_table import show_runs
 
-    show_runs(rows, folder, out)
+    show_runs(rows, folder, out, runs_dir)
 
 
 class LeftOut:

@@ -117,7 +117,7 @@ def run(
                 report(result)
                 rows.append(leaderboard.update(leaderboards_dir, result.spec, result.records))
                 done.append(FinishedRun(result.spec, result.records))
-    show(leaderboards_dir, rows)
+    show(leaderboards_dir, rows, runs_dir)
     if all_controls:
         shown = [battery for battery in batteries if any(run.spec == battery.runs[0][1].spec for run in done)]
         for battery, found in zip(shown, sensitivities(done), strict=True):

@@ -119,7 +119,7 @@ def score(
         result = with_progress(plan, RunRequest(plan.spec.settings, fail_fast=fail_fast, runs_dir=runs_dir))
         rows.append(leaderboard.update(leaderboards_dir, result.spec, result.records))
         report(result)
-    show(leaderboards_dir, rows)
+    show(leaderboards_dir, rows, runs_dir)
     LeftOut(1).finish(row["method"] for row in rows if row["n_ok"] == "0")
 
 

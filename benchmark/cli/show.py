@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.cli.common import DataRoot, DatasetOption, RunsDir, choice, err, key_values, reports_errors
+from gtg_bench.benchmark.cli.common import (
+    DataRoot,
+    DatasetOption,
+    RunsDir,
+    choice,
+    err,
+    key_values,
+    out,
+    reports_errors,
+)
 from gtg_bench.benchmark.cli.pictures import (
     Cmap,
     Contour,
@@ -90,6 +99,10 @@ def show(
         err.print(f"warning: {problem}", markup=False, soft_wrap=True)
     number = len(found.sample_ids)
     write_pictures(found.figure, paths, dpi, f"{number} sample{'s' * (number != 1)} drawn to")
+    if order != "given":
+        out.print(
+            f"the same samples: --ids {','.join(found.sample_ids)}", soft_wrap=True, markup=False, highlight=False
+        )
 
 
 def _of_runs(

@@ -67,6 +67,7 @@ def table(
     ] = None,
 ) -> None:
     """Show tables."""
+    from gtg_bench.benchmark.report.document import with_patients
     from gtg_bench.benchmark.report.marks import with_marks
     from gtg_bench.benchmark.report.render import WRITERS, show, write
 
@@ -81,7 +82,7 @@ def table(
     document = _document(
         what, rows, columns, metric, average, add or (), (leaderboards_dir, dataset, settings, protocol, reference)
     )
-    document = with_marks(document, runs_dir, dataset)
+    document = with_patients(with_marks(document, runs_dir, dataset))
     if form and to is None:
         for name in form:
             typer.echo(WRITERS[name](document), nl=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +20,15 @@ def check_arrays(*masks: BoolArray, values: NDArray[np.floating] | None = None) 
         raise ValueError(f"maps, masks and regions must share one 2-D shape, not {sorted(shapes)}")
     if types := {str(mask.dtype) for mask in masks} - {"bool"}:
         raise ValueError(f"masks and regions must be boolean, not {', '.join(sorted(types))}")
+
+
+BLOCK = 4_000_000
+"""Maximum number of values that are converted to double precision at a time, to bound memory."""
+
+
+def blocks(values: NDArray) -> Iterator[NDArray]:
+    """Views of at most BLOCK values, in order, of a one-dimensional array."""
+    return (values[start : start + BLOCK] for start in range(0, len(values), BLOCK))
 
 
 def minmax(values: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray
-from gtg_bench.benchmark.metrics.arrays import check_arrays
+from gtg_bench.benchmark.metrics.arrays import blocks, check_arrays
 
 
 def cnr(values: FloatArray, region: BoolArray) -> float | None:
@@ -53,9 +53,12 @@ def cnr_abs(values: FloatArray, region: BoolArray) -> float | None:
 
 
 def _mean_and_variance(values: FloatArray) -> tuple[np.float64, np.float64]:
-    """Mean and unbiased variance of at least two values [n], in double precision, with a single temporary array."""
-    deviations = values.astype(np.float64)
-    mean = deviations.mean()
-    deviations -= mean
-    deviations *= deviations
-    return mean, deviations.sum() / (values.size - 1)
+    """Mean and unbiased variance of at least two values [n], summed in double precision block by block."""
+    mean = sum(part.astype(np.float64).sum() for part in blocks(values)) / values.size
+    squares = np.float64(0)
+    for part in blocks(values):
+        deviations = part.astype(np.float64)
+        deviations -= mean
+        deviations *= deviations
+        squares += deviations.sum()
+    return mean, squares / (values.size - 1)

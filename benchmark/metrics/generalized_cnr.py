@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray
-from gtg_bench.benchmark.metrics.arrays import check_arrays, minmax
+from gtg_bench.benchmark.metrics.arrays import blocks, check_arrays
 
 BINS = 256
 
@@ -38,6 +38,10 @@ def gcnr(values: FloatArray, region: BoolArray, bins: int = BINS) -> float | Non
     check_arrays(region, values=values)
     if not region.any() or region.all():
         return None
-    levels = np.minimum((minmax(values) * bins).astype(np.intp), bins - 1)
-    inside, outside = (np.bincount(levels[side], minlength=bins) / side.sum() for side in (region, ~region))
+    low, span = float(values.min()), float(values.max()) - float(values.min())
+    counts = np.zeros((2, bins))
+    for part, sides in zip(blocks(values.ravel()), blocks(region.ravel()), strict=True):
+        levels = np.minimum((part.astype(np.float64) - low) / (span or 1) * bins, bins - 1).astype(np.intp)
+        counts += np.bincount(levels + bins * sides, minlength=2 * bins).reshape(2, bins)
+    outside, inside = counts / counts.sum(axis=1, keepdims=True)
     return float(np.clip(1 - np.minimum(inside, outside).sum(), 0, 1))

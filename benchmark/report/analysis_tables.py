@@ -51,6 +51,10 @@ def show(report: Report, console: Console) -> None:
         f"{_CI} {_P}; p corr.: Holm-corrected {family}; * p corr. < {LEVEL:g}. d_z: standardised mean difference. "
         f"w/t/l: samples on which A is better, equal, worse.{_short(row.metric for s in others for row in s.rows)}",
     )
+    rows = [row for subject in others for row in subject.rows]
+    _show_few(((row.category, row.metric, row.found) for row in rows), console)
+    if any(row.equivalence for row in rows):
+        _print(console, "Equivalent: the 90 % CI of A - B is within the margin (TOST), not corrected for comparisons.")
     for subject in report.subjects:
         if note := seeds_note(subject.run):
             spreads = {metric: spread(subject.run, metric, report.average) for metric in report.metrics}
@@ -96,9 +100,25 @@ def _show_contrasts(found: Sequence[Contrast], console: Console) -> None:
             text = "-" if one.difference is None else f"{one.difference:+.3f}{half}{'*' if row.better else ''}"
             cells.append(text.replace("+0.", "+.").replace("-0.", "-.").replace("±0.", "±."))
         table.add_row(HEADINGS.get(metric, metric), *cells)
+        table.add_row("  p", *(f"{_p_value(row.found.p_value)} {_p_value(row.p_value)}" for row in rows))
     console.print(table)
-    corrected = f"A - B ± half-width of the 95 % CI; * p < {LEVEL:g}, Holm-corrected over each row."
+    _show_few(((one.name, row.metric, row.found) for one in found for row in one.rows), console)
+    corrected = f"A - B ± half-width of the 95 % CI; p: raw, and Holm-corrected over the row; * corrected < {LEVEL:g}."
     _print(console, corrected + _short(row.metric for row in found[0].rows))
+
+
+def _show_few(named: Iterable[tuple[str, str, Estimate | Comparison]], console: Console) -> None:
+    """Print which parts of the data, and of these which metrics, have too few patients for a reliable CI."""
+    known = [(name, metric, one) for name, metric, one in named if one.n]
+    most: dict[str, int] = {}
+    for name, _, one in known:
+        most[name] = max(most.get(name, 0), one.n_patients)
+    notes = {}
+    for name, metric, one in known:
+        shown = "all samples" if name == ALL else name
+        notes[shown if one.n_patients == most[name] else f"{shown} {metric}"] = one.note
+    if few := [f"{name}: {note}" for name, note in notes.items() if note]:
+        _print(console, f"Few patients. {'; '.join(few)}.")
 
 
 def _short(metrics: Iterable[str]) -> str:
@@ -106,13 +126,14 @@ def _short(metrics: Iterable[str]) -> str:
     return "".join(f" {HEADINGS[name]} = {name}." for name in dict.fromkeys(metrics) if name in HEADINGS)
 
 
-_HEADINGS = {
+GROUPS = {
     "size": "region / frame",
     "boxes": "number of boxes",
     "side": "side named",
     "length": "phrase length",
     "category": "category",
 }
+"""What defines subgroups, a key of `analysis.subgroups.BY` -> its heading."""
 
 
 def show_subgroups(found: Sequence[Subgroup], runs: Sequence[FinishedRun], console: Console) -> None:
@@ -127,7 +148,7 @@ def show_subgroups(found: Sequence[Subgroup], runs: Sequence[FinishedRun], conso
         for subgroup in part:
             if subgroup.by != by:
                 by = subgroup.by
-                table.add_row(_HEADINGS[by])
+                table.add_row(GROUPS[by])
             label = "all samples" if by == ALL else f"  {subgroup.name}"
             for index, one in enumerate(subgroup.estimates):
                 cells = [f"{one.n}/{one.n_patients}", _number(one.value), _interval(one)]
@@ -140,8 +161,7 @@ def show_subgroups(found: Sequence[Subgroup], runs: Sequence[FinishedRun], conso
     for letter, run in zip(letters, runs, strict=True):
         note = f"; {seeds_note(run)}" if run.parts else ""
         _print(console, f"{letter}: {run.name} ({' '.join(run.keys)}{note})")
-    if any(one.n and one.low is None for subgroup in found for one in subgroup.estimates):
-        console.print("no CI: fewer than two patients.", highlight=False)
+    _show_few(((part.name, part.metric, one) for part in found for one in part.estimates), console)
     corrected = f"p corr.: Holm-corrected over all rows of a metric; * p corr. < {LEVEL:g}"
     legend = f"A - run: on shared samples. {_P}; {corrected}." if several else ""
     console.print(f"{_CI} {legend}".strip(), highlight=False)

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from gtg_bench.benchmark.statistics import interval_note
+
 Origin = Literal["published", "measured"]
 Along = Literal["", "row", "column"]
 Mark = Literal["", "best", "equal"]
@@ -36,6 +38,8 @@ class Cell:
     """Upper limit."""
     n: str = ""
     """What the value is a mean over, e.g. "367"."""
+    n_patients: str = ""
+    """Number of their patients; "" if unknown."""
     run_key: str = ""
     """Key of the run, or runs, that it was measured in."""
     method: str = ""
@@ -125,13 +129,27 @@ class Document:
     blocks: tuple[Block, ...]
     notes: tuple[tuple[str, str], ...] = ()
     """(letter or "", sentence) pairs; sentences may contain commands in backticks."""
-    legend: str = "Bold: best, by a significant lead over the second (paired test over patients, p < 0.05)."
+    legend: str = "Bold: best, by a significant lead over every other (paired tests over patients, p < 0.05)."
     """What the marks mean."""
 
     @property
     def marked(self) -> bool:
         """Whether any cell has a mark, so that the legend is needed."""
         return any(cell.mark for block in self.blocks for row in block.rows for cell in row.cells)
+
+
+def with_patients(document: Document) -> Document:
+    """The document with a note that names its rows, or its categories, with too few patients for a good CI."""
+    notes: dict[str, dict[str, None]] = {}
+    for block in document.blocks:
+        for row in block.rows:
+            for cell in row.cells:
+                if cell.exact and cell.n_patients:
+                    name = cell.category or " ".join(row.label.split())
+                    notes.setdefault(interval_note(int(cell.n_patients)), {})[name] = None
+    alone = len(notes) == 1
+    found = "; ".join(f"{'all rows' if alone else ', '.join(names)}: {note}" for note, names in notes.items() if note)
+    return replace(document, notes=(*document.notes, ("", f"Few patients. {found}."))) if found else document
 
 
 def headings(block: Block, column: Column) -> tuple[str, ...]:

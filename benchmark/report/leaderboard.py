@@ -1,23 +1,31 @@
 """Leaderboards: CSV files with one row per run, and one per run and category. Every mean carries its counts.
 
-There is one file per data set and definition of the numbers (`protocols.definition`): `<dataset>.csv` for the paper's
-protocol, `<dataset>.strict.csv`, `<dataset>.gtg+original.csv` and so on, each with a `.by_category.csv` beside it.
+There is one file per data set and definition of the numbers (`protocols.definition`): `<dataset>.csv` for the
+paper's protocol, `<dataset>.gtg@2+original.csv` and so on, each with a `.by_category.csv` beside it.
 """
 
 from __future__ import annotations
 
 import csv
+import re
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, create_model
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
+from gtg_bench.benchmark.api.settings import SETTINGS
 from gtg_bench.benchmark.api.text import csv_cell, csv_text
 from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.metrics import METRICS
 from gtg_bench.benchmark.paths import atomic, locked
 from gtg_bench.benchmark.runs.labels import as_text
 from gtg_bench.benchmark.runs.spec import COLUMNS, RunSpec
-from gtg_bench.benchmark.scoring.protocols import PROTOCOL, Protocol, definition, find_protocol
+from gtg_bench.benchmark.scoring.protocols import DEFAULT, Protocol, definition, find_protocol
+from gtg_bench.benchmark.state import numbered, printable, problem, safe_name, warn
 from gtg_bench.benchmark.statistics import bootstrap_averages
 
 Row = dict[str, str]
@@ -25,15 +33,40 @@ Row = dict[str, str]
 REFERENCE = Path(__file__).parents[2] / "leaderboards" / "reference"
 """Folder of the shipped results; runs never write to it."""
 
-COUNTS = ("n_total", "n_ok", "n_unscorable", "n_failed")
+COUNTS = ("n_total", "n_ok", "n_unscorable", "n_failed", "n_patients")
+"""Samples, by status, and the patients of the ok ones. Files of earlier versions lack the patients."""
 SUFFIXES = {"overall": "", "macro": "_macro", "frequency2": "_freq2"}
 """Average over a data set -> suffix of its column after the metric's name; see `benchmark.statistics.averages`."""
 
 SAMPLES = ("dataset", "dataset_version", "dataset_options", "split", "limit")
 """Columns that rows measured on the same samples share."""
 
-_NEEDED = {*SAMPLES, "method", "protocol", "run_key"}
+_NEEDED = (*(name for name in COLUMNS if name not in SETTINGS), "method", "seed", *COUNTS, "run_key")
 _DECIMALS = 5
+
+_Whole = Annotated[str, StringConstraints(pattern=r"^\d{0,9}$")]
+_Count = Annotated[str, StringConstraints(pattern=r"^\d{1,9}$")]
+_Number = Annotated[str, StringConstraints(pattern=r"^(-?\d{1,9}(\.\d{1,20})?([eE][+-]?\d\d?)?)?$")]
+_Text = Annotated[str, StringConstraints(pattern="^[^\0\ufffd]{0,4096}$")]
+_NUMBERS: dict[str, Any] = dict.fromkeys(("limit", "steps", "last_steps"), _Whole)
+_NUMBERS |= {"guidance": _Number} | dict.fromkeys(("protocol_version", *COUNTS), _Count)
+_TEXTS = {*COLUMNS, "category", "run_key"} - set(_NUMBERS)
+
+
+class _Cells(BaseModel):
+    """The cells of a row: columns that are not known are metrics."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, _Number]
+
+    category: _Text = ""
+    run_key: Annotated[_Text, StringConstraints(min_length=1)]
+
+
+@cache
+def _row() -> type[BaseModel]:
+    settings = {name: (_NUMBERS.get(name, _Text), "") for name in (*COLUMNS, *COUNTS)}
+    return create_model("Row", __base__=_Cells, **settings)  # type: ignore[call-overload]
 
 
 def columns(rules: Protocol, category: bool = False) -> tuple[str, ...]:
@@ -62,9 +95,12 @@ def path_of(folder: Path, described: Mapping[str, str]) -> Path:
     Args:
         folder: folder of the CSV files.
         described: a row, or a run's description as JSON.
+
+    Raises:
+        DataError: its names cannot be part of a file name.
     """
-    named = definition(described)
-    return folder / f"{described['dataset']}{'' if named == PROTOCOL else f'.{named}'}.csv"
+    named, dataset = definition(described), safe_name(described["dataset"], "data set")
+    return folder / (dataset + ("" if named == DEFAULT else f".{safe_name(named, 'protocol')}") + ".csv")
 
 
 def categories_of(path: Path) -> Path:
@@ -84,11 +120,11 @@ def update(folder: Path, spec: RunSpec, records: Sequence[SampleRecord]) -> Row:
     folder.mkdir(parents=True, exist_ok=True)
     rules, values = find_protocol(spec.protocol), spec.as_json()
     settings = {name: as_text(values[name]) for name in COLUMNS}
-    overall = settings | _measured(records, rules) | {"run_key": spec.key}
+    overall = settings | measured(records, rules) | {"run_key": spec.key}
     parts = []
     for name in sorted({record.category for record in records}):
-        measured = _measured([record for record in records if record.category == name], rules)
-        parts.append(settings | {"category": name} | measured | {"run_key": spec.key})
+        part = measured([record for record in records if record.category == name], rules)
+        parts.append(settings | {"category": name} | part | {"run_key": spec.key})
     path = path_of(folder, settings)
     with locked(folder / f".{spec.dataset}.lock"):
         _put(path, [overall], columns(rules))
@@ -107,15 +143,56 @@ def remove(folder: Path, spec: RunSpec) -> None:
 
 
 def read(path: Path) -> list[Row]:
-    """The rows of a leaderboard, empty if the file does not exist. Raises DataError if it is not a leaderboard."""
+    """The rows of a leaderboard; empty if the file is empty or missing. Damaged rows are skipped with a warning.
+
+    A file that a spreadsheet program saved is read too, with semicolons between columns and decimal commas.
+
+    Raises:
+        DataError: it is not a leaderboard.
+    """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[list[Row], list[str], bool]:
+    """The rows, the columns, and whether every row is there."""
     if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        rows = [{n: csv_text(v) if isinstance(v, str) else v for n, v in row.items()} for row in reader]
-    if missing := _NEEDED - set(reader.fieldnames or ()):
-        raise DataError(f"{path} is not a leaderboard: column {min(missing)} is missing; move the file away and rerun")
-    return rows
+        return [], [], True
+    try:
+        head, *lines = re.split(r"\r\n|\r|\n", path.read_bytes().decode("utf-8-sig", errors="replace"))
+        saved = ";" in head  # by a spreadsheet program
+        names = _cells(head, saved)
+    except (OSError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read ({printable(str(error))}); move it away and rerun") from error
+    if (head or any(lines)) and (missing := [name for name in _NEEDED if name not in names]):
+        raise DataError(f"{path} is not a leaderboard: column {missing[0]} is missing; move the file away and rerun")
+    rows, damaged = [], dict[int, str]()
+    for number, line in enumerate(lines, 2):
+        try:
+            if any(cells := _cells(line, saved)):
+                rows.append(_checked(names, cells, path, saved))
+        except (csv.Error, ValidationError, DataError) as error:
+            damaged[number] = problem(error) if isinstance(error, ValidationError) else printable(str(error))
+    if damaged:
+        warn(f"{path}: {numbered(damaged)} and left out; correct or remove it, or rerun its `gtg-bench run`")
+    return rows, names, not damaged
+
+
+def _cells(line: str, saved: bool) -> list[str]:
+    return [csv_text(cell) for cell in next(csv.reader([line], delimiter=";" if saved else ",", strict=True), [])]
+
+
+def _checked(names: Sequence[str], cells: Sequence[str], path: Path, saved: bool) -> Row:
+    """A row whose cells are valid and that belongs to this file. Raises ValidationError or DataError."""
+    if len(cells) != len(names):
+        raise DataError(f"it has {len(cells)} cells instead of {len(names)}")
+    row = dict.fromkeys(COLUMNS, "") | dict(zip(names, cells, strict=True))
+    if saved:
+        row = {name: cell if name in _TEXTS else cell.replace(",", ".") for name, cell in row.items()}
+    _row().model_validate(row)
+    own = path_of(path.parent, row)
+    if path not in (own, categories_of(own)):
+        raise DataError(f"it belongs to {own.name}")
+    return row
 
 
 def comparable(folder: Path, row: Row) -> list[Row]:
@@ -129,12 +206,13 @@ def mean(records: Iterable[SampleRecord], metric: str) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _measured(records: Sequence[SampleRecord], rules: Protocol) -> Row:
+def measured(records: Sequence[SampleRecord], rules: Protocol) -> Row:
     """Counts, and each metric's averages over the ok samples with their CI; empty where undefined."""
     row = {"n_total": str(len(records))}
     for status in ("ok", "unscorable", "failed"):
         row[f"n_{status}"] = str(sum(record.status == status for record in records))
     ok = [record for record in records if record.status == "ok"]
+    row["n_patients"] = str(len({record.patient_id for record in ok}))
     categories, patients = [record.category for record in ok], [record.patient_id for record in ok]
     for metric in rules.metrics:
         values = [record.metrics.get(metric) for record in ok]
@@ -147,10 +225,12 @@ def _measured(records: Sequence[SampleRecord], rules: Protocol) -> Row:
 
 
 def _put(path: Path, rows: Sequence[Row], names: Sequence[str]) -> None:
-    """Write rows into a file, replacing those of the same runs."""
-    old = read(path)
-    if old and (strange := set(old[0]) - set(names)):
+    """Write rows into a file, replacing those of the same runs; a damaged file is kept as `<name>.damaged`."""
+    old, known, complete = _read(path)
+    if strange := set(known) - set(names):
         raise DataError(f"{path} was written by another version (column {min(strange)}); move it away and rerun")
+    if not complete:
+        shutil.copyfile(path, path.with_name(f"{path.name}.damaged"))
     keys = {row["run_key"] for row in rows}
     kept = [*rows, *(row for row in old if row["run_key"] not in keys)]
     kept.sort(key=lambda row: [row.get(name) or "" for name in (*COLUMNS, "category", "run_key")])

@@ -21,10 +21,12 @@ Place = tuple[int, int]
 
 
 def with_marks(document: Document, runs_dir: Path, dataset: str) -> Document:
-    """The document with the best of each group of competing cells marked, if its lead over the second is significant.
+    """The document with the best of each group of competing cells marked, if its lead over every other is significant.
 
-    Competitors are the measured cells of one metric along `Block.along`. Best and second are compared sample by sample
-    from the records of their runs; without records nothing is marked, and neither is a prior or baseline.
+    Competitors are the measured cells of one metric along `Block.along`. The best is compared with each other sample by
+    sample, from the records of their runs; as all of these tests must reject, their p-values need no correction
+    (Berger, Multiparameter Hypothesis Testing and Acceptance Sampling, Technometrics 24, 1982). If records are missing
+    nothing is marked, and a prior or baseline never is.
 
     Args:
         document: a table of a leaderboard.
@@ -64,17 +66,23 @@ def _pools(block: Block) -> list[list[Place]]:
 
 
 def _leader(block: Block, pool: Sequence[Place], records: Callable[[str], FinishedRun | None]) -> Place | None:
-    """The place of the best cell of a pool, None if its lead is not significant or it is a prior or baseline."""
+    """The place of the best cell of a pool; None if a lead is not significant, or it is a prior or baseline."""
     cells: dict[Place, Cell] = {(i, j): block.rows[i].cells[j] for i, j in pool}
     name = block.columns[pool[0][1]].metric
     higher = METRICS[name].higher_is_better
-    first, second, *_ = sorted(pool, key=lambda place: float(cells[place].exact), reverse=higher)
+    first, *others = sorted(pool, key=lambda place: float(cells[place].exact), reverse=higher)
     best = cells[first]
-    one, other = records(best.run_key), records(cells[second].run_key)
-    if is_prior(best.method) or one is None or other is None:
+    one = records(best.run_key)
+    if is_prior(best.method) or one is None:
         return None
-    pairs = paired(one.records, other.records, name)
-    pairs = pairs if best.category is None else pairs.of_category(best.category)
-    found = compare(pairs, best.average, higher)
-    ahead = found.difference is not None and found.difference != 0 and (found.difference > 0) == higher
-    return first if ahead and found.p_value is not None and found.p_value < LEVEL else None
+    for place in others:
+        other = records(cells[place].run_key)
+        if other is None:
+            return None
+        pairs = paired(one.records, other.records, name)
+        pairs = pairs if best.category is None else pairs.of_category(best.category)
+        found = compare(pairs, best.average, higher)
+        ahead = found.difference is not None and found.difference != 0 and (found.difference > 0) == higher
+        if not ahead or found.p_value is None or found.p_value >= LEVEL:
+            return None
+    return first

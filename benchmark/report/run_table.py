@@ -11,12 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gtg_bench.benchmark.analysis.sensitivity import is_prior
 from gtg_bench.benchmark.api.registry import METHODS
 from gtg_bench.benchmark.api.settings import SETTINGS, of_phantom
 from gtg_bench.benchmark.report import leaderboard
 from gtg_bench.benchmark.report.document import HEADINGS, Block, Column, Document
 from gtg_bench.benchmark.report.document import Row as Line
-from gtg_bench.benchmark.report.leaderboard import Row
+from gtg_bench.benchmark.report.leaderboard import Row, measured
 from gtg_bench.benchmark.report.render import drawn, table_width
 from gtg_bench.benchmark.report.selection import (
     AVERAGE_NAMES,
@@ -30,9 +31,11 @@ from gtg_bench.benchmark.report.selection import (
     title_of,
 )
 from gtg_bench.benchmark.runs.labels import labels
+from gtg_bench.benchmark.runs.lookup import read_run, specs_in
 from gtg_bench.benchmark.runs.spec import COLUMNS
-from gtg_bench.benchmark.scoring.controls import CONTROLS
+from gtg_bench.benchmark.scoring.controls import CONTROLS, applies
 from gtg_bench.benchmark.scoring.protocols import PROTOCOL, definition, find_protocol
+from gtg_bench.benchmark.statistics import interval_note
 
 LINES = 15
 """Most lines in the summary of a run."""
@@ -40,16 +43,22 @@ LINES = 15
 PLAIN = CONTROLS[0]
 
 
-def show_runs(rows: Sequence[Row], folder: Path, console: Console) -> None:
+SAME = "same_samples_as"
+"""Key of a row that is no run: a plain run's means on the samples of the control with this name."""
+
+
+def show_runs(rows: Sequence[Row], folder: Path, console: Console, runs_dir: Path | None = None) -> None:
     """Print runs with their controls and the priors on the same samples: at most LINES lines, but never without a run.
 
-    Controls and priors are taken from the user's leaderboard, else from the shipped one. Where they do not all fit,
-    controls of earlier calls are left out first, then priors.
+    Controls and priors are taken from the user's leaderboard, else from the shipped one. Below a control that does not
+    apply to every sample is the plain run on the samples of the control, if its records are in `runs_dir`. Where they
+    do not all fit, these rows are left out first, then controls of earlier calls, then priors.
 
     Args:
         rows: leaderboard rows of the runs, of any data set and protocol; a table for each.
         folder: folder of the user's leaderboards.
         console: where to print.
+        runs_dir: folder of the runs.
     """
     tables: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
@@ -58,13 +67,18 @@ def show_runs(rows: Sequence[Row], folder: Path, console: Console) -> None:
     for own in tables.values():
         keys = {row["run_key"] for row in own}
         shown, shipped = _with_context(own, folder)
+        same = {} if runs_dir is None else _on_samples_of_controls(shown, runs_dir)
         context = sorted((row for row in shown if row["run_key"] not in keys), key=lambda row: row["control"] == PLAIN)
         left_out: set[str] = set()
         while True:
             kept = [row for row in shown if row["run_key"] not in left_out]
+            kept = [each for row in kept for each in (row, same.get(row["run_key"])) if each is not None]
             table, caption = _summary(kept, keys, shipped, folder, console)
-            if not context or len(console.render_lines(table)) + len(caption) <= LINES:
+            if not (context or same) or len(console.render_lines(table)) + len(caption) <= LINES:
                 break
+            if same:
+                same = {}
+                continue
             # controls are left out all together
             left_out |= {row["run_key"] for row in context if row["control"] != PLAIN} or {context[0]["run_key"]}
             context = [row for row in context if row["run_key"] not in left_out]
@@ -95,6 +109,21 @@ def _with_context(own: Sequence[Row], folder: Path) -> tuple[list[Row], set[str]
     return list(found.values()), found.keys() - here.keys() - {row["run_key"] for row in own}
 
 
+def _on_samples_of_controls(rows: Sequence[Row], runs_dir: Path) -> dict[str, Row]:
+    """Key of a control's run -> its plain run on the samples of the control, if they are fewer and it was run here."""
+    specs = {spec.key: spec for spec in specs_in(runs_dir, rows[0]["dataset"])}
+    plain = {tuple(_without_control(row)): row for row in rows if row["control"] == PLAIN}
+    found = {}
+    for row in rows:
+        own = plain.get(tuple(_without_control(row)))
+        if own is None or own["n_total"] == row["n_total"] or own["run_key"] not in specs:
+            continue
+        records = read_run(runs_dir, specs[own["run_key"]]).records
+        kept = [record for record in records if applies(row["control"], record.phrase, record.category)]
+        found[row["run_key"]] = own | measured(kept, find_protocol(own["protocol"])) | {SAME: row["control"]}
+    return found
+
+
 def _without_control(row: Row) -> list[str]:
     return [row.get(name) or "" for name in COLUMNS if name != "control"]
 
@@ -120,6 +149,8 @@ def _summary(
     names = [f"{HEADINGS[name]} = {name}" for name in metrics if name in HEADINGS]
     marks = ["† shipped result"] if any(row["run_key"] in shipped for row in rows) else []
     average = "" if rules.average == "overall" else f"{AVERAGE_NAMES[rules.average]} "
+    patients = [int(row["n_patients"]) for row in rows if row.get("n_patients")]
+    marks += [note] if patients and (note := interval_note(min(patients))) else []
     caption = wrap("; ".join([f"{average}± half-width of the 95 % CI", *marks, *names]), console.width)
     path, command = f"Leaderboard: {leaderboard.path_of(folder, first)}", _table_command(first, folder)
     together = f"{path} (all rows: {command})"
@@ -191,9 +222,13 @@ def _block(
     columns = [Column("", name, name, "", "measured", title_of(rows[0])) for name in metrics]
     lines: list[Line] = []
     before: list[str] = []
+    budgets = {row["weights"] for row in rows if row.get("weights") and not is_prior(row["method"])}
     for row, label in zip(rows, labels(rows), strict=True):
+        if len(budgets) > 1 and row["weights"] in budgets and f"weights {row['weights']}" not in label:
+            label.insert(1, f"weights {row['weights']}")
         controlled, family = row["control"] != PLAIN, _without_control(row)
         items = [f"  {row['control']}"] if controlled and family == before else label
+        items = ["  plain, same"] if SAME in row else items
         items += [f"control {row['control']}"] if controlled and family != before else []
         before = family
         items = [items[0] + ("†" if row["run_key"] in shipped else ""), *items[1:]]

@@ -171,6 +171,7 @@ def measured_cell(row: Row, metric: str, average: str, category: str | None = No
         low=value(row, f"{name}_low"),
         high=value(row, f"{name}_high"),
         n=value(row, f"n_{metric}") or row["n_ok"],
+        n_patients=value(row, "n_patients"),
         run_key=row["run_key"],
         method=row["method"],
         weights=value(row, "weights"),

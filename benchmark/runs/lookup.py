@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
-from gtg_bench.benchmark.api.errors import GtgError, UsageError
+from gtg_bench.benchmark.api.errors import DataError, GtgError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS, unknown
 from gtg_bench.benchmark.api.settings import DEFAULTS, FROM_CARD, MethodSettings
 from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.metrics.named_masks import rule_of
+from gtg_bench.benchmark.runs.command_line import run_command
 from gtg_bench.benchmark.runs.labels import label, not_default
-from gtg_bench.benchmark.runs.records import MANIFEST, RunFolder
-from gtg_bench.benchmark.runs.spec import FIELDS, RunSpec, differing
+from gtg_bench.benchmark.runs.records import MANIFEST, RunFolder, read_manifest
+from gtg_bench.benchmark.runs.spec import FIELDS, SCHEMA, RunSpec, differing
 from gtg_bench.benchmark.scoring.controls import CONTROLS
-from gtg_bench.benchmark.scoring.protocols import PROTOCOL, RULES, definition
+from gtg_bench.benchmark.scoring.protocols import PROTOCOL, RULES, definition, protocol_of
+from gtg_bench.benchmark.state import warn
 
 _USUAL = {"control": CONTROLS[0], "dataset_options": "", "last_steps": "None", **DEFAULTS}
 """What a run is assumed to have if its name does not say."""
@@ -147,6 +149,8 @@ def _with_defaults(specs: list[RunSpec], named: Mapping[str, str]) -> list[RunSp
             specs = [spec for spec in specs if str(spec.as_json()[key]) in (value, "None")] or specs
     if "protocol" not in named:
         specs = _preferred(specs, lambda spec: spec.protocol == PROTOCOL)
+    if "protocol_version" not in named:
+        specs = _preferred(specs, lambda spec: spec.protocol_version == protocol_of(spec.protocol).version)
     if not {*RULES} & set(named):
         specs = _preferred(specs, lambda spec: "+" not in definition(spec.as_json()))
     if "limit" not in named:
@@ -173,20 +177,35 @@ def _preferred(specs: list[RunSpec], wanted: Callable[[RunSpec], bool]) -> list[
 
 
 def specs_in(runs_dir: Path, dataset: str | None = None, finished: bool = True) -> Iterator[RunSpec]:
-    """The descriptions of all finished runs, or of all unfinished ones, that this version of the program made."""
-    for path in sorted(runs_dir.glob(f"{dataset or '*'}/*/*/{MANIFEST}")):
+    """The descriptions of all finished runs, or of all unfinished ones, that this version of the program made.
+
+    A run with a damaged manifest is skipped with a warning.
+    """
+    for path in sorted(runs_dir.glob(f"{escape(dataset) if dataset else '*'}/*/*/{MANIFEST}")):
         try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
+            manifest = read_manifest(path.parent)
+            if manifest["spec"].get("schema") != SCHEMA:
+                continue
             spec = RunSpec.from_json(manifest["spec"])
-        except (OSError, ValueError, KeyError, TypeError):
+            if RunFolder(runs_dir, spec).path != path.parent:
+                raise DataError(f"it describes run {spec.dataset}/{spec.method}/{spec.key}")
+        except DataError as error:
+            named = str(error) if str(path) in str(error) else f"{path} is damaged ({error}); remove {path.parent}"
+            warn(f"{named}. This run is left out.")
             continue
-        if spec.key == path.parent.name and bool(manifest.get("finished")) == finished:
+        if bool(manifest.get("finished")) == finished:
             yield spec
 
 
 def read_run(runs_dir: Path, spec: RunSpec) -> FinishedRun:
-    """A run with its records."""
-    return FinishedRun(spec, list(RunFolder(runs_dir, spec).read().values()))
+    """A run with its records. Raises DataError if the manifest is damaged, or samples have no record."""
+    folder = RunFolder(runs_dir, spec)
+    records, total = list(folder.read().values()), folder.manifest().get("n_total") or 0
+    if len(records) < total:
+        known = spec.code or spec.method in METHODS.names()
+        command = run_command(spec, runs_dir, "--control", spec.control) if known else "the command that made it"
+        raise DataError(f"{folder.path} has records of {len(records)} of its {total} samples; rerun {command}")
+    return FinishedRun(spec, records)
 
 
 def distinguished(specs: Sequence[RunSpec]) -> str:

@@ -7,12 +7,10 @@ the run's own folder is read from the method's other folders, so another protoco
 
 from __future__ import annotations
 
-import json
-import zipfile
+import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +18,7 @@ from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.benchmark.api.geometry import Frame
 from gtg_bench.benchmark.api.types import GroundingMap, SampleRecord, fingerprint
 from gtg_bench.benchmark.paths import atomic
-from gtg_bench.benchmark.runs.records import MANIFEST, read_records
+from gtg_bench.benchmark.runs.records import MANIFEST, read_manifest, read_records
 
 
 class MapStore:
@@ -41,7 +39,9 @@ class MapStore:
     @classmethod
     def of_run(cls, folder: Path) -> MapStore:
         """The maps of a stored run, as its records name them."""
-        return cls(folder, _map_key(folder), {name: one.map_name for name, one in read_records(folder).items()})
+        names = {sample: record.map_name for sample, record in read_records(folder).items()}
+        valid = {sample: name for sample, name in names.items() if re.fullmatch("[0-9a-f]{24}", name)}
+        return cls(folder, _map_key(folder), valid)
 
     @cached_property
     def siblings(self) -> list[Path]:
@@ -119,14 +119,13 @@ def _unpacked(path: Path) -> GroundingMap:
             values, n = archive["values"], [int(number) for number in archive["frame"]]
             note = str(archive["note"]) if "note" in archive else ""
         return GroundingMap(values, Frame((n[0], n[1]), (n[2], n[3]), (n[4], n[5], n[6], n[7])), note)
-    except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # numpy and zipfile raise many kinds
         raise DataError(f"{path} is damaged ({type(error).__name__}); delete the file and run again") from error
 
 
 def _map_key(folder: Path) -> str | None:
     """The map key in a run folder's manifest; None if it has none."""
     try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return str(manifest["map_key"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_manifest(folder).get("map_key")
+    except DataError:
         return None

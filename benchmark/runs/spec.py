@@ -6,12 +6,17 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from functools import cache
+from typing import Any, ClassVar
 
+from pydantic import TypeAdapter, ValidationError
+
+from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.benchmark.api.settings import DERIVED, SETTINGS, MethodSettings
 from gtg_bench.benchmark.scoring.controls import CONTROLS
-from gtg_bench.benchmark.scoring.protocols import FRAMES, MASK, PROTOCOL, UNCOVERED
+from gtg_bench.benchmark.scoring.protocols import FRAMES, MASK, PROTOCOL, PROTOCOLS, UNCOVERED
 from gtg_bench.benchmark.scoring.smoothing import UNSMOOTHED
+from gtg_bench.benchmark.state import problem
 
 SCHEMA = 4
 """Version of the description: bumped when a field is added or changes its meaning, which changes every key."""
@@ -20,6 +25,8 @@ SCHEMA = 4
 @dataclass(frozen=True)
 class RunSpec:
     """Everything that decides a run's numbers. As JSON it is flat: the method's settings are fields like the others."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
 
     dataset: str
     """Name in the registry."""
@@ -49,7 +56,7 @@ class RunSpec:
     """How maps are smoothed before they are scored, see `benchmark.scoring.smoothing`."""
     protocol: str = PROTOCOL
     """Metrics and averages, a name of `scoring.protocols.PROTOCOLS`."""
-    protocol_version: int = 1
+    protocol_version: int = PROTOCOLS[PROTOCOL].version
     """Version of that protocol."""
     control: str = CONTROLS[0]
     """The sanity check that the run is under, one of CONTROLS."""
@@ -62,10 +69,13 @@ class RunSpec:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> RunSpec:
-        """A description from its JSON values. Raises TypeError if one is missing or unknown."""
+        """A description from its JSON values. Raises DataError if one is missing, unknown or invalid."""
         own = {name: value for name, value in values.items() if name not in SETTINGS}
         settings = {name: value for name, value in values.items() if name in SETTINGS}
-        return cls(settings=MethodSettings(**settings), **own)
+        try:
+            return _kind().validate_python(own | {"settings": settings})
+        except ValidationError as error:
+            raise DataError(f"not the description of a run: {problem(error)}") from error
 
     def as_json(self) -> dict[str, Any]:
         """As plain JSON values, in the order of the fields."""
@@ -111,6 +121,11 @@ def differing(described: Sequence[RunSpec | Mapping[str, Any]]) -> list[str]:
     unlike = [name for name in FIELDS if len({json.dumps(row.get(name, "")) for row in rows}) > 1]
     following = ("samples_sha256", "images_sha256", "dataset_version", *DERIVED)
     return [name for name in unlike if name not in following] or unlike
+
+
+@cache
+def _kind() -> TypeAdapter[RunSpec]:
+    return TypeAdapter(RunSpec)
 
 
 def _digest(values: Mapping[str, Any]) -> str:

@@ -35,6 +35,11 @@ PAIRS = 4_000_000
 """Maximum number of pairs that a swap hashes, about 3 s: all of them in splits of up to 2,000 samples."""
 
 
+def applies(control: str, phrase: str, category: str) -> bool:
+    """Whether a control has a trial for the sample with this phrase; only side-swap leaves out samples."""
+    return control != "side-swap" or mirrored(phrase, category) is not None
+
+
 def plan(samples: Sequence[PhraseSample], control: str, limit: int | None = None) -> list[Trial]:
     """Plan one trial per sample, in their order; only side-swap leaves out samples.
 

@@ -34,6 +34,9 @@ CROP, ORIGINAL = FRAMES
 LOWEST, EXCLUDE = UNCOVERED
 
 
+_TIES = "top1: values within 1e-6 of the map's range of its maximum tie (before this version: equal values only)."
+
+
 @dataclass(frozen=True)
 class Protocol:
     """How maps are scored.
@@ -89,7 +92,7 @@ PROTOCOLS: dict[str, Protocol] = {
     for protocol in (
         Protocol(
             name="gtg",
-            version=1,
+            version=2,
             summary="the paper: 512 x 512 crop, Gaussian mixture mask, means over samples",
             frame=CROP,
             uncovered=LOWEST,
@@ -101,11 +104,12 @@ PROTOCOLS: dict[str, Protocol] = {
                 "miou averages foreground and background IoU. With small boxes even an empty mask scores almost 0.5, "
                 "so read it beside iou.",
                 "cnr is signed, as in the paper's released code; the paper's text takes the absolute value.",
+                _TIES,
             ),
         ),
         Protocol(
             name="gtg-released",
-            version=1,
+            version=2,
             summary="the paper's released code: its metrics, each category weighted by its squared sample count",
             frame=CROP,
             uncovered=LOWEST,
@@ -124,6 +128,7 @@ PROTOCOLS: dict[str, Protocol] = {
                 "box_iou and box_miou reproduce that code's bounding box, which ends before the mask's last row and "
                 "column.",
                 "The released method's own deviations (first sub-token, 40 last steps) are `--profile released`.",
+                _TIES,
             ),
         ),
         Protocol(
@@ -144,7 +149,7 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         Protocol(
             name="chexlocalize",
-            version=1,
+            version=2,
             summary="Saporta et al. 2022: Otsu mask in the image's original pixels, IoU and hit rate, macro average",
             frame=ORIGINAL,
             uncovered=LOWEST,
@@ -157,11 +162,12 @@ PROTOCOLS: dict[str, Protocol] = {
                 "CheXlocalize rounds the map to 8 bits before Otsu's method, which moves the threshold by a bin or "
                 "two; here the map is not rounded.",
                 "CheXlocalize's intervals resample images 1,000 times; here patients are resampled 2,000 times.",
+                _TIES,
             ),
         ),
         Protocol(
             name="strict",
-            version=2,
+            version=3,
             summary="recommended: the image's original pixels, threshold-free metrics first, macro average",
             frame=ORIGINAL,
             uncovered=LOWEST,
@@ -176,6 +182,7 @@ PROTOCOLS: dict[str, Protocol] = {
                 "gcnr has no sign: a map that is cold in the region scores like a hot one, so read it beside cnr.",
                 "No miou: half of it is the background's IoU, which is high even for an empty mask.",
                 "coverage does not rate a map: it is the share of the region inside the method's field of view.",
+                _TIES,
             ),
         ),
     )
@@ -198,9 +205,9 @@ def definition(described: Mapping[str, Any]) -> str:
     """A readable name for everything that defines a number; numbers of different names never share a column.
 
     The protocol's name, "@" and its version from the second on, and "+" with each of frame, uncovered and mask that
-    differs from the protocol's: "gtg", "strict@2", "gtg+original", "strict@2+exclude+0.5", "gtg+smooth0.06". Values
-    that were chosen on a validation split share one definition, although each method has its own: "gtg+best" (mask),
-    "gtg+smooth-best".
+    differs from the protocol's: "biovil", "gtg@2", "gtg@2+original", "strict@3+exclude+0.5", "gtg@2+smooth0.06".
+    Values that were chosen on a validation split share one definition, although each method has its own: "gtg@2+best"
+    (mask), "gtg@2+smooth-best".
 
     Args:
         described: protocol, protocol_version and RULES, as in a run's description or a leaderboard's row; this version
@@ -213,3 +220,7 @@ def definition(described: Mapping[str, Any]) -> str:
     if found["smooth"] != default.smooth:
         changed.append(f"smooth{'-' if found['smooth'] == BEST else ''}{found['smooth']}")
     return "+".join([name if version == 1 else f"{name}@{version}", *changed])
+
+
+DEFAULT = f"{PROTOCOL}@{PROTOCOLS[PROTOCOL].version}"
+"""The definition of the default protocol's numbers."""

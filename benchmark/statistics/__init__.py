@@ -14,14 +14,24 @@ from gtg_bench.benchmark.statistics.averages import (
     average_of_categories,
     over_runs,
 )
-from gtg_bench.benchmark.statistics.bounds import Estimate, bootstrap, bootstrap_averages
-from gtg_bench.benchmark.statistics.comparison import Comparison, Pairs, compare, holm, paired
+from gtg_bench.benchmark.statistics.bounds import (
+    ENOUGH_PATIENTS,
+    LEAST_PATIENTS,
+    Estimate,
+    bootstrap,
+    bootstrap_averages,
+    interval_note,
+)
+from gtg_bench.benchmark.statistics.comparison import Comparison, Equivalence, Pairs, compare, equivalence, holm, paired
 from gtg_bench.benchmark.statistics.permutation import sign_flip
 
 __all__ = [
     "AVERAGES",
+    "ENOUGH_PATIENTS",
+    "LEAST_PATIENTS",
     "Average",
     "Comparison",
+    "Equivalence",
     "Estimate",
     "Pairs",
     "Spread",
@@ -30,7 +40,9 @@ __all__ = [
     "bootstrap",
     "bootstrap_averages",
     "compare",
+    "equivalence",
     "holm",
+    "interval_note",
     "over_runs",
     "paired",
     "sign_flip",

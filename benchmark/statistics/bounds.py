@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gtg_bench.benchmark.statistics.averages import AVERAGES, Doubles, Names, Tally, Values, tally
 
@@ -22,16 +24,34 @@ LEVEL = 0.95
 _CELLS = 4_000_000
 """Maximum resamples x patients per block, to bound memory."""
 
+_KEPT = 30_000_000
+"""Maximum resamples x patients of draws that are kept for the next metric: 60 MB."""
+
 _NORMAL = NormalDist()
+
+
+LEAST_PATIENTS = 5
+"""Fewest patients that get a confidence interval."""
+
+ENOUGH_PATIENTS = 20
+"""Fewest patients whose confidence interval needs no caution."""
+
+
+def interval_note(n_patients: int) -> str:
+    """What a reader must know about the confidence interval of so few patients; "" if there is nothing to say."""
+    if n_patients >= ENOUGH_PATIENTS:
+        return ""
+    verdict = "no CI" if n_patients < LEAST_PATIENTS else "unreliable CI"
+    return f"only {n_patients} patient{'' if n_patients == 1 else 's'}: {verdict}"
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """An average with its confidence interval and counts.
+    """An average with its confidence interval and counts. Where the interval is printed, so must `note` be.
 
     Attributes:
         value: None if no value is defined.
-        low, high: confidence limits; None for fewer than two patients.
+        low, high: confidence limits; None for fewer than LEAST_PATIENTS patients.
         n: number of defined values.
         n_undefined: number of undefined values, which were left out.
         n_patients: patients with at least one defined value.
@@ -43,6 +63,11 @@ class Estimate:
     n: int
     n_undefined: int
     n_patients: int
+
+    @property
+    def note(self) -> str:
+        """Why the interval is absent or unreliable, see `interval_note`."""
+        return interval_note(self.n_patients)
 
 
 def bootstrap(
@@ -88,7 +113,7 @@ def bootstrap_averages(
     sums = tally(values, categories, patients)
     kinds, n_patients = tuple(kinds), len(sums.counts)
     totals, counts = sums.totals.sum(axis=0), sums.counts.sum(axis=0)
-    draws = _drawn(sums, kinds, resamples, seed) if n_patients > 1 else {}
+    draws = _drawn(sums, kinds, resamples, seed) if n_patients >= LEAST_PATIENTS else {}
     found = {}
     for kind in kinds:
         value = float(AVERAGES[kind](totals, counts)) if n_patients else None
@@ -112,12 +137,25 @@ def _drawn(sums: Tally, kinds: Sequence[str], resamples: int, seed: int) -> dict
 
 def _weights(patients: int, resamples: int, seed: int) -> Iterator[Doubles]:
     """How often each resample draws each patient, float64 [resamples in the block, patients], block by block."""
+    few = patients * resamples <= _KEPT
+    for block in _kept(patients, resamples, seed) if few else _blocks(patients, resamples, seed):
+        yield block.astype(np.float64)
+
+
+@lru_cache(maxsize=2)
+def _kept(patients: int, resamples: int, seed: int) -> list[NDArray[np.uint16]]:
+    """The draws of the last calls: the next metric of the same samples has the same."""
+    return list(_blocks(patients, resamples, seed))
+
+
+def _blocks(patients: int, resamples: int, seed: int) -> Iterator[NDArray[np.uint16]]:
     random = np.random.default_rng(seed)
     step = max(1, _CELLS // patients)
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
         drawn = random.integers(0, patients, (rows, patients)) + patients * np.arange(rows)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=rows * patients).reshape(rows, patients).astype(np.float64)
+        counts = np.bincount(drawn.ravel(), minlength=rows * patients).reshape(rows, patients)
+        yield counts.astype(np.uint16)  # more than 65,535 draws of one patient do not happen
 
 
 def _expanded(sums: Tally, kind: str, tail: float) -> float:

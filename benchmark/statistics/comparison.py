@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 
 from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.statistics.averages import AVERAGES, Doubles
-from gtg_bench.benchmark.statistics.bounds import LEVEL, RESAMPLES, SEED, bootstrap
+from gtg_bench.benchmark.statistics.bounds import LEVEL, RESAMPLES, SEED, bootstrap, interval_note
 from gtg_bench.benchmark.statistics.permutation import PERMUTATIONS, sign_flip
+
+EQUIVALENCE_LEVEL = 0.9
+"""Level of the interval that must lie within the margin, for two one-sided tests at 5 % each."""
 
 TIE = 1e-9
 """Two values of a sample whose difference is at most this count as equal, so that rounding decides nothing."""
@@ -50,7 +53,7 @@ class Comparison:
         only_ours, only_theirs: samples that were left out because only one run has a value.
         ours, theirs: averages over the n samples; they and the following fields are None if n is 0.
         difference: ours - theirs, of the averages.
-        low, high: confidence limits of the difference, by the bootstrap over patients; None for fewer than two.
+        low, high: confidence limits of the difference, by the bootstrap over patients; None for fewer than five.
         p_value: two-sided, by flipping the signs of patients; not corrected for multiple comparisons.
         effect_size: standardised mean difference (Cohen's d_z): mean of the samples' differences over their standard
             deviation (unbiased variance), whatever the average; None if all differences are equal.
@@ -71,6 +74,30 @@ class Comparison:
     wins: int
     ties: int
     losses: int
+
+    @property
+    def note(self) -> str:
+        """Why the interval is absent or unreliable, see `bounds.interval_note`."""
+        return interval_note(self.n_patients)
+
+
+@dataclass(frozen=True, slots=True)
+class Equivalence:
+    """Whether two runs differ by less than a margin, by two one-sided tests (TOST).
+
+    Attributes:
+        margin: largest difference of the averages that does not matter, in the metric's unit; above 0.
+        low, high: limits of the 90 % confidence interval of ours - theirs; None for fewer than five patients.
+    """
+
+    margin: float
+    low: float | None
+    high: float | None
+
+    @property
+    def shown(self) -> bool:
+        """Whether the interval is within the margin on both sides."""
+        return self.low is not None and self.high is not None and -self.margin < self.low <= self.high < self.margin
 
 
 def paired(ours: Iterable[SampleRecord], theirs: Iterable[SampleRecord], metric: str) -> Pairs:
@@ -110,8 +137,7 @@ def compare(
         seed: seed of the resamples and the permutations.
         level: confidence level.
     """
-    differences = pairs.ours - pairs.theirs
-    differences[np.abs(differences) <= TIE] = 0
+    differences = _differences(pairs)
     found = bootstrap(differences, pairs.categories, pairs.patients, kind, resamples, seed, level)
     better = differences if higher_is_better else -differences
     wins, losses = int((better > 0).sum()), int((better < 0).sum())
@@ -139,6 +165,31 @@ def compare(
         ties=len(differences) - wins - losses,
         losses=losses,
     )
+
+
+def equivalence(
+    pairs: Pairs, margin: float, kind: str = "overall", resamples: int = RESAMPLES, seed: int = SEED
+) -> Equivalence:
+    """Test whether an average of one metric differs by less than a margin between two runs.
+
+    Source: Schuirmann, A Comparison of the Two One-Sided Tests Procedure and the Power Approach, Journal of
+    Pharmacokinetics and Biopharmaceutics 15, 1987; here with the 90 % interval of the bootstrap over patients.
+
+    Args:
+        pairs: see `paired`.
+        margin: largest difference that does not matter, above 0. Choose it before looking at the results.
+        kind, resamples, seed: see `compare`.
+    """
+    differences = _differences(pairs)
+    found = bootstrap(differences, pairs.categories, pairs.patients, kind, resamples, seed, EQUIVALENCE_LEVEL)
+    return Equivalence(margin, found.low, found.high)
+
+
+def _differences(pairs: Pairs) -> Doubles:
+    """Ours - theirs of each sample [n], 0 for ties."""
+    differences = pairs.ours - pairs.theirs
+    differences[np.abs(differences) <= TIE] = 0
+    return differences
 
 
 def _sample_weights(categories: NDArray[np.str_], kind: str) -> Doubles:

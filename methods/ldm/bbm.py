@@ -44,13 +44,18 @@ def linear(comb: Maps, mult: Maps, s: float) -> Maps:
     return s * mult + (1 - s) * comb
 
 
+def linear_as_quadratic(comb: Maps, mult: Maps, s: float) -> Maps:
+    """Eq. 5: Eq. 3 as a quadratic Bézier curve whose control point is the midpoint; the step from Eq. 3 to Eq. 6."""
+    return quadratic_bezier(comb, (mult + comb) / 2, mult, s)
+
+
 def quadratic(comb: Maps, mult: Maps, s: float) -> Maps:
     """Eq. 4, `--bbm quadratic`: the control point is the Hadamard product, a gate that keeps active areas small."""
     return quadratic_bezier(comb, mult * comb, mult, s)
 
 
 def mixture(comb: Maps, mult: Maps, s: float) -> Maps:
-    """Eq. 2 (and 6, the same), `--bbm mixture`: the control point is the midpoint plus half the product of Eq. 4."""
+    """Eq. 2 (and 6, the same), `--bbm mixture`: Eq. 5 with the Hadamard product of Eq. 4 in the control point."""
     return quadratic_bezier(comb, (mult + comb + mult * comb) / 2, mult, s)
 
 

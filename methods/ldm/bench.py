@@ -26,10 +26,11 @@ def measure(method: LdmMethod, queries: Sequence[Query], repeats: int) -> dict[s
 
     Returns:
         seconds_per_sample: U-Net with capture and reduction; image and text are encoded before.
-        bare_seconds_per_sample: the same number of forward passes of the same rows, without capture.
+        bare_seconds_per_sample: as many whole forward passes of the same rows, without capture.
         ratio: median over the repeats of the former by the latter; each repeat measures both, in alternating order.
         image_seconds_per_sample, text_seconds_per_sample: autoencoder and text encoder, once each.
-        peak_bytes_over_model: peak bytes of tensors, minus the peak of the bare forward passes.
+        peak_bytes_over_model: peak bytes of tensors, minus the peak of the bare forward passes; negative where the
+            U-Net stops before the layers that need the most.
         all_maps_bytes: bytes that the maps of all steps, layers and tokens would take at the latent size.
         forwards_per_sample: rows that go through the U-Net, each a conditional or an unconditional branch.
     """

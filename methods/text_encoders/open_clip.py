@@ -113,7 +113,7 @@ def _settings(path: Path) -> tuple[dict[str, Any], type[nn.Module]]:
         sizes |= {name: text[name] for name in _OPTIONAL if text.get(name) is not None}
     except FileNotFoundError as error:
         raise DataError(f"{path.parent} is not a folder of OpenCLIP: {path.name} is missing") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DataError(f"{path}: {reason(error)}") from error
     if strange := sorted(name for name in text.keys() - {*_SHAPE, *_OPTIONAL, *_HEAD} if text[name]):
         raise DataError(f"{path}: text_cfg sets {', '.join(strange)}; only plain causal text towers are supported")

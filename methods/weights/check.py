@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field
 
-from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS, unknown
+from gtg_bench.benchmark.state import read_state
 from gtg_bench.methods.cards import read_card
 from gtg_bench.methods.text_encoders.registry import TEXT_ENCODERS
 from gtg_bench.methods.weights import paper
@@ -31,6 +32,18 @@ _BLANKS: dict[str, Any] = {
     "text_encoder": {"place": "FOLDER", "family": "clip"},
     "image_encoder": {"place": "FILE.pt"},
 }
+
+
+class _Config(BaseModel):
+    """The entries of a model's configuration that are read; it has others."""
+
+    model_config = ConfigDict(strict=True)
+
+    max_position_embeddings: int | None = None
+    context_length: int | None = None
+    text_config: _Config | None = Field(None, description="of a model with an image encoder too")
+    model_cfg: _Config | None = Field(None, description="OpenCLIP's, with text_cfg")
+    text_cfg: _Config | None = None
 
 
 @dataclass(frozen=True)
@@ -194,8 +207,11 @@ def _part(name: str, part: Part, root: Path) -> PartReport:
 
 
 def _card_problems(folder: Path) -> list[str]:
-    """Files of a folder that its card lists and that are missing or changed, or that it does not list."""
-    listed = read_card(folder).get("sha256", {})
+    """A damaged card, or files of its folder that are missing or changed, or that it does not list."""
+    try:
+        listed = read_card(folder).get("sha256", {})
+    except DataError as error:
+        return [str(error)]
     present = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
     changed = [name for name in sorted(set(listed) & present) if sha256_of(folder / name) != listed[name]]
     loaded = {name for name in present if choose([Path(name).name], ())} if listed else set()
@@ -272,7 +288,7 @@ def _text_config(places: Mapping[str, Path]) -> dict[str, Any]:
     """The text encoder's configuration; for a checkpoint file, the one in the tokenizer's folder."""
     place = places.get("text_encoder", Path())
     if (place / _OPEN_CLIP).is_file():
-        return _config(place / _OPEN_CLIP).get("model_cfg", {}).get("text_cfg", {})
+        return (_config(place / _OPEN_CLIP).get("model_cfg") or {}).get("text_cfg") or {}
     config = _config((places.get("tokenizer", place) if place.is_file() else place) / "config.json")
     return config.get("text_config") or config
 
@@ -284,7 +300,6 @@ def _json(folder: Path, key: str, default: Any = None) -> Any:
 def _config(file: Path) -> dict[str, Any]:
     """A JSON configuration; empty if it cannot be read."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_state(file, _Config, "")
+    except DataError:
         return {}
-    return found if isinstance(found, dict) else {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import time
 import zipfile
@@ -12,9 +11,12 @@ from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 
+from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
 
+from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.benchmark.paths import atomic, cache_dir
+from gtg_bench.benchmark.state import read_state
 from gtg_bench.methods.weights.plan import Part
 
 WEIGHTS = ((".safetensors",), (".bin",), (".pt", ".pth", ".tar", ".ckpt"))
@@ -32,6 +34,12 @@ _CACHED_FROM = 2**24
 
 _SETTLED = 2.0
 """Seconds after which a change to a file is sure to change its timestamps."""
+
+
+class _Index(BaseModel):
+    """Which file of sharded weights has which tensor."""
+
+    weight_map: dict[str, str]
 
 
 def choose(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
@@ -140,6 +148,6 @@ def _shards(folder: Path, names: Sequence[str]) -> set[str]:
     found: set[str] = set()
     for name in names:
         if name.endswith(_INDEX) and PurePath(name.removesuffix(_INDEX)).suffix in kinds:
-            with suppress(ValueError, KeyError, TypeError, AttributeError):  # another index: its loader will complain
-                found |= set(json.loads((folder / name).read_text())["weight_map"].values())
+            with suppress(DataError):  # another index: its loader will complain
+                found |= set(read_state(folder / name, _Index, "")["weight_map"].values())
     return found

@@ -13,6 +13,7 @@ from typing import Any
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.settings import PHANTOM, of_phantom
+from gtg_bench.benchmark.state import warn
 from gtg_bench.methods.cards import part_of, read_card
 from gtg_bench.methods.text_encoders.registry import TEXT_ENCODERS
 from gtg_bench.methods.weights.files import files_of, sha256_of
@@ -91,8 +92,18 @@ def plan_of(method: str, choice: str) -> tuple[str, WeightsPlan, Path]:
 
 def packaged() -> list[str]:
     """The methods with phantom weights in this package."""
-    cards = {path.parent.name: read_card(path.parent) for path in ZOO.glob("*/card.json")}
-    return sorted(n for n, card in cards.items() if "components" in card and card.get("variant", n) == n)
+    cards = {path.parent.name: path.parent for path in ZOO.glob("*/card.json")}
+    return sorted(n for n, folder in cards.items() if _is_model(n, folder))
+
+
+def _is_model(name: str, folder: Path) -> bool:
+    """Whether a folder's card is that of a whole model of this name; a damaged card is not."""
+    try:
+        card = read_card(folder)
+    except DataError as error:
+        warn(str(error))
+        return False
+    return "components" in card and card.get("variant", name) == name
 
 
 def zoo_name(folder: Path) -> str:

@@ -15,11 +15,11 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from gtg_bench.benchmark.api.errors import DataError
-from gtg_bench.benchmark.api.files import read_yaml
 from gtg_bench.benchmark.api.registry import unknown
+from gtg_bench.benchmark.state import Strict, printable, problem, read_yaml, shown
 
 NEEDED = {
     "ldm": ("unet", "vae", "scheduler", "text_encoder"),
@@ -36,11 +36,7 @@ _CONFIG_FILES = {"scheduler": ("scheduler_config.json",), "tokenizer": ("*.json"
 """The files of parts that have no weights."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Part(_Strict):
+class Part(Strict):
     """One part of a model: a local folder or file, or a repository on the Hugging Face hub."""
 
     place: str = Field(min_length=1, description="a local folder or file, or a hub id such as owner/name")
@@ -54,6 +50,17 @@ class Part(_Strict):
     licence: str = Field("", description="the licence of the weights")
     size: int | None = Field(None, description="approximate download size in bytes, where it is known")
     note: str = Field("", description="anything else a reader should know")
+
+    @field_validator("place", "path")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        try:
+            Path(value).expanduser()
+        except RuntimeError as error:
+            raise ValueError(f"{shown(value)}: {error}") from error
+        if not value.isprintable() or len(value) > 4000 or any(len(part.encode()) > 255 for part in Path(value).parts):
+            raise ValueError(f"{shown(value)} is not a path")
+        return value
 
     @field_validator("path")
     @classmethod
@@ -88,7 +95,7 @@ class ImagePart(Part):
         return self
 
 
-class WeightsPlan(_Strict):
+class WeightsPlan(Strict):
     """Every part that a model is loaded from. A bare string is short for `place: STRING`."""
 
     base: Part | None = Field(None, description="a Stable Diffusion folder; provides the parts not named below")
@@ -124,7 +131,7 @@ class WeightsPlan(_Strict):
             if name not in SETTINGS:
                 raise ValueError(unknown("setting", name, SETTINGS))
             if isinstance(value, bool) or not isinstance(value, SETTINGS[name]):
-                raise ValueError(f"{name} cannot be {value!r}")
+                raise ValueError(f"{name} cannot be {shown(value)}")
         return values | ({"layers": str(values["layers"])} if "layers" in values else {})
 
     def parts(self) -> dict[str, Part]:
@@ -154,21 +161,18 @@ class WeightsPlan(_Strict):
 
 def read_plan(path: Path) -> WeightsPlan:
     """Read a plan from a YAML file. Raises DataError that names the file and the field."""
-    return parse_plan(read_yaml(path), path)
+    return parse_plan(read_yaml(path, "a mapping of parts such as `unet: FOLDER`"), path)
 
 
-def parse_plan(values: Any, path: Path) -> WeightsPlan:
+def parse_plan(values: dict[str, Any], path: Path) -> WeightsPlan:
     """Validate the content of a YAML file or card. Raises DataError that names the file and the field."""
-    if not isinstance(values, dict):
-        raise DataError(f"{path}: expected a mapping of parts such as `unet: FOLDER`, found {values!r:.60}")
     try:
         return WeightsPlan.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        where = [str(step) for step in first["loc"]]
-        message = first["msg"].removeprefix("Value error, ")
+        where, message = [str(step) for step in first["loc"]], problem(error)
         if first["type"] == "extra_forbidden":
             models: dict[str, type[BaseModel]] = {"text_encoder": TextPart, "image_encoder": ImagePart}
             model = models.get(where[0], Part) if len(where) > 1 else WeightsPlan
-            message = unknown("field", where[-1], model.model_fields)
-        raise DataError(f"{path}: {'.'.join(where)}: {message}") from error
+            message = printable(f"{'.'.join(where)}: {unknown('field', where[-1], model.model_fields)}")
+        raise DataError(f"{path}: {message}") from error

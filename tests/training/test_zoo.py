@@ -76,7 +76,7 @@ def patched() -> Iterator[None]:
     """A phantom of a few studies."""
     with pytest.MonkeyPatch.context() as patched:
         for module in ("gtg_bench.training.pretraining.material", "gtg_bench.benchmark.datasets.phantom.dataset"):
-            patched.setattr(f"{module}.load_studies", lambda seed, split: SLICES[split])
+            patched.setattr(f"{module}.load_studies", lambda seed, split, pixels=True: SLICES[split])
         yield
 
 

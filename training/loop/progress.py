@@ -11,13 +11,16 @@ from types import TracebackType
 from typing import Any, Self
 
 from accelerate import Accelerator
+from pydantic import TypeAdapter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from gtg_bench.benchmark.paths import atomic
 from gtg_bench.benchmark.report.terminal import Terminal
 from gtg_bench.benchmark.report.training_files import CURVE, SEEN
+from gtg_bench.benchmark.state import read_lines
 
 console = Terminal(stderr=True, highlight=False)
+_ROWS = TypeAdapter(dict[str, int | float])
 
 
 class Monitor:
@@ -63,7 +66,7 @@ class Monitor:
         if self.first:
             self.tell(f"{self.name}: resumed at step {self.first}")
         if self.main:
-            _forget(self.work / SEEN, self.first)
+            _forget(self.work, self.first)
         if self.accelerator.log_with:
             self.accelerator.init_trackers(self.name, self.facts)
         self.bar.start()
@@ -112,22 +115,15 @@ class Monitor:
 
 
 def seen(work: Path) -> list[dict[str, Any]]:
-    """The validations of a run so far, each with its step; torn lines are skipped."""
+    """The validations of a run so far, each with its step; damaged lines are skipped."""
     path = work / SEEN
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines if _step_of(line) < float("inf")]
+    rows = read_lines(path, _ROWS)[0] if path.exists() else []
+    return [row for row in rows if "step" in row]
 
 
-def _forget(path: Path, step: int) -> None:
+def _forget(work: Path, step: int) -> None:
     """Drop what was seen after a step: those steps are made again."""
-    if path.exists():
-        kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+    if (path := work / SEEN).exists():
+        kept = [row for row in seen(work) if row["step"] <= step]
         with atomic(path) as part:
-            part.write_text("".join(f"{line}\n" for line in kept))
-
-
-def _step_of(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError):
-        return float("inf")  # a line that a kill tore
+            part.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")

@@ -11,7 +11,8 @@ from pydantic import Field
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import unknown
-from gtg_bench.training.recipe import Schedule, Strict, merged, read_recipe, read_yaml, recipe_path, validated
+from gtg_bench.benchmark.state import Strict, read_yaml
+from gtg_bench.training.recipe import Schedule, merged, read_recipe, recipe_path, validated
 
 DEFINITIONS = Path(__file__).parent / "definitions.yaml"
 """Med-KEBERT's training data; cards record its sha256."""

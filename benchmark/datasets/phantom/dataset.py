@@ -10,6 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.geometry import FloatArray
@@ -43,22 +44,26 @@ class PhantomDataset:
             raise UsageError(f"phantom: seed must be a whole number of at least 0, not {text!r}")
         self.seed = int(text)
         self.options = {"seed": str(self.seed)} if self.seed else {}
-        self._studies: dict[str, Study] = {}
+        self._splits: dict[str, str] = {}  # of each image
+        self._pixels: dict[str, NDArray[np.uint8]] = {}
 
     def __repr__(self) -> str:
         return f"<phantom {self.version}, seed {self.seed}: splits {', '.join(self.splits)}>"
 
     def samples(self, split: str) -> Sequence[PhraseSample]:
         """One sample per statement, in the order of patients, images and statements."""
-        studies = load_studies(self.seed, split)
-        self._studies.update((study.image_id, study) for study in studies)
+        studies = load_studies(self.seed, split, pixels=False)
+        self._splits.update((study.image_id, split) for study in studies)
         return [sample_of(study, statement) for study in studies for statement in study.statements]
 
     def image(self, sample: PhraseSample) -> FloatArray:
         """float32 [128, 128] in [0, 1], for a sample from `samples`."""
-        if sample.image_id not in self._studies:
+        if sample.image_id not in self._splits:
             raise DataError(f"{sample.image_id} is not an image of phantom, seed {self.seed}; call samples() first")
-        return self._studies[sample.image_id].pixels.astype(np.float32) / np.float32(255)
+        if sample.image_id not in self._pixels:
+            studies = load_studies(self.seed, self._splits[sample.image_id])
+            self._pixels.update((study.image_id, study.pixels) for study in studies)
+        return self._pixels[sample.image_id].astype(np.float32) / np.float32(255)
 
 
 def sample_of(study: Study, statement: Statement) -> PhraseSample:
@@ -75,17 +80,23 @@ def sample_of(study: Study, statement: Statement) -> PhraseSample:
     )
 
 
-def load_studies(seed: int, split: str) -> list[Study]:
-    """All images of a split, including those without a finding; cached in `cache_dir()/phantom`."""
+def load_studies(seed: int, split: str, pixels: bool = True) -> list[Study]:
+    """All images of a split, including those without a finding; cached in `cache_dir()/phantom`.
+
+    Args:
+        seed: of the world.
+        split: name of the split.
+        pixels: False may leave the pixels out, which saves most of the time.
+    """
     if split not in SPLITS:
         raise UsageError(f"phantom has no split {split!r}; choose from: {', '.join(SPLITS)}")
     first, last = SPLITS[split]
     path = cache_dir() / "phantom" / f"v{VERSION}-seed{seed}-{split}-{first}-{last}.npz"
-    if (found := _read(path)) is not None:
+    if (found := _read(path, pixels)) is not None:
         return found
     check_writable(path)
     with locked(path.with_name(f"{path.name}.lock")):
-        if (found := _read(path)) is None:
+        if (found := _read(path, pixels)) is None:
             found = generate(seed, split)
             _write(path, found)
         return found
@@ -117,13 +128,14 @@ def _write(path: Path, studies: list[Study]) -> None:
         np.savez_compressed(part, pixels=pixels, notes=np.frombuffer(json.dumps(notes).encode(), dtype=np.uint8))
 
 
-def _read(path: Path) -> list[Study] | None:
+def _read(path: Path, pixels: bool) -> list[Study] | None:
     """The studies in a file; None if it is missing or damaged, so that it is written again."""
     studies = []
     try:
         with np.load(path) as archive:
-            pixels, notes = archive["pixels"], json.loads(archive["notes"].tobytes())
-        for note, image in zip(notes, pixels, strict=True):
+            notes = json.loads(archive["notes"].tobytes())
+            images = archive["pixels"] if pixels else [np.empty((0, 0), np.uint8)] * len(notes)
+        for note, image in zip(notes, images, strict=True):
             statements = tuple(
                 Statement(s["phrase"], Finding(**s["finding"]), tuple(tuple(box) for box in s["boxes"]))
                 for s in note["statements"]

@@ -42,7 +42,7 @@ def test_lines_by_hand(runs: Path, finished: Make) -> None:
     "changes",
     [
         *({"frame": "original"}, {"uncovered": "exclude"}, {"dataset_options": "seed=1"}),
-        *({"mask": "otsu"}, {"protocol": "strict"}, {"protocol_version": 2}),
+        *({"mask": "otsu"}, {"protocol": "strict"}, {"protocol_version": 1}),
     ],
 )
 def test_runs_under_other_conditions_are_refused(runs: Path, finished: Make, changes: dict[str, Any]) -> None:
@@ -106,6 +106,20 @@ def test_the_command(call: Callable[..., Any], finished: Make) -> None:
     assert [one["label"] for one in found["runs"]] == ["best gt-cfg", "middle gt-cfg"]
     assert "unheard" in call("compare", "best", "unheard", code=2)
     assert "the same run" in call("compare", "best", "best", code=2)
+
+
+def test_margins_on_the_command_line(call: Callable[..., Any], finished: Make) -> None:
+    finished(gain=0.01)
+    finished(method="other")
+    words = ["compare", "ours", "other", "--metric", "iou", "--bare"]
+    for given, margin, equivalent in ((["0.03"], 0.03, True), (["0.03", "iou=0.01"], 0.01, False)):
+        options = [word for text in given for word in ("--margin", text)]
+        (row,) = call(*words, *options, "--json")["comparisons"]
+        assert (row["margin"], row["equivalent"]) == (margin, equivalent)
+        assert row["low_90"] < row["difference"] < row["high_90"]
+    assert "margin" not in call(*words)
+    for text, message in (("iou", "not a number"), ("cnr=1", "not compared"), ("-1", "positive"), ("nan", "positive")):
+        assert message in " ".join(call(*words, f"--margin={text}", code=2).split())
 
 
 def test_unnamed_settings_are_those_of_the_first_run(call: Callable[..., Any], finished: Make) -> None:

@@ -200,6 +200,7 @@ def test_data_show_draws_runs_side_by_side(tmp_path: Path, monkeypatch: pytest.M
     words = [*show, "--title", "plain", "--title", "swapped", "--limit", "2", "--order", "worst", "--contour", "0.5"]
     done = CliRunner().invoke(app, [*words, "--out", "a.svg", "--out", "a.png", "--dpi", "50", "--cmap", "jet"])
     assert done.exit_code == 0, done.output
+    assert done.output.split("--ids ")[1].count(",") == 1
     text = Path("a.svg").read_text(encoding="utf-8")
     assert all(part in text for part in (">plain</text>", ">swapped</text>", ">given: ", ">CNR "))
     assert Image.open("a.png").info["dpi"][0] == pytest.approx(50, abs=0.1)

@@ -223,6 +223,15 @@ def test_many_problems_are_cut_short_but_not_for_machines(tmp_path: Path) -> Non
     assert len(as_json("check", "ms-cxr", "--data-root", tmp_path)["problems"]) == 30
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [("fantom", "did you mean phantom"), ("ms-cxr", "--data-root"), ("ms-cxr --data-root nowhere", "nowhere")],
+)
+def test_usage_errors(words: str, said: str) -> None:
+    code, output = called("check", *words.split())
+    assert (code, said in output) == (2, True)
+
+
 def test_listing_and_loading_import_nothing_heavy(tmp_path: Path) -> None:
     Image.new("L", (8, 8)).save(tmp_path / "00013118_008.png")
     code = f"""

@@ -302,7 +302,7 @@ def test_a_bad_row_fails_its_own_sample_alone(
     data = of.kind(tree(tmp_path, of, first, row, last))
     bad = only_bad(data, f"{tmp_path / of.table}, row 3", said)
     assert {(problem.file, problem.row) for problem in data.problems} == {(tmp_path / of.table, 3)}
-    assert list(data.bad) == [bad.sample_id]
+    assert (list(data.bad), data.negatives) == ([bad.sample_id], of is not NIH)
 
 
 def test_a_broken_row_without_a_finding_is_reported(tmp_path: Path) -> None:

@@ -201,6 +201,7 @@ def test_invalid_entries(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("", "empty"),
         ("[1, 2]", "list"),
         ("{}", "has no list 'images'"),
         ('{"images": [], "annotations": {}}', "has no list 'annotations'"),

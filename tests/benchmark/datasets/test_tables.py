@@ -65,6 +65,16 @@ def test_damaged_tables(data: bytes, said: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_archives_of_every_kind(method: int, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "t.zip", "w", method) as archive:
+        archive.writestr("t.csv", "a,b\n" * 999)
+    data = bytearray((tmp_path / "t.zip").read_bytes())
+    data[45:60] = b"x" * 15
+    with pytest.raises(DataError, match="cannot be read"):
+        read_rows(table(tmp_path, bytes(data)), ["a"])
+
+
 def test_bombs_stop_at_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gtg_bench.benchmark.datasets.tables._MAX_BYTES", 1000)
     bomb = b"a,b\n" * 999
@@ -119,6 +129,14 @@ def test_boxes() -> None:
     assert box(1, 2, 3, 4) == (1, 2, 4, 6)
     assert box(-0.001, 2, 3, 4.001) == (0, 2, 2.999, 6)
     assert box(-1, 2, 3, 4, slack=1) == (0, 2, 2, 6)
-    for xywh in ((0, 0, 0, 1), (0, 0, 1, -1), (-1, 0, 2, 2), (9, 0, 2, 2), (0, 5, 2, 2), (10, 0, 0.01, 2)):
+    for xywh in (
+        (0, 0, 0, 1),
+        (0, 0, 1, -1),
+        (-1, 0, 2, 2),
+        (9, 0, 2, 2),
+        (0, 5, 2, 2),
+        (10, 0, 0.01, 2),
+        (0, 0, 10.05, 2),
+    ):
         with pytest.raises(DataError, match=r"t\.csv, row 9: the box"):
             box(*xywh)

@@ -16,6 +16,7 @@ from sklearn.metrics import average_precision_score, jaccard_score, roc_auc_scor
 from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray, Frame, boxes_to_mask
 from gtg_bench.benchmark.metrics import (
     ap,
+    arrays,
     auroc,
     cnr,
     cnr_abs,
@@ -225,12 +226,32 @@ def test_degenerate_gcnr() -> None:
     assert gcnr(numbers([3, 3, 0], [5, 2, 1]), corner) == pytest.approx(1 - 1 / 5)
 
 
+@pytest.mark.parametrize("metric", [auroc, ap, cnr, gcnr])
+def test_blocks_change_nothing(metric: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = [drawn((40, 30), levels, seed=1) for levels in (0, 7)]
+    whole = [metric(*one) for one in data]
+    monkeypatch.setattr(arrays, "BLOCK", 37)
+    assert [metric(*one) for one in data] == pytest.approx(whole, abs=1e-12)
+
+
 # The pointing game
 
 
 def test_top1_by_hand() -> None:
     assert (top1(VALUES, LEFT), top1(VALUES, ~LEFT)) == (1, 0)
     assert top1(numbers([5, 5, 0], [0, 0, 5]), LEFT) == top1(np.ones_like(VALUES), LEFT) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("metric", [top1, top1_tolerance])
+def test_rounding_does_not_decide_the_pointing_game(metric: Callable) -> None:
+    """The range is 10: 4 - 0.9e-5 ties with the maximum 4, 4 - 1.1e-5 does not."""
+    region = grid("#" + "." * 39)
+    for below, score in ((0.9e-5, 1 / 2), (1.1e-5, 0)):
+        values = np.full((1, 40), -6, dtype=np.float32)
+        values[0, [0, 39]] = 4 - below, 4
+        assert metric(values, region) == score
+        assert metric(values * 2.0**-40, region) == metric(values + 2, region) == score
+    assert metric(np.array([[3e38] + [-3e38] * 39], dtype=np.float32), region) == 1  # no overflow
 
 
 def test_top1_with_a_tolerance_by_hand() -> None:

@@ -29,7 +29,9 @@ def found(layers: str = "", **wanted: str) -> Row:
 
 
 def number(metric: str, layers: str = "", **wanted: str) -> str:
-    return f"{float(found(layers, **wanted)[metric]):.3f}"
+    """Three decimals; "-" where the row was not measured again by this version of the protocol."""
+    value = found(layers, **wanted)[metric]
+    return f"{float(value):.3f}" if value else "-"
 
 
 def interval(metric: str, layers: str = "", **wanted: str) -> str:

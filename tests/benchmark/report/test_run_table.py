@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from gtg_bench.benchmark.report import leaderboard
 from gtg_bench.benchmark.report.document import HEADINGS
 from gtg_bench.benchmark.report.run_table import LINES, show_runs
 from gtg_bench.benchmark.runs.labels import labels
+from gtg_bench.benchmark.runs.records import RunFolder
 from gtg_bench.benchmark.runs.spec import RunSpec
 from gtg_bench.benchmark.scoring.controls import CONTROLS
 from gtg_bench.benchmark.scoring.protocols import PROTOCOLS
@@ -115,6 +117,38 @@ def test_several_runs_share_a_table_and_are_never_left_out(tmp_path: Path, measu
     assert [line.split()[0] for line in lines].count("phrase-prior") == 1
 
 
+def test_weights_of_other_training_are_named_in_each_row(tmp_path: Path, measure: Callable[..., Row]) -> None:
+    lines = shown(tmp_path, measure(), measure(method="radbert-ldm", weights="phantom-quick"), width=120)
+    for name, weights in (("cxrbert-ldm", "phantom"), ("radbert-ldm", "phantom-quick")):
+        assert any(line.startswith(name) and f"weights {weights} " in line for line in lines)
+
+
+def test_a_control_of_fewer_samples_has_the_plain_run_on_the_same_ones(tmp_path: Path) -> None:
+    """Six of nine phrases name a side; the plain run scores 1 on these and 0 elsewhere."""
+    phrases = ["left effusion", "right effusion", "edema"]
+    spec = RunSpec("phantom", "1", "", "s", "test", None, MethodSettings("mine"))
+    metrics = dict.fromkeys(PROTOCOLS["gtg"].metrics, 0.5)
+    records = [
+        SampleRecord(str(k), "i", f"p{k}", "A", "ok", metrics | {"cnr": float(k % 3 < 2)}, phrase=phrases[k % 3])
+        for k in range(9)
+    ]
+    folder = RunFolder(tmp_path / "runs", spec)
+    folder.open("cpu")
+    folder.append(records)
+    folder.finish()
+    plain = leaderboard.update(tmp_path / "boards", spec, records)
+    named = [record for record in records if record.phrase != "edema"]
+    control = leaderboard.update(tmp_path / "boards", replace(spec, control="side-swap"), named)
+    for where in (tmp_path / "runs", None):
+        console = Console(width=80, file=io.StringIO(), force_terminal=False)
+        show_runs([plain, control], tmp_path / "boards", console, where)
+        lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+        same = [line.split() for line in lines if "plain, same n=6" in line]
+        assert [words[5][:5] for words in same] == ["1.000"] * (where is not None)
+        assert any("only 6 patients: unreliable CI" in line for line in lines)
+        assert len(lines) <= LINES
+
+
 def test_text_from_users_is_escaped_and_missing_values_are_dashes(tmp_path: Path, measure: Callable[..., Row]) -> None:
     lines = shown(tmp_path, measure(method="[bold]m[/bold]", weights="[red]w", n=1))
     assert any(line.startswith("[bold]m[/bold]") for line in lines)
@@ -162,7 +196,7 @@ def test_a_whole_leaderboard(tmp_path: Path, measure: Callable[..., Row]) -> Non
         "phantom v1, test split, first 3 samples"
     }
     shipped = CliRunner().invoke(app, [*words, "--reference"], env={"COLUMNS": "80"}).output
-    assert shipped.count("biovil-l ") == 2
+    assert shipped.count("biovil-l, weights phantom") == 2
     assert "(n = 261 to 367): `gtg-bench compare`" in " ".join(shipped.split())
     strict = CliRunner().invoke(app, [*words, "--protocol", "strict"], env={"COLUMNS": "80"}).output
     assert "coverage" in strict

@@ -67,8 +67,10 @@ def test_unnamed_settings_have_their_defaults(runs: Path, finished: Make) -> Non
     finished(frame="original")
     named = finished(protocol="strict", frame="original", limit=5)
     finished(protocol="strict", uncovered="exclude")
+    old = finished(protocol_version=1)
     for name, spec in {
         "ours": plain,
+        "ours:protocol_version=1": old,
         "ours:protocol=strict": strict,
         "ours:protocol=strict:limit=5": named,
         "ours:seed=1": plain,

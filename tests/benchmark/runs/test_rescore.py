@@ -184,9 +184,9 @@ def test_the_command(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "12 of 12" in call(toy, "toy:split=test", "--protocol", "chexlocalize")
     call(toy, "toy:split=test", "--mask", "best", "--tune-on", "toy:split=validate")
     assert {path.name for path in (toy.folder / "boards").glob("*.csv")} == {
-        f"phantom.{name}{suffix}.csv" for name in ("chexlocalize", "gtg+best") for suffix in ("", ".by_category")
+        f"phantom.{name}{suffix}.csv" for name in ("chexlocalize@2", "gtg@2+best") for suffix in ("", ".by_category")
     }
-    with (toy.folder / "boards" / "phantom.gtg+best.csv").open(newline="") as file:
+    with (toy.folder / "boards" / "phantom.gtg@2+best.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert row["mask"].startswith("best:0.")
     assert (row["n_ok"], row["method"], row["split"]) == ("12", "toy", "test")

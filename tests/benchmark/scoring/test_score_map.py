@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from gtg_bench.benchmark.api.errors import SampleError, UsageError
 from gtg_bench.benchmark.api.geometry import Frame, Mask, boxes_to_mask
 from gtg_bench.benchmark.api.types import Box, GroundingMap, PhraseSample
-from gtg_bench.benchmark.metrics import METRICS
+from gtg_bench.benchmark.metrics import METRICS, arrays
 from gtg_bench.benchmark.scoring.protocols import FRAMES, PROTOCOLS
 from gtg_bench.benchmark.scoring.score_map import evaluation_frame, facts_of, region_of, score, score_map, view
 from gtg_bench.benchmark.scoring.trial import Trial
@@ -226,6 +227,19 @@ def test_boxes_a_mask_and_a_grounding_map_give_the_scores_of_a_run(size: tuple[i
     assert score(values, boxes_to_mask(boxes, size), protocol) == expected
     part = GroundingMap(values.astype(np.float32), Frame.center_crop(size, 100))
     assert score(part, boxes, protocol) == score_map(part, own, rules).metrics
+
+
+def test_the_memory_of_a_large_image_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most 20 bytes per pixel: 2.9 GB for 144 megapixels, the largest image."""
+    monkeypatch.setattr(arrays, "BLOCK", 100_000)  # as small beside this image as the real one beside 144 megapixels
+    side, values = 2000, np.random.default_rng(0).random((8, 8))
+    small = score(values, [(300, 600, 1200, 900)], "strict", image_size=(side, side))  # imports count only once
+    tracemalloc.start()
+    try:
+        assert score(values, [(300, 600, 1200, 900)], "strict", image_size=(side, side)) == small
+        assert tracemalloc.get_traced_memory()[1] < 20 * side**2
+    finally:
+        tracemalloc.stop()
 
 
 GOOD: dict[str, Any] = {"map": blob((30, 20)), "region": [(40, 30, 120, 90)], "image_size": (300, 200)}

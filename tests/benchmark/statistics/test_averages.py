@@ -25,6 +25,8 @@ from gtg_bench.benchmark.statistics.averages import tally
 VALUES = [1.0, 2.0, 6.0, 4.0, None, 8.0]
 CATEGORIES = ["a", "a", "a", "b", "b", "c"]
 PATIENTS = ["p", "p", "q", "q", "r", "s"]
+MANY = [f"{block}{name}" for block in range(3) for name in PATIENTS]
+"""Patients of VALUES * 3: nine with a value."""
 
 
 # Averages
@@ -109,27 +111,34 @@ def test_runs_by_hand() -> None:
 
 @pytest.mark.parametrize("kind", AVERAGES)
 def test_equal_values_have_an_interval_of_no_width(kind: str) -> None:
-    found = bootstrap([0.3] * 6, CATEGORIES, PATIENTS, kind)
+    found = bootstrap([0.3] * 18, CATEGORIES * 3, MANY, kind)
     assert (found.value, found.low, found.high) == pytest.approx((0.3, 0.3, 0.3), abs=1e-12)
-    assert (found.n, found.n_undefined, found.n_patients) == (6, 0, 4)
+    assert (found.n, found.n_undefined, found.n_patients) == (18, 0, 12)
 
 
-def test_one_patient_has_no_interval() -> None:
-    found = bootstrap([1, 2, None], ["a", "a", "b"], ["p", "p", "q"])
-    assert (found.value, found.low, found.high) == (1.5, None, None)
-    assert (found.n, found.n_undefined, found.n_patients) == (2, 1, 1)
-    nothing = bootstrap([None], ["a"], ["p"])
-    assert (nothing.value, nothing.low, nothing.n, nothing.n_undefined) == (None, None, 0, 1)
+@pytest.mark.parametrize(
+    ("patients", "note"), [(0, "no"), (1, "no"), (4, "no"), (5, "unreliable"), (19, "unreliable"), (20, "")]
+)
+def test_few_patients_have_no_interval_or_one_with_a_note(patients: int, note: str) -> None:
+    """Two samples of each patient, and one of another patient without a value."""
+    names = [str(k) for k in range(patients)] * 2 + ["other"]
+    found = bootstrap([*range(2 * patients), None], ["a"] * len(names), names)
+    assert (found.low is None, found.high is None) == (patients < 5, patients < 5)
+    assert found.value == (pytest.approx(patients - 0.5) if patients else None)
+    assert (found.n, found.n_undefined, found.n_patients) == (2 * patients, 1, patients)
+    counted = f"{patients} patient{'s' * (patients != 1)}"
+    assert found.note == (f"only {counted}: {note} CI" if note else "")
 
 
 def test_intervals_are_seeded_and_their_estimate_is_the_average() -> None:
-    found = bootstrap(VALUES, CATEGORIES, PATIENTS, "macro", seed=1)
-    assert found == bootstrap(VALUES, CATEGORIES, PATIENTS, "macro", seed=1)
-    assert (found.value, found.n_patients) == (pytest.approx(5), 3)
-    together = bootstrap_averages(VALUES, CATEGORIES, PATIENTS, seed=1)
+    data = VALUES * 3, CATEGORIES * 3, MANY
+    found = bootstrap(*data, "macro", seed=1)
+    assert found == bootstrap(*data, "macro", seed=1)
+    assert (found.value, found.n_patients) == (pytest.approx(5), 9)
+    together = bootstrap_averages(*data, seed=1)
     assert list(together) == list(AVERAGES)
     assert together["macro"] == found
-    turned = bootstrap(VALUES[::-1], CATEGORIES[::-1], PATIENTS[::-1], "macro", seed=1)
+    turned = bootstrap(*(column[::-1] for column in data), "macro", seed=1)
     assert (turned.low, turned.high) == pytest.approx((found.low, found.high), abs=1e-12)
     random = np.random.default_rng(0).random(50)
     names = [str(i) for i in range(50)]

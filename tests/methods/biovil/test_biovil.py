@@ -188,12 +188,13 @@ def test_the_map_is_health_multimodals(
 
 
 def test_a_map_holds_cosines_on_the_patch_grid(biovil: Any) -> None:
+    from gtg_bench.methods.biovil.method import eight_bits
+
     found = biovil.ground(picture(shape=(300, 500)), PHRASE)
     assert (found.values.shape, found.values.dtype) == ((15, 15), np.float32)
     assert np.abs(found.values).max() <= 1
     assert found.frame == Frame.center_crop((500, 300), 512, 480)
-    constant = biovil.ground(np.full((64, 64), 0.7, np.float32), PHRASE)
-    np.testing.assert_array_equal(constant.values, biovil.ground(np.zeros((64, 64), np.float32), PHRASE).values)
+    np.testing.assert_array_equal(eight_bits(np.full((3, 4), 0.7, np.float32)), np.zeros((3, 4)))  # a constant image
 
 
 def test_a_batch_gives_the_maps_of_its_queries_alone_and_encodes_once(

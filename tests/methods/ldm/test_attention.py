@@ -81,6 +81,16 @@ def test_fused_attention_gives_the_weighted_sums_of_equation_1(width: int, on_gp
         torch.testing.assert_close(maps.as_subclass(Tensor), expected.float())
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 2e-3), (torch.bfloat16, 1e-2)])
+def test_half_precision_is_averaged_over_the_heads_in_float32(dtype: torch.dtype, tolerance: float) -> None:
+    parts = attention_inputs(8, 2)
+    _, expected = attend(*parts, 0.3)
+    _, found = attend(*(part.to(dtype) for part in parts[:3]), parts[3], 0.3)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
+    assert not torch.equal(found, found.to(dtype).float()), "the mean over heads was rounded"
+
+
 # The literal average: every map of every step, layer, head and token is kept, upsampled by index, and averaged
 
 

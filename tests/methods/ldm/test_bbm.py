@@ -22,6 +22,7 @@ from gtg_bench.methods.ldm import text_bias as text_biases
 from gtg_bench.methods.ldm.bbm import (
     check_size,
     linear,
+    linear_as_quadratic,
     merged,
     mixture,
     quadratic,
@@ -85,7 +86,7 @@ def test_similarity_is_ssim_of_the_scaled_biases(side: int) -> None:
 
 
 @pytest.mark.parametrize("s", [0.0, 0.2, 0.87, 1.0])
-def test_equations_2_to_4(s: float) -> None:
+def test_equations_2_to_6(s: float) -> None:
     """A constant map counts as 0: what remains of each equation is a share of P_comb."""
     combined, product = np.random.default_rng(5).random((2, 8, 8)) * [[[0.02]], [[30]]] + 0.01
     comb, mult, flat = scaled(combined), scaled(product), np.full((8, 8), 0.3)
@@ -95,6 +96,7 @@ def test_equations_2_to_4(s: float) -> None:
         "quadratic": (quadratic, 2 * (1 - s) * s * (mult * comb) + ends, (1 - s) ** 2),  # Eq. 4
         "mixture": (mixture, 2 * (1 - s) * s * ((mult + comb + mult * comb) / 2) + ends, 1 - s),  # Eq. 2 and 6
     }
+    np.testing.assert_allclose(linear_as_quadratic(comb, mult, s), linear(comb, mult, s), atol=1e-12)  # Eq. 5
     for how, (equation, expected, share) in by_hand.items():
         np.testing.assert_allclose(equation(comb, mult, s), expected, atol=1e-12)
         assert np.array_equal(merged(combined, product, s, how), equation(comb, mult, s))

@@ -328,8 +328,3 @@ def test_many_maps_are_really_merged(literals: dict[str, Literal]) -> None:
     found = [similarity(*biases(literals[case.shape], case, n)) for case in merged for n in case.numbers]
     assert sum(0.1 < s < 0.95 for s in found) > len(found) / 3
     assert any(s == 0 for s in found)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_the_layers_are_counted_right(literals: dict[str, Literal], shape: str) -> None:
-    assert literals[shape].image_run("text", 0, "sample").shape[1] == len(SHAPES[shape].layers["all"])

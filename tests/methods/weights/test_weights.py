@@ -187,7 +187,7 @@ def test_a_large_file_is_hashed_once_and_again_when_it_changes(tmp_path: Path, m
     file, other, notes = tmp_path / "a.bin", tmp_path / "b.bin", tmp_path / "cache" / "sha256"
     file.write_bytes(b"one")
     right, stat = hashlib.sha256(b"one").hexdigest(), file.stat()
-    assert (sha256_of(file), notes.exists() and [*notes.iterdir()]) in ((right, False), (right, []))
+    assert (sha256_of(file), list(tmp_path.glob("cache/sha256/*"))) == (right, [])
     monkeypatch.setattr(files, "_SETTLED", -1.0)  # every file counts as unchanged for long
     assert {sha256_of(file) for _ in range(3)} == {right}
     assert len(hashed) == 2
@@ -277,7 +277,7 @@ def test_a_wrong_choice_is_refused(tmp_path: Path) -> None:
         ("mine", "paper", UsageError, "of mine"),
         ("clip-ldm", str(tmp_path / "empty"), DataError, r"card\.json"),
         ("clip-ldm", str(tmp_path / "sd"), DataError, "`base`"),
-        ("clip-ldm", str(tmp_path / "m"), DataError, r"m/card\.json: text_encoder\.max_length"),
+        ("clip-ldm", str(tmp_path / "m"), DataError, r"text/card\.json .*max_length"),
     ]
     for method, choice, kind, message in cases:
         with pytest.raises(kind, match=message):

@@ -169,8 +169,11 @@ def test_recipes_and_variants_fit_together(tmp_path: Path) -> None:
 )
 def test_a_wrong_change_names_file_and_field(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "my.yaml").write_text(text)
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises((DataError, UsageError), match=message):
         load_recipe("phantom", tmp_path / "my.yaml")
+    (tmp_path / "my.yaml").write_text(f"based_on: {tmp_path}/my.yaml")
+    with pytest.raises(UsageError, match=r"my\.yaml is based on itself"):
+        load_recipe(str(tmp_path / "my.yaml"))
 
 
 # Whole runs
@@ -235,7 +238,9 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     from gtg_bench.benchmark.datasets.phantom.world import patient_studies
 
     studies = [study for number in range(4) for study in patient_studies(0, number)]
-    monkeypatch.setattr("gtg_bench.benchmark.datasets.phantom.dataset.load_studies", lambda seed, split: studies)
+    monkeypatch.setattr(
+        "gtg_bench.benchmark.datasets.phantom.dataset.load_studies", lambda seed, split, pixels=True: studies
+    )
 
 
 def test_a_trained_folder_is_used_as_it_is(request_for: Any, few: None, components: Any) -> None:

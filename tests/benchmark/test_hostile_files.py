@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
-from gtg_bench.benchmark.api.files import read_yaml
+from gtg_bench.benchmark.state import read_yaml
 from gtg_bench.methods.weights.plan import read_plan
 from gtg_bench.training.recipe import load_recipe
 
@@ -22,7 +22,7 @@ LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] *
     [
         (lambda path: path.write_text(LAUGHS), "line 2.*repeat the value|repeat the value.*line 2"),
         (lambda path: path.write_text("a: " + "[" * 20000), "recursion"),
-        (lambda path: path.write_text("a: 1 # " + "x" * 2**20), "bytes"),
+        (lambda path: path.write_text("a: 1 # " + "x" * 2**21), "characters"),
         (lambda path: path.write_bytes(b"a: \xff"), "utf-8"),
     ],
 )
