@@ -12,8 +12,10 @@ from gtg_bench.benchmark.cli.common import (
     DataRoot,
     DatasetOption,
     Device,
+    Plugins,
     RunsDir,
     key_values,
+    load_plugins,
     reports_errors,
 )
 from gtg_bench.benchmark.cli.plot import Caption, Out, Width, write
@@ -65,6 +67,7 @@ def figure(
     width: Width = "column",  # of figures 4 and 5
     caption: Caption = True,
     runs_dir: RunsDir = Path("runs"),
+    plugin: Plugins = None,
 ) -> None:
     """Repeat a figure of the paper."""
     from gtg_bench.benchmark.report.drawing import check_format
@@ -74,6 +77,7 @@ def figure(
         raise UsageError(f"unknown figure {number!r}; choose from {', '.join(_NUMBERS)}")
     for path in to:
         check_format(path)
+    load_plugins(plugin)
     if number in _OF_MAPS:
         place = (dataset, data_root, key_values(dataset_option))
         draw_maps(number, place, split, method or [], sample or [], cmap, to, weights=weights, seed=seed, device=device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -43,7 +44,7 @@ class Series:
 
     Attributes:
         name: unique.
-        colour, marker: for matplotlib.
+        colour, marker, dash: for matplotlib; dash is a line style.
         shown: what a row is called; "" shows the name.
     """
 
@@ -51,6 +52,7 @@ class Series:
     colour: str
     marker: str = "o"
     shown: str = ""
+    dash: Any = "-"
 
     @property
     def title(self) -> str:
@@ -96,7 +98,7 @@ def series_of(names: Sequence[str], grey: Sequence[bool]) -> list[Series]:
     found, colour = [], 0
     for number, (name, is_grey) in enumerate(zip(names, grey, strict=True)):
         shade = (style.GREY, style.FAINT)[sum(grey[:number]) % 2] if is_grey else style.COLOURS[colour % 7]
-        found.append(Series(name, shade, style.MARKERS[number % 7]))
+        found.append(Series(name, shade, style.MARKERS[number % 7], dash=style.DASHES[number % 7]))
         colour += not is_grey
     return found
 

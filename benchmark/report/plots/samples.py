@@ -112,9 +112,8 @@ def _curves(
     what += "Empirical distribution function over samples (dot: median)"
     figure = style.new_figure(width, 2.1 + style.legend_height(names, width), captioned(what))
     axes = figure.add_subplot()
-    for number, (one, found) in enumerate(zip(series, values, strict=True)):
-        dash = style.DASHES[number % len(style.DASHES)]
-        axes.ecdf(found, color=one.colour, linestyle=dash, label=one.name)
+    for one, found in zip(series, values, strict=True):
+        axes.ecdf(found, color=one.colour, linestyle=one.dash, label=one.name)
         axes.plot(np.median(found), 0.5, "o", color=one.colour, zorder=3)
     axes.set_xlabel(style.axis_label(metric, 0.8 * style.WIDTHS[width]))
     axes.set_ylabel("Share of samples")
