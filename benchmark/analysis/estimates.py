@@ -36,7 +36,7 @@ def values_of(run: FinishedRun, metric: str) -> list[float]:
     """The metric of every sample that has it, in the order of the records. Raises DataError if none has."""
     found = [record.metrics[metric] for record in ok_records(run) if metric in record.metrics]
     if not found:
-        raise DataError(f"{run.name} ({run.spec.key}) has no value of {metric}; score its maps again: gtg-bench score")
+        raise DataError(f"{metric} is undefined for every sample of {run.name} ({run.spec.key}); choose another metric")
     return found
 
 

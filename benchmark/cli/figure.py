@@ -12,9 +12,10 @@ from gtg_bench.benchmark.cli.common import (
     DataRoot,
     DatasetOption,
     Device,
+    Plugins,
     RunsDir,
     key_values,
-    out,
+    load_plugins,
     reports_errors,
 )
 from gtg_bench.benchmark.cli.plot import Caption, Out, Width, write
@@ -66,15 +67,17 @@ def figure(
     width: Width = "column",  # of figures 4 and 5
     caption: Caption = True,
     runs_dir: RunsDir = Path("runs"),
+    plugin: Plugins = None,
 ) -> None:
     """Repeat a figure of the paper."""
-    from gtg_bench.benchmark.report.plots import style
+    from gtg_bench.benchmark.report.drawing import check_format
     from gtg_bench.benchmark.runs.runner import RunRequest
 
     if number not in _NUMBERS:
         raise UsageError(f"unknown figure {number!r}; choose from {', '.join(_NUMBERS)}")
     for path in to:
-        style.check_path(path)
+        check_format(path)
+    load_plugins(plugin)
     if number in _OF_MAPS:
         place = (dataset, data_root, key_values(dataset_option))
         draw_maps(number, place, split, method or [], sample or [], cmap, to, weights=weights, seed=seed, device=device)
@@ -101,7 +104,7 @@ def draw_maps(
 ) -> None:
     """Draw and write a figure of maps."""
     from gtg_bench.benchmark.datasets import open_dataset
-    from gtg_bench.benchmark.report.drawing import Look, save
+    from gtg_bench.benchmark.report.drawing import Look
     from gtg_bench.benchmark.report.plots import paper_maps
 
     look, dataset = Look(cmap), open_dataset(*place)
@@ -119,9 +122,7 @@ def draw_maps(
         drawn = paper_maps.figure3(dataset, split, found, methods, look)
     else:
         drawn = paper_maps.figure6(dataset, found[0], methods, look)
-    save(drawn, *to)
-    for path in to:
-        out.print(f"Written: {path}", soft_wrap=True, highlight=False, markup=False)
+    write(drawn, to)
 
 
 def _figure4(request: RunRequest, steps: str | None, look: dict[str, Any]) -> Figure:

@@ -34,7 +34,7 @@ class Kind(StrEnum):
     training = "training"
 
 
-Out = Annotated[list[Path], typer.Option("--out", help="File to write, .pdf, .svg or .png; repeatable.")]
+Out = Annotated[list[Path], typer.Option("--out", help="File to write, .pdf, .svg, .png or .jpg; repeatable.")]
 Width = Annotated[str, choice(WIDTHS, "--width", help="3.4 inches (one column) or 7 (a page).")]
 Caption = Annotated[bool, typer.Option("--caption/--no-caption", help="Print the caption below the plot.")]
 
@@ -65,10 +65,10 @@ def plot(
     data_root: DataRoot = None,
 ) -> None:
     """Plot runs."""
-    from gtg_bench.benchmark.report.plots import style
+    from gtg_bench.benchmark.report.drawing import check_format
 
     for path in to:
-        style.check_path(path)
+        check_format(path)
     if len(metric or ()) > 1 and kind != Kind.steps:
         raise UsageError(f"{kind} shows one metric; give one --metric, or plot each metric on its own")
     look: dict[str, Any] = {"width": width, "caption": caption}
@@ -78,9 +78,9 @@ def plot(
 
 def write(figure: Figure, paths: Sequence[Path]) -> None:
     """Save a figure and print where."""
-    from gtg_bench.benchmark.report.plots import style
+    from gtg_bench.benchmark.report.drawing import save
 
-    style.save(figure, paths)
+    save(figure, *paths)
     for path in paths:
         out.print(f"Written: {path}", soft_wrap=True, highlight=False, markup=False)
 
@@ -108,7 +108,9 @@ def _figure(
         raise UsageError(f"scatter shows two runs, not {len(names)}")
     pairs = kind in (Kind.forest, Kind.scatter, Kind.significance)
     controls = kind == Kind.bars and by == "method"
-    runs = plots.find_runs(runs_dir, names, dataset, 2 if pairs else 1, controls)
+    runs = plots.find_runs(
+        runs_dir, names, dataset, 2 if pairs else 1, controls, "iou" if kind == Kind.thresholds else metric
+    )
     if kind == Kind.bars:
         return plots.bars(runs, metric, by, average, **look)
     if kind == Kind.forest:
@@ -116,7 +118,7 @@ def _figure(
     if kind == Kind.significance:
         return plots.significance(runs, metric, average, **look)
     if kind == Kind.scatter:
-        return plots.scatter(*runs[:2], metric, **look)
+        return plots.scatter(runs[0], runs[1], metric, **look)
     if kind == Kind.distribution:
         return plots.distribution(runs, metric, **look)
     return _thresholds(runs, average, runs_dir, data_root, look)
@@ -126,6 +128,8 @@ def _thresholds(
     runs: list[Any], average: str | None, runs_dir: Path, root: Path | None, look: dict[str, Any]
 ) -> Figure:
     """Score stored maps at every threshold, with a progress bar."""
+    from functools import partial
+
     from rich.progress import Progress
 
     from gtg_bench.benchmark.analysis.thresholds import threshold_curve
@@ -137,9 +141,10 @@ def _thresholds(
         curves = []
         for run in runs:
             task = bar.add_task(run.spec.method, total=len(run.records))
-            curves.append(
-                threshold_curve(
-                    runs_dir, run, kind, Place(root), progress=lambda n, _, task=task: bar.update(task, completed=n)
-                )
-            )
+            update = partial(_update, bar, task)
+            curves.append(threshold_curve(runs_dir, run, kind, Place(root), progress=update))
     return plots.thresholds(runs, curves, kind, **look)
+
+
+def _update(bar: Any, task: Any, done: int, total: int) -> None:
+    bar.update(task, completed=done)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from gtg_bench.benchmark.api.errors import UsageError
@@ -60,7 +60,7 @@ def over_last_steps(request: RunRequest, numbers: Sequence[int], execute: Execut
     runs = {}
     for n in numbers:
         one = replace(request, settings=replace(request.settings, last_steps=n))
-        sharing = replace(entry, build=lambda settings, n=n: _Last(shared, settings, n))
+        sharing = replace(entry, build=partial(_Last, shared, n))
         runs[n] = one, prepare(one, sharing, dataset)
         if runs[n][1].spec.settings.bbm not in (None, "none"):
             raise UsageError("the last steps cannot be varied in one pass with --bbm; leave it out")
@@ -104,7 +104,7 @@ class _SharedPass:
 class _Last:
     """A method that averages the last n steps of a shared pass."""
 
-    def __init__(self, shared: _SharedPass, settings: MethodSettings, number: int) -> None:
+    def __init__(self, shared: _SharedPass, number: int, settings: MethodSettings) -> None:
         shared.settings = shared.settings or settings
         self.shared, self.number = shared, number
 

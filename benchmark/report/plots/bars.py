@@ -71,7 +71,8 @@ def bars(
     notes = ["Grey: priors and baselines"] if any(is_prior(run.spec.method) for run in runs) else []
     notes += ["*: sanity-check control of the method above"] if any(run.spec.control != PLAIN for run in runs) else []
     averaged = average_name("overall" if by == "category" else average)
-    what = f"{averaged.capitalize()} with 95 % CI (bootstrap over patients)"
+    single = f"{names_of(runs)[0]}. " if len(runs) == 1 and by != "method" else ""
+    what = f"{single}{averaged.capitalize()} with 95 % CI (bootstrap over patients)"
     layout = Layout(
         style.axis_label(metric, style.WIDTHS[width] * 0.5),
         caption_of(runs, what, overall, *notes) if caption else "",

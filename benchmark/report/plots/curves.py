@@ -30,6 +30,9 @@ from gtg_bench.benchmark.statistics import Estimate
 Points = Mapping[float, Estimate]
 """x -> value with its CI."""
 
+BANDS = 3
+"""Largest number of threshold curves that are drawn with their CIs; more bands would hide each other."""
+
 METRICS_OVER_STEPS = ("cnr", "miou", "top1", "auroc")
 """The metrics of the paper's Figures 4 and 5."""
 
@@ -60,7 +63,8 @@ def steps(
     if not runs:
         raise UsageError("no runs differ in their number of steps")
     scored = {name for run in runs for record in run.records for name in record.metrics}
-    chosen = [metric_of(runs, name) for name in metrics or [m for m in METRICS_OVER_STEPS if m in scored] or [None]]
+    wanted: Sequence[str | None] = metrics or [m for m in METRICS_OVER_STEPS if m in scored] or [None]
+    chosen = [metric_of(runs, name) for name in wanted]
     kind = average_of(runs, average)
     settings = list(dict.fromkeys((one.over, one.label) for one in swept))
     names = list(dict.fromkeys(one.name for one in swept))
@@ -78,7 +82,7 @@ def steps(
     places = [(metric, place) for metric in chosen for place in settings]
     for axes, (metric, (over, label)) in zip(panels, places, strict=False):
         for one in (one for one in swept if (one.over, one.label) == (over, label)):
-            points = {x: estimate(run, metric, kind) for x, run in sorted(one.runs.items())}
+            points = {float(x): estimate(run, metric, kind) for x, run in sorted(one.runs.items())}
             _band(axes, points, series[one.name])
         axes.set_xlabel("\n".join(style.wrapped(label, room)))
         axes.set_title(style.axis_label(metric, room), loc="left")
@@ -98,14 +102,18 @@ def _shape(metrics: int, settings: int, width: str) -> tuple[int, int]:
     return -(-metrics // columns), columns
 
 
-def _band(axes: Axes, points: Points, one: Series, marked: bool = True) -> None:
-    """A line through values, with their CIs as a band; a single value has an error bar."""
+def _band(axes: Axes, points: Points, one: Series, marked: bool = True, filled: bool = True) -> None:
+    """A line through values, with their CIs as a band if `filled`; a single value has an error bar."""
     known = {x: found for x, found in points.items() if found.value is not None}
-    values = [found.value for found in known.values()]
+    values = style.numbers(found.value for found in known.values())
     marker = one.marker if marked else ""
-    axes.plot(list(known), values, marker=marker, markersize=2.5, color=one.colour, label=style.plain(one.title))
+    dash = "-" if marked else one.dash
+    look = {"linestyle": dash, "marker": marker, "markersize": 2.5, "color": one.colour}
+    axes.plot(list(known), values, label=one.title, **look)
+    if not filled:
+        return
     spans = {x: found for x, found in known.items() if found.low is not None}
-    low, high = [found.low for found in spans.values()], [found.high for found in spans.values()]
+    low, high = (style.numbers(getattr(found, end) for found in spans.values()) for end in ("low", "high"))
     axes.fill_between(list(spans), low, high, color=one.colour, alpha=0.18, linewidth=0)
     if len(spans) == 1:
         axes.vlines(list(spans), low, high, one.colour, linewidth=0.9)
@@ -130,11 +138,13 @@ def thresholds(
     """
     names = names_of(runs)
     series = series_of(names, [is_reference(run) for run in runs])
+    filled = len(runs) <= BANDS
+    interval = " with 95 % CI (bootstrap over patients)" if filled else ""
     masks = sorted({curve.mask for curve in curves})
     mark = f"Marks: the protocol's own mask ({', '.join(masks)}), at the median of its thresholds with their quartiles"
     note = "A threshold chosen as the maximum on these samples would overestimate a method"
     single = f"{names[0]}. " if len(runs) == 1 else ""
-    what = f"{single}{average_name(average_of(runs, average)).capitalize()} with 95 % CI (bootstrap over patients)"
+    what = f"{single}{average_name(average_of(runs, average)).capitalize()}{interval}"
     text = caption_of(runs, what, [curve.own[0] for curve in curves], mark, note) if caption else ""
     rows = 2 if width == "column" else 1
     figure = style.new_figure(width, 1.7 * rows + 0.3 + style.legend_height(names, width), text)
@@ -142,7 +152,7 @@ def thresholds(
     for axes, name, number in zip(panels, ("iou", "dice"), (0, 1), strict=True):
         for one, curve in zip(series, curves, strict=True):
             found = curve.dice if number else curve.iou
-            _band(axes, dict(zip(curve.thresholds, found, strict=True)), one, marked=False)
+            _band(axes, dict(zip(curve.thresholds, found, strict=True)), one, False, filled)
             low, middle, high = curve.own_thresholds
             axes.hlines(curve.own[number].value, low, high, one.colour, linewidth=0.9)
             axes.plot(middle, curve.own[number].value, one.marker, color=one.colour, markeredgecolor="black", zorder=3)
@@ -185,7 +195,7 @@ def training(folders: Sequence[Path], width: str = "column", caption: bool = Tru
     figure = style.new_figure(width, height, what + more if caption else "")
     first, *others = figure.subplots(rows, columns, squeeze=False).flat
     for one, curve in zip(series, losses, strict=True):
-        first.plot([s for s, _ in curve], [v for _, v in curve], color=one.colour, label=style.plain(one.name))
+        first.plot([s for s, _ in curve], [v for _, v in curve], color=one.colour, label=one.name)
     first.set_ylabel("Training loss")
     values = [value for curve in losses for _, value in curve]
     if min(values) > 0 and max(values) > 10 * min(values):
@@ -195,7 +205,7 @@ def training(folders: Sequence[Path], width: str = "column", caption: bool = Tru
             points = [(row["step"], row[name]) for row in validations if name in row]
             axes.plot([s for s, _ in points], [v for _, v in points], color=one.colour, marker=".", markersize=4)
         shown = f"Validation: {style.NAMES.get(name, name)}"
-        axes.set_ylabel(style.plain("\n".join(style.wrapped(shown, 1.1))))
+        axes.set_ylabel("\n".join(style.wrapped(shown, 1.1)))
     for axes in others[len(numbers) :]:
         axes.remove()
     for axes in figure.axes:

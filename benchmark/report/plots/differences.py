@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from gtg_bench.benchmark.analysis.compare import ALL, LEVEL, Difference, compare
 from gtg_bench.benchmark.analysis.estimates import estimate, pairwise
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.metrics import METRICS
+from gtg_bench.benchmark.report.drawing import text_width
 from gtg_bench.benchmark.report.plots import style
 from gtg_bench.benchmark.report.plots.intervals import Interval, Layout, intervals, series_of
 from gtg_bench.benchmark.report.plots.selection import (
@@ -66,7 +68,7 @@ def forest(
     what = f"A: {first}. {against}Paired differences with 95 % CI (bootstrap over patients), {average_name(average)},"
     counts = [estimate(run, metric, average) for run in runs]
     layout = Layout(
-        style.plain("\n".join(line for part in label for line in style.wrapped(part, 0.55 * style.WIDTHS[width]))),
+        "\n".join(line for part in label for line in style.wrapped(part, 0.55 * style.WIDTHS[width])),
         caption_of(runs, what, counts, notes) if caption else "",
         width,
         line=0.0,
@@ -118,17 +120,17 @@ def significance(
     counts = [estimate(run, metric, average) for run in runs]
     numbers = [str(number + 1) for number in range(len(runs))]
     lines = [
-        style.label_lines(f"{n}  {name}", 0.42 * style.WIDTHS[width], 6.5)
+        style.label_lines(f"{n}. {name}", 0.42 * style.WIDTHS[width], 6.5)
         for n, name in zip(numbers, names, strict=True)
     ]
-    room = max(style.inches(line, 6.5) for text in lines for line in text) + 0.2
+    room = max(text_width(line, 6.5) for text in lines for line in text) + 0.2
     cell = min((style.WIDTHS[width] - room) / len(runs), 0.5)
     row = max(min(cell, 0.26), 0.115 * max(map(len, lines)) + 0.03)
     text = caption_of(runs, what, counts, *notes) if caption else ""
     figure = style.new_figure(width, 0.3 + row * len(runs), text)
     axes = figure.add_subplot()
-    _matrix(axes, len(runs), shown, min(6.5, cell * 72 / 4.2))
-    axes.set_yticks(range(len(runs)), [style.plain("\n".join(text)) for text in lines])
+    _matrix(axes, len(runs), shown, min(6.5, cell * 72 / 4))
+    axes.set_yticks(range(len(runs)), ["\n".join(text) for text in lines])
     axes.set_xticks(range(len(runs)), numbers)
     return figure
 
@@ -146,12 +148,12 @@ def _matrix(axes: Axes, size: int, shown: Mapping[tuple[int, int], Difference], 
             continue
         difference = row.found.difference if i < j else -row.found.difference
         star = "*" if row.better else ""
-        number = f"{difference:.2f}".replace("0.", ".", 1).replace("-", "\N{MINUS SIGN}")
+        number = re.sub(r"^(-?)0\.", r"\1.", f"{difference:.2f}").replace("-", "\N{MINUS SIGN}")
         text = f"{number}{star}" if font >= 4.5 else star
         grey = "black" if star else style.GREY
         axes.text(j, i, text, ha="center", va="center", fontsize=max(font, 4.5), color=grey)
-    for number in range(size):
-        axes.text(number, number, "–", ha="center", va="center", fontsize=6, color=style.FAINT)
+    for place in range(size):
+        axes.text(place, place, "–", ha="center", va="center", fontsize=6, color=style.FAINT)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     axes.set_xticks(np.arange(size - 1) + 0.5, minor=True)

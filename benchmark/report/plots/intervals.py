@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -43,7 +44,7 @@ class Series:
 
     Attributes:
         name: unique.
-        colour, marker: for matplotlib.
+        colour, marker, dash: for matplotlib; dash is a line style.
         shown: what a row is called; "" shows the name.
     """
 
@@ -51,6 +52,7 @@ class Series:
     colour: str
     marker: str = "o"
     shown: str = ""
+    dash: Any = "-"
 
     @property
     def title(self) -> str:
@@ -96,7 +98,7 @@ def series_of(names: Sequence[str], grey: Sequence[bool]) -> list[Series]:
     found, colour = [], 0
     for number, (name, is_grey) in enumerate(zip(names, grey, strict=True)):
         shade = (style.GREY, style.FAINT)[sum(grey[:number]) % 2] if is_grey else style.COLOURS[colour % 7]
-        found.append(Series(name, shade, style.MARKERS[number % 7]))
+        found.append(Series(name, shade, style.MARKERS[number % 7], dash=style.DASHES[number % 7]))
         colour += not is_grey
     return found
 
@@ -164,7 +166,7 @@ def _panels(groups: Sequence[str], series: Sequence[Series], cells: Cells, layou
         axes.locator_params(axis="x", nbins=3)
         axes.tick_params(labelbottom=place + columns >= len(groups))
         axes.set_xlabel("")
-        axes.set_title(style.plain("\n".join(titles[group])), pad=3, fontsize=6)
+        axes.set_title("\n".join(titles[group]), pad=3, fontsize=6)
     grid[-1, 0].set_xlabel(layout.label, loc="left")
     return figure
 
@@ -179,20 +181,20 @@ def _draw(axes: Axes, found: Mapping[float, Interval], one: Series, bars: bool) 
     """Draw the values of a series at their vertical positions."""
     known = {y: cell for y, cell in found.items() if cell.value is not None}
     if bars:
-        axes.barh(list(known), [cell.value for cell in known.values()], 0.64, color=one.colour, linewidth=0)
+        axes.barh(list(known), style.numbers(cell.value for cell in known.values()), 0.64, color=one.colour)
     spans = {y: cell for y, cell in known.items() if cell.low is not None}
-    low, high = [cell.low for cell in spans.values()], [cell.high for cell in spans.values()]
+    low, high = (style.numbers(getattr(cell, end) for cell in spans.values()) for end in ("low", "high"))
     axes.hlines(list(spans), low, high, "black" if bars else one.colour, linewidth=0.9).set_gid("ci")
     for y, cell in {} if bars else known.items():
         fill = one.colour if cell.filled else "white"
-        axes.plot(cell.value, y, one.marker, color=one.colour, markerfacecolor=fill, markeredgewidth=0.8)
-    axes.plot([], [], one.marker, color=one.colour, label=style.plain(one.title))
+        axes.plot([cell.value or 0.0], [y], one.marker, color=one.colour, markerfacecolor=fill, markeredgewidth=0.8)
+    axes.plot([], [], one.marker, color=one.colour, label=one.title)
 
 
 def _finish(axes: Axes, titles: Sequence[str], layout: Layout, room: float) -> None:
     """Ticks, labels, grid and reference line; the first row is at the top."""
     lines = ["\n".join(style.label_lines(title, room, _SIZE)) for title in titles]
-    axes.set_yticks(range(len(titles)), [style.plain(text) for text in lines])
+    axes.set_yticks(range(len(titles)), lines)
     axes.set_ylim(len(titles) - 0.5, -0.5)
     axes.set_xlabel(layout.label)
     axes.locator_params(axis="x", nbins=5)

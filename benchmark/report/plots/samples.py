@@ -63,11 +63,7 @@ def scatter(
     axes.axline((low, low), slope=1, color=style.GREY, linewidth=0.7, zorder=0.9)
     axes.locator_params(nbins=5)
     for axis, name, letter in ((axes.set_xlabel, other, "B"), (axes.set_ylabel, one, "A")):
-        axis(
-            style.plain(
-                "\n".join(style.label_lines(f"{style.NAMES.get(metric, metric)}, {letter}: {name}", 0.8 * side))
-            )
-        )
+        axis("\n".join(style.label_lines(f"{style.NAMES.get(metric, metric)}, {letter}: {name}", 0.8 * side)))
     tied = f"equal: {found.ties}   " if found.ties else ""
     axes.set_title(f"A better: {found.wins}   {tied}B better: {found.losses}", loc="left")
     return figure
@@ -116,9 +112,8 @@ def _curves(
     what += "Empirical distribution function over samples (dot: median)"
     figure = style.new_figure(width, 2.1 + style.legend_height(names, width), captioned(what))
     axes = figure.add_subplot()
-    for number, (one, found) in enumerate(zip(series, values, strict=True)):
-        dash = style.DASHES[number % len(style.DASHES)]
-        axes.ecdf(found, color=one.colour, linestyle=dash, label=style.plain(one.name))
+    for one, found in zip(series, values, strict=True):
+        axes.ecdf(found, color=one.colour, linestyle=one.dash, label=one.name)
         axes.plot(np.median(found), 0.5, "o", color=one.colour, zorder=3)
     axes.set_xlabel(style.axis_label(metric, 0.8 * style.WIDTHS[width]))
     axes.set_ylabel("Share of samples")
@@ -152,7 +147,7 @@ def _boxes(
     )
     for box, run in zip(drawn["boxes"], runs, strict=True):
         box.set(facecolor=style.FAINT if is_reference(run) else style.COLOURS[5], linewidth=0.6)
-    axes.set_yticks(range(len(runs)), [style.plain("\n".join(text)) for text in lines])
+    axes.set_yticks(range(len(runs)), ["\n".join(text) for text in lines])
     axes.set_ylim(len(runs) - 0.5, -0.5)
     axes.set_xlabel(style.axis_label(metric, 0.5 * style.WIDTHS[width]))
     style.grid(axes)

@@ -27,7 +27,12 @@ _AVERAGES = {
 
 
 def find_runs(
-    runs_dir: Path, names: Sequence[str] = (), dataset: str | None = None, at_least: int = 1, controls: bool = False
+    runs_dir: Path,
+    names: Sequence[str] = (),
+    dataset: str | None = None,
+    at_least: int = 1,
+    controls: bool = False,
+    metric: str | None = None,
 ) -> list[FinishedRun]:
     """The runs that a plot shows.
 
@@ -38,6 +43,8 @@ def find_runs(
         dataset: only runs on this data set; None takes the phantom, or else the only one with runs.
         at_least: number of runs that the plot needs.
         controls: without names, also show runs under a control, each after its method.
+        metric: without names, leave out runs in which it is undefined for every sample, such as the CNR of constant
+            maps; None takes the protocol's primary metric.
 
     Raises:
         UsageError: a name that refers to no run or to several, or fewer runs than needed; the message has a command
@@ -51,6 +58,8 @@ def find_runs(
         specs = usual_specs(runs_dir, dataset)
         plain = [spec for spec in specs if spec.control == PLAIN]
         runs = in_order([mean_of([read_run(runs_dir, spec) for spec in group]) for group in repeats(plain)])
+        shown = metric_of(runs, metric) if runs else ""
+        runs = [run for run in runs if any(shown in record.metrics for record in run.records)]
         if controls:
             runs = [one for run in runs for one in (run, *find_controls(runs_dir, run).values())]
     if len(runs) < at_least:
@@ -162,7 +171,7 @@ def caption_of(runs: Sequence[FinishedRun], what: str, found: Sequence[Estimate]
     note = [f"undefined for {span(undefined)} further samples"] if undefined else []
     weights = "Phantom weights." if any(of_phantom(run.spec.settings.weights) for run in runs) else ""
     rules = definition(runs[0].spec.as_json())
-    sentences = [f"{what} on {data_note(runs[0])}: n = {'; '.join([counts, *note])}", f"Protocol {rules}", *more]
+    sentences = [f"{what} on {data_note(runs[0])}: {'; '.join([counts, *note])}", f"Protocol {rules}", *more]
     return " ".join([*(f"{one}." for one in sentences if one), weights]).strip()
 
 

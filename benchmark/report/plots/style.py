@@ -1,30 +1,25 @@
-"""The look of every plot: sizes, colours, axis labels, captions, and how a figure is written."""
+"""The look of every plot: sizes, colours, axis labels and captions."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, Literal, ParamSpec
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import text_to_path
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.metrics import METRICS
-from gtg_bench.benchmark.paths import atomic
+from gtg_bench.benchmark.report import drawing
 
 P = ParamSpec("P")
 
 WIDTHS = {"column": 3.4, "page": 7.0}
 """Inches: one column and the whole page of a two-column paper."""
 
-FORMATS = ("pdf", "png", "svg")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, distinguishable with any colour vision, without its yellow."""
 MARKERS = "osD^vPX"
@@ -34,7 +29,6 @@ BETTER, WORSE = COLOURS[0], COLOURS[1]
 
 _TEXT, _SMALL = 7.0, 6.0
 _RC: dict[str, Any] = {
-    "font.family": "DejaVu Sans",  # shipped with matplotlib: the same everywhere
     "font.size": _TEXT,
     "axes.titlesize": _TEXT,
     "axes.labelsize": _TEXT,
@@ -44,7 +38,6 @@ _RC: dict[str, Any] = {
     "legend.frameon": False,
     "legend.handlelength": 1.6,
     "legend.columnspacing": 1.2,
-    "axes.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
@@ -56,10 +49,6 @@ _RC: dict[str, Any] = {
     "grid.linewidth": 0.5,
     "lines.linewidth": 1.2,
     "lines.markersize": 3.5,
-    "text.usetex": False,
-    "pdf.fonttype": 42,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "gtg-bench",
     "figure.constrained_layout.h_pad": 0.03,
     "figure.constrained_layout.w_pad": 0.03,
 }
@@ -110,11 +99,12 @@ def styled(plot: Callable[P, Figure]) -> Callable[P, Figure]:
 
 @contextmanager
 def applied() -> Iterator[None]:
-    """This style, on top of matplotlib's defaults."""
+    """This style, on top of that of pictures and matplotlib's defaults."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_RC)
-        yield
+        with drawing.style():
+            matplotlib.rcParams.update(_RC)
+            yield
 
 
 def new_figure(width: str, height: float, caption: str = "") -> Figure:
@@ -134,39 +124,32 @@ def new_figure(width: str, height: float, caption: str = "") -> Figure:
     size = (WIDTHS[width], height + len(lines) * _SMALL * 1.25 / 72)
     figure = Figure(figsize=size, dpi=300, layout="constrained")
     if lines:
-        text = figure.supxlabel(plain("\n".join(lines)), x=0.05 / size[0], ha="left", fontsize=_SMALL, color="#444444")
+        text = figure.supxlabel("\n".join(lines), x=0.05 / size[0], ha="left", fontsize=_SMALL, color="#444444")
         text.set_linespacing(1.2)
         text.set_gid("caption")
     return figure
 
 
-def plain(text: str) -> str:
-    """Text without mathtext: every character is shown as it is."""
-    return text.replace("$", r"\$")
-
-
-def inches(text: str, size: float = _TEXT) -> float:
-    """Width of one line of text at a font size in points."""
-    font = FontProperties(family="DejaVu Sans", size=size)
-    return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]) / 72
-
-
 def wrapped(text: str, width: float, size: float = _TEXT) -> list[str]:
-    """Lines of a text that are at most `width` inches wide; a longer word is broken."""
-    columns = max(6, int(len(text) * width / max(inches(text, size), 1e-6)))
-    while columns > 6 and any(inches(line, size) > width for line in _fill(text, columns)):
-        columns -= 1
-    return _fill(text, columns) or [""]
+    """Lines of a text that are at most `width` inches wide at a font size in points; at least one."""
+    return drawing.wrapped(text, width, size) or [""]
 
 
 def label_lines(label: str, width: float, size: float = _TEXT) -> list[str]:
-    """Lines of a label whose parts, between commas, are kept whole."""
-    whole = label.replace(" ", "\xa0").replace(",\xa0", ", ")
-    return [line.replace("\xa0", " ") for line in wrapped(whole, width, size)]
+    """Lines of a label whose parts, between commas, are kept whole where they fit."""
+    lines: list[str] = []
+    *others, last = label.split(", ")
+    for part in (*(f"{other}," for other in others), last):
+        if lines and drawing.text_width(f"{lines[-1]} {part}", size) <= width:
+            lines[-1] += f" {part}"
+        else:
+            lines += wrapped(part, width, size)
+    return lines
 
 
-def _fill(text: str, columns: int) -> list[str]:
-    return textwrap.wrap(text, columns, break_on_hyphens=False)
+def numbers(values: Iterable[float | None]) -> list[float]:
+    """Values that are known to be defined."""
+    return [value for value in values if value is not None]
 
 
 def axis_label(metric: str, width: float = 10.0, start: str = "") -> str:
@@ -174,8 +157,8 @@ def axis_label(metric: str, width: float = 10.0, start: str = "") -> str:
     direction = "higher is better" if METRICS[metric].higher_is_better else "lower is better"
     text = f"{start}{NAMES.get(metric, metric)}"
     one = f"{text}, {direction}"
-    lines = [one] if inches(one) <= width else [*wrapped(text, width), direction]
-    return plain("\n".join(lines))
+    lines = [one] if drawing.text_width(one, _TEXT) <= width else [*wrapped(text, width), direction]
+    return "\n".join(lines)
 
 
 def legend_height(names: Sequence[str], width: str) -> float:
@@ -192,7 +175,7 @@ def legend(figure: Figure, axes: Axes, names: Sequence[str], width: str) -> None
     """A legend above the panels for the labelled artists of `axes`, in the order of the names; none for one name."""
     if len(names) > 1:
         room, columns = _legend(names, width)
-        shown = [plain("\n".join(label_lines(name, room, 6.5))) for name in names]
+        shown = ["\n".join(label_lines(name, room, 6.5)) for name in names]
         handles = axes.get_legend_handles_labels()[0]
         figure.legend(handles, shown, loc="outside upper left", ncols=columns, borderpad=0.1)
 
@@ -200,11 +183,11 @@ def legend(figure: Figure, axes: Axes, names: Sequence[str], width: str) -> None
 def _legend(names: Sequence[str], width: str) -> tuple[float, int]:
     """Inches of a name and number of columns."""
     whole = WIDTHS[width] - 0.1
-    columns = max(1, int(whole // (max(inches(name, 6.5) for name in names) + 0.4)))
+    columns = max(1, int(whole // (max(drawing.text_width(name, 6.5) for name in names) + 0.4)))
     return whole / columns - 0.4, columns
 
 
-def grid(axes: Axes, axis: str = "x") -> None:
+def grid(axes: Axes, axis: Literal["x", "y"] = "x") -> None:
     """Thin grid lines behind the data."""
     axes.grid(axis=axis)
     axes.tick_params(axis="y" if axis == "x" else "x", length=0)
@@ -215,31 +198,3 @@ def reference_line(axes: Axes, metric: str, vertical: bool = True) -> None:
     if metric in CHANCE:
         draw = axes.axvline if vertical else axes.axhline
         draw(CHANCE[metric], color=FAINT, linewidth=0.8, zorder=0.9, gid="chance")
-
-
-def check_path(path: Path) -> None:
-    """Raise UsageError if a figure cannot be written in the format of the suffix."""
-    if path.suffix.lower().removeprefix(".") not in FORMATS:
-        raise UsageError(f"{path}: figures are written as {', '.join(f'.{name}' for name in FORMATS)}")
-
-
-def save(figure: Figure, paths: Sequence[Path], description: str = "") -> None:
-    """Write a figure in the format of each file's suffix: text stays text in PDF and SVG, PNG has 300 dpi.
-
-    Args:
-        figure: a figure of this package.
-        paths: files to write, .pdf, .png or .svg.
-        description: caption, stored in the file's metadata.
-
-    Raises:
-        UsageError: another suffix.
-        PlaceError: a file cannot be written.
-    """
-    for path in paths:
-        check_path(path)
-    for path in paths:
-        kind = path.suffix.lower()[1:]
-        named = {"pdf": "Subject", "png": "Description", "svg": "Description"}[kind]
-        undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind, {})
-        with applied(), atomic(path) as part:
-            figure.savefig(part, format=kind, dpi=300, metadata={named: description} | undated)

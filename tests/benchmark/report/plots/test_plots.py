@@ -16,7 +16,7 @@ from matplotlib.text import Text
 from typer.testing import CliRunner
 
 from gtg_bench.benchmark.analysis.thresholds import threshold_curve
-from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.cli import app
 from gtg_bench.benchmark.metrics import METRICS
 from gtg_bench.benchmark.metrics.masks import fixed_mask
@@ -24,6 +24,7 @@ from gtg_bench.benchmark.report import plots
 from gtg_bench.benchmark.report.plots import style
 from gtg_bench.benchmark.report.training_files import read_training
 from gtg_bench.benchmark.runs.lookup import FinishedRun, find_run
+from gtg_bench.benchmark.runs.runner import RunRequest, prepare, run
 from gtg_bench.benchmark.runs.spec import RunSpec
 from gtg_bench.benchmark.scoring.score_map import view
 from gtg_bench.benchmark.statistics import bootstrap
@@ -48,7 +49,9 @@ def check_canvas(figure: Figure) -> None:
     found = figure.get_tightbbox()
     width, height = figure.get_size_inches()
     assert min(found.x0, found.y0, width - found.x1, height - found.y1) > -0.02, found
-    assert not [text for text in texts(figure) if is_math_text(text) is True]
+    assert not [
+        text for text in figure.findobj(Text) if text.get_parse_math() and is_math_text(text.get_text()) is True
+    ]
 
 
 def row_labels(figure: Figure, panel: int = 0) -> list[str]:
@@ -118,8 +121,10 @@ def test_forest_by_hand(made: Callable[..., FinishedRun]) -> None:
 def test_the_matrix_of_differences_is_antisymmetric(made: Callable[..., FinishedRun]) -> None:
     figure = plots.significance([made(method="a"), made(gain=0.1, method="b"), made(method="c")], "iou")
     cells = {text.get_position(): text.get_text() for text in figure.axes[0].texts}
+    far = plots.significance([made(values=RAMP + 10, method="d"), made(values=RAMP, method="e")], "iou")
+    assert "10.00*" in texts(far)
     assert (cells[1, 0], cells[0, 1], cells[2, 0]) == ("\N{MINUS SIGN}.20*", ".20*", ".00")
-    assert row_labels(figure)[1] == "2  b gt-cfg"
+    assert row_labels(figure)[1] == "2. b gt-cfg"
 
 
 def test_scatter_shows_pairs_and_counts(made: Callable[..., FinishedRun]) -> None:
@@ -167,9 +172,7 @@ def test_threshold_curve_against_masks(toy: Any) -> None:
     result = toy.run()
     run = FinishedRun(result.spec, result.records)
     curve = threshold_curve(toy.folder / "runs", run, thresholds=(0.2, 0.5))
-    from gtg_bench.benchmark.runs import runner
-
-    prepared, found = runner.prepare(toy.request()), []
+    prepared, found = prepare(toy.request()), []
     for trial, grounding in prepared.source.maps(prepared.trials, pytest.fail):  # type: ignore[arg-type]
         scene = view(grounding, trial, prepared.rules).scene
         mask = fixed_mask(scene.values, 0.5)
@@ -218,6 +221,18 @@ def test_every_metric_has_a_full_name() -> None:
     assert set(style.CHANCE) | set(style.NOT_FROM_ZERO) <= set(METRICS)
 
 
+def test_runs_without_a_value_are_left_out_by_default(toy: Any) -> None:
+    """The CNR of constant maps is undefined, their IoU is not."""
+    toy.run()
+    for one in ("uniform", "center-prior"):
+        request = RunRequest.of(one, limit=12, runs_dir=toy.folder / "runs")
+        run(prepare(request), request)
+    for metric, number in (("cnr", 2), (None, 2), ("iou", 3)):
+        assert len(plots.find_runs(toy.folder / "runs", metric=metric)) == number
+    with pytest.raises(DataError, match="cnr is undefined for every sample of uniform"):
+        plots.distribution(plots.find_runs(toy.folder / "runs", ["center-prior", "uniform"]), "cnr")
+
+
 def test_default_runs(made: Callable[..., FinishedRun], tmp_path: Path) -> None:
     """Methods by score, priors last, seeds as one; controls after their method, where they are wanted."""
     for seed in (1, 2):
@@ -225,10 +240,10 @@ def test_default_runs(made: Callable[..., FinishedRun], tmp_path: Path) -> None:
     made(method="class-prior", values=RAMP + 0.1, sampling=None)
     made(method="a", values=RAMP, control="phrase-swap")
     made(method="b", values=RAMP, protocol="strict", frame="original")
-    runs = plots.find_runs(tmp_path / "runs")
+    runs = plots.find_runs(tmp_path / "runs", metric="iou")
     assert [(run.spec.method, len(run.parts)) for run in runs] == [("a", 2), ("class-prior", 0)]
     with pytest.raises(UsageError, match="needs 3 runs, not 2; make them with `gtg-bench run"):
-        plots.find_runs(tmp_path / "runs", at_least=3)
+        plots.find_runs(tmp_path / "runs", at_least=3, metric="iou")
     with pytest.raises(UsageError, match="no finished run on e"):
         plots.find_runs(tmp_path / "runs", dataset="e")
 
@@ -254,7 +269,7 @@ def test_every_kind_on_the_command_line(tmp_path: Path) -> None:
     with Image.open(tmp_path / "bars.png") as image:
         assert (image.width, round(image.info["dpi"][0])) == (1020, 300)
     for words, message in (
-        (["bars", "--out", "a.jpg"], "a.jpg"),
+        (["bars", "--out", "a.gif"], "a.gif"),
         (["bars", "--out", "a.png", "--metric", "iuo"], "iou"),
         (["bars", "--out", "a.png", "--metric", "cnr", "--metric", "iou"], "one metric"),
         (["scatter", "class-prior", "--out", "a.png"], "two runs"),
