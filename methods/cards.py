@@ -21,7 +21,7 @@ class Card(BaseModel):
     family: str = Field("", description="of a text encoder")
     max_length: int = Field(77, gt=0, lt=2**20, description="tokens that a text encoder takes")
     file: str = Field("", description="checkpoint of a text encoder, in its folder")
-    recipe_name: str = ""
+    recipe_name: str | None = None
     variant: str = Field("", description="method that the weights are for, if the folder has another name")
     sha256: dict[str, str] = Field({}, description="file -> hash")
 

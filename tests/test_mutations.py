@@ -45,7 +45,7 @@ VALUES: list[Any] = [
 TOKENS = [*map(str.encode, "\0 \" , ; \n \r { }] NaN - ' &a[*a] ?".split(" ")), b"\xff", b": ", b"9" * 5000]
 WHOLE = [b"", b"\0" * 512, b" \n", b"null", b"[]", b"{}", b"1", b"[" * DEEP, b'{"a":' * DEEP, b"\xff\xfe{\0"]
 
-SPEC = RunSpec("phantom", "1", "", "s", "test", None, MethodSettings("center-prior"))
+SPEC = RunSpec("phantom", "1", "", "s", None, "test", None, MethodSettings("center-prior"))
 RECORDS = [
     SampleRecord(f"s{k}", f"i{k}", f"p{k}", "AB"[k % 2], "ok", {"miou": 0.1 * k, "cnr": 1.5}, facts={"side": "left"})
     for k in range(4)

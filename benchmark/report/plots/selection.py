@@ -138,7 +138,7 @@ def metric_of(runs: Sequence[FinishedRun], metric: str | None) -> str:
     if not any(chosen in record.metrics for run in runs for record in run.records):
         raise UsageError(
             f"{chosen} was not scored by protocol {rules.name}; it has {', '.join(rules.metrics)}, and "
-            "`gtg-bench score RUN --protocol NAME` scores stored maps by another one"
+            "`gtg-bench score RUN --protocol strict` scores stored maps by another one"
         )
     return chosen
 

@@ -71,8 +71,10 @@ def _advice(runs_dir: Path, names: Sequence[str]) -> str:
     if method not in METHODS.names() or not METHODS.get(method).samplings:
         return f"{method} has no denoising steps; name a latent diffusion model such as cxrbert-ldm"
     where = "" if runs_dir == Path("runs") else f" --runs-dir {runs_dir}"
-    make = "; ".join(f"gtg-bench run --method {method} --steps {number}{where}" for number in (2, 5, 10))
-    return f"{runs_dir} has no runs of {method} that differ only in their number of steps; make some with `{make}`"
+    return (
+        f"{runs_dir} has no runs of {method} that differ only in their number of steps; make some: "
+        f"`gtg-bench run --method {method}{where} --steps 5`, and with other numbers"
+    )
 
 
 def _swept(over: str, group: Sequence[RunSpec], runs_dir: Path, groups: Sequence[Sequence[RunSpec]]) -> Swept:

@@ -64,7 +64,7 @@ def runs(name: str) -> tuple[FinishedRun, FinishedRun]:
     gain -= (gain.mean() - case.gain) * (case.gain == 0)  # exactly no difference on average
 
     def run(method: str, values: np.ndarray) -> FinishedRun:
-        spec = RunSpec("d", "1", "", "s", "test", None, MethodSettings(method))
+        spec = RunSpec("d", "1", "", "s", None, "test", None, MethodSettings(method))
         records = [
             SampleRecord(f"{p}/{k}", f"i{p}", f"p{p}", case.categories[p % len(case.categories)], "ok", {"iou": value})
             for (p, k), value in np.ndenumerate(values)
@@ -183,7 +183,7 @@ def test_the_battery_pairs_controls_of_fewer_samples() -> None:
     """side-swap has only the first ten patients; on these it changes nothing, though the two means differ."""
     a, _ = runs("better")
     part = [record for record in a.records if int(record.patient_id[1:]) < 10]
-    spec = RunSpec("d", "1", "", "other", "test", None, MethodSettings("a"), control=CHANGES[-1])
+    spec = RunSpec("d", "1", "", "other", None, "test", None, MethodSettings("a"), control=CHANGES[-1])
     (subject,) = sensitivities([a, FinishedRun(spec, part)])
     row = next(row for row in subject.controls[0].rows if row.metric == "iou")
     means = [np.mean([record.metrics["iou"] for record in records]) for records in (a.records, part)]

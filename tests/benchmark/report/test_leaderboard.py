@@ -15,7 +15,7 @@ from gtg_bench.benchmark.report.leaderboard import REFERENCE, categories_of, col
 from gtg_bench.benchmark.runs.spec import COLUMNS, RunSpec
 from gtg_bench.benchmark.scoring.protocols import PROTOCOLS
 
-SPEC = RunSpec("d", "1", "", "s", "test", None, MethodSettings("m", guidance=16.0))
+SPEC = RunSpec("d", "1", "", "s", None, "test", None, MethodSettings("m", guidance=16.0))
 RECORDS = [
     SampleRecord("1", "i", "p", "A", "ok", {"miou": 0.5, "iou": 0.25, "top1": 1.0, "auroc": 0.75}),
     SampleRecord("2", "i", "p", "A", "ok", {"miou": 0.25, "iou": 0.0, "top1": 0.0, "auroc": 0.5, "cnr": -1.5}),

@@ -32,7 +32,7 @@ from gtg_bench.benchmark.report.render import (
 )
 from gtg_bench.benchmark.report.selection import Board, load
 from gtg_bench.benchmark.runs.spec import COLUMNS
-from gtg_bench.benchmark.scoring.protocols import PROTOCOLS
+from gtg_bench.benchmark.scoring.protocols import PROTOCOLS, RULES
 
 Fields = dict[str, str]
 Make = Callable[..., Board]
@@ -58,7 +58,7 @@ def board(tmp_path: Path) -> Make:
         files: dict[Path, list[Fields]] = {}
         for given in rows:
             rules = PROTOCOLS[given.get("protocol", "gtg")]
-            usual = {name: getattr(rules, name) for name in ("frame", "uncovered", "mask")}
+            usual = {name: getattr(rules, name) for name in RULES}
             usual |= {"protocol": rules.name, "protocol_version": str(rules.version), **dict.fromkeys(SAMPLES, "")}
             found = {**usual, **given, "dataset": dataset}
             path = path_of(tmp_path, found)

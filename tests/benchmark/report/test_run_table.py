@@ -34,7 +34,7 @@ def measure(tmp_path: Path) -> Callable[..., Row]:
     """Writes the row of a run of cxrbert-ldm, or of another method, on the phantom's test split."""
 
     def make(n: int = 367, **changes: Any) -> Row:
-        plain = RunSpec("phantom", "1", "", "s", "test", None, USUAL).as_json()
+        plain = RunSpec("phantom", "1", "", "s", None, "test", None, USUAL).as_json()
         if changes.get("method", "cxrbert-ldm") != "cxrbert-ldm":
             plain |= dict.fromkeys(USUAL.as_json()) | {"seed": 4200}
         spec = RunSpec.from_json(plain | changes)
@@ -126,7 +126,7 @@ def test_weights_of_other_training_are_named_in_each_row(tmp_path: Path, measure
 def test_a_control_of_fewer_samples_has_the_plain_run_on_the_same_ones(tmp_path: Path) -> None:
     """Six of nine phrases name a side; the plain run scores 1 on these and 0 elsewhere."""
     phrases = ["left effusion", "right effusion", "edema"]
-    spec = RunSpec("phantom", "1", "", "s", "test", None, MethodSettings("mine"))
+    spec = RunSpec("phantom", "1", "", "s", None, "test", None, MethodSettings("mine"))
     metrics = dict.fromkeys(PROTOCOLS["gtg"].metrics, 0.5)
     records = [
         SampleRecord(str(k), "i", f"p{k}", "A", "ok", metrics | {"cnr": float(k % 3 < 2)}, phrase=phrases[k % 3])
