@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -108,7 +109,7 @@ def _band(axes: Axes, points: Points, one: Series, marked: bool = True, filled: 
     values = style.numbers(found.value for found in known.values())
     marker = one.marker if marked else ""
     dash = "-" if marked else one.dash
-    look = {"linestyle": dash, "marker": marker, "markersize": 2.5, "color": one.colour}
+    look: dict[str, Any] = {"linestyle": dash, "marker": marker, "markersize": 2.5, "color": one.colour}
     axes.plot(list(known), values, label=one.title, **look)
     if not filled:
         return
