@@ -17,11 +17,12 @@ from typer.testing import CliRunner
 
 from gtg_bench.benchmark.analysis.thresholds import threshold_curve
 from gtg_bench.benchmark.api.errors import DataError, UsageError
-from gtg_bench.benchmark.cli import app
+from gtg_bench.benchmark.cli import app, plot
 from gtg_bench.benchmark.metrics import METRICS
 from gtg_bench.benchmark.metrics.masks import fixed_mask
 from gtg_bench.benchmark.report import plots
 from gtg_bench.benchmark.report.plots import style
+from gtg_bench.benchmark.report.plots.bars import BY
 from gtg_bench.benchmark.report.training_files import read_training
 from gtg_bench.benchmark.runs.lookup import FinishedRun, find_run
 from gtg_bench.benchmark.runs.runner import RunRequest, prepare, run
@@ -216,8 +217,9 @@ def test_no_text_leaves_the_canvas(made: Callable[..., FinishedRun], number: int
         assert figure.get_size_inches()[1] < 11
 
 
-def test_every_metric_has_a_full_name() -> None:
+def test_names_of_metrics_and_options() -> None:
     assert set(style.NAMES) == set(METRICS)
+    assert (tuple(style.WIDTHS), BY) == (plot.WIDTHS, plot.BY), "the command line imports no matplotlib"
     assert set(style.CHANCE) | set(style.NOT_FROM_ZERO) <= set(METRICS)
 
 
