@@ -44,7 +44,7 @@ def row(method: str, number: float, **fields: str) -> Fields:
     """A leaderboard row whose metrics are `number`, `number` + 0.1 and so on."""
     values = {name: f"{number + i / 10:.5f}" for i, name in enumerate(METRICS)}
     usual = {"dataset": "phantom", "dataset_version": "1", "split": "test", "control": "none", "seed": "4200"}
-    counts = {"n_total": "9", "n_ok": "9", "n_unscorable": "0", "n_failed": "0"}
+    counts = {"n_total": "9", "n_ok": "9", "n_unscorable": "0", "n_failed": "0", "n_patients": "9"}
     found = {**usual, **counts, **values, "method": method, **fields}
     key = "-".join(found[name] for name in COLUMNS if found.get(name))
     return {**found, "run_key": found.get("run_key", key)}

@@ -165,7 +165,7 @@ def test_steps_by_hand(made: Callable[..., FinishedRun], tmp_path: Path) -> None
     assert (list(first.get_xdata()), list(first.get_ydata())) == ([2, 4, 8], pytest.approx([0.52, 0.54, 0.58]))
     assert list(second.get_ydata()) == pytest.approx([0.49, 0.48, 0.58])
     assert figure.axes[1].get_xlabel() == "Last n of 8 steps"
-    with pytest.raises(UsageError, match="--steps 2"):
+    with pytest.raises(UsageError, match="--steps 5"):
         plots.sweeps(tmp_path / "runs", ["cxrbert-ldm"], "d")
 
 
