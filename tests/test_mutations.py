@@ -143,7 +143,9 @@ class Files:
         (folder / "changes.yaml").write_text("seed: 1\nautoencoder: {schedule: {steps: 3}, kl_weight: 0.1}\n")
 
         shutil.copyfile(TABLES / "phantom.npz", folder / "table.npz")
-        MapStore(self.run.path).save("s1", GroundingMap(np.eye(4, dtype=np.float32), Frame.original((8, 8)), "a note"))
+        MapStore(self.run.path, "a", {"s1": "5" * 24}).save(
+            "s1", GroundingMap(np.eye(4, dtype=np.float32), Frame.original((8, 8)), "a note")
+        )
         self.of_tensors()
         assert find_weights("cxrbert-ldm", str(folder / "plan.yaml")).version
         assert find_weights("cxrbert-ldm", str(folder / "zoo" / "cxrbert-ldm")).version
@@ -157,7 +159,12 @@ class Files:
     def of_run(self) -> None:
         runs = self.folder / "runs"
         names = (lambda: list(specs_in(runs)), lambda: find_run(runs, "center-prior"), lambda: read_run(runs, SPEC))
-        allowed(*names, lambda: MapStore(self.run.path).siblings, lambda: self.record(RunFolder(runs, SPEC)), *names)
+        allowed(
+            *names,
+            lambda: MapStore(self.run.path, "a", {"s1": "5" * 24}).siblings,
+            lambda: self.record(RunFolder(runs, SPEC)),
+            *names,
+        )
 
     def of_board(self) -> None:
         boards = self.folder / "boards"
@@ -187,7 +194,7 @@ class Files:
         allowed(lambda: _read(self.folder / "table.npz"))
 
     def of_map(self) -> None:
-        allowed(lambda: MapStore(self.run.path).load("s1"))
+        allowed(lambda: MapStore(self.run.path, "a", {"s1": "5" * 24}).load("s1"))
 
     def of_tensors(self) -> None:
         cache = TensorCache(self.folder / "tensors", {})

@@ -91,7 +91,9 @@ def test_a_repeated_run_rewrites_the_same_bytes_and_another_adds_a_row(tmp_path:
 @pytest.mark.parametrize(
     ("changes", "name"),
     [
-        ({}, "d.gtg@2"),
+        ({}, "d"),
+        ({"protocol_version": 1}, "d.gtg"),
+        ({"smooth": "0.06"}, "d.gtg@2+smooth0.06"),
         ({"frame": "original"}, "d.gtg@2+original"),
         ({"uncovered": "exclude", "mask": "0.5"}, "d.gtg@2+exclude+0.5"),
         ({"mask": "best:0.37"}, "d.gtg@2+best"),
