@@ -73,14 +73,11 @@ def check(
 
     The exit code is 1 if there are problems.
     """
-    from rich.progress import Progress
-
     from gtg_bench.benchmark.datasets.check import check as checked
+    from gtg_bench.benchmark.report.terminal import counting
 
-    with Progress(console=err, transient=True, disable=as_json) as bar:
-        task = bar.add_task("checking images", total=None)
-        options = key_values(dataset_option)
-        report = checked(name, data_root, options, deep, lambda k, n: bar.update(task, completed=k, total=n))
+    with counting(err, "checking images", silent=as_json) as count:
+        report = checked(name, data_root, key_values(dataset_option), deep, count)
     if as_json:
         typer.echo(json.dumps(report.as_json(strict), indent=1))
     else:
@@ -219,20 +216,17 @@ def prepare(
     as_json: AsJson = False,
 ) -> None:
     """Index a training set's frontal images with the text of their reports, and say why others are left out."""
-    from rich.progress import Progress
-
     from gtg_bench.benchmark.api.errors import UsageError
     from gtg_bench.benchmark.datasets.mimic_cxr import NAME, prepare
+    from gtg_bench.benchmark.report.terminal import counting
 
     if name != NAME:
         raise UsageError(f"only {NAME} needs to be prepared; {name!r} is read as it is")
     if data_root is None or not data_root.is_dir():
         missing = f"; folder {data_root} not found" if data_root else ""
         raise UsageError(f"{NAME} needs --data-root DIR, the folder of MIMIC-CXR-JPG{missing}")
-    with Progress(console=err, transient=True, disable=as_json) as bar:
-        task = bar.add_task("reading reports", total=None)
-        options = key_values(dataset_option)
-        made = prepare(data_root, options, to, lambda k, n: bar.update(task, completed=k, total=n), fail_fast)
+    with counting(err, "reading reports", silent=as_json) as count:
+        made = prepare(data_root, key_values(dataset_option), to, count, fail_fast)
     if as_json:
         typer.echo(json.dumps(made.as_json(), indent=1))
     else:
@@ -269,11 +263,10 @@ def priors(
     file: Annotated[Path | None, typer.Option("--out", help="Write this .npz file; default: in the cache.")] = None,
 ) -> None:
     """Fit the table that class-prior, phrase-prior and difference use, on a training split."""
-    from rich.progress import Progress
-
     from gtg_bench.benchmark.api.errors import UsageError
     from gtg_bench.benchmark.datasets import DATASETS, open_dataset
     from gtg_bench.benchmark.paths import check_writable
+    from gtg_bench.benchmark.report.terminal import counting
     from gtg_bench.training.priors import fit_user_table, training_split, users_table
 
     if folder and file:
@@ -284,9 +277,8 @@ def priors(
     chosen = training_split(name, getattr(dataset, "splits", DATASETS[name].splits), split)
     path = file or (folder / f"{name}.npz" if folder else users_table(name))
     check_writable(path)
-    with Progress(console=err, transient=True) as bar:
-        task = bar.add_task("reading images", total=None)
-        made = fit_user_table(dataset, chosen, path, lambda k, n: bar.update(task, completed=k, total=n))
+    with counting(err, "reading images") as count:
+        made = fit_user_table(dataset, chosen, path, count)
     _print([f"warning: {reason}" for reason in made.unread[:_SHOWN]])
     if len(made.unread) > _SHOWN:
         _print([f"... and {len(made.unread) - _SHOWN} more images that cannot be read"])

@@ -49,9 +49,9 @@ def doctor(
     plugin: Plugins = None,
 ) -> None:
     """Check everything that a run needs."""
-    from rich.progress import Progress
     from rich.table import Table
 
+    from gtg_bench.benchmark.report.terminal import counting
     from gtg_bench.benchmark.runs.doctor import Plan, examine
     from gtg_bench.methods.weights.check import check
 
@@ -68,9 +68,8 @@ def doctor(
         batch_size=batch_size,
         runs_dir=runs_dir,
     )
-    with Progress(console=err, transient=True, disable=as_json) as bar:
-        task = bar.add_task("checking images", total=None)
-        found = examine(plan, check, lambda done, total: bar.update(task, completed=done, total=total))
+    with counting(err, "checking images", silent=as_json) as count:
+        found = examine(plan, check, count)
     if as_json:
         typer.echo(json.dumps(found.as_json(), indent=1))
     else:

@@ -127,24 +127,14 @@ def _figure(
 def _thresholds(
     runs: list[Any], average: str | None, runs_dir: Path, root: Path | None, look: dict[str, Any]
 ) -> Figure:
-    """Score stored maps at every threshold, with a progress bar."""
-    from functools import partial
-
-    from rich.progress import Progress
-
+    """Score stored maps at every threshold, and show the progress."""
     from gtg_bench.benchmark.analysis.thresholds import threshold_curve
     from gtg_bench.benchmark.report import plots
+    from gtg_bench.benchmark.report.terminal import counting
     from gtg_bench.benchmark.runs.rescore import Place
 
-    kind = plots.average_of(runs, average)
-    with Progress(console=err, transient=True) as bar:
-        curves = []
-        for run in runs:
-            task = bar.add_task(run.spec.method, total=len(run.records))
-            update = partial(_update, bar, task)
-            curves.append(threshold_curve(runs_dir, run, kind, Place(root), progress=update))
+    kind, curves = plots.average_of(runs, average), []
+    for run in runs:
+        with counting(err, run.spec.method) as count:
+            curves.append(threshold_curve(runs_dir, run, kind, Place(root), progress=count))
     return plots.thresholds(runs, curves, kind, **look)
-
-
-def _update(bar: Any, task: Any, done: int, total: int) -> None:
-    bar.update(task, completed=done)

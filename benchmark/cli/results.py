@@ -20,29 +20,15 @@ if TYPE_CHECKING:
 
 
 def with_progress(prepared: PreparedRun, request: RunRequest, more: str = "") -> RunResult:
-    """Execute a run with a progress bar, which `more` describes beside the method and data set; see `runner.run`."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
+    """Execute a run and show its progress, named after method, data set and `more`; see `runner.run`."""
+    from gtg_bench.benchmark.report.terminal import counting
     from gtg_bench.benchmark.runs.runner import run
 
-    name = Text(f"{prepared.spec.method} on {prepared.spec.dataset}{more}").markup
-    times = (TextColumn("elapsed"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *times)
-    with Progress(*columns, console=err, transient=False) as bar:
-        task = bar.add_task(name, total=len(prepared.trials))
+    def busy() -> None:
+        err.print("another process is working on the same run; waiting for it to finish")
 
-        def busy() -> None:
-            bar.console.print("another process is working on the same run; waiting for it to finish")
-
-        return run(prepared, request, lambda done, total: bar.update(task, completed=done, total=total), busy=busy)
+    with counting(err, f"{prepared.spec.method} on {prepared.spec.dataset}{more}", keep=True) as count:
+        return run(prepared, request, count, busy=busy)
 
 
 def report(result: RunResult) -> None:

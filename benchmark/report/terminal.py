@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from gtg_bench.benchmark.api.text import printable
+
+Count = Callable[[int, int], None]
+"""Called with (done, in all)."""
+
+EVERY = 30.0
+"""Seconds between two lines about long work where there is no terminal."""
 
 
 class Terminal(Console):
@@ -17,3 +25,42 @@ class Terminal(Console):
         """The segments of a renderable, with printable text; rich's own control codes stay."""
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else printable(text), style, control)
+
+
+@contextmanager
+def counting(console: Console, what: str, keep: bool = False, silent: bool = False) -> Iterator[Count]:
+    """Show how far long work has come: a bar on a terminal, elsewhere a line every half minute.
+
+    Args:
+        console: where it is shown.
+        what: the work, plain text.
+        keep: leave the bar on the screen when the work is done.
+        silent: show nothing.
+    """
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    times = (TextColumn("elapsed"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *times)
+    bar = Progress(*columns, console=console, transient=not keep, disable=silent or not console.is_terminal)
+    task, started = bar.add_task(Text(what).markup, total=None), time.monotonic()
+    said = started
+
+    def count(done: int, total: int) -> None:
+        nonlocal said
+        bar.update(task, completed=done, total=total)
+        now = time.monotonic()
+        if not silent and not console.is_terminal and now - said >= EVERY and done < total:
+            said = now
+            text = f"{what}: {done} of {total}, {now - started:.0f} s"
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    with bar:
+        yield count

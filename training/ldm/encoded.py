@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate import Accelerator
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gtg_bench.benchmark.datasets.training import TrainingSet
+from gtg_bench.benchmark.report.terminal import counting
 from gtg_bench.methods.weights import Weights
 from gtg_bench.training.cache import TensorCache, fill
 from gtg_bench.training.encode import LatentMaker, TokenMaker, latent_facts, token_facts
@@ -67,21 +67,13 @@ class Encoder:
     def _fill(self, what: str, cache: TensorCache, numbers: list[int], make: LatentMaker | TokenMaker) -> set[int]:
         """Fill a cache; return the items that cannot be made."""
         main, todo, started = self.accelerator.is_main_process, len(cache.missing(numbers)), time.monotonic()
-        bar = Progress(
-            TextColumn(f"encoding {what}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not (main and console.is_terminal),
-        )
-        task = bar.add_task(what, total=-(-todo // self.accelerator.num_processes))
+        total = -(-todo // self.accelerator.num_processes)
+        with counting(console, f"encoding {what}", silent=not main) as count:
 
-        def show(done: int) -> None:
-            self.stop.check()
-            bar.update(task, completed=done)
+            def show(done: int) -> None:
+                self.stop.check()
+                count(done, total)
 
-        with bar:
             skipped = fill(cache, numbers, make, make.name, self.accelerator, show)
         if main and todo:
             seconds = time.monotonic() - started
