@@ -117,11 +117,18 @@ def check_metrics(metrics: Sequence[str]) -> None:
 
 
 def check_comparable(a: FinishedRun, b: FinishedRun) -> None:
-    """Raise UsageError if two runs differ in their data or in the definition of their numbers."""
+    """Raise UsageError if two runs differ in their data, pixels included, or in the definition of their numbers."""
     one, other = conditions(a.spec), conditions(b.spec)
     if differ := [name for name in one if one[name] != other[name]]:
         values = f"{differ[0]} {one[differ[0]]!r} and {other[differ[0]]!r}"
         raise UsageError(f"{a.name} and {b.name} cannot be compared: their runs differ in {values}")
+    images = {record.sample_id: record.image_sha256 for record in a.records if record.image_sha256}
+    theirs = {record.sample_id: record.image_sha256 for record in b.records if record.image_sha256}
+    if changed := [name for name in images if theirs.get(name, images[name]) != images[name]]:
+        raise UsageError(
+            f"{a.name} and {b.name} cannot be compared: {len(changed)} images have changed between the two runs (the "
+            f"first sample: {changed[0]}); run both on the same images"
+        )
 
 
 def in_words(row: Difference, a: str, b: str) -> str:

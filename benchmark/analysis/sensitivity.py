@@ -113,7 +113,8 @@ def find_priors(runs_dir: Path, run: FinishedRun, without: Set[str] = frozenset(
         s for s in specs_in(runs_dir, run.spec.dataset) if s.control == PLAIN and conditions(s) == conditions(run.spec)
     ]
     found: dict[str, RunSpec] = {}
-    limit, seed = run.spec.limit, run.spec.settings.seed
+    limit, seed, images = run.spec.limit, run.spec.settings.seed, run.spec.images_sha256
+    specs = [s for s in specs if s.limit != limit or None in (images, s.images_sha256) or s.images_sha256 == images]
     for spec in sorted(specs, key=lambda s: (s.method, s.limit != limit, s.settings.seed != seed, s.key)):
         if is_prior(spec.method) and spec.key not in run.keys:
             found.setdefault(spec.method, spec)

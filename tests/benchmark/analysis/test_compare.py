@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,17 @@ def test_runs_under_other_conditions_are_refused(runs: Path, finished: Make, cha
     one, other = finished(), finished(method="other", **changes)
     with pytest.raises(UsageError, match=f"differ in {next(iter(changes))} "):
         compare_runs(find_run(runs, one.key), find_run(runs, other.key))
+
+
+def test_runs_on_altered_images_are_refused(runs: Path, finished: Make) -> None:
+    """Images that only one of the runs has seen, or whose digest is not known, do not matter."""
+    one, other = find_run(runs, finished().key), find_run(runs, finished(method="other").key)
+    seen = [replace(record, image_sha256=f"{k}") for k, record in enumerate(one.records)]
+    fewer = [replace(record, image_sha256="0" if k == 3 else "") for k, record in enumerate(other.records)]
+    with pytest.raises(UsageError, match=r"1 images have changed.*s3"):
+        compare_runs(replace(one, records=seen), replace(other, records=fewer))
+    compare_runs(replace(one, records=seen), replace(other, records=seen[:20]))
+    compare_runs(replace(one, records=seen), other)
 
 
 def test_runs_without_a_common_value(runs: Path, finished: Make) -> None:
