@@ -168,5 +168,7 @@ def _read(path: Path) -> PriorTable:
             raise ValueError("it contains NaN")
     except Exception as error:  # numpy, zipfile and zlib raise many kinds
         reason = printable(str(error)) or type(error).__name__
-        raise DataError(f"{path} is not a prior table ({reason}); fit it again with `gtg-bench data priors`") from error
+        raise DataError(
+            f"{path} is not a prior table ({reason}); fit it again with `gtg-bench data priors NAME --out TABLE.npz`"
+        ) from error
     return PriorTable(maps, mean_image, hashlib.sha256(path.read_bytes()).hexdigest(), str(about.get("split", "train")))

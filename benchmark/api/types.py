@@ -190,7 +190,7 @@ class SampleRecord:
     """Wall time of the sample: its share of a batch."""
     map_sha256: str = ""
     """Fingerprint of the map's values; "" without a map."""
-    facts: dict[str, float | str] = field(default_factory=dict)
+    facts: dict[str, int | float | str] = field(default_factory=dict)
     """Facts by which subgroups are formed, see `scoring.score_map.facts_of`."""
     phrase: str = ""
     """The text that the method was given; under a control it is not the sample's own."""

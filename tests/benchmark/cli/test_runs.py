@@ -65,8 +65,8 @@ def test_deleting_a_run_deletes_its_rows_and_nothing_else(toy: Any, call: Any, t
     assert keys == {
         "phantom.csv": {runs[2].spec.key},
         "phantom.by_category.csv": {runs[2].spec.key},
-        "phantom.strict@2.csv": {runs[1].spec.key},
-        "phantom.strict@2.by_category.csv": {runs[1].spec.key},
+        "phantom.strict@3.csv": {runs[1].spec.key},
+        "phantom.strict@3.by_category.csv": {runs[1].spec.key},
     }
     assert "'toy'" in call("rm", "toy", "--yes", code=2), "only keys"
     assert find_run(tmp_path / "runs", runs[2].spec.key).spec == runs[2].spec

@@ -187,7 +187,7 @@ def test_the_cache_gives_back_what_was_made(small: Path, monkeypatch: pytest.Mon
     made = load_studies(5, "train")
     with monkeypatch.context() as patched:
         patched.delattr(dataset, "generate")
-        patched.delattr(dataset, "FileLock")  # it could not be taken in a folder that is read-only
+        patched.delattr(dataset, "locked")  # it could not be taken in a folder that is read-only
         read = load_studies(5, "train")
     assert same(made, read)
     assert same(read, [study for number in range(4) for study in patient_studies(5, number)])

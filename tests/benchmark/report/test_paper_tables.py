@@ -16,6 +16,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from gtg_bench.benchmark.api import UsageError
+from gtg_bench.benchmark.api.text import csv_text
 from gtg_bench.benchmark.cli import app
 from gtg_bench.benchmark.report.document import Block, Cell, Document
 from gtg_bench.benchmark.report.leaderboard import SAMPLES, categories_of, path_of
@@ -152,7 +153,7 @@ def test_an_added_run_is_a_column_beside_the_published_ones(board: Make) -> None
     assert cell(block, AVERAGE, "mine", "mIoU").interval == "[0.600, 0.620]"
     assert cell(block, "Pl. Effusion", "mine", "CNR").shown == "0.600"
     assert cell(block, "Edema", "BioVil", "mIoU").shown == "0.281"
-    origins = {line["column"]: line["origin"] for line in read_csv(to_csv(document)) if line["value"]}
+    origins = {csv_text(line["column"]): line["origin"] for line in read_csv(to_csv(document)) if line["value"]}
     assert origins == {c.group: c.origin for c in block.columns}
 
 

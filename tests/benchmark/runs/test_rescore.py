@@ -90,7 +90,8 @@ def test_a_sample_without_an_intact_map_fails_with_its_reason(toy: Any, monkeypa
     assert found[lost].facts
     assert f"{maps.path(torn)} is damaged" in found[torn].error
     errors = {found[record.sample_id].error for record in first.records if record.status == "failed"}
-    assert errors == {"no map is stored: RuntimeError: out of memory"}
+    assert all(error.startswith("no map is stored: RuntimeError: out of memory") for error in errors)
+    assert errors
     assert [name for name, record in found.items() if record.status == "ok"] == kept
 
 
@@ -126,7 +127,7 @@ def test_a_method_with_one_set_of_maps_is_found_by_name(toy: Any) -> None:
 def test_the_best_threshold_maximises_iou_on_the_validation_split(toy: Any) -> None:
     ours, theirs = toy.run(limit=20), toy.run(limit=15, split="validate")
     prepared = stored(toy, ours.spec.key, Rules("chexlocalize"))
-    (best,) = tuned([prepared], [theirs.spec.key], None, toy.folder / "runs", Place())
+    (best,) = tuned([prepared], ["mask"], [theirs.spec.key], None, toy.folder / "runs", Place())
     pairs = []
     for trial in runner.prepare(toy.request(limit=15, split="validate")).trials:
         kept = MapStore.of_run(theirs.folder).load(trial.sample.sample_id)

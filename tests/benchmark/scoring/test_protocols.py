@@ -67,8 +67,9 @@ def test_unknown_names_are_refused(name: str, changes: dict[str, str], message: 
         find_protocol(name).changed(**changes)
 
 
-def described(protocol: str, version: int, frame: str, uncovered: str, mask: str) -> dict[str, Any]:
-    return {"protocol": protocol, "protocol_version": version, "frame": frame, "uncovered": uncovered, "mask": mask}
+def described(protocol: str, version: int, frame: str, uncovered: str, mask: str, smooth: str = "0") -> dict[str, Any]:
+    rules = {"frame": frame, "uncovered": uncovered, "mask": mask, "smooth": smooth}
+    return {"protocol": protocol, "protocol_version": version, **rules}
 
 
 @pytest.mark.parametrize(
@@ -80,6 +81,8 @@ def described(protocol: str, version: int, frame: str, uncovered: str, mask: str
         (("strict", 3, "original", "lowest", "mixture"), "strict@3"),
         (("strict", 1, "crop512", "lowest", "best:0.37"), "strict+crop512+best"),
         (("chexlocalize", 1, "original", "lowest", "otsu"), "chexlocalize"),
+        (("gtg", 2, "crop512", "lowest", "0.06", "0.06"), "gtg@2+0.06+smooth0.06"),
+        (("gtg", 2, "crop512", "lowest", "best:0.1", "best:0.06"), "gtg@2+best+smooth-best"),
     ],
 )
 def test_definitions_by_hand(fields: Any, name: str) -> None:
@@ -89,7 +92,7 @@ def test_definitions_by_hand(fields: Any, name: str) -> None:
 
 def test_two_definitions_never_share_a_name() -> None:
     masks = ("mixture", "otsu", "0.3", "0.35", "best:0.2")
-    choices = list(itertools.product([*PROTOCOLS, "later"], (1, 2), FRAMES, UNCOVERED, masks))
+    choices = list(itertools.product([*PROTOCOLS, "later"], (1, 2), FRAMES, UNCOVERED, masks, ("0", "0.3", "best:0.3")))
     assert len({definition(described(*choice)) for choice in choices}) == len(choices)
     assert definition(described("gtg", 1, "crop512", "lowest", "best:0.4")) == definition(
         described("gtg", 1, "crop512", "lowest", "best:0.2")

@@ -11,7 +11,6 @@ from gtg_bench.benchmark.api import Frame, GroundingMap, UsageError
 from gtg_bench.benchmark.metrics.named_masks import best_name
 from gtg_bench.benchmark.runs.rescore import Place, Rules, find_stored, prepare_stored, tuned
 from gtg_bench.benchmark.runs.runner import run
-from gtg_bench.benchmark.scoring.protocols import PROTOCOLS, definition
 from gtg_bench.benchmark.scoring.smoothing import SIGMAS, smooth_name, smoothed
 
 
@@ -53,15 +52,6 @@ def test_names() -> None:
     for text in ("best", "much", "nan", "-0.1", "0.6"):
         with pytest.raises(UsageError, match="--smooth"):
             smooth_name(text)
-    rules = PROTOCOLS["gtg"]
-    described = {"protocol": "gtg", "protocol_version": 1, "frame": rules.frame, "uncovered": rules.uncovered}
-    for mask, smooth, name in [
-        ("mixture", "0", "gtg"),
-        ("mixture", "0.06", "gtg+smooth0.06"),
-        ("0.06", "0", "gtg+0.06"),
-        ("best:0.3", best_name(0.06), "gtg+best+smooth-best"),
-    ]:
-        assert definition(described | {"mask": mask, "smooth": smooth}) == name
 
 
 def test_stored_maps_are_smoothed_when_they_are_rescored(toy: Any) -> None:
