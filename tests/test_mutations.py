@@ -22,8 +22,8 @@ from rich.console import Console
 
 from gtg_bench.benchmark.api import Frame, GroundingMap, GtgError, MethodSettings, SampleRecord
 from gtg_bench.benchmark.report import leaderboard
-from gtg_bench.benchmark.report.run_table import board_document, show_runs
-from gtg_bench.benchmark.report.selection import load
+from gtg_bench.benchmark.report.tables.run_table import board_document, show_runs
+from gtg_bench.benchmark.report.tables.selection import load
 from gtg_bench.benchmark.runs.lookup import find_run, read_run, specs_in
 from gtg_bench.benchmark.runs.map_store import MapStore
 from gtg_bench.benchmark.runs.records import RunFolder

@@ -46,7 +46,7 @@ def compare(
 ) -> None:
     """Compare runs."""
     from gtg_bench.benchmark.analysis.comparison import make
-    from gtg_bench.benchmark.report.analysis_tables import show
+    from gtg_bench.benchmark.report.tables.analysis_tables import show
 
     report = make(runs_dir, [a, *b], metric, average, dataset, context, by_category, _margins(margin))
     if as_json:

@@ -70,7 +70,7 @@ def figure(
     plugin: Plugins = None,
 ) -> None:
     """Repeat a figure of the paper."""
-    from gtg_bench.benchmark.report.drawing import check_format
+    from gtg_bench.benchmark.report.pictures.drawing import check_format
     from gtg_bench.benchmark.runs.runner import RunRequest
 
     if number not in _NUMBERS:
@@ -104,7 +104,7 @@ def draw_maps(
 ) -> None:
     """Draw and write a figure of maps."""
     from gtg_bench.benchmark.datasets import open_dataset
-    from gtg_bench.benchmark.report.drawing import Look
+    from gtg_bench.benchmark.report.pictures.drawing import Look
     from gtg_bench.benchmark.report.plots import paper_maps
 
     look, dataset = Look(cmap), open_dataset(*place)

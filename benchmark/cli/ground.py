@@ -50,7 +50,7 @@ def ground(
     from gtg_bench.benchmark.datasets.images import read_image
     from gtg_bench.benchmark.paths import atomic
     from gtg_bench.benchmark.python_api import load_method
-    from gtg_bench.benchmark.report.overlay import overlay_figure
+    from gtg_bench.benchmark.report.pictures.overlay import overlay_figure
 
     paths, look = to or [Path("overlay.png")], look_of(cmap, interpolation, contour)
     check_pictures(paths)

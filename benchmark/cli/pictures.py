@@ -15,7 +15,7 @@ from gtg_bench.benchmark.paths import check_writable
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from gtg_bench.benchmark.report.drawing import Look
+    from gtg_bench.benchmark.report.pictures.drawing import Look
 
 _PANEL = "Picture"
 Pictures = Annotated[
@@ -58,14 +58,14 @@ Dpi = Annotated[
 
 def look_of(cmap: str, interpolation: str, contour: Sequence[float] | None) -> Look:
     """How maps are drawn. Raises UsageError for an unknown colour map or a contour outside (0, 1)."""
-    from gtg_bench.benchmark.report.drawing import Look
+    from gtg_bench.benchmark.report.pictures.drawing import Look
 
     return Look(cmap, interpolation, tuple(contour or ()))
 
 
 def check_pictures(paths: Sequence[Path]) -> None:
     """Raise before any work is done: UsageError for a format that cannot be written, PlaceError for a place."""
-    from gtg_bench.benchmark.report.drawing import FORMATS
+    from gtg_bench.benchmark.report.pictures.drawing import FORMATS
 
     for path in paths:
         if path.suffix.lower() not in FORMATS:
@@ -75,7 +75,7 @@ def check_pictures(paths: Sequence[Path]) -> None:
 
 def write_pictures(figure: Figure, paths: Sequence[Path], dpi: int | None, what: str) -> None:
     """Write a figure to every path and print each."""
-    from gtg_bench.benchmark.report.drawing import save
+    from gtg_bench.benchmark.report.pictures.drawing import save
 
     save(figure, *paths, dpi=dpi)
     for path in paths:

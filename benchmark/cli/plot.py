@@ -65,7 +65,7 @@ def plot(
     data_root: DataRoot = None,
 ) -> None:
     """Plot runs."""
-    from gtg_bench.benchmark.report.drawing import check_format
+    from gtg_bench.benchmark.report.pictures.drawing import check_format
 
     for path in to:
         check_format(path)
@@ -78,7 +78,7 @@ def plot(
 
 def write(figure: Figure, paths: Sequence[Path]) -> None:
     """Save a figure and print where."""
-    from gtg_bench.benchmark.report.drawing import save
+    from gtg_bench.benchmark.report.pictures.drawing import save
 
     save(figure, *paths)
     for path in paths:

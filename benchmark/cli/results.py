@@ -52,7 +52,7 @@ def report(result: RunResult) -> None:
 
 def show(folder: Path, rows: list[Row], runs_dir: Path) -> None:
     """Print the rows of this call with their controls and the priors; see `run_table.show_runs`."""
-    from gtg_bench.benchmark.report.run_table import show_runs
+    from gtg_bench.benchmark.report.tables.run_table import show_runs
 
     show_runs(rows, folder, out, runs_dir)
 

@@ -67,7 +67,7 @@ def run(
     from gtg_bench.benchmark.analysis.control_battery import Battery, prepare_battery, sensitivities
     from gtg_bench.benchmark.api.registry import METHODS, unknown
     from gtg_bench.benchmark.report import leaderboard
-    from gtg_bench.benchmark.report.analysis_tables import show_context
+    from gtg_bench.benchmark.report.tables.analysis_tables import show_context
     from gtg_bench.benchmark.runs.lookup import FinishedRun
     from gtg_bench.benchmark.runs.runner import RunRequest, prepare
 

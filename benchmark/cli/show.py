@@ -30,8 +30,8 @@ from gtg_bench.benchmark.cli.pictures import (
 )
 
 if TYPE_CHECKING:
-    from gtg_bench.benchmark.report.drawing import Look
-    from gtg_bench.benchmark.report.examples import Choice, Sheet
+    from gtg_bench.benchmark.report.pictures.drawing import Look
+    from gtg_bench.benchmark.report.pictures.examples import Choice, Sheet
 
 HELP = "Draw images with phrases and boxes or masks, and the maps of runs side by side."
 
@@ -77,7 +77,7 @@ def show(
     dpi: Dpi = None,
 ) -> None:
     """Draw a sheet."""
-    from gtg_bench.benchmark.report.examples import Choice
+    from gtg_bench.benchmark.report.pictures.examples import Choice
 
     paths = to or [Path("sheet.png")]
     look = look_of(cmap, interpolation, contour)
@@ -108,7 +108,7 @@ def show(
 def _of_runs(
     run: list[str], runs_dir: Path, wanted: Choice, name: str | None, titles: Any, columns: int, look: Look, data: Any
 ) -> Sheet:
-    from gtg_bench.benchmark.report.run_sheet import runs_sheet
+    from gtg_bench.benchmark.report.pictures.run_sheet import runs_sheet
     from gtg_bench.benchmark.runs.records import MANIFEST
     from gtg_bench.benchmark.runs.rescore import Place
 
@@ -120,6 +120,6 @@ def _of_runs(
 
 def _of_dataset(name: str, split: str, wanted: Choice, columns: int, look: Look, data: Any) -> Sheet:
     from gtg_bench.benchmark.datasets import open_dataset
-    from gtg_bench.benchmark.report.examples import dataset_sheet
+    from gtg_bench.benchmark.report.pictures.examples import dataset_sheet
 
     return dataset_sheet(open_dataset(name, *data), split, wanted, columns, look)

@@ -37,7 +37,7 @@ def subgroups(
     from gtg_bench.benchmark.analysis.seeds import find_method
     from gtg_bench.benchmark.analysis.subgroups import BY, as_rows
     from gtg_bench.benchmark.analysis.subgroups import subgroups as split_by
-    from gtg_bench.benchmark.report.analysis_tables import show_subgroups, write_subgroups
+    from gtg_bench.benchmark.report.tables.analysis_tables import show_subgroups, write_subgroups
 
     if strange := [name for name in by or () if name not in BY]:
         raise UsageError(unknown("subgroup", strange[0], BY))

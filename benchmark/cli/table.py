@@ -14,7 +14,7 @@ from gtg_bench.benchmark.scoring.protocols import RULES
 from gtg_bench.benchmark.statistics import AVERAGES
 
 if TYPE_CHECKING:
-    from gtg_bench.benchmark.report.document import Document
+    from gtg_bench.benchmark.report.tables.document import Document
 
 HELP = "Show a whole leaderboard, the paper's tables beside measured values, or any two columns as a table."
 _NAMES = ("1", "2", "3", "4", "averages")
@@ -67,9 +67,9 @@ def table(
     ] = None,
 ) -> None:
     """Show tables."""
-    from gtg_bench.benchmark.report.document import with_patients
-    from gtg_bench.benchmark.report.marks import with_marks
-    from gtg_bench.benchmark.report.render import WRITERS, show, write
+    from gtg_bench.benchmark.report.tables.document import with_patients
+    from gtg_bench.benchmark.report.tables.marks import with_marks
+    from gtg_bench.benchmark.report.tables.render import WRITERS, show, write
 
     if strange := [name for name in form or () if name not in _FORMATS]:
         raise UsageError(f"--format {strange[0]}: choose from {', '.join(_FORMATS)}")
@@ -102,10 +102,10 @@ def _document(
     source: tuple[Path, str, dict[str, str], str, bool],
 ) -> Document:
     """The table that was asked for; `source` are the arguments of `selection.load`."""
-    from gtg_bench.benchmark.report.paper_tables import averages, paper_table
-    from gtg_bench.benchmark.report.pivot import pivot
-    from gtg_bench.benchmark.report.run_table import board_document
-    from gtg_bench.benchmark.report.selection import load
+    from gtg_bench.benchmark.report.tables.paper_tables import averages, paper_table
+    from gtg_bench.benchmark.report.tables.pivot import pivot
+    from gtg_bench.benchmark.report.tables.run_table import board_document
+    from gtg_bench.benchmark.report.tables.selection import load
 
     folder, dataset, where, _, reference = source
     if what not in (None, *_NAMES):

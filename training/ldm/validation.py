@@ -16,7 +16,7 @@ from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.geometry import Frame, region_in
 from gtg_bench.benchmark.api.types import Dataset, GroundingMap, MethodSettings, PhraseSample, Query, seed_for
 from gtg_bench.benchmark.metrics import auroc, cnr
-from gtg_bench.benchmark.report.overlay import Tile, draw_sheet
+from gtg_bench.benchmark.report.pictures.overlay import Tile, draw_sheet
 from gtg_bench.methods.ldm.lexicon import installed_lexicon
 from gtg_bench.methods.ldm.method import LdmMethod
 from gtg_bench.training.ldm.models import TrainableLdm

@@ -16,7 +16,7 @@ from gtg_bench.benchmark.analysis.sensitivity import PLAIN, control_in_words, is
 from gtg_bench.benchmark.analysis.subgroups import subgroups
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.settings import of_phantom
-from gtg_bench.benchmark.report.selection import PHANTOM_NOTE
+from gtg_bench.benchmark.report.tables.selection import PHANTOM_NOTE
 from gtg_bench.benchmark.runs.command_line import run_command
 from gtg_bench.benchmark.runs.lookup import FinishedRun, conditions, read_run, specs_in
 from gtg_bench.benchmark.runs.records import RunFolder

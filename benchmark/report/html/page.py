@@ -16,11 +16,11 @@ from gtg_bench.benchmark.api.errors import GtgError
 from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.metrics import METRICS
 from gtg_bench.benchmark.paths import atomic
-from gtg_bench.benchmark.report.analysis_tables import GROUPS
-from gtg_bench.benchmark.report.document import HEADINGS
 from gtg_bench.benchmark.report.html import evidence as found
 from gtg_bench.benchmark.report.html.pictures import Album, Stored, palette, region_of, similarity, stored
-from gtg_bench.benchmark.report.selection import AVERAGE_NAMES, title_of
+from gtg_bench.benchmark.report.tables.analysis_tables import GROUPS
+from gtg_bench.benchmark.report.tables.document import HEADINGS
+from gtg_bench.benchmark.report.tables.selection import AVERAGE_NAMES, title_of
 from gtg_bench.benchmark.runs.labels import as_text
 from gtg_bench.benchmark.runs.rescore import Place
 from gtg_bench.benchmark.scoring.protocols import protocol_of

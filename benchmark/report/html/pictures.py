@@ -198,7 +198,7 @@ def similarity(one: FloatArray, other: FloatArray) -> float | None:
 
 def palette() -> str:
     """Colour and opacity of a map's 256 levels, as in overlays, as base64 of uint8 [256, 4]."""
-    from gtg_bench.benchmark.report.drawing import Look
+    from gtg_bench.benchmark.report.pictures.drawing import Look
 
     levels = np.linspace(0, 1, 256, dtype=np.float32)
     return b64encode(Look().paint(levels[None]).tobytes()).decode()

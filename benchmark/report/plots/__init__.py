@@ -8,7 +8,7 @@ plots.save(plots.forest(runs, "cnr", width="page"), "forest.pdf", "forest.png")
 
 from __future__ import annotations
 
-from gtg_bench.benchmark.report.drawing import save
+from gtg_bench.benchmark.report.pictures.drawing import save
 from gtg_bench.benchmark.report.plots.bars import bars
 from gtg_bench.benchmark.report.plots.curves import steps, thresholds, training
 from gtg_bench.benchmark.report.plots.differences import forest, significance

@@ -14,7 +14,7 @@ from gtg_bench.benchmark.analysis.compare import ALL, LEVEL, Difference, compare
 from gtg_bench.benchmark.analysis.estimates import estimate, pairwise
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.metrics import METRICS
-from gtg_bench.benchmark.report.drawing import text_width
+from gtg_bench.benchmark.report.pictures.drawing import text_width
 from gtg_bench.benchmark.report.plots import style
 from gtg_bench.benchmark.report.plots.intervals import Interval, Layout, intervals, series_of
 from gtg_bench.benchmark.report.plots.selection import (

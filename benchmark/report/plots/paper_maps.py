@@ -13,8 +13,8 @@ from gtg_bench.benchmark.api.geometry import FloatArray
 from gtg_bench.benchmark.api.registry import METHODS
 from gtg_bench.benchmark.api.settings import MethodSettings, of_phantom
 from gtg_bench.benchmark.api.types import Dataset, GroundingMap, PhraseSample, Query, seed_for
-from gtg_bench.benchmark.report.drawing import Look
-from gtg_bench.benchmark.report.overlay import Strip, Tile, strips_figure
+from gtg_bench.benchmark.report.pictures.drawing import Look
+from gtg_bench.benchmark.report.pictures.overlay import Strip, Tile, strips_figure
 from gtg_bench.benchmark.runs.sources import ground_all, resolve_device
 from gtg_bench.benchmark.scoring.controls import CONTROLS, plan
 from gtg_bench.benchmark.scoring.score_map import score_map

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.metrics import METRICS
-from gtg_bench.benchmark.report import drawing
+from gtg_bench.benchmark.report.pictures import drawing
 
 P = ParamSpec("P")
 

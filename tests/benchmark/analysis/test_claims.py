@@ -19,7 +19,7 @@ from gtg_bench.benchmark.analysis.sensitivity import CHANGES, contrasts, control
 from gtg_bench.benchmark.analysis.subgroups import subgroups
 from gtg_bench.benchmark.api.settings import MethodSettings
 from gtg_bench.benchmark.api.types import SampleRecord
-from gtg_bench.benchmark.report.analysis_tables import show_context, show_subgroups
+from gtg_bench.benchmark.report.tables.analysis_tables import show_context, show_subgroups
 from gtg_bench.benchmark.runs.lookup import FinishedRun
 from gtg_bench.benchmark.runs.spec import RunSpec
 from gtg_bench.benchmark.statistics import holm

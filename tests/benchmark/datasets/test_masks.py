@@ -16,7 +16,7 @@ from gtg_bench.benchmark.api.types import Box, GroundingMap, PhraseSample
 from gtg_bench.benchmark.datasets.check import check
 from gtg_bench.benchmark.datasets.siim_pneumothorax import SiimPneumothoraxDataset
 from gtg_bench.benchmark.datasets.tables import read_rows, torchxrayvision_file
-from gtg_bench.benchmark.report.overlay import Tile, draw_sheet
+from gtg_bench.benchmark.report.pictures.overlay import Tile, draw_sheet
 from gtg_bench.benchmark.runs import runner
 from gtg_bench.benchmark.runs.identity import digest_of_samples as digest
 from gtg_bench.benchmark.runs.runner import RunRequest

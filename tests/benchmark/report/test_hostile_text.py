@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 from gtg_bench.benchmark.cli import app
 from gtg_bench.benchmark.report import leaderboard
-from gtg_bench.benchmark.report.document import Block, Document, Row
-from gtg_bench.benchmark.report.render import WRITERS
+from gtg_bench.benchmark.report.tables.document import Block, Document, Row
+from gtg_bench.benchmark.report.tables.render import WRITERS
 from gtg_bench.benchmark.report.terminal import Terminal
 
 EVIL = "\x1b[2J\x9b31m\u202e"

@@ -8,9 +8,9 @@ from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import unknown
 from gtg_bench.benchmark.api.settings import SAMPLINGS
 from gtg_bench.benchmark.metrics import METRICS
-from gtg_bench.benchmark.report.document import Along, Block, Cell, Column, Document, Row, with_weights
 from gtg_bench.benchmark.report.leaderboard import COUNTS
-from gtg_bench.benchmark.report.selection import AVERAGE_NAMES, SAMPLES, Board, settings_notes, value
+from gtg_bench.benchmark.report.tables.document import Along, Block, Cell, Column, Document, Row, with_weights
+from gtg_bench.benchmark.report.tables.selection import AVERAGE_NAMES, SAMPLES, Board, settings_notes, value
 from gtg_bench.benchmark.runs.spec import COLUMNS
 
 DIMENSIONS = (*(name for name in COLUMNS if name not in ("dataset", *SAMPLES)), "category", "metric")

@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from gtg_bench.benchmark.api import UsageError
-from gtg_bench.benchmark.report.document import Block, Cell, Column, Row
-from gtg_bench.benchmark.report.paper_tables import averages
-from gtg_bench.benchmark.report.render import drawn, latex_escaped, parts, to_markdown, write
+from gtg_bench.benchmark.report.tables.document import Block, Cell, Column, Row
+from gtg_bench.benchmark.report.tables.paper_tables import averages
+from gtg_bench.benchmark.report.tables.render import drawn, latex_escaped, parts, to_markdown, write
 
 
 def test_headings_span_their_columns_and_wide_tables_are_cut_between_groups() -> None:

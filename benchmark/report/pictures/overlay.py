@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from gtg_bench.benchmark.api.geometry import FloatArray, Mask, Size
 from gtg_bench.benchmark.api.types import Box, GroundingMap
-from gtg_bench.benchmark.report.drawing import (
+from gtg_bench.benchmark.report.pictures.drawing import (
     DPI,
     Look,
     blank,

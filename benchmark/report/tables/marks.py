@@ -12,7 +12,7 @@ from gtg_bench.benchmark.analysis.seeds import mean_of
 from gtg_bench.benchmark.analysis.sensitivity import is_prior
 from gtg_bench.benchmark.api.errors import GtgError
 from gtg_bench.benchmark.metrics import METRICS
-from gtg_bench.benchmark.report.document import Block, Cell, Document
+from gtg_bench.benchmark.report.tables.document import Block, Cell, Document
 from gtg_bench.benchmark.runs.lookup import FinishedRun, read_run, specs_in
 from gtg_bench.benchmark.statistics import compare, paired
 

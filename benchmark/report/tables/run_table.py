@@ -15,11 +15,11 @@ from gtg_bench.benchmark.analysis.sensitivity import is_prior
 from gtg_bench.benchmark.api.registry import METHODS
 from gtg_bench.benchmark.api.settings import SETTINGS, of_phantom
 from gtg_bench.benchmark.report import leaderboard
-from gtg_bench.benchmark.report.document import HEADINGS, Block, Column, Document
-from gtg_bench.benchmark.report.document import Row as Line
 from gtg_bench.benchmark.report.leaderboard import Row, measured
-from gtg_bench.benchmark.report.render import drawn, table_width
-from gtg_bench.benchmark.report.selection import (
+from gtg_bench.benchmark.report.tables.document import HEADINGS, Block, Column, Document
+from gtg_bench.benchmark.report.tables.document import Row as Line
+from gtg_bench.benchmark.report.tables.render import drawn, table_width
+from gtg_bench.benchmark.report.tables.selection import (
     AVERAGE_NAMES,
     PHANTOM_NOTE,
     by_samples,

@@ -16,7 +16,7 @@ from pathlib import Path
 from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.benchmark.statistics import AVERAGES, average_of_categories
 
-FOLDER = Path(__file__).parents[2] / "leaderboards" / "published"
+FOLDER = Path(__file__).parents[3] / "leaderboards" / "published"
 """Folder of the files, in a checkout and in an installed wheel alike."""
 
 TABLES = (1, 2, 3, 4)

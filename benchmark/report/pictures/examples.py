@@ -13,8 +13,8 @@ from gtg_bench.benchmark.api.geometry import FloatArray
 from gtg_bench.benchmark.api.registry import unknown
 from gtg_bench.benchmark.api.types import Dataset, PhraseSample, seed_for
 from gtg_bench.benchmark.metrics import METRICS
-from gtg_bench.benchmark.report.drawing import Look, reduced
-from gtg_bench.benchmark.report.overlay import LONGEST, Tile, sheet_figure
+from gtg_bench.benchmark.report.pictures.drawing import Look, reduced
+from gtg_bench.benchmark.report.pictures.overlay import LONGEST, Tile, sheet_figure
 
 Order = Literal["given", "worst", "best", "random"]
 ORDERS: tuple[Order, ...] = get_args(Order)

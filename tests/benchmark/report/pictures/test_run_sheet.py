@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.types import PhraseSample
 from gtg_bench.benchmark.datasets import load_dataset
-from gtg_bench.benchmark.report.examples import Choice, dataset_sheet
-from gtg_bench.benchmark.report.run_sheet import _scored_region, runs_sheet
+from gtg_bench.benchmark.report.pictures.examples import Choice, dataset_sheet
+from gtg_bench.benchmark.report.pictures.run_sheet import _scored_region, runs_sheet
 from gtg_bench.benchmark.scoring.trial import Trial
 
 

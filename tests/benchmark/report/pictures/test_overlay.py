@@ -14,8 +14,16 @@ from PIL import Image
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.geometry import Frame, Mask
 from gtg_bench.benchmark.api.types import GroundingMap
-from gtg_bench.benchmark.report.drawing import blank, text_width, wrapped
-from gtg_bench.benchmark.report.overlay import Look, Strip, Tile, overlay_figure, save, sheet_figure, strips_figure
+from gtg_bench.benchmark.report.pictures.drawing import blank, text_width, wrapped
+from gtg_bench.benchmark.report.pictures.overlay import (
+    Look,
+    Strip,
+    Tile,
+    overlay_figure,
+    save,
+    sheet_figure,
+    strips_figure,
+)
 
 GREY = np.full((60, 80), 0.5, dtype=np.float32)
 LONG = "x" * 300 + " W" * 90 + " $x^2_{3$ 左肺尖に小さな気胸を認める " + "a word " * 40

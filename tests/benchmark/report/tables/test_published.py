@@ -11,7 +11,7 @@ import pytest
 
 from gtg_bench.benchmark.api import DataError
 from gtg_bench.benchmark.report import published
-from gtg_bench.benchmark.report.published import AVERAGE, Figure, figures, pairs, recomputed
+from gtg_bench.benchmark.report.tables.published import AVERAGE, Figure, figures, pairs, recomputed
 
 PAPER = Path(__file__).parents[4] / "shared" / "paper.txt"
 HEADS = {1: "Table 1: Comparison", 2: "Table 2: Comparison", 3: "Table 3: Comparison", 4: "Table 4: Comparison"}

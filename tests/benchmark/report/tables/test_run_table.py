@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from gtg_bench.benchmark.api import METHODS, MethodSettings, SampleRecord
 from gtg_bench.benchmark.cli import app
 from gtg_bench.benchmark.report import leaderboard
-from gtg_bench.benchmark.report.document import HEADINGS
-from gtg_bench.benchmark.report.run_table import LINES, show_runs
+from gtg_bench.benchmark.report.tables.document import HEADINGS
+from gtg_bench.benchmark.report.tables.run_table import LINES, show_runs
 from gtg_bench.benchmark.runs.labels import labels
 from gtg_bench.benchmark.runs.records import RunFolder
 from gtg_bench.benchmark.runs.spec import RunSpec

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.report.document import NOTHING, Block, Cell, Column, Document, Row, with_weights
 from gtg_bench.benchmark.report.leaderboard import SUFFIXES
-from gtg_bench.benchmark.report.paper_layouts import LAYOUTS, METRICS, SHOWN, Layout, Variant
-from gtg_bench.benchmark.report.published import (
+from gtg_bench.benchmark.report.tables.document import NOTHING, Block, Cell, Column, Document, Row, with_weights
+from gtg_bench.benchmark.report.tables.paper_layouts import LAYOUTS, METRICS, SHOWN, Layout, Variant
+from gtg_bench.benchmark.report.tables.published import (
     AVERAGE,
     CATEGORIES,
     TABLES,
@@ -25,7 +25,7 @@ from gtg_bench.benchmark.report.published import (
     pairs,
     recomputed,
 )
-from gtg_bench.benchmark.report.selection import AVERAGE_NAMES, Board, same_samples, settings_notes
+from gtg_bench.benchmark.report.tables.selection import AVERAGE_NAMES, Board, same_samples, settings_notes
 
 _ADDED = "Added here"
 """Section of added rows."""

@@ -18,20 +18,20 @@ from typer.testing import CliRunner
 from gtg_bench.benchmark.api import UsageError
 from gtg_bench.benchmark.api.text import csv_text
 from gtg_bench.benchmark.cli import app
-from gtg_bench.benchmark.report.document import Block, Cell, Document
 from gtg_bench.benchmark.report.leaderboard import SAMPLES, categories_of, path_of
-from gtg_bench.benchmark.report.paper_layouts import LAYOUTS
-from gtg_bench.benchmark.report.paper_tables import averages, paper_table
-from gtg_bench.benchmark.report.pivot import pivot
-from gtg_bench.benchmark.report.published import AVERAGE, figures
-from gtg_bench.benchmark.report.render import (
+from gtg_bench.benchmark.report.tables.document import Block, Cell, Document
+from gtg_bench.benchmark.report.tables.paper_layouts import LAYOUTS
+from gtg_bench.benchmark.report.tables.paper_tables import averages, paper_table
+from gtg_bench.benchmark.report.tables.pivot import pivot
+from gtg_bench.benchmark.report.tables.published import AVERAGE, figures
+from gtg_bench.benchmark.report.tables.render import (
     WRITERS,
     show,
     to_csv,
     to_latex,
     to_markdown,
 )
-from gtg_bench.benchmark.report.selection import Board, load
+from gtg_bench.benchmark.report.tables.selection import Board, load
 from gtg_bench.benchmark.runs.spec import COLUMNS
 from gtg_bench.benchmark.scoring.protocols import PROTOCOLS, RULES
 

@@ -17,8 +17,8 @@ from gtg_bench.benchmark.analysis.comparison import Report, Subject
 from gtg_bench.benchmark.analysis.seeds import seeds_note, spread
 from gtg_bench.benchmark.analysis.sensitivity import Contrast, control_in_words, prior_in_words
 from gtg_bench.benchmark.analysis.subgroups import CSV_COLUMNS, Subgroup, as_rows
-from gtg_bench.benchmark.report.document import HEADINGS
 from gtg_bench.benchmark.report.leaderboard import write_csv
+from gtg_bench.benchmark.report.tables.document import HEADINGS
 from gtg_bench.benchmark.runs.lookup import FinishedRun
 from gtg_bench.benchmark.statistics import Comparison, Estimate
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gtg_bench.benchmark.report.document import Along
+from gtg_bench.benchmark.report.tables.document import Along
 
 Settings = Mapping[str, str]
 

@@ -12,10 +12,10 @@ from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.geometry import FloatArray, Mask
 from gtg_bench.benchmark.api.registry import unknown
 from gtg_bench.benchmark.api.types import Box, Dataset, PhraseSample, SampleRecord
-from gtg_bench.benchmark.report.drawing import Look
-from gtg_bench.benchmark.report.examples import Choice, Sheet, left_out, readable
-from gtg_bench.benchmark.report.overlay import Strip, Tile, sheet_figure, strips_figure
-from gtg_bench.benchmark.report.paper_layouts import METRICS as PRINTED
+from gtg_bench.benchmark.report.pictures.drawing import Look
+from gtg_bench.benchmark.report.pictures.examples import Choice, Sheet, left_out, readable
+from gtg_bench.benchmark.report.pictures.overlay import Strip, Tile, sheet_figure, strips_figure
+from gtg_bench.benchmark.report.tables.paper_layouts import METRICS as PRINTED
 from gtg_bench.benchmark.runs.labels import labels
 from gtg_bench.benchmark.runs.lookup import matching, only_one
 from gtg_bench.benchmark.runs.map_store import MapStore

@@ -13,8 +13,8 @@ from gtg_bench.benchmark.api.settings import DEFAULTS, DERIVED, SETTINGS, of_pha
 from gtg_bench.benchmark.datasets import DATASETS
 from gtg_bench.benchmark.metrics.named_masks import rule_of
 from gtg_bench.benchmark.report import leaderboard
-from gtg_bench.benchmark.report.document import NOTHING, Cell
 from gtg_bench.benchmark.report.leaderboard import Row
+from gtg_bench.benchmark.report.tables.document import NOTHING, Cell
 from gtg_bench.benchmark.runs.spec import COLUMNS
 from gtg_bench.benchmark.scoring.controls import CONTROLS
 from gtg_bench.benchmark.scoring.protocols import PROTOCOL, RULES, Protocol, find_protocol

@@ -6,10 +6,10 @@ Example:
     >>> pictures.save(sheet.figure, "worst.pdf", "worst.png")
 """
 
-from gtg_bench.benchmark.report.drawing import Look, save
-from gtg_bench.benchmark.report.examples import Choice, Sheet, dataset_sheet
-from gtg_bench.benchmark.report.overlay import Strip, Tile, overlay_figure, sheet_figure, strips_figure
-from gtg_bench.benchmark.report.run_sheet import runs_sheet
+from gtg_bench.benchmark.report.pictures.drawing import Look, save
+from gtg_bench.benchmark.report.pictures.examples import Choice, Sheet, dataset_sheet
+from gtg_bench.benchmark.report.pictures.overlay import Strip, Tile, overlay_figure, sheet_figure, strips_figure
+from gtg_bench.benchmark.report.pictures.run_sheet import runs_sheet
 
 __all__ = [
     "Choice",

@@ -19,7 +19,7 @@ from rich.text import Text
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.text import csv_cell, printable
 from gtg_bench.benchmark.paths import atomic
-from gtg_bench.benchmark.report.document import HEADINGS, Block, Cell, Column, Document, Row, headings, sections
+from gtg_bench.benchmark.report.tables.document import HEADINGS, Block, Cell, Column, Document, Row, headings, sections
 
 # Terminal
 
