@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gtg_bench.benchmark.api import DataError
-from gtg_bench.benchmark.report import published
+from gtg_bench.benchmark.report.tables import published
 from gtg_bench.benchmark.report.tables.published import AVERAGE, Figure, figures, pairs, recomputed
 
 PAPER = Path(__file__).parents[4] / "shared" / "paper.txt"
