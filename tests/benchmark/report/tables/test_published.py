@@ -13,7 +13,7 @@ from gtg_bench.benchmark.api import DataError
 from gtg_bench.benchmark.report.tables import published
 from gtg_bench.benchmark.report.tables.published import AVERAGE, Figure, figures, pairs, recomputed
 
-PAPER = Path(__file__).parents[4] / "shared" / "paper.txt"
+PAPER = Path(__file__).parents[5] / "shared" / "paper.txt"
 HEADS = {1: "Table 1: Comparison", 2: "Table 2: Comparison", 3: "Table 3: Comparison", 4: "Table 4: Comparison"}
 COMPARED = {1: "6290ac02b902", 2: "b9e434758686", 3: "a7811f765997", 4: "45ce42b181b2"}
 """The start of each file's sha256 as it was compared with the paper, cell by cell."""
@@ -135,7 +135,7 @@ def test_a_missing_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 def test_leaderboards_are_data_not_code() -> None:
-    room = Path(__file__).parents[3] / "leaderboards"
+    room = Path(__file__).parents[4] / "leaderboards"
     files = [path for path in room.rglob("*") if path.is_file() and not path.name.startswith(".")]
     assert {path.suffix for path in files} == {".csv", ".md"}
     assert published.FOLDER.resolve() == (room / "published").resolve()
