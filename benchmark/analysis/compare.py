@@ -121,7 +121,9 @@ def check_comparable(a: FinishedRun, b: FinishedRun) -> None:
     one, other = conditions(a.spec), conditions(b.spec)
     if differ := [name for name in one if one[name] != other[name]]:
         values = f"{differ[0]} {one[differ[0]]!r} and {other[differ[0]]!r}"
-        raise UsageError(f"{a.name} and {b.name} cannot be compared: their runs differ in {values}")
+        older = min(a, b, key=lambda run: run.spec.protocol_version).spec
+        fix = f"; rescore its maps: `gtg-bench score {older.key}`" if differ == ["protocol_version"] else ""
+        raise UsageError(f"{a.name} and {b.name} cannot be compared: their runs differ in {values}{fix}")
     images = {record.sample_id: record.image_sha256 for record in a.records if record.image_sha256}
     theirs = {record.sample_id: record.image_sha256 for record in b.records if record.image_sha256}
     if changed := [name for name in images if theirs.get(name, images[name]) != images[name]]:
