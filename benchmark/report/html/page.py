@@ -129,6 +129,7 @@ def _data(evidence: found.Evidence, runs_dir: Path, place: Place, private: bool)
             run["note"] = {i: r.note for i, r in enumerate(each) if r is not None and r.note}
         runs.append(run)
     facts = [own[name] for name in ids]
+    second = [subject.run.keys for subject in evidence.report.subjects[1:2]]
     samples: Json = {by: [of(record) for record in facts] for by, (of, _) in BY.items()}
     if not private:
         samples |= {"id": ids, "phrase": [r.phrase for r in facts], "image": [r.image_id for r in facts]}
@@ -136,6 +137,7 @@ def _data(evidence: found.Evidence, runs_dir: Path, place: Place, private: bool)
         "private": private,
         "metrics": {n: {"higher": METRICS[n].higher_is_better, "summary": METRICS[n].summary} for n in metrics},
         "headings": HEADINGS,
+        "second": next((i for i, line in enumerate(lines) if line.run.keys in second), -1),
         "by": GROUPS,
         "primary": evidence.report.subjects[0].primary,
         "groups": {by: [name for name in order if name in samples[by]] for by, (_, order) in BY.items()},

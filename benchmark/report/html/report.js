@@ -34,9 +34,10 @@ function bytes(base64) {
 
 const prior = bestPrior();
 const START = {
-  a: 0, b: D.runs.findIndex((run, i) => i > 0 && run.role === "run"), m: D.primary, category: "", side: "", size: "",
+  a: 0, b: D.second, m: D.primary, category: "", side: "", size: "",
   length: "", status: "", outcome: "", on: "d", low: "", high: "", q: "", picture: "", sort: "order", page: 1, sample: "",
 };
+if (START.b < 0) START.b = D.runs.findIndex((run, i) => i > 0 && run.role === "run");
 if (START.b < 0) START.b = prior;
 const SORTS = {
   order: "as in the data set", loss: "loss first (A - B)", gain: "gain first (A - B)", aworst: "A worst first",
@@ -104,9 +105,10 @@ function hitLimit() {
 
 function bestPrior() {
   const score = (run) => (run.estimates[D.primary].value ?? -1e9) * (D.metrics[D.primary].higher ? 1 : -1);
+  const most = Math.max(...D.runs.map((run) => (run.role === "prior" ? run.counts.ok : 0)));
   let best = -1;
   D.runs.forEach((run, i) => {
-    if (i > 0 && run.role === "prior" && (best < 0 || score(run) > score(D.runs[best]))) best = i;
+    if (i > 0 && run.role === "prior" && run.counts.ok === most && (best < 0 || score(run) > score(D.runs[best]))) best = i;
   });
   return best;
 }
