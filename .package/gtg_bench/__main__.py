@@ -1,5 +1,19 @@
-"""`python -m gtg_bench`: the command line."""
+"""The command line: `gtg-bench` and `python -m gtg_bench`."""
 
-from gtg_bench.benchmark.cli import app
+from __future__ import annotations
 
-app()
+import sys
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C ends it without a traceback from its first moment, exit code 130."""
+    try:
+        from gtg_bench.benchmark.cli import app
+
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -21,7 +21,7 @@ from gtg_bench.benchmark.paths import PlaceError
 from gtg_bench.benchmark.runs.identity import digest_of_images, digest_of_samples, options_in_key, seen
 from gtg_bench.benchmark.runs.map_store import MapStore
 from gtg_bench.benchmark.runs.records import FINAL, RunFolder, maker_of, this_program
-from gtg_bench.benchmark.runs.sources import ModelSource, NoSource, Source
+from gtg_bench.benchmark.runs.sources import ModelSource, NoSource, Source, check_device
 from gtg_bench.benchmark.runs.spec import RunSpec
 from gtg_bench.benchmark.scoring.controls import CONTROLS, plan
 from gtg_bench.benchmark.scoring.protocols import PROTOCOL, RULES, Protocol, find_protocol
@@ -78,6 +78,7 @@ class RunRequest:
             raise UsageError(f"--limit must be at least 1, not {self.limit}")
         if self.batch_size < 1:
             raise UsageError(f"--batch-size must be at least 1, not {self.batch_size}")
+        check_device(self.settings.device)
         _ = self.rules
 
     @classmethod

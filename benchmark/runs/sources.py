@@ -125,18 +125,23 @@ DEVICES = ("cpu", "cuda", "mps", "xpu")
 """Kinds of torch devices that methods can compute on."""
 
 
+def check_device(wanted: str) -> None:
+    """Raise UsageError for a device that no machine has."""
+    kind, colon, number = wanted.partition(":")
+    if wanted != "auto" and (kind not in DEVICES or (colon and not number.isdecimal())):
+        raise UsageError(f"--device {wanted!r} is unknown; choose auto, {', '.join(DEVICES)}, or a number: cuda:1")
+    if kind == "cpu" and int(number or 0) > 0:
+        raise UsageError(f"--device {wanted}: the only CPU device is cpu")
+
+
 def resolve_device(wanted: str, entry: MethodEntry) -> str:
     """The torch device. "auto" is a GPU if one is available; methods without a model run on the CPU.
 
     Raises:
         UsageError: the device is unknown, or cannot be used here.
     """
-    kind, colon, number = wanted.partition(":")
-    if wanted != "auto" and (kind not in DEVICES or (colon and not number.isdecimal())):
-        raise UsageError(f"--device {wanted!r} is unknown; choose auto, {', '.join(DEVICES)}, or a number: cuda:1")
-    if kind == "cpu" and int(number or 0) > 0:
-        raise UsageError(f"--device {wanted}: the only CPU device is cpu")
-    if kind == "cpu" or entry.card.kind in ("prior", "baseline"):
+    check_device(wanted)
+    if wanted.partition(":")[0] == "cpu" or entry.card.kind in ("prior", "baseline"):
         return "cpu"
     import torch
 

@@ -284,3 +284,27 @@ def test_a_method_that_cannot_run_is_left_out_and_named(tmp_path: Path) -> None:
     assert {row["method"] for row in read(tmp_path / "leaderboards" / "phantom.csv")} == {"uniform", "center-prior"}
     assert "biovil-t" in refused("run", "-m", "biovil-t", "-m", "biovil-t", "--limit", "3")
     assert "did you mean" in refused("run", "-m", "uniform", "-m", "center-priro")
+
+
+INTERRUPTED = """
+import sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+from gtg_bench.__main__ import main
+main()
+"""
+
+
+def test_an_interrupt_during_imports_has_no_traceback() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize("device", ["hpu", "meta", "cpu:3", "cuda:x"])
+def test_an_unknown_device_is_refused_for_priors_too(device: str) -> None:
+    assert device in refused("run", "--method", "class-prior", "--device", device)
