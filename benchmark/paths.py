@@ -53,6 +53,7 @@ def atomic(path: Path, sync: bool = True) -> Iterator[Path]:
     """
     with _part_of(path) as part:
         yield part
+        as_umask(part)
         if sync:
             _sync(part)
         os.replace(part, path)
@@ -81,6 +82,14 @@ def locked(path: Path, busy: Callable[[], None] = lambda: None) -> Iterator[None
         with suppress(OSError):  # another user's
             os.chown(path, -1, folder.st_gid)
         yield
+
+
+def as_umask(path: Path) -> None:
+    """Give a new file, or all files in a new folder, the mode that the umask says: safetensors makes them private."""
+    os.umask(umask := os.umask(0))
+    for file in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        if file.is_file():
+            file.chmod(0o666 & ~umask)
 
 
 def check_writable(path: Path) -> None:

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.settings import of_phantom
 from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset
+from gtg_bench.benchmark.paths import as_umask
 from gtg_bench.benchmark.runs.revision import git_revision
 from gtg_bench.benchmark.state import Strict
 from gtg_bench.methods.cards import read_card
@@ -156,6 +157,7 @@ class Zoo:
             git_revision=git_revision(),
             **facts,
         )
+        as_umask(new)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(new, folder)
         console.print(f"{folder}: finished", soft_wrap=True)

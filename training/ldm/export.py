@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.paths import atomic
+from gtg_bench.benchmark.paths import as_umask, atomic
 from gtg_bench.methods.cards import read_card
 from gtg_bench.methods.weights import Weights
 from gtg_bench.methods.weights.files import files_of
@@ -131,6 +131,7 @@ class Exporter:
 
     def _move(self, partial: Path, folder: Path) -> None:
         """Put the new parts where the old ones were."""
+        as_umask(partial)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "card.json").unlink(missing_ok=True)  # a folder without a card is not a model: never half of each
         for part in [path for path in partial.iterdir() if path.name != "card.json"]:

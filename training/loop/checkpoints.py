@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
+from gtg_bench.benchmark.paths import as_umask
 
 _PREFIX = "step-"
 _FACTS = "run.json"
@@ -61,6 +62,7 @@ def save(
         (partial / _FACTS).write_text(json.dumps({"identity": identity, "processes": accelerator.num_processes}))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
+        as_umask(partial)
         shutil.rmtree(target, ignore_errors=True)
         os.replace(partial, target)
         prune(folder, keep)

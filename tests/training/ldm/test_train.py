@@ -266,6 +266,7 @@ def test_a_trained_folder_is_used_as_it_is(request_for: Any, few: None, componen
     assert set(seen(out / "work")[0]) == {"step", "loss", "auroc", "cnr"}
     assert (out / "work" / "pictures" / "step-000003.png").stat().st_size > 1000
     assert find_weights("cxrbert-ldm", str(out / "best")).version
+    assert len({path.stat().st_mode for path in out.rglob("*") if path.is_file()}) == 1, "others can read every file"
 
 
 def test_the_encoder_really_gets_the_empty_caption(request_for: Any, monkeypatch: pytest.MonkeyPatch) -> None:
