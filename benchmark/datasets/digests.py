@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from gtg_bench.benchmark.api.types import Dataset, PhraseSample, fingerprint
@@ -20,6 +21,9 @@ _SETTLED = 2.0
 
 _READERS = 4
 
+Make = partial[str]
+"""Computes a digest."""
+
 Stamp = list[int]
 """Size, time of modification and time of the last change of any kind, in ns."""
 
@@ -28,41 +32,68 @@ def image_digests(dataset: Dataset, samples: Sequence[PhraseSample]) -> list[str
     """A digest of each sample's image: 32 hex digits of sha256.
 
     Args:
-        dataset: its `image` is called for samples without a file.
+        dataset: its `image` is called for samples without a file of their own. If it has `shared_file(sample)`, that is
+            the file from which the image is read together with others, and their digests are cached, too.
         samples: some of its samples.
 
     Returns:
-        the digest of the image file's bytes, or of its pixels if it has no file; "" if it cannot be read.
+        the digest of the image file's bytes, or of its pixels if it has no file of its own; "" if it cannot be read.
     """
-    files = file_digests(sample.image_path for sample in samples if sample.image_path)
-    return [files[sample.image_path] if sample.image_path else _of_pixels(dataset, sample) for sample in samples]
-
-
-def _of_pixels(dataset: Dataset, sample: PhraseSample) -> str:
-    try:
-        return fingerprint(dataset.image(sample))[:_DIGITS]
-    except Exception:  # the sample fails with its reason when it is grounded
-        return ""
+    shared = getattr(dataset, "shared_file", lambda sample: None)
+    images: dict[str, tuple[Path | None, Make]] = {}
+    names = []
+    for number, sample in enumerate(samples):
+        if (own := sample.image_path) is not None:
+            names.append(str(own.absolute()))
+            images[names[-1]] = own, partial(_of_file, own)
+        else:
+            path = shared(sample)
+            names.append(f"{path.absolute()}#{sample.image_id}" if path else f"#{number}")
+            images[names[-1]] = path, partial(_of_pixels, dataset, sample)
+    found = _digests(images)
+    return [found[name] for name in names]
 
 
 def file_digests(paths: Iterable[Path]) -> dict[Path, str]:
-    """The digest of each file's bytes: 32 hex digits of sha256; "" for a file that cannot be read.
+    """The digest of each file's bytes: 32 hex digits of sha256; "" for a file that cannot be read."""
+    named = {path: str(path.absolute()) for path in paths}
+    found = _digests({name: (path, partial(_of_file, path)) for path, name in named.items()})
+    return {path: found[name] for path, name in named.items()}
 
-    A file is read again if its size or one of its times has changed since.
+
+def _digests(images: Mapping[str, tuple[Path | None, Make]]) -> dict[str, str]:
+    """The digest of each image by its name; computed again if the size or one of the times of its file has changed.
+
+    Args:
+        images: name -> (file, or None if there is nothing that tells a change; computes the digest).
     """
-    stamps = {path: _stamp(path) for path in dict.fromkeys(paths)}
-    known = _cached() if any(stamps.values()) else {}
-    old = {path: known.get(str(path.absolute()), [None, ""]) for path in stamps}
-    found = {path: old[path][1] if stamp and old[path][0] == stamp else "" for path, stamp in stamps.items()}
-    unread = [path for path, stamp in stamps.items() if stamp and not found[path]]
+    stamps = {path: _stamp(path) for path in {path for path, _ in images.values()} if path}
+    known = _cached() if stamps else {}
+    found, unread = {}, []
+    for name, (path, make) in images.items():
+        stamp, digest = known.get(name, [None, ""])
+        if path and not stamps[path] and make.func is _of_file:
+            found[name] = ""  # missing, a folder, or a pipe, which could be read forever
+        elif path and digest and stamp == stamps[path]:
+            found[name] = digest
+        else:
+            unread.append(name)
     if unread:
+        files = [name for name in unread if images[name][1].func is _of_file]
         with ThreadPoolExecutor(_READERS) as readers:
-            found |= dict(zip(unread, readers.map(_of_file, unread), strict=True))
-        settled = time.time_ns() - int(_SETTLED * 1e9)
-        new = {str(path.absolute()): [stamps[path], found[path]] for path in unread if max(stamps[path][1:]) < settled}
+            found |= dict(zip(files, readers.map(lambda name: images[name][1](), files), strict=True))
+        found |= {name: images[name][1]() for name in unread if name not in found}
+        new = {
+            name: [stamps[path], found[name]] for name in unread if (path := images[name][0]) and _settled(stamps[path])
+        }
         with suppress(PlaceError), atomic(cache_dir() / _NAME) as part:  # without a cache they are read every time
             part.write_text(json.dumps(_cached() | new), encoding="utf-8")
     return found
+
+
+def _settled(stamp: Stamp) -> bool:
+    """Whether a further change of the file would change one of its times."""
+    return bool(stamp) and max(stamp[1:]) < time.time_ns() - int(_SETTLED * 1e9)
 
 
 def _stamp(path: Path) -> Stamp:
@@ -72,6 +103,13 @@ def _stamp(path: Path) -> Stamp:
     except (OSError, ValueError):
         return []
     return [found.st_size, found.st_mtime_ns, found.st_ctime_ns] if path.is_file() else []
+
+
+def _of_pixels(dataset: Dataset, sample: PhraseSample) -> str:
+    try:
+        return fingerprint(dataset.image(sample))[:_DIGITS]
+    except Exception:  # the sample fails with its reason when it is grounded
+        return ""
 
 
 def _of_file(path: Path) -> str:

@@ -56,6 +56,11 @@ class PhantomDataset:
         self._splits.update((study.image_id, split) for study in studies)
         return [sample_of(study, statement) for study in studies for statement in study.statements]
 
+    def shared_file(self, sample: PhraseSample) -> Path | None:
+        """The cached file of all images of a split."""
+        split = self._splits.get(sample.image_id)
+        return None if split is None else file_of(self.seed, split)
+
     def image(self, sample: PhraseSample) -> FloatArray:
         """float32 [128, 128] in [0, 1], for a sample from `samples`."""
         if sample.image_id not in self._splits:
@@ -80,6 +85,12 @@ def sample_of(study: Study, statement: Statement) -> PhraseSample:
     )
 
 
+def file_of(seed: int, split: str) -> Path:
+    """The cached file of a split, in `cache_dir()/phantom`."""
+    first, last = SPLITS[split]
+    return cache_dir() / "phantom" / f"v{VERSION}-seed{seed}-{split}-{first}-{last}.npz"
+
+
 def load_studies(seed: int, split: str, pixels: bool = True) -> list[Study]:
     """All images of a split, including those without a finding; cached in `cache_dir()/phantom`.
 
@@ -90,8 +101,7 @@ def load_studies(seed: int, split: str, pixels: bool = True) -> list[Study]:
     """
     if split not in SPLITS:
         raise UsageError(f"phantom has no split {split!r}; choose from: {', '.join(SPLITS)}")
-    first, last = SPLITS[split]
-    path = cache_dir() / "phantom" / f"v{VERSION}-seed{seed}-{split}-{first}-{last}.npz"
+    path = file_of(seed, split)
     if (found := _read(path, pixels)) is not None:
         return found
     check_writable(path)

@@ -122,7 +122,12 @@ def test_digests_are_those_of_the_bytes_and_known_files_are_not_read_again(
     assert found[paths[3]] == found[tmp_path / "missing"] == ""
     read: list[str] = []
     real = digests._of_file
-    monkeypatch.setattr(digests, "_of_file", lambda path: read.append(path.name) or real(path))
+
+    def counted(path: Path) -> str:
+        read.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(digests, "_of_file", counted)
     assert file_digests(paths) == {path: found[path] for path in paths}
     assert read == []
     times = paths[0].stat()
@@ -133,6 +138,21 @@ def test_digests_are_those_of_the_bytes_and_known_files_are_not_read_again(
     for content in ("", "[]", '{"x": 3}', "{" * 9):
         (tmp_path / "cache" / "image-digests.json").write_text(content)
         assert file_digests(paths[1:3]) == {path: found[path] for path in paths[1:3]}
+
+
+def test_images_in_one_file_are_read_again_only_if_it_changes(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset, file_of
+
+    monkeypatch.setattr(digests, "_SETTLED", -60.0)
+    first = toy.run()
+    image, read = PhantomDataset.image, []
+    monkeypatch.setattr(PhantomDataset, "image", lambda self, one: read.append(one.image_id) or image(self, one))
+    assert (toy.run().spec, read) == (first.spec, [])
+    path = file_of(0, "test")
+    content = path.read_bytes()
+    path.write_bytes(content)
+    assert toy.run().spec == first.spec
+    assert len(read) == len({record.image_id for record in first.records})
 
 
 def test_a_file_that_was_just_written_is_read_again(tmp_path: Path) -> None:
