@@ -212,6 +212,6 @@ def training(folders: Sequence[Path], width: str = "column", caption: bool = Tru
     for axes in figure.axes:
         axes.set_xlabel("Optimiser step")
         axes.grid(axis="both")
-        axes.locator_params(axis="x", nbins=5)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
     style.legend(figure, first, names, width)
     return figure
