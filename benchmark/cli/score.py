@@ -27,7 +27,7 @@ from gtg_bench.benchmark.scoring.protocols import PROTOCOLS
 if TYPE_CHECKING:
     from gtg_bench.benchmark.runs.runner import PreparedRun, RunRequest
 
-HELP = "Score stored maps by another protocol or mask, or external maps from a folder. No model is run."
+HELP = "Score stored maps by another protocol, mask or smoothing, or external maps from a folder. No model is run."
 
 
 @reports_errors
