@@ -158,7 +158,7 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
-_RESUME = "all results so far are saved; rerun the same command to resume"
+_RESUME = "what was stored so far is kept; rerun the same command to resume"
 
 
 def _failed(text: str) -> typer.Exit:
