@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 
 def main() -> None:
     """Run the command line; Ctrl-C ends it without a traceback from its first moment, exit code 130."""
+    warnings.filterwarnings("ignore", "Image size .* exceeds limit")  # an error of our own says it better than Pillow
     try:
         from gtg_bench.benchmark.cli import app
 

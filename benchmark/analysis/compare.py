@@ -128,8 +128,8 @@ def check_comparable(a: FinishedRun, b: FinishedRun) -> None:
     theirs = {record.sample_id: record.image_sha256 for record in b.records if record.image_sha256}
     if changed := [name for name in images if theirs.get(name, images[name]) != images[name]]:
         raise UsageError(
-            f"{a.name} and {b.name} cannot be compared: {len(changed)} images have changed between the two runs (the "
-            f"first sample: {changed[0]}); run both on the same images"
+            f"{a.name} and {b.name} cannot be compared: the images of {len(changed)} of their samples differ (the "
+            f"first: {changed[0]}); run both on the same images"
         )
 
 

@@ -4,10 +4,6 @@ import sysconfig
 import traceback
 from pathlib import Path
 
-_ROOT = Path(__file__).resolve().parents[2]
-_NOT_PLUGINS = [_ROOT / name for name in ("benchmark", "methods", "training")]
-_NOT_PLUGINS += [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")]
-
 
 class GtgError(Exception):
     """Base of all errors that users can fix: the text names what is wrong and the fix."""
@@ -30,9 +26,12 @@ def plugin_line(error: BaseException) -> str:
 
     A plug-in's file is one that belongs neither to this package nor to an installed library.
     """
+    root = Path(__file__).resolve().parents[2]
+    known = [root / name for name in ("benchmark", "methods", "training")]
+    known += [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")]
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename).resolve()
-        if not any(map(path.is_relative_to, _NOT_PLUGINS)) and not frame.filename.startswith("<"):
+        if not any(map(path.is_relative_to, known)) and not frame.filename.startswith("<"):
             return f"{frame.filename}, line {frame.lineno}"
     return ""
 

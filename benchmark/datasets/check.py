@@ -89,7 +89,7 @@ class Report:
     problems: list[Problem] = field(default_factory=list)
 
     def fine(self, strict: bool = False) -> bool:
-        """Whether there are no problems; with `strict`, no warnings either."""
+        """Whether the check found no problems and, with `strict`, no warnings."""
         return not any(strict or not problem.warning for problem in self.problems)
 
     def checks(self) -> list[Check]:

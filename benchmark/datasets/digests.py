@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -54,18 +54,11 @@ def image_digests(dataset: Dataset, samples: Sequence[PhraseSample]) -> list[str
     return [found[name] for name in names]
 
 
-def file_digests(paths: Iterable[Path]) -> dict[Path, str]:
-    """The digest of each file's bytes: 32 hex digits of sha256; "" for a file that cannot be read."""
-    named = {path: str(path.absolute()) for path in paths}
-    found = _digests({name: (path, partial(_of_file, path)) for path, name in named.items()})
-    return {path: found[name] for path, name in named.items()}
-
-
 def _digests(images: Mapping[str, tuple[Path | None, Make]]) -> dict[str, str]:
     """The digest of each image by its name; computed again if the size or one of the times of its file has changed.
 
     Args:
-        images: name -> (file, or None if there is nothing that tells a change; computes the digest).
+        images: name -> (file, or None if no file tells of a change; computes the digest).
     """
     stamps = {path: _stamp(path) for path in {path for path, _ in images.values()} if path}
     known = _cached() if stamps else {}

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from gtg_bench.benchmark.api.geometry import FloatArray
 from gtg_bench.benchmark.api.mask_codes import MAX_PIXELS
 from gtg_bench.benchmark.datasets.problems import Fault, fault
-
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # check_pixels refuses what Pillow only warns about
 
 RANGES = ("file", "bits", "percentile")
 """How pixel values become [0, 1]: "file" as the file says; "bits" by the fewest bits, at least 8, that hold the image's

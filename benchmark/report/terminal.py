@@ -15,7 +15,7 @@ Count = Callable[[int, int], None]
 """Called with (done, in all)."""
 
 EVERY = 30.0
-"""Seconds between two lines about long work where there is no terminal."""
+"""Seconds between two lines about long work when the output is not a terminal."""
 
 
 class Terminal(Console):

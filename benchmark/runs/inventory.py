@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.registry import unknown
 from gtg_bench.benchmark.runs.labels import labels
 from gtg_bench.benchmark.runs.lookup import select
-from gtg_bench.benchmark.runs.records import MANIFEST, read_records
+from gtg_bench.benchmark.runs.records import MANIFEST, REPLACED, read_manifest, read_records
 from gtg_bench.benchmark.runs.spec import RunSpec
 from gtg_bench.benchmark.scoring.controls import CONTROLS
-from gtg_bench.benchmark.scoring.protocols import PROTOCOL, definition
+from gtg_bench.benchmark.scoring.protocols import DEFAULT, definition
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,10 @@ class StoredRun:
 
     @property
     def state(self) -> str:
-        """Whether the run is finished, unfinished, or unreadable."""
-        return "unreadable" if self.spec is None else "finished" if self.manifest.get("finished") else "unfinished"
+        """Whether the run is finished, unfinished, being replaced by `--fresh`, or unreadable by this version."""
+        if self.spec is None:
+            return "replaced" if self.path.name.endswith(REPLACED) else "unreadable"
+        return "finished" if self.manifest.get("finished") else "unfinished"
 
     def counts(self) -> Counter[str]:
         """Number of records by status."""
@@ -63,11 +65,9 @@ def inventory(runs_dir: Path, dataset: str | None = None) -> list[StoredRun]:
         if not path.is_dir() or path.name.startswith("."):
             continue
         manifest, spec = {}, None
-        try:
-            manifest = dict(json.loads((path / MANIFEST).read_text(encoding="utf-8")))
+        with suppress(DataError):
+            manifest = read_manifest(path)
             spec = RunSpec.from_json(manifest["spec"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            pass
         found.append(StoredRun(path, spec if spec and spec.key == path.name else None, manifest))
     return sorted(found, key=lambda run: (run.path.parts[-3:-1], str(run.manifest.get("started"))))
 
@@ -80,7 +80,7 @@ def named(runs: Sequence[StoredRun]) -> list[str]:
         words = next(texts) if run.spec else [run.path.parent.name]
         if run.spec and run.spec.control != CONTROLS[0]:
             words = [*words, f"control {run.spec.control}"]
-        if run.spec and (rules := definition(run.spec.as_json())) != PROTOCOL:
+        if run.spec and (rules := definition(run.spec.as_json())) != DEFAULT:
             words = [*words, f"protocol {rules}"]
         found.append(", ".join(words))
     return found

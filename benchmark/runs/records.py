@@ -30,6 +30,9 @@ from gtg_bench.benchmark.state import numbered, read_lines, read_state, safe_nam
 _PACKAGES = ("gtg-bench", "torch", "diffusers", "transformers", "numpy", "scikit-learn")
 FINAL = ("ok", "unscorable")
 MANIFEST = "manifest.json"
+REPLACED = ".replaced"
+"""Suffix of the folder of a run that is being computed anew."""
+
 RERUN = "rerun the same `gtg-bench run`"
 
 
@@ -123,7 +126,7 @@ class RunFolder:
 
     @property
     def _replaced(self) -> Path:
-        return self.path.with_name(f"{self.path.name}.replaced")
+        return self.path.with_name(f"{self.path.name}{REPLACED}")
 
     def _write(self, manifest: dict[str, Any]) -> None:
         with atomic(self.path / MANIFEST) as part:

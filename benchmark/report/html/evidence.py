@@ -59,7 +59,7 @@ class Evidence:
     report: Report
     lines: tuple[Line, ...]
     left_out: int
-    """Number of finished runs that were not chosen, if nobody named runs."""
+    """Number of finished runs that were not chosen, if no run was named."""
 
 
 def collect(runs_dir: Path, names: Sequence[str], dataset: str | None) -> Evidence:

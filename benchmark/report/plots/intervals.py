@@ -106,7 +106,7 @@ def series_of(names: Sequence[str], grey: Sequence[bool]) -> list[Series]:
 def intervals(groups: Sequence[str], series: Sequence[Series], cells: Cells, layout: Layout) -> Figure:
     """Values by group and series.
 
-    One series: a row per group. Up to MANY: the series share a group's rows, told apart by colour and marker, with a
+    One series: a row per group. Up to MANY: the series share a group's rows, distinguished by colour and marker, with a
     legend. More: a panel per group, with a row per series.
     """
     if len(series) > MANY and len(groups) > 1:

@@ -45,7 +45,7 @@ def sweeps(runs_dir: Path, names: Sequence[str] = (), dataset: str | None = None
         dataset: only runs on this data set.
 
     Raises:
-        UsageError: there is no such group; the message has commands that make one.
+        UsageError: no such group exists; the message has commands that make one.
     """
     specs = [s for s in usual_specs(runs_dir, dataset) if s.control == PLAIN and s.settings.steps]
     if names:

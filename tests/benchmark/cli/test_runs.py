@@ -37,14 +37,19 @@ def test_finished_unfinished_failed_and_unreadable_runs_are_listed(toy: Any, cal
     folder.open("cpu", n_total=12)
     folder.append([SampleRecord("s", "i", "p", "A", "failed", error="no such image")])
     (whole.folder.parent / "odd").mkdir()
+    other = json.loads((whole.folder / "manifest.json").read_text())
+    (whole.folder.parent / "old").mkdir()
+    (whole.folder.parent / "old" / "manifest.json").write_text(json.dumps(other | {"spec": {"schema": 1}}))
     found = {row["key"]: row for row in json.loads(call("list", "--json"))}
     facts = {key: (row["state"], row["done"], row["failed"], row["total"]) for key, row in found.items()}
     assert facts == {
         whole.spec.key: ("finished", 12, 0, 12),
         prepared.spec.key: ("unfinished", 1, 1, 12),
         "odd": ("unreadable", 0, 0, None),
+        "old": ("unreadable", 0, 0, 12),
     }
     assert found[whole.spec.key]["bytes"] == sum(p.stat().st_size for p in whole.folder.rglob("*") if p.is_file())
+    assert found[whole.spec.key]["name"] == "toy, seed 4200", "the default protocol is not named"
     text = call("list")
     assert all(key in text for key in found)
     shown = call("show", prepared.spec.key)

@@ -17,8 +17,9 @@ from PIL import Image
 
 from gtg_bench.benchmark.api import METHODS, Frame, GroundingMap, MethodSettings, UsageError
 from gtg_bench.benchmark.api.registry import MethodRegistry, entry_of
-from gtg_bench.benchmark.datasets import digests
-from gtg_bench.benchmark.datasets.digests import file_digests
+from gtg_bench.benchmark.api.types import PhraseSample
+from gtg_bench.benchmark.datasets import digests, open_dataset
+from gtg_bench.benchmark.datasets.digests import image_digests
 from gtg_bench.benchmark.runs import records, runner
 from gtg_bench.benchmark.runs.runner import RunRequest, RunResult
 
@@ -67,6 +68,11 @@ def invert(path: Path) -> None:
     with Image.open(path) as image:
         values = 255 - np.asarray(image)
     Image.fromarray(values).save(path)
+
+
+def file_digests(paths: list[Path]) -> dict[Path, str]:
+    samples = [PhraseSample(path.name, path.name, "p", path, "", "", (), (1, 1)) for path in paths]
+    return dict(zip(paths, image_digests(open_dataset("phantom", None, {}), samples), strict=True))
 
 
 def scores(result: RunResult) -> list[dict[str, float]]:
