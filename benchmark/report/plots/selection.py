@@ -14,7 +14,7 @@ from gtg_bench.benchmark.metrics import METRICS
 from gtg_bench.benchmark.runs.labels import labels
 from gtg_bench.benchmark.runs.lookup import FinishedRun, conditions, read_run, specs_in
 from gtg_bench.benchmark.runs.spec import RunSpec
-from gtg_bench.benchmark.scoring.protocols import PROTOCOL, definition, protocol_of
+from gtg_bench.benchmark.scoring.protocols import DEFAULT, definition, protocol_of
 from gtg_bench.benchmark.statistics import Estimate
 
 DATASET = "phantom"
@@ -91,7 +91,7 @@ def usual_specs(runs_dir: Path, dataset: str | None) -> list[RunSpec]:
 
 
 def _usualness(spec: RunSpec) -> tuple[bool, bool]:
-    return definition(spec.as_json()) == PROTOCOL, spec.limit is None
+    return definition(spec.as_json()) == DEFAULT, spec.limit is None
 
 
 def _command(runs_dir: Path, dataset: str | None = None) -> str:
