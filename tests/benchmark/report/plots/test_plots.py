@@ -250,9 +250,7 @@ def test_default_runs(made: Callable[..., FinishedRun], tmp_path: Path) -> None:
         plots.find_runs(tmp_path / "runs", dataset="e")
 
 
-def test_of_equally_common_definitions_the_default_one_is_shown(
-    made: Callable[..., FinishedRun], tmp_path: Path
-) -> None:
+def test_of_equally_common_definitions_the_default_is_shown(made: Callable[..., FinishedRun], tmp_path: Path) -> None:
     for rules in ({"mask": "0.1"}, {"mask": "0.2"}, {"smooth": "0.1"}, {}, {"smooth": "0.2"}, {"frame": "original"}):
         made(method="a", values=RAMP, **rules)
     (run,) = plots.find_runs(tmp_path / "runs", metric="iou")
