@@ -122,8 +122,9 @@ def show(folder: Path, rows: list[Row], runs_dir: Path) -> None:
 class LeftOut:
     """What a command leaves out because it cannot run, while the rest can: named when it happens and at the end."""
 
-    def __init__(self, total: int) -> None:
-        self.total = total
+    def __init__(self, total: int, quiet: bool = False) -> None:
+        """`total`: how much could be left out. `quiet`: print nothing when something is."""
+        self.total, self.quiet = total, quiet
         self.errors: dict[str, GtgError] = {}
 
     @contextmanager
@@ -142,7 +143,8 @@ class LeftOut:
             reasons = list(dict.fromkeys(map(str, self.errors.values())))
             if len(self.errors) == self.total and len(reasons) == 1:
                 raise
-            err.print(f"[yellow]warning:[/yellow] {escape(name)} is left out: {escape(str(error))}", soft_wrap=True)
+            if not self.quiet:
+                err.print(f"[yellow]warning:[/yellow] {escape(name)} is left out: {escape(str(error))}", soft_wrap=True)
 
     def finish(self, unscored: Iterable[str] = ()) -> None:
         """Name everything that failed and exit with code 1, or return if nothing did.

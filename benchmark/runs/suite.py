@@ -13,7 +13,8 @@ A YAML file describes a suite. Every value of a group may be a list; a group sta
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
@@ -21,13 +22,14 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
-from gtg_bench.benchmark.api.registry import unknown
+from gtg_bench.benchmark.api.registry import METHODS, MethodEntry, unknown
 from gtg_bench.benchmark.api.settings import CHOICES, OPTIONS, MethodSettings
 from gtg_bench.benchmark.runs.labels import label
 from gtg_bench.benchmark.runs.runner import RunRequest
 from gtg_bench.benchmark.runs.spec import differing
+from gtg_bench.benchmark.runs.step_sweep import of_one_pass
 from gtg_bench.benchmark.scoring.controls import CONTROLS
-from gtg_bench.benchmark.scoring.protocols import PROTOCOLS
+from gtg_bench.benchmark.scoring.protocols import PROTOCOL, PROTOCOLS
 from gtg_bench.benchmark.state import Strict, problem, read_yaml
 
 PACKAGED = Path(__file__).with_name("suites.yaml")
@@ -145,6 +147,27 @@ def in_order(requests: Sequence[RunRequest]) -> list[RunRequest]:
         if one not in same:
             same.append(one)
     return [one for same in models.values() for one in same]
+
+
+def passes(requests: Sequence[RunRequest]) -> Callable[[RunRequest], MethodEntry | None]:
+    """Which entry makes a run's maps: one pass of the model for runs that differ only in how many steps they average.
+
+    Returns:
+        The function from a request to its entry; None for the registry's.
+    """
+    found: dict[str, MethodEntry] = {}
+
+    def alike(one: RunRequest) -> str:
+        return repr(replace(one, settings=replace(one.settings, last_steps=None), protocol=PROTOCOL))
+
+    for first in requests:
+        numbers = list(dict.fromkeys(one.settings.last_steps for one in requests if alike(one) == alike(first)))
+        if len(numbers) > 1 and None not in numbers and first.settings.bbm in (None, "none"):
+            entry = METHODS.get(first.settings.method)
+            if entry.samplings and alike(first) not in found:
+                found |= {f"{alike(first)}{n}": made for n, made in of_one_pass(entry, numbers).items()}
+                found[alike(first)] = entry
+    return lambda one: found.get(f"{alike(one)}{one.settings.last_steps}")
 
 
 def varying(requests: Sequence[RunRequest]) -> set[str]:
