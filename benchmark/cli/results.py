@@ -139,11 +139,12 @@ class LeftOut:
         except PlaceError:
             raise
         except GtgError as error:
+            known = str(error) in map(str, self.errors.values())
             self.errors[name] = error
             reasons = list(dict.fromkeys(map(str, self.errors.values())))
             if len(self.errors) == self.total and len(reasons) == 1:
                 raise
-            if not self.quiet:
+            if not (self.quiet or known):  # one reason is said once; `finish` names all that it concerns
                 err.print(f"[yellow]warning:[/yellow] {escape(name)} is left out: {escape(str(error))}", soft_wrap=True)
 
     def finish(self, unscored: Iterable[str] = ()) -> None:

@@ -134,16 +134,7 @@ def _show_plan(batteries: Sequence[Named], left_out: LeftOut) -> None:
     """Print how far each run is, then what the rest takes."""
     from gtg_bench.benchmark.runs.plan import estimate, shared_notes, steps_of
 
-    named = [
-        (
-            name if prepared.spec.control == CONTROLS[0] else f"{name}, control {prepared.spec.control}",
-            request,
-            prepared,
-        )
-        for name, battery in batteries
-        for request, prepared in battery.runs
-    ]
-    steps = steps_of(named)
+    steps = steps_of((name, *run) for name, battery in batteries for run in battery.runs)
     table = Table(
         "run", "state", Column("to make", justify="right"), Column("to score", justify="right"), box=SIMPLE_HEAD
     )
@@ -153,21 +144,30 @@ def _show_plan(batteries: Sequence[Named], left_out: LeftOut) -> None:
     for name in left_out.errors:
         table.add_row(Text(name), "[red]cannot run[/red]", "-", "-")
     out.print(table)
+    reasons: dict[str, list[str]] = {}
     for name, error in left_out.errors.items():
-        out.print(f"{name}: {error}", markup=False, highlight=False, soft_wrap=True)
+        reasons.setdefault(str(error), []).append(name)
+    for reason, (name, *more) in reasons.items():
+        others = f" and {_number(len(more), 'other run')}" if more else ""
+        out.print(f"- {name}{others} cannot run: {reason}", markup=False, highlight=False, soft_wrap=True)
     for note in shared_notes(steps):
         out.print(f"- {note}", markup=False, highlight=False)
     with err.status("Measuring") as status:
         found = estimate(steps, lambda name: status.update(Text(f"Measuring {name}")))
     done = sum(one.state == "done" for one in steps)
-    out.print(f"{done} of {len(steps)} runs are done.", highlight=False, end=" ")
+    text = f"{done} of {_number(len(steps), 'run')} done."
     if done < len(steps):
-        about = f"The rest takes about {_duration(found.seconds)} on this machine and writes {_bytes(found.bytes)}"
-        kinds = f"measured on a few samples of {found.measured} kind{'' if found.measured == 1 else 's'} of runs"
-        rest = f"; {found.unmeasured} more count as their mean" if found.unmeasured else ""
-        out.print(f"{about} ({kinds}{rest}).", highlight=False)
+        text += f" The rest takes about {_duration(found.seconds)} here and writes {_bytes(found.bytes)}"
+    if found.measured:
+        text += f" (estimated from a few samples of {_number(found.measured, 'kind')} of runs"
+        text += f"; {found.unmeasured} more count as their mean)" if found.unmeasured else ")"
+    out.print(text, markup=False, highlight=False)
     if left_out.errors:
         raise typer.Exit(1)
+
+
+def _number(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _count(number: int) -> str:

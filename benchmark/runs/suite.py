@@ -112,7 +112,7 @@ def find_suite(name: str) -> Suite:
     if name in packaged:
         return _parsed(packaged[name], f"{PACKAGED}: {name}")
     if not name.endswith((".yaml", ".yml")):
-        raise UsageError(f"{unknown('suite', name, packaged)}; or name a YAML file")
+        raise UsageError(f"{unknown('suite', name, packaged)} Or name a YAML file.")
     return _parsed(read_yaml(Path(name), "a suite with a list of `runs`"), name)
 
 
