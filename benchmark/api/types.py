@@ -144,14 +144,18 @@ class Dataset(Protocol):
         ...
 
 
+NO_MODEL = ("prior", "baseline", "ceiling")
+"""Kinds of methods without a model; nothing that they find is to their credit."""
+
+
 @dataclass(frozen=True, slots=True)
 class MethodCard:
     """Where a method comes from: what a reader must know before trusting its numbers."""
 
     summary: str
     """What the method is, in one line."""
-    kind: Literal["ldm", "discriminative", "prior", "baseline", "plug-in"]
-    """What sort of method it is; priors and baselines have no model."""
+    kind: Literal["ldm", "discriminative", "prior", "baseline", "ceiling", "plug-in"]
+    """What sort of method it is; those of `NO_MODEL` have no model."""
     paper: str = ""
     """Publication that describes it."""
     weights: str = ""

@@ -21,7 +21,7 @@ from gtg_bench.benchmark.paths import PlaceError
 from gtg_bench.benchmark.runs.identity import digest_of_images, digest_of_samples, options_in_key, seen
 from gtg_bench.benchmark.runs.map_store import MapStore
 from gtg_bench.benchmark.runs.records import FINAL, RunFolder, maker_of, this_program
-from gtg_bench.benchmark.runs.sources import ModelSource, NoSource, Source, check_device
+from gtg_bench.benchmark.runs.sources import LesionSource, ModelSource, NoSource, Source, check_device
 from gtg_bench.benchmark.runs.spec import RunSpec
 from gtg_bench.benchmark.scoring.controls import CONTROLS, plan
 from gtg_bench.benchmark.scoring.protocols import PROTOCOL, RULES, Protocol, find_protocol
@@ -160,7 +160,11 @@ def prepare(request: RunRequest, entry: MethodEntry | None = None, dataset: Data
     entry = entry or METHODS.get(request.settings.method)
     settings = entry.completed(replace(request.settings, dataset=request.dataset))
     dataset = dataset or open_dataset(request.dataset, request.data_root, request.dataset_options)
-    return planned(request, settings, dataset, ModelSource(entry, settings, dataset), entry.code)
+    if entry.card.kind != "ceiling":
+        return planned(request, settings, dataset, ModelSource(entry, settings, dataset), entry.code)
+    if request.control != CONTROLS[0]:
+        raise UsageError(f"--control {request.control}: {entry.name} paints the true region; run it without a control")
+    return planned(request, settings, dataset, LesionSource(dataset), entry.code)
 
 
 def planned(
