@@ -19,6 +19,7 @@ from gtg_bench.benchmark.cli import (
     score,
     show,
     subgroups,
+    suite,
     table,
     train,
     weights,
@@ -34,6 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run", help=run.HELP)(run.run)
+app.command("suite", help=suite.HELP)(suite.suite)
 app.command("ground", help=ground.HELP)(ground.ground)
 app.command("list", help=listing.HELP)(listing.list_)
 app.command("bench", help=bench.HELP)(bench.bench)
