@@ -11,8 +11,9 @@ import typer
 from rich.markup import escape
 
 from gtg_bench.benchmark.api.errors import GtgError
-from gtg_bench.benchmark.cli.common import err, out
+from gtg_bench.benchmark.cli.common import complain, err, out
 from gtg_bench.benchmark.paths import PlaceError
+from gtg_bench.benchmark.runs.launch import ElsewhereError
 
 if TYPE_CHECKING:
     from gtg_bench.benchmark.report.leaderboard import Row
@@ -33,6 +34,11 @@ def with_progress(prepared: PreparedRun, request: RunRequest, more: str = "") ->
 
 def report(result: RunResult) -> None:
     """Print how long a run took, how much of it was reused, and its first failures."""
+    if result.missing:
+        total = len(result.records) + result.missing
+        text = f"{len(result.records)} of {total} samples have records; the last shard to end finishes the run"
+        err.print(f"{result.spec.method}: {text} {result.spec.key}", soft_wrap=True, markup=False)
+        return
     known, total = len(result.records) - result.computed, len(result.records)
     notes = [f"{known} of {total} samples were already scored"] if known else []
     if result.reused:
@@ -80,7 +86,8 @@ class LeftOut:
             reasons = list(dict.fromkeys(map(str, self.errors.values())))
             if len(self.errors) == self.total and len(reasons) == 1:
                 raise
-            err.print(f"[yellow]warning:[/yellow] {escape(name)} is left out: {escape(str(error))}", soft_wrap=True)
+            if not isinstance(error, ElsewhereError):
+                complain(f"[yellow]warning:[/yellow] {escape(name)} is left out: {escape(str(error))}")
 
     def finish(self, unscored: Iterable[str] = ()) -> None:
         """Name everything that failed and exit with code 1, or return if nothing did.

@@ -20,6 +20,7 @@ from gtg_bench.benchmark.cli.common import (
     Plugins,
     ProtocolOption,
     RunsDir,
+    ShardOption,
     SmoothOption,
     UncoveredOption,
     err,
@@ -57,6 +58,7 @@ def run(
     ] = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first sample that fails.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute every map and score anew.")] = False,
+    shard: ShardOption = None,
     batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change results.")] = 16,
     device: Device = "auto",
     runs_dir: RunsDir = Path("runs"),
@@ -96,6 +98,7 @@ def run(
             control=control,
             fail_fast=fail_fast,
             fresh=fresh,
+            shard=shard,
             batch_size=batch_size,
             runs_dir=runs_dir,
         )
@@ -115,9 +118,12 @@ def run(
             for request, prepared in battery.runs:
                 result = with_progress(replace(prepared, source=source), request)
                 report(result)
+                if result.missing:
+                    continue
                 rows.append(leaderboard.update(leaderboards_dir, result.spec, result.records))
                 done.append(FinishedRun(result.spec, result.records))
-    show(leaderboards_dir, rows, runs_dir)
+    if rows or not shard:
+        show(leaderboards_dir, rows, runs_dir)
     if all_controls:
         shown = [battery for battery in batteries if any(run.spec == battery.runs[0][1].spec for run in done)]
         for battery, found in zip(shown, sensitivities(done), strict=True):

@@ -13,6 +13,7 @@ import numpy as np
 from gtg_bench.benchmark.api.errors import SampleError, UsageError
 from gtg_bench.benchmark.api.registry import MethodEntry
 from gtg_bench.benchmark.api.types import BatchMethod, Dataset, GroundingMap, Method, MethodSettings, Query, seed_for
+from gtg_bench.benchmark.runs.launch import own_device
 from gtg_bench.benchmark.scoring.score_map import check_sample
 from gtg_bench.benchmark.scoring.trial import Trial
 
@@ -137,6 +138,8 @@ def check_device(wanted: str) -> None:
 def resolve_device(wanted: str, entry: MethodEntry) -> str:
     """The torch device. "auto" is a GPU if one is available; methods without a model run on the CPU.
 
+    Of several processes on a node, each gets its own GPU from "auto" and "cuda".
+
     Raises:
         UsageError: the device is unknown, or cannot be used here.
     """
@@ -146,7 +149,8 @@ def resolve_device(wanted: str, entry: MethodEntry) -> str:
     import torch
 
     if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    wanted = own_device(wanted)
     try:
         torch.ones(1, device=wanted).sum().item()
     except Exception as error:  # each backend raises its own kinds
