@@ -102,7 +102,7 @@ class RunFolder:
         manifest |= {"started": _now(), "device": device}
         manifest |= {name: value for name, value in facts.items() if value is not None}
         manifest |= {"versions": _versions(), "git_revision": git_revision(), "python": platform.python_version()}
-        self._write(manifest | {"machine": platform.platform(), "finished": None})
+        self.write_manifest(manifest | {"machine": platform.platform(), "finished": None})
         self._mend()
         self._keep_order(order)
 
@@ -115,7 +115,7 @@ class RunFolder:
         """Note in the manifest that every sample has its record; delete the run that this one replaces."""
         manifest = self.manifest()
         if not manifest.get("finished"):
-            self._write(manifest | {"finished": _now()})
+            self.write_manifest(manifest | {"finished": _now()})
         shutil.rmtree(self._replaced, ignore_errors=True)
 
     def join(self, order: Sequence[str]) -> dict[str, SampleRecord]:
@@ -131,7 +131,7 @@ class RunFolder:
         """
         found, path = self.read(), file_of(self.path)
         records = {name: found[name] for name in order if name in found}
-        others = [other for other in self.path.glob("samples-*.jsonl") if other != path]
+        others = [other for other in record_files(self.path) if other != path]
         lines = path.read_bytes().count(b"\n") if path.exists() else 0
         joined = not others and lines == len(records) and list(records) == list(found)
         if not joined and os.access(self.path, os.W_OK):
@@ -195,7 +195,8 @@ class RunFolder:
     def _replaced(self) -> Path:
         return self.path.with_name(f"{self.path.name}{REPLACED}")
 
-    def _write(self, manifest: dict[str, Any]) -> None:
+    def write_manifest(self, manifest: dict[str, Any]) -> None:
+        """Write a manifest, given as JSON values."""
         with atomic(self.path / MANIFEST) as part:
             part.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
@@ -242,6 +243,11 @@ def file_of(folder: Path, writer: str = "") -> Path:
     return folder / (f"samples-{writer}.jsonl" if writer else "samples.jsonl")
 
 
+def record_files(folder: Path) -> list[Path]:
+    """All files of records in a run's folder: first samples.jsonl, if it exists."""
+    return [path for path in (file_of(folder), *sorted(folder.glob("samples-*.jsonl"))) if path.exists()]
+
+
 def records_in(path: Path) -> dict[str, SampleRecord]:
     """Sample id -> last record in one file of records, empty if there is no file; damaged lines are left out."""
     return {record.sample_id: record for record in read_lines(path, _record())[0]} if path.exists() else {}
@@ -273,8 +279,7 @@ def _merged(folder: Path) -> tuple[dict[str, SampleRecord], dict[Path, dict[int,
     """The records, and each file's damaged lines with the reason; see `state.read_lines`."""
     records: dict[str, SampleRecord] = {}
     damage = {}
-    paths = [path for path in (file_of(folder), *sorted(folder.glob("samples-*.jsonl"))) if path.exists()]
-    for path in paths:
+    for path in record_files(folder):
         try:
             found, damaged = read_lines(path, _record())
         except DataError:
