@@ -24,6 +24,7 @@ from gtg_bench.benchmark.api.types import (
     Query,
     seed_for,
 )
+from gtg_bench.benchmark.runs.launch import own_device
 from gtg_bench.benchmark.scoring.score_map import check_sample
 from gtg_bench.benchmark.scoring.trial import Trial
 
@@ -178,6 +179,8 @@ def check_device(wanted: str) -> None:
 def resolve_device(wanted: str, entry: MethodEntry) -> str:
     """The torch device. "auto" is a GPU if one is available; methods without a model run on the CPU.
 
+    Of several processes on a node, each gets its own GPU from "auto" and "cuda".
+
     Raises:
         UsageError: the device is unknown, or cannot be used here.
     """
@@ -187,7 +190,8 @@ def resolve_device(wanted: str, entry: MethodEntry) -> str:
     import torch
 
     if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    wanted = own_device(wanted)
     try:
         torch.ones(1, device=wanted).sum().item()
     except Exception as error:  # each backend raises its own kinds
