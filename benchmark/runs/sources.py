@@ -13,7 +13,7 @@ import numpy as np
 from gtg_bench.benchmark.api.errors import SampleError, UsageError
 from gtg_bench.benchmark.api.registry import MethodEntry
 from gtg_bench.benchmark.api.types import BatchMethod, Dataset, GroundingMap, Method, MethodSettings, Query, seed_for
-from gtg_bench.benchmark.scoring.score_map import check_sample
+from gtg_bench.benchmark.scoring.score_map import check_trial
 from gtg_bench.benchmark.scoring.trial import Trial
 
 Fail = Callable[[Trial, Exception], None]
@@ -59,8 +59,8 @@ class ModelSource:
         for trial in trials:
             try:
                 image = self.dataset.image(trial.sample)  # first: the data set gives the best reason for an invalid row
-                check_sample(trial.sample)
-                check_sample(trial.scored_on)
+                check_trial(trial)
+                image = trial.edited(image)
             except Exception as error:
                 fail(trial, error)
                 continue
