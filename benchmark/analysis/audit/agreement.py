@@ -37,8 +37,7 @@ def on_grid(grounding: GroundingMap, shift: int = 0) -> Grid:
 def rank_correlation(one: Grid, other: Grid) -> float | None:
     """Spearman's correlation on the cells that both maps cover.
 
-    1 if they are equal there; 0 if exactly one is constant; None if both are constant but for different reasons of
-    coverage, that is without a common cell.
+    1 if they are equal there, 0 if one of them is constant there, None without such a cell.
     """
     from scipy.stats import rankdata
 
@@ -49,7 +48,7 @@ def rank_correlation(one: Grid, other: Grid) -> float | None:
     if np.array_equal(a, b):
         return 1.0
     if not np.ptp(a) or not np.ptp(b):
-        return 1.0 if not np.ptp(a) and not np.ptp(b) else 0.0
+        return float(np.ptp(a) == np.ptp(b))
     return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
 
 

@@ -29,9 +29,8 @@ def ask(subject: Subject) -> list[Finding]:
     if all(parts.values()):
         gap = _gap(parts["left"], parts["right"], metric)
         bar = EQUAL * subject.span()
-        found.append(
-            finding("left minus right", metric, gap, floor=bar, ceiling=0.0, verdict=_verdict(gap, bar), rule=_RULE)
-        )
+        facts = {"ceiling": 0.0, "verdict": _verdict(gap, bar), "rule": _RULE, "note": f"equal: within {bar:.2f}"}
+        found.append(finding("left minus right", metric, gap, **facts))
     for by in ("side", "size", "category"):
         name_of, order = BY[by]
         groups: dict[str, list[SampleRecord]] = {}
@@ -41,7 +40,8 @@ def ask(subject: Subject) -> list[Finding]:
             members = groups[name]
             values = [record.metrics[metric] for record in members]
             one = bootstrap(values, [r.category for r in members], [r.patient_id for r in members])
-            found.append(finding(f"{by}: {name}", metric, one, floor=subject.constant(), note=one.note, decides=False))
+            facts = {"floor": subject.constant(), "note": one.note, "decides": False, "detail": by == "category"}
+            found.append(finding(f"{by}: {name}", metric, one, **facts))
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -42,6 +41,8 @@ class Finding:
     """What a reader must know beside it."""
     decides: bool = True
     """Whether the verdict counts for the question."""
+    detail: bool = False
+    """Whether a short page leaves it out."""
 
     def as_json(self) -> dict[str, Any]:
         """As plain JSON values, with the smallest difference that this n detects with 80 % power."""
@@ -91,8 +92,3 @@ def finding(name: str, unit: str, found: Estimate, **facts: Any) -> Finding:
 def impossible(name: str, unit: str, reason: str) -> Finding:
     """A finding that this method or data set does not allow."""
     return Finding(name, unit, note=reason)
-
-
-def named(metrics: Sequence[str]) -> str:
-    """Metrics as a list in words."""
-    return ", ".join(metrics)

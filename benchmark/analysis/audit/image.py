@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from gtg_bench.benchmark.analysis.audit.finding import NO, YES, Finding, above, finding, impossible
-from gtg_bench.benchmark.analysis.audit.phrase import loss
+from gtg_bench.benchmark.analysis.audit.phrase import LOSS, loss
 from gtg_bench.benchmark.analysis.audit.subject import MATERIAL, Subject
 from gtg_bench.benchmark.api.errors import UsageError
 
 TITLE = "Does it use the image?"
-_RULE = f"yes if the CI is above {MATERIAL:.0%} of the score above a constant map's, no if all of it is below"
 
 
 def ask(subject: Subject) -> list[Finding]:
@@ -27,7 +26,7 @@ def _occlusion(subject: Subject) -> list[Finding]:
     selective = subject.difference(kept, gone)
     first, second = above(leaves, bar), above(selective, bar)
     said = "selective" if second == YES else "ignores the region" if first == NO else "unstable" if second == NO else ""
-    facts = {"floor": 0.0, "ceiling": subject.span(), "rule": _RULE}
+    facts = {"floor": 0.0, "ceiling": subject.span(), "rule": LOSS}
     return [
         finding(f"loss, {name}", metric, leaves, verdict=first, **facts),
         finding("loss, other area filled", metric, moves, floor=0.0, decides=False),

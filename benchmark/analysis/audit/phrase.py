@@ -11,9 +11,7 @@ TITLE = "Does it use the phrase?"
 DEAF = 0.95
 """Rank correlation from which the maps of two phrases count as the same map."""
 
-_LOSS = (
-    f"yes if the CI of the loss is above {MATERIAL:.0%} of the score above a constant map's, no if all of it is below"
-)
+LOSS = f"yes if the CI is above {MATERIAL:.0%} of the score above a constant map's, no if all of it is below"
 
 
 def ask(subject: Subject) -> list[Finding]:
@@ -42,7 +40,7 @@ def loss(subject: Subject, control: str, decides: bool = True, note: str = "") -
     span = subject.span()
     lost = subject.difference(subject.plain, done)
     verdict = above(lost, MATERIAL * span)
-    facts = {"floor": 0.0, "ceiling": span, "verdict": verdict, "rule": _LOSS, "note": note, "decides": decides}
+    facts = {"floor": 0.0, "ceiling": span, "verdict": verdict, "rule": LOSS, "note": note, "decides": decides}
     return finding(name, subject.primary, lost, **facts)
 
 

@@ -49,14 +49,19 @@ def _against(subject: Subject, name: str) -> list[Finding]:
     found = [finding(f"minus {name}", metric, smooth, floor=0.0, verdict=_verdict(smooth, room), rule=_RULE)]
     raw = subject.difference(subject.plain, subject.other(name))
     found.append(finding(f"minus {name}, as returned", metric, raw, floor=0.0, decides=False))
+    ahead: dict[str, list[str]] = {"ahead": [], "behind": []}
     for other in subject.metrics:
         if other != metric:
             one = subject.difference(ours, theirs, other)
             higher = METRICS[other].higher_is_better
             note = "" if higher else "lower is better"
-            found.append(finding(f"minus {name}", other, one, floor=0.0, note=note, decides=False))
+            found.append(finding(f"minus {name}", other, one, floor=0.0, note=note, decides=False, detail=True))
+            if one.low is not None and one.high is not None and one.low * one.high > 0:
+                ahead["ahead" if (one.low > 0) == higher else "behind"].append(other)
+    notes = [f"also {where} in {', '.join(names)}" for where, names in ahead.items() if names]
     if raw.low is not None and raw.low > 0 and smooth.low is not None and smooth.low <= 0:
-        found[0] = replace(found[0], note="its lead as returned is one of smoothness")
+        notes.append("its lead as returned is one of smoothness")
+    found[0] = replace(found[0], note="; ".join(notes))
     return found
 
 

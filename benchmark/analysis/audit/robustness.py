@@ -52,24 +52,10 @@ def _seeds(subject: Subject) -> list[Finding]:
     records = [subject.plain.records[name] for name in names]
     groups = [r.category for r in records], [r.patient_id for r in records]
     overall = over_runs_and_patients([[one[n] for n in names] for one in values], *groups, subject.average)
+    name, note = "lead of this seed over the next two", "CI over seeds and patients"
     return [
-        finding(
-            "lead of this seed over the next two",
-            metric,
-            lead,
-            floor=bar,
-            ceiling=0.0,
-            verdict=below(lead, bar),
-            rule=rule,
-        ),
-        finding(
-            "score over three seeds",
-            metric,
-            overall,
-            floor=subject.constant(),
-            note="CI over seeds and patients",
-            decides=False,
-        ),
+        finding(name, metric, lead, ceiling=0.0, verdict=below(lead, bar), rule=rule),
+        finding("score over three seeds", metric, overall, floor=subject.constant(), note=note, decides=False),
     ]
 
 

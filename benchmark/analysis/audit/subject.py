@@ -18,18 +18,20 @@ from gtg_bench.benchmark.analysis.audit.agreement import (
 )
 from gtg_bench.benchmark.analysis.audit.random_weights import modules_of, scrambled
 from gtg_bench.benchmark.api.errors import DataError, UsageError
-from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
+from gtg_bench.benchmark.api.registry import METHODS, MethodEntry, unknown
 from gtg_bench.benchmark.api.types import Dataset, GroundingMap, MethodSettings, SampleRecord
 from gtg_bench.benchmark.datasets import open_dataset
 from gtg_bench.benchmark.runs.identity import digest_of_samples
 from gtg_bench.benchmark.runs.lookup import FinishedRun
-from gtg_bench.benchmark.runs.rescore import Place, Rules, open_data, prepare_stored
+from gtg_bench.benchmark.runs.records import RunFolder
+from gtg_bench.benchmark.runs.rescore import Place, Rules, find_stored, open_data, prepare_stored
 from gtg_bench.benchmark.runs.runner import PreparedRun, RunRequest, RunResult, prepare
 from gtg_bench.benchmark.runs.sources import Source
 from gtg_bench.benchmark.runs.spec import RunSpec
 from gtg_bench.benchmark.scoring.controls import CONTROLS, REGION_CONTROLS, plan
 from gtg_bench.benchmark.scoring.edits import shift_of
 from gtg_bench.benchmark.scoring.probes import SEEDS, WEIGHTS
+from gtg_bench.benchmark.scoring.protocols import RULES
 from gtg_bench.benchmark.scoring.trial import Trial
 from gtg_bench.benchmark.statistics import Estimate, bootstrap
 
@@ -242,3 +244,37 @@ class Subject:
         found = np.array([values[name] for name in names], dtype=np.float64)
         groups = ([records[n].category for n in names], [records[n].patient_id for n in names])
         return bootstrap(found, *groups, self.average)
+
+
+def find_subject(request: RunRequest, execute: Execute) -> Subject:
+    """The subject that a request's method names: a registered method, else a stored run by its key or name.
+
+    A stored run of a registered method is audited as that method with the run's settings.
+
+    Raises:
+        UsageError: neither a method nor a run.
+    """
+    name = request.settings.method
+    if name in METHODS.names():
+        return Subject(request, execute)
+    try:
+        spec = find_stored(request.runs_dir, name, None)
+    except UsageError:
+        raise UsageError(f"{unknown('method', name, METHODS.names())}; nor is it a run in {request.runs_dir}") from None
+    if spec.control != PLAIN:
+        raise UsageError(f"run {name} is under control {spec.control}; name the plain run, of which the audit makes it")
+    manifest = RunFolder(request.runs_dir, spec).manifest()
+    root = request.data_root or (Path(manifest["data_root"]) if manifest.get("data_root") else None)
+    request = replace(
+        request,
+        settings=replace(spec.settings, dataset=None, device=request.settings.device),
+        dataset=spec.dataset,
+        data_root=root,
+        dataset_options={**(manifest.get("dataset_options") or {}), **request.dataset_options},
+        split=spec.split,
+        limit=spec.limit,
+        protocol=spec.protocol,
+        **{part: getattr(spec, part) for part in RULES},
+    )
+    live = spec.method in METHODS.names() and spec.code is not None
+    return Subject(request, execute, stored=None if live else spec)
