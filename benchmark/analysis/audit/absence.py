@@ -20,21 +20,21 @@ from gtg_bench.benchmark.scoring.probes import ABSENT
 from gtg_bench.benchmark.statistics import Estimate, bootstrap, presence_auroc
 
 TITLE = "Does it know when there is nothing?"
-BAR = 0.55
+BAR = 0.6
 _TEXT_ONLY = "phrase-prior"
 
 
 def ask(subject: Subject) -> list[Finding]:
     """Present against absent findings, and against denials: AUROC of the maps' maximum, and the hot area."""
-    name, unit = "present or absent", "AUROC of the maximum"
+    name, unit = "present against absent", "AUROC"
     try:
         absent = subject.under(ABSENT)
     except UsageError as error:
         return [impossible(name, unit, _reason(str(error)))]
     denials = {key for key, trial in absent.trials.items() if negated(trial.phrase, trial.category)}
-    kinds = {"absent findings": absent.records.keys() - denials, "denied findings": denials}
+    kinds = {"absent": absent.records.keys() - denials, "denied": denials}
     found = [_auroc(subject, absent, kind, names) for kind, names in kinds.items() if names]
-    return [*found, _area(subject, absent, kinds["absent findings"])]
+    return [*found, _area(subject, absent, kinds["absent"])]
 
 
 def _reason(said: str) -> str:
@@ -47,10 +47,13 @@ def _auroc(subject: Subject, absent: Done, kind: str, names: set[str]) -> Findin
         prior = _presence(subject.other(_TEXT_ONLY), subject.other(_TEXT_ONLY, control=ABSENT), names).value
     except UsageError:
         prior = None
-    rule = f"yes if the CI is above {BAR}, no if all of it is below; pairs within a category"
-    note = "" if prior is None else f"floor: {_TEXT_ONLY}, which sees only the text"
-    facts = {"floor": 0.5 if prior is None else prior, "ceiling": 1.0, "verdict": above(found, BAR), "rule": rule}
-    return finding(f"present against {kind}", "AUROC of the maximum", found, note=note, decides=kind[0] == "a", **facts)
+    floor = 0.5 if prior is None else prior
+    bar = max(BAR, floor + BAR - 0.5)
+    rule = f"yes if the CI is above {BAR} and {BAR - 0.5:.2f} above the floor, no if all of it is below"
+    note = "score of a map: its maximum before normalisation; pairs within a category"
+    note += "" if prior is None else f"; floor: {_TEXT_ONLY}, which sees only the text"
+    facts = {"floor": floor, "ceiling": 1.0, "verdict": above(found, bar), "rule": rule, "note": note}
+    return finding(f"present against {kind}", "AUROC", found, decides=kind == "absent", **facts)
 
 
 def _presence(plain: Done, absent: Done, names: set[str]) -> Estimate:
@@ -75,7 +78,7 @@ def _area(subject: Subject, absent: Done, names: set[str]) -> Finding:
     threshold = float(np.median(list(_maxima(present).values()))) / 2 if present else 0.0
     usual = float(np.mean([(one.values > threshold).mean() for one in present.values()])) if present else 0.0
     maps = {name: absent.maps[name] for name in sorted(names) if name in absent.maps}
-    name, unit = "hot area of absent findings", "share of that of present ones"
+    name, unit = "hot area, absent/present", "ratio"
     if not usual or not maps:
         return impossible(name, unit, "no map exceeds half the median maximum")
     shares = [float((one.values > threshold).mean()) / usual for one in maps.values()]

@@ -40,7 +40,7 @@ def ask(subject: Subject) -> list[Finding]:
             members = groups[name]
             values = [record.metrics[metric] for record in members]
             one = bootstrap(values, [r.category for r in members], [r.patient_id for r in members])
-            facts = {"floor": subject.constant(), "note": one.note, "decides": False, "detail": by == "category"}
+            facts = {"floor": subject.constant(), "decides": False, "detail": by == "category"}
             found.append(finding(f"{by}: {name}", metric, one, **facts))
     return found
 

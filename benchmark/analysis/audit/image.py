@@ -16,7 +16,7 @@ def ask(subject: Subject) -> list[Finding]:
 
 
 def _occlusion(subject: Subject) -> list[Finding]:
-    name, metric = "region filled from its border", subject.primary
+    name, metric = "loss, region filled", subject.primary
     try:
         gone, kept = subject.under("occlude-region"), subject.under("occlude-elsewhere")
     except UsageError as error:
@@ -28,7 +28,7 @@ def _occlusion(subject: Subject) -> list[Finding]:
     said = "selective" if second == YES else "ignores the region" if first == NO else "unstable" if second == NO else ""
     facts = {"floor": 0.0, "ceiling": subject.span(), "rule": LOSS}
     return [
-        finding(f"loss, {name}", metric, leaves, verdict=first, **facts),
-        finding("loss, other area filled", metric, moves, floor=0.0, decides=False),
-        finding("difference of the two losses", metric, selective, verdict=second, note=said, **facts),
+        finding(name, metric, leaves, verdict=first, **facts),
+        finding("loss, elsewhere filled", metric, moves, floor=0.0, decides=False),
+        finding("first minus second", metric, selective, verdict=second, note=said, **facts),
     ]

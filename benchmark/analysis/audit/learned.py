@@ -16,13 +16,13 @@ def ask(subject: Subject) -> list[Finding]:
     found = []
     for probe in WEIGHTS:
         share = probe.removeprefix("weights-")
-        name = f"maps with {share} % of the layers random"
+        name = f"{share} % of layers random"
         try:
             ranks, _ = subject.agreement(subject.under(probe))
         except UsageError as error:
-            return [impossible("maps with random weights", "rank correlation", str(error))]
+            return [impossible("layers random", "rank corr.", str(error))]
         last = probe == WEIGHTS[-1]
         rule = f"yes if the CI is below {BAR} for all layers, no if all of it is above" if last else ""
         facts = {"verdict": below(ranks, BAR)} if last else {"decides": False}
-        found.append(finding(name, "rank correlation", ranks, floor=1.0, ceiling=0.0, rule=rule, **facts))
+        found.append(finding(name, "rank corr.", ranks, floor=1.0, ceiling=0.0, rule=rule, **facts))
     return found

@@ -18,14 +18,14 @@ def ask(subject: Subject) -> list[Finding]:
     """Losses by controls on the phrase, agreement of the maps of two phrases, and discrimination of two findings."""
     found = [loss(subject, control) for control in ("phrase-swap", "neutral-phrase")]
     found.append(loss(subject, "side-swap", decides=False, note="a method may also take the side from the image"))
-    unit = "rank correlation"
+    unit = "rank corr."
     try:
         maps, _ = subject.agreement(subject.under("phrase-swap"))
         rule = f"yes if the CI is below {DEAF}, no if all of it is above"
-        name = "maps of two phrases on an image"
+        name = "maps of two phrases"
         found.append(finding(name, unit, maps, floor=subject.chance, ceiling=1.0, verdict=below(maps, DEAF), rule=rule))
     except UsageError as error:
-        found.append(impossible("maps of two phrases on an image", unit, str(error)))
+        found.append(impossible("maps of two phrases", unit, str(error)))
     found.append(_discrimination(subject))
     return found
 
@@ -45,7 +45,7 @@ def loss(subject: Subject, control: str, decides: bool = True, note: str = "") -
 
 
 def _discrimination(subject: Subject) -> Finding:
-    name, metric = "named region hotter than another", "phrase_discrimination"
+    name, metric = "named region hotter", "phrase_discrimination"
     records = [r for r in subject.plain.records.values() if metric in r.metrics]
     if not records:
         return impossible(name, "share", "no image with two findings, or a protocol without phrase_discrimination")

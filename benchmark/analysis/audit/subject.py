@@ -39,6 +39,9 @@ PLAIN = CONTROLS[0]
 MATERIAL = 0.1
 """Share of the score above a constant map's that counts as a material change."""
 
+_CONTRAST = ("cnr", "cnr_abs")
+"""Metrics that are undefined for a constant map."""
+
 Execute = Callable[[PreparedRun, RunRequest, str], RunResult]
 """Executes a prepared run; the text says what it is for."""
 
@@ -70,6 +73,14 @@ class Done:
                 found[name] = store.load(name)
             except DataError:
                 continue
+        return found
+
+    def values(self, metric: str) -> dict[str, float]:
+        """A metric by sample id. A constant map, whose CNR is undefined, has the CNR 0: it found nothing."""
+        found = {name: record.metrics[metric] for name, record in self.records.items() if metric in record.metrics}
+        if metric in _CONTRAST:
+            missing = [n for n, r in self.records.items() if r.status == "ok" and n not in found and n in self.maps]
+            found |= {name: 0.0 for name in missing if not np.ptp(self.maps[name].values)}
         return found
 
 
@@ -185,9 +196,7 @@ class Subject:
 
     def score(self, done: Done, metric: str | None = None) -> Estimate:
         """The average of a metric, by default the primary one."""
-        records = [record for record in done.run.records if record.status == "ok"]
-        values = [record.metrics.get(metric or self.primary) for record in records]
-        return bootstrap(values, [r.category for r in records], [r.patient_id for r in records], self.average)
+        return self.mean(done.values(metric or self.primary))
 
     def constant(self, metric: str | None = None) -> float:
         """What a constant map scores; 0 where the metric is undefined for it."""
@@ -199,14 +208,8 @@ class Subject:
 
     def difference(self, one: Done, other: Done, metric: str | None = None) -> Estimate:
         """Average of one run minus the other's, on the samples that both have."""
-        metric = metric or self.primary
-        names = [
-            name
-            for name in one.records.keys() & other.records.keys()
-            if metric in one.records[name].metrics and metric in other.records[name].metrics
-        ]
-        values = {name: one.records[name].metrics[metric] - other.records[name].metrics[metric] for name in names}
-        return self.mean(values)
+        ours, theirs = one.values(metric or self.primary), other.values(metric or self.primary)
+        return self.mean({name: ours[name] - theirs[name] for name in ours.keys() & theirs.keys()})
 
     def agreement(self, other: Done, shift: bool = False) -> tuple[Estimate, Estimate]:
         """Rank correlation and SSIM of the plain maps with those of another run, sample by sample.
@@ -239,7 +242,7 @@ class Subject:
 
     def mean(self, values: Mapping[str, float]) -> Estimate:
         """The average of a quantity by sample id, with its CI."""
-        records = {**self.plain.records}
+        records = self.plain.records
         names = sorted(name for name in values if name in records)
         found = np.array([values[name] for name in names], dtype=np.float64)
         groups = ([records[n].category for n in names], [records[n].patient_id for n in names])

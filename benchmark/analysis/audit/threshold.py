@@ -42,14 +42,14 @@ def ask(subject: Subject) -> list[Finding]:
     rule = "yes if the CI is above 0.3, no if all of it is below"
     found = [
         finding(
-            "thresholds with half the best IoU",
+            "thresholds that hold",
             "share",
             width,
             floor=0.0,
             ceiling=1.0,
             verdict=above(width, 0.3),
             rule=rule,
-            note=f"of {len(THRESHOLDS)} from 0.05 to 0.95",
+            note="thresholds 0.05 to 0.95 with at least half the IoU of the best",
         ),
         finding("at the region's own area", "IoU", bootstrap(at_area, *groups), ceiling=1.0, decides=False),
     ]
@@ -109,4 +109,4 @@ def _aurc(confidence: NDArray[np.float64], own: list[float | None], rows: NDArra
     most = float(risk.mean()) - float(area(np.argsort(risk, kind="stable"), once)[0])
     facts = {"floor": 0.0, "ceiling": most, "verdict": above(found, 0.0), "decides": False}
     rule = "yes if the CI is above 0, no if all of it is below"
-    return finding("gain by the maximum as confidence", "AURC", found, rule=rule, **facts)
+    return finding("gain by confidence", "AURC", found, rule=rule, **facts)
