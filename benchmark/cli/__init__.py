@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from gtg_bench.benchmark.cli import (
+    audit,
     bench,
     compare,
     data,
@@ -42,6 +43,7 @@ app.command("list", help=listing.HELP)(listing.list_)
 app.command("bench", help=bench.HELP)(bench.bench)
 app.command("doctor", help=doctor.HELP)(doctor.doctor)
 app.command("compare", help=compare.HELP)(compare.compare)
+app.command("audit", help=audit.HELP)(audit.audit)
 app.command("subgroups", help=subgroups.HELP)(subgroups.subgroups)
 app.command("strata", hidden=True)(subgroups.subgroups)
 app.command("report", help=report.HELP)(report.report)

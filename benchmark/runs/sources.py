@@ -25,7 +25,7 @@ from gtg_bench.benchmark.api.types import (
     seed_for,
 )
 from gtg_bench.benchmark.runs.launch import own_device
-from gtg_bench.benchmark.scoring.score_map import check_sample
+from gtg_bench.benchmark.scoring.score_map import check_trial
 from gtg_bench.benchmark.scoring.trial import Trial
 
 Fail = Callable[[Trial, Exception], None]
@@ -72,8 +72,8 @@ class ModelSource:
         for trial in trials:
             try:
                 image = self.dataset.image(trial.sample)  # first: the data set gives the best reason for an invalid row
-                check_sample(trial.sample)
-                check_sample(trial.scored_on)
+                check_trial(trial)
+                image = trial.edited(image)
             except Exception as error:
                 fail(trial, error)
                 continue
@@ -116,7 +116,7 @@ class LesionSource:
         draw: Callable[[PhraseSample], FloatArray] = self.dataset.lesion  # type: ignore[attr-defined]
         for trial in trials:
             try:
-                check_sample(trial.sample)
+                check_trial(trial)
                 opacity = draw(trial.sample)
             except Exception as error:
                 fail(trial, error)
