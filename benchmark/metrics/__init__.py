@@ -17,7 +17,7 @@ from gtg_bench.benchmark.metrics.overlap import coverage, dice, iou, miou
 from gtg_bench.benchmark.metrics.pointing_game import top1, top1_tolerance
 from gtg_bench.benchmark.metrics.ranking import ap, auroc
 from gtg_bench.benchmark.metrics.table import METRICS, Metric, Scene, compute
-from gtg_bench.benchmark.metrics.thresholded_iou import miou_thresholds, miou_thresholds_minmax
+from gtg_bench.benchmark.metrics.thresholded_iou import dice_sweep, iou_sweep, miou_thresholds, miou_thresholds_minmax
 
 __all__ = [
     "METRICS",
@@ -35,9 +35,11 @@ __all__ = [
     "compute",
     "coverage",
     "dice",
+    "dice_sweep",
     "distance",
     "gcnr",
     "iou",
+    "iou_sweep",
     "miou",
     "miou_thresholds",
     "miou_thresholds_minmax",

@@ -21,7 +21,7 @@ from gtg_bench.benchmark.metrics.matched_boxes import Matching, match_boxes
 from gtg_bench.benchmark.metrics.overlap import coverage, dice, iou, miou
 from gtg_bench.benchmark.metrics.pointing_game import top1, top1_tolerance
 from gtg_bench.benchmark.metrics.ranking import Ranking, ranked
-from gtg_bench.benchmark.metrics.thresholded_iou import miou_thresholds, miou_thresholds_minmax
+from gtg_bench.benchmark.metrics.thresholded_iou import dice_sweep, iou_sweep, miou_thresholds, miou_thresholds_minmax
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +104,12 @@ METRICS: dict[str, Metric] = {
     "miou_thresholds_minmax": Metric(
         "foreground IoU averaged over thresholds 0.1 to 0.5 on the min-max normalised map",
         _of_map(miou_thresholds_minmax),
+    ),
+    "iou_sweep": Metric(
+        "foreground IoU averaged over thresholds 0.1 to 0.5 on the map rescaled to [-1, 1]", _of_map(iou_sweep)
+    ),
+    "dice_sweep": Metric(
+        "Dice coefficient averaged over thresholds 0.1 to 0.5 on the map rescaled to [-1, 1]", _of_map(dice_sweep)
     ),
     "cnr_abs": Metric("absolute contrast-to-noise ratio of the map", _of_map(cnr_abs), partial=True),
     "gcnr": Metric("generalized CNR: 1 - overlap of the map's histograms inside and outside", _of_map(gcnr)),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import gaussian_filter, map_coordinates
 from skimage.filters import threshold_otsu
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -121,7 +121,9 @@ def drawn(boxes: Any, size: int) -> Array:
 
 def literal(native: Array, trial: Trial, name: str) -> dict[str, float]:
     """Every metric, written out from its definition."""
-    size = 512 if name.startswith("gtg") else 128
+    size = {"gtg": 512, "gtg-released": 512, "threshold-sweep": 518}.get(name, 128)
+    if name == "threshold-sweep":  # 1.5 of 37 patches; a cell of the map is 7 of 128 pixels
+        native = gaussian_filter(native, 1.5 / 37 * 128 / 7, mode="nearest")
     values, covered = carried(native, size)
     values[~covered] = native.min()
     if name == "chexlocalize":
@@ -129,7 +131,10 @@ def literal(native: Array, trial: Trial, name: str) -> dict[str, float]:
         mask = spread > threshold_otsu(spread, nbins=256)
     else:
         mask = (carried(mixture_mask(native), size)[0] > 0.5) & covered
-    region = drawn(trial.sample.boxes, size)
+    region, *others = (drawn(sample.boxes, size) for sample in (trial.sample, *trial.others))
+    if name == "threshold-sweep":
+        values, covered, mask, region = (one[32:485, 32:485] for one in (values, covered, mask, region))
+        others = []
     inside, outside, spread = values[region], values[~region], (values - values.min()) / np.ptp(values)
 
     def iou(one: Array, other: Array) -> float:
@@ -137,6 +142,9 @@ def literal(native: Array, trial: Trial, name: str) -> dict[str, float]:
 
     def thresholds(found: Array) -> float:
         return float(np.mean([iou(found > level / 10, region) for level in range(1, 6)]))
+
+    def dice(one: Array, other: Array) -> float:
+        return float(2 * (one & other).sum() / (one.sum() + other.sum()))
 
     rows, columns = (mask.any(axis).nonzero()[0] for axis in (1, 0))
     short, whole = np.zeros_like(mask), np.zeros_like(mask)
@@ -158,6 +166,8 @@ def literal(native: Array, trial: Trial, name: str) -> dict[str, float]:
         "box_iou_full": iou(whole, region),
         "miou_thresholds": thresholds(values),
         "miou_thresholds_minmax": thresholds(spread),
+        "iou_sweep": np.mean([iou(2 * spread - 1 > level / 10, region) for level in range(1, 6)]),
+        "dice_sweep": np.mean([dice(2 * spread - 1 > level / 10, region) for level in range(1, 6)]),
         "coverage": (covered & region).sum() / region.sum(),
     }
     if len(trial.sample.boxes) == 1:
@@ -166,8 +176,7 @@ def literal(native: Array, trial: Trial, name: str) -> dict[str, float]:
         )
         found["distance"] = math.hypot(y - v, x - u)
     ranks = []
-    for other in trial.others:
-        theirs = drawn(other.boxes, size)
+    for theirs in others:
         own, theirs = region & ~theirs, theirs & ~region
         if own.any() and theirs.any():
             ranks.append(float(values[own].mean() > values[theirs].mean()))
