@@ -187,6 +187,25 @@ PROTOCOLS: dict[str, Protocol] = {
             ),
         ),
         Protocol(
+            name="boxes",
+            version=1,
+            summary="predicted boxes against true ones: matched IoU, IoU of the unions, AP, pointing by the best box",
+            frame=ORIGINAL,
+            uncovered=LOWEST,
+            mask=MIXTURE,
+            metrics=("matched_iou", "iou", "box_ap10", "box_ap30", "box_ap50", "box_top1"),
+            average="overall",
+            primary="matched_iou",
+            notes=(
+                "For methods that answer with boxes (gtg-bench score --boxes). A map is scored by the boxes around the "
+                "connected components of its mask, each with the map's maximum in it as score, so both kinds of "
+                "methods share a table.",
+                "No box is a miss: 0 in every column. A sample is never left out for it.",
+                "box_ap10, box_ap30 and box_ap50 are computed per phrase and averaged over phrases, not pooled over "
+                "the data set. Boxes without scores tie: AP is then precision times recall.",
+            ),
+        ),
+        Protocol(
             name="threshold-sweep",
             version=1,
             summary="recent papers: padded to 518 pixels, smoothed, IoU and Dice over thresholds, macro average",

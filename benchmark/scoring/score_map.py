@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gtg_bench.benchmark.api.errors import SampleError, UsageError
-from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray, Frame, Mask, Size, region_in
+from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray, Frame, Mask, Size, boxes_to_mask, region_in
 from gtg_bench.benchmark.api.phrases import read_phrase
-from gtg_bench.benchmark.api.types import Box, GroundingMap, PhraseSample, is_transposed
+from gtg_bench.benchmark.api.types import Box, BoxAnswer, GroundingMap, PhraseSample, is_transposed
 from gtg_bench.benchmark.metrics import Scene, compute, coverage
 from gtg_bench.benchmark.metrics.named_masks import named_mask
 from gtg_bench.benchmark.scoring.protocols import (
@@ -152,7 +152,8 @@ def view(grounding: GroundingMap, trial: Trial, rules: Protocol) -> View:
     """Smooth a map, and carry it with the regions of its trial to the evaluation frame of a protocol.
 
     Pixels outside the method's frame hold the map's minimum and are not in its mask. Under the rule "exclude" their
-    rows and columns are cut off, together with the region there, before a mask is made from pixels.
+    rows and columns are cut off, together with the region there, before a mask is made from pixels. The mask of a box
+    answer is the union of its boxes, whatever the protocol's mask is.
     """
     grounding = smoothed(grounding, rules.smooth, of_longer=rules.frame == PADDED)
     frame = evaluation_frame(trial.sample.image_size, rules.frame)
@@ -161,13 +162,18 @@ def view(grounding: GroundingMap, trial: Trial, rules: Protocol) -> View:
     values[~covered] = grounding.values.min()
     window = _window(covered) if rules.uncovered == EXCLUDE else (slice(None), slice(None))
     region, *others = (found[window] for found in regions)
-    mask = named_mask(rules.mask, grounding, frame, values, window)
+    origin = np.array([window[1].start or 0, window[0].start or 0] * 2)
+    answer = grounding.answer
+    if answer is not None:
+        answer = BoxAnswer(frame.boxes_from_image(answer.boxes) - origin, answer.scores)
+        mask = boxes_to_mask(answer.boxes, (values[window].shape[1], values[window].shape[0]))
+    else:
+        mask = named_mask(rules.mask, grounding, frame, values, window)
     boxes = None
     if trial.scored_on.mask is None:
-        origin = np.array([window[1].start or 0, window[0].start or 0] * 2)
         own = _own_frame(trial.scored_on, rules.frame, frame.size)
         boxes = own.boxes_from_image(np.asarray(trial.scored_on.boxes)) - origin
-    scene = Scene(values[window], mask & covered[window], region, tuple(others), boxes, covered[window])
+    scene = Scene(values[window], mask & covered[window], region, tuple(others), boxes, covered[window], answer)
     return View(scene, coverage(covered, regions[0]))
 
 

@@ -40,7 +40,7 @@ def smoothed(grounding: GroundingMap, smooth: str, of_longer: bool = False) -> G
     Args:
         grounding: values float32 [h, w] on the grid of its frame.
         smooth: the standard deviation as a fraction of the image's shorter side, in the spelling of `smooth_name`, or
-            with the prefix "best:". 0 returns the map itself.
+            with the prefix "best:". 0 returns the map itself, and so does a box answer.
         of_longer: the fraction is one of the longer side, as in a frame that is padded to a square.
 
     Returns:
@@ -48,7 +48,7 @@ def smoothed(grounding: GroundingMap, smooth: str, of_longer: bool = False) -> G
         influence.
     """
     sigma = float(smooth.removeprefix(f"{BEST}:"))
-    if not sigma:
+    if not sigma or grounding.answer is not None:
         return grounding
     from scipy.ndimage import gaussian_filter
 

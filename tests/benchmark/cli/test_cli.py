@@ -111,7 +111,7 @@ def test_list_is_one_screen_of_names_and_summaries(tmp_path: Path) -> None:
     assert (metrics["auroc"]["best"], metrics["distance"]["best"]) == ("highest", "lowest")
     assert metrics["gcnr"]["protocols"] == "strict"
     assert [row["name"] for row in found["protocols"]] == [
-        *("gtg", "gtg-released", "biovil", "chexlocalize", "strict", "threshold-sweep"),
+        *("gtg", "gtg-released", "biovil", "chexlocalize", "strict", "boxes", "threshold-sweep"),
     ]
     assert "licence" in call("list", "methods", "--cards", cwd=tmp_path)
     assert "--cards" in refused("list", "metrics", "--cards")

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import maximum_bipartite_matching
 from skimage.filters import threshold_otsu
+from skimage.measure import label, regionprops
 from sklearn.metrics import average_precision_score, roc_auc_score
+from torchvision.ops import box_iou as torchvision_box_iou
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.datasets import open_dataset
@@ -146,6 +152,20 @@ def literal(native: Array, trial: Trial, name: str) -> dict[str, float]:
     def dice(one: Array, other: Array) -> float:
         return float(2 * (one & other).sum() / (one.sum() + other.sum()))
 
+    parts = regionprops(label(mask, connectivity=2), intensity_image=values)
+    ranked = sorted(parts, key=lambda part: -part.max_intensity)
+    found_boxes = [(part.bbox[1], part.bbox[0], part.bbox[3], part.bbox[2]) for part in ranked]
+    pairs = torchvision_box_iou(torch.tensor(found_boxes).double(), torch.tensor(trial.sample.boxes).double()).numpy()
+
+    def box_ap(least: float) -> float:
+        allowed = [(pairs[: k + 1] >= least).astype(int) for k in range(len(pairs))]
+        hits = [int((maximum_bipartite_matching(csr_matrix(one)) >= 0).sum()) for one in allowed]
+        best = [max(hits[j] / (j + 1) for j in range(k, len(hits))) for k in range(len(hits))]
+        return sum((now - then) / pairs.shape[1] * best[k] for k, (then, now) in enumerate(pairwise([0, *hits])))
+
+    long = pairs if pairs.shape[0] >= pairs.shape[1] else pairs.T
+    orders = itertools.permutations(range(long.shape[0]), long.shape[1])
+    centre = [int((found_boxes[0][k] + found_boxes[0][k + 2]) / 2) for k in (1, 0)] if found_boxes else [0, 0]
     rows, columns = (mask.any(axis).nonzero()[0] for axis in (1, 0))
     short, whole = np.zeros_like(mask), np.zeros_like(mask)
     short[rows[0] : rows[-1], columns[0] : columns[-1]] = True
@@ -166,6 +186,9 @@ def literal(native: Array, trial: Trial, name: str) -> dict[str, float]:
         "box_iou_full": iou(whole, region),
         "miou_thresholds": thresholds(values),
         "miou_thresholds_minmax": thresholds(spread),
+        "matched_iou": max(sum(long[i, j] for j, i in enumerate(order)) for order in orders) / long.shape[0],
+        **{f"box_ap{percent}": box_ap(percent / 100) for percent in (10, 30, 50)},
+        "box_top1": float(region[tuple(centre)]),
         "iou_sweep": np.mean([iou(2 * spread - 1 > level / 10, region) for level in range(1, 6)]),
         "dice_sweep": np.mean([dice(2 * spread - 1 > level / 10, region) for level in range(1, 6)]),
         "coverage": (covered & region).sum() / region.sum(),
