@@ -198,6 +198,19 @@ class Dataset(Protocol):
         ...
 
 
+@runtime_checkable
+class KnowsAbsence(Protocol):
+    """A data set that also knows phrases whose finding its images do not show."""
+
+    def absent_samples(self, split: str) -> Sequence[PhraseSample]:
+        """Phrases of absent findings ("left pneumothorax") and denials ("no pneumothorax") on a split's images.
+
+        They have no region, never appear in `samples`, and take part in no mean. Raises UsageError for an unknown
+        split.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class MethodCard:
     """Where a method comes from: what a reader must know before trusting its numbers."""

@@ -256,3 +256,21 @@ def test_fields(height: int, width: int) -> None:
         assert field.mean() == pytest.approx(0, abs=0.03)
         assert field.std() == pytest.approx(1, abs=0.03)
         assert abs(np.corrcoef(field[:, 1:].ravel(), field[:, :-1].ravel())[0, 1]) < 0.03
+
+
+def test_absent_phrases_name_no_finding_of_their_image(small: Path) -> None:
+    data = PhantomDataset()
+    absent = data.absent_samples("test")
+    shown = defaultdict(set)
+    for sample in data.samples("test"):
+        shown[sample.image_id].add(sample.category)
+    studies = load_studies(0, "test", pixels=False)
+    assert Counter(sample.image_id for sample in absent) == {study.image_id: 2 for study in studies}
+    assert len({sample.sample_id for sample in absent}) == len(absent)
+    for sample in absent:
+        assert sample.category not in shown[sample.image_id]
+        assert read_phrase(sample.phrase).category == sample.category
+        assert (sample.boxes, sample.mask) == ((), None)
+    assert [bool(negated(sample.phrase, sample.category)) for sample in absent] == [False, True] * len(studies)
+    assert PhantomDataset().absent_samples("test") == absent
+    assert PhantomDataset(options={"seed": "1"}).absent_samples("test") != absent
