@@ -52,7 +52,11 @@ ProtocolOption = Annotated[
 ]
 FrameOption = Annotated[
     str | None,
-    choice(FRAMES, "--frame", help="Compare in the 512 x 512 crop or in the image's own pixels. (default: protocol's)"),
+    choice(
+        FRAMES,
+        "--frame",
+        help="Compare in the 512 x 512 crop, in the image's own pixels, or padded to 518. (default: protocol's)",
+    ),
 ]
 UncoveredOption = Annotated[
     str | None,
