@@ -1,6 +1,8 @@
-"""Distances between two sets of images, each given as features float64 [n, D]: FID, FID extrapolated over n, and KID."""
+"""Distances between two sets of images, each given as features float64 [n, D]: FID, FID extrapolated over n, KID."""
 
 from __future__ import annotations
+
+import warnings
 
 import numpy as np
 import torch
@@ -47,8 +49,8 @@ def fid(real: Tensor, other: Tensor) -> float:
 def fast_fid(real: Tensor, other: Tensor) -> float:
     """The same number from singular values, for resamples: a hundred times faster where D is large and n small.
 
-    With centred and scaled features A and B (covariances A'A and B'B), tr sqrt(A'A B'B) is the nuclear norm of A B', and
-    of R S' where A = Q R and B = P S.
+    With centred and scaled features A and B (covariances A'A and B'B), tr sqrt(A'A B'B) is the nuclear norm of A B',
+    and of R S' where A = Q R and B = P S.
     """
     one, two = (values - values.mean(0) for values in (real, other))
     one, two = one / (len(one) - 1) ** 0.5, two / (len(two) - 1) ** 0.5
@@ -86,7 +88,9 @@ def kid(real: Tensor, other: Tensor, seed: int = 0) -> tuple[float, float]:
     from torchmetrics.image.kid import KernelInceptionDistance
 
     size = min(LARGEST_SUBSET, min(len(real), len(other)) // 2)
-    metric = KernelInceptionDistance(Features(real.shape[1]), subsets=SUBSETS, subset_size=size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that it keeps all features
+        metric = KernelInceptionDistance(Features(real.shape[1]), subsets=SUBSETS, subset_size=size)
     metric.update(real, real=True)
     metric.update(other, real=False)
     with torch.random.fork_rng(devices=[]):
