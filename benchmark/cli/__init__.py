@@ -10,6 +10,7 @@ from gtg_bench.benchmark.cli import (
     data,
     doctor,
     figure,
+    generate,
     ground,
     listing,
     plot,
@@ -50,6 +51,7 @@ app.command("quality", help=quality.HELP)(quality.quality)
 app.command("figure", help=figure.HELP)(figure.figure)
 app.command("train", help=train.HELP)(train.train)
 app.command("zoo", help=zoo.HELP)(zoo.zoo)
+app.command("generate", help=generate.HELP)(generate.generate)
 data.app.command("show", help=show.HELP)(show.show)
 app.add_typer(data.app, name="data", help="Work with data sets.")
 app.add_typer(runs.app, name="runs", help="List, show and delete stored runs.")
