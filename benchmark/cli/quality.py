@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.registry import METHODS
 from gtg_bench.benchmark.cli.common import (
     AsJson,
     DataRoot,
@@ -21,9 +22,9 @@ from gtg_bench.benchmark.cli.common import (
     out,
     reports_errors,
 )
+from gtg_bench.benchmark.quality.results import PROFILES
 
 HELP = "Measure generated images: FID, KID, precision, recall, diversity and copies, beside real images."
-_PROFILES = ("paired", "released")
 
 
 @reports_errors
@@ -56,10 +57,10 @@ def quality(
     by_category: Annotated[bool, typer.Option("--by-category", help="Also one row for each finding.")] = False,
     limit: Annotated[int | None, typer.Option(min=2, help="Use at most N images on each side.")] = None,
     profile: Annotated[
-        str, choice(_PROFILES, "--profile", help="Equal numbers and a floor, or the paper's released definitions.")
+        str, choice(PROFILES, "--profile", help="Equal numbers and a floor, or the paper's released definitions.")
     ] = "paired",
     seed: Annotated[int, typer.Option(help="Random seed of the halves and subsets.")] = 0,
-    device: Device = "cpu",
+    device: Device = "auto",
     leaderboards_dir: LeaderboardsDir = Path("leaderboards"),
     as_json: AsJson = False,
 ) -> None:
@@ -71,11 +72,12 @@ def quality(
     from gtg_bench.benchmark.report.tables.quality_table import quality_document
     from gtg_bench.benchmark.report.tables.render import show
     from gtg_bench.benchmark.report.terminal import counting
-    from gtg_bench.benchmark.runs.sources import check_device
+    from gtg_bench.benchmark.runs.sources import resolve_device
 
     if profile == "released" and (by_category or training or limit):
         raise UsageError("--profile released takes neither --by-category, --training nor --limit")
-    check_device(device)
+    if training is not None and not Path(training).is_dir() and Path(real).is_dir():
+        raise UsageError(f"--training {training} is not a folder; a split needs a data set in --real")
     options = key_values(dataset_option)
     sets = [read_folder(folder) for folder in folders]
     images = read_pictures(real, data_root, options, split)
@@ -83,7 +85,7 @@ def quality(
     if training is not None:
         place = (training, None, {}, "") if Path(training).is_dir() else (real, data_root, options, training)
         trained = read_pictures(*place)
-    network = find_network(features, weights, device)
+    network = find_network(features, weights, resolve_device(device, METHODS.get("biovil")))
     with counting(err, "images", silent=as_json) as count:
         found = measure(sets, images, network, trained, profile, by_category, limit, seed, count)
     path = update(leaderboards_dir, rows_of(found))

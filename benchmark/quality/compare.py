@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gtg_bench.benchmark.quality.distances import fast_fid, fid, fid_infinity, kernel, kid, mmd
 from gtg_bench.benchmark.quality.neighbours import NEIGHBOURS, distances, manifold
+from gtg_bench.benchmark.quality.results import MEASURES, Value
 from gtg_bench.benchmark.statistics.bounds import LEAST_PATIENTS
 
 HALVES = 100
@@ -20,19 +21,6 @@ HALVES = 100
 _Z = 1.959964
 _EXTRAPOLATED = 256
 """Most features for which the extrapolated FID gets an interval, which takes 17 FIDs for each pair of halves."""
-
-MEASURES = ("fid", "fid_infinity", "kid", "precision", "recall", "density", "coverage")
-LOWER_IS_BETTER = ("fid", "fid_infinity", "kid")
-
-
-@dataclass(frozen=True)
-class Value:
-    """A measure, its 95 % CI if there are enough groups, and for KID the standard deviation over subsets."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-    spread: float | None = None
 
 
 def compare(

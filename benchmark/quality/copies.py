@@ -2,29 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from gtg_bench.benchmark.quality.encoded import Encoded
 from gtg_bench.benchmark.quality.neighbours import nearest
-from gtg_bench.benchmark.statistics import Estimate, bootstrap
-
-EXPECTED = 0.05
-"""Share of images that would count as near if they were held-out real images."""
-
-
-@dataclass(frozen=True)
-class Copies:
-    """How near a set of images is to the training images.
-
-    Attributes:
-        near: share of images nearer to a training image than EXPECTED of the held-out real images are.
-        identical: images whose 8-bit pixels equal those of a training image.
-        nearest: (image, training image) with the smallest distance between features.
-    """
-
-    near: Estimate
-    identical: int
-    nearest: tuple[str, str]
+from gtg_bench.benchmark.quality.results import EXPECTED, Copies
+from gtg_bench.benchmark.statistics import bootstrap
 
 
 def copies(images: Encoded, held_out: Encoded, training: Encoded) -> Copies:

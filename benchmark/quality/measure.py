@@ -4,78 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
-from gtg_bench.benchmark.quality.compare import NEIGHBOURS, Value, compare
-from gtg_bench.benchmark.quality.copies import Copies, copies
+from gtg_bench.benchmark.quality.compare import compare
+from gtg_bench.benchmark.quality.copies import copies
 from gtg_bench.benchmark.quality.distances import fid
 from gtg_bench.benchmark.quality.encoded import Count, Encoded, Encoder
 from gtg_bench.benchmark.quality.images import Pictures, common_side, halves
+from gtg_bench.benchmark.quality.neighbours import NEIGHBOURS
 from gtg_bench.benchmark.quality.networks import Network
-from gtg_bench.benchmark.quality.similarity import Similarity, Window, similarity, window_for
+from gtg_bench.benchmark.quality.results import FLOOR, Quality, Row, Value
+from gtg_bench.benchmark.quality.similarity import similarity, window_for
 
 CODE = 1
 """Bumped whenever the same images give other numbers."""
 
-PROFILES = ("paired", "released")
-FLOOR = "real images"
 LEAST_IN_CATEGORY = 4 * NEIGHBOURS
 """Fewest images of a category, on each side, that get a row."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """What one set of images scores against the reference images.
-
-    Attributes:
-        name: of the set; FLOOR for the other half of the real images.
-        category: a finding; "" for all images.
-        n: images on each side.
-        values: measure -> value.
-        similarity: MS-SSIM within prompts; None if it was not measured.
-        copies: nearness to training images; None if it was not measured.
-        digest, key: of the pixels of the set, and of everything that changes a value.
-        made: facts of generation.json.
-    """
-
-    name: str
-    category: str
-    n: int
-    values: Mapping[str, Value]
-    similarity: Similarity | None = None
-    copies: Copies | None = None
-    digest: str = ""
-    key: str = ""
-    made: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Quality:
-    """Everything that one call measured.
-
-    Attributes:
-        rows: the floor, then the sets; then the same by category.
-        real: name of the real images.
-        real_digest: of the reference images' pixels.
-        network: whose features were compared.
-        n_features: their number.
-        side: pixels that images were brought to.
-        window: of MS-SSIM; None if the side is too small.
-        profile: one of PROFILES.
-        notes: what a reader must know.
-    """
-
-    rows: Sequence[Row]
-    real: str
-    real_digest: str
-    network: Network
-    n_features: int
-    side: int
-    window: Window | None
-    profile: str
-    notes: Sequence[str]
 
 
 def measure(
@@ -139,8 +86,8 @@ def measure(
         rows += _by_category(first, encoded, seed, skipped)
     keyed = [replace(row, key=_key(row, first, trained, network, side, profile, seed)) for row in rows]
     notes = _notes(rows, first, [real, *sets], side, skipped, profile)
-    size = first.features.shape[1]
-    return Quality(keyed, real.name, first.digest, network, size, side, window, profile, notes)
+    facts = network.name, network.version, first.features.shape[1], network.prepared, network.published
+    return Quality(keyed, real.name, first.digest, *facts, side, window, profile, notes)
 
 
 def _balanced(

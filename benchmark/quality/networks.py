@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -81,13 +82,15 @@ def find_network(name: str, weights: Path | None = None, device: str = "cpu") ->
         UsageError: an unknown name.
         DataError: the weights are missing, with the command that fetches them, or are not of this network.
     """
-    if name in NETWORKS:
-        if weights is not None and name == "phantom":
-            raise UsageError("--feature-weights is for inception and xrv; the phantom's are packaged")
-        return NETWORKS[name](weights, torch.device(device))
-    if weights is not None or not os.path.isfile(name):
+    if weights is not None and name not in ("inception", "xrv"):
+        raise UsageError("--feature-weights is for --features inception and xrv")
+    if name not in NETWORKS and not os.path.isfile(name):
         raise UsageError(f"{unknown('feature network', name, NETWORKS)}; or name a TorchScript file")
-    return _scripted(Path(name), torch.device(device))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # about names that libraries import, and about TorchScript
+        if name in NETWORKS:
+            return NETWORKS[name](weights, torch.device(device))
+        return _scripted(Path(name), torch.device(device))
 
 
 def _inception(weights: Path | None, device: torch.device) -> Network:
@@ -156,7 +159,7 @@ def _scripted(path: Path, device: torch.device) -> Network:
     try:
         model = torch.jit.load(str(path), map_location=device).eval()
     except (RuntimeError, ValueError) as error:
-        raise DataError(f"{path} is not a TorchScript file: {_line(error)}") from error
+        raise DataError(f"{path} is not a TorchScript file ({type(error).__name__} while reading it)") from error
 
     def extract(images: Tensor) -> Tensor:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -11,44 +10,13 @@ import torch
 from torch import Tensor
 
 from gtg_bench.benchmark.quality.images import Picture
-from gtg_bench.benchmark.statistics import Estimate, bootstrap
+from gtg_bench.benchmark.quality.results import Similarity, Window
+from gtg_bench.benchmark.statistics import bootstrap
 
 PER_PROMPT, MOST_PROMPTS = 4, 500
 """Most images of a prompt (six pairs) and most prompts that are compared: the first ones."""
 
-_BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Exponents of the scales (Wang et al. 2003)."""
-
 _BLOCK = 64
-
-
-@dataclass(frozen=True)
-class Window:
-    """The Gaussian window of MS-SSIM.
-
-    Attributes:
-        side: its side in pixels, odd.
-        sigma: its standard deviation in pixels.
-        scales: number of scales.
-    """
-
-    side: int
-    sigma: float
-    scales: int
-
-    @property
-    def least(self) -> int:
-        """Smallest side of an image that torchmetrics accepts."""
-        return self.side * max(1, self.scales - 1) ** 2
-
-    @property
-    def betas(self) -> tuple[float, ...]:
-        """The exponents of its scales; those of fewer scales are scaled to the same sum, 1."""
-        used = _BETAS[: self.scales]
-        return tuple(beta / sum(used) for beta in used)
-
-    def __str__(self) -> str:
-        return f"window {self.side} px, {self.scales} scales"
 
 
 USUAL, SMALL = Window(11, 1.5, 5), Window(7, 1.5 * 7 / 11, 4)
@@ -57,23 +25,6 @@ USUAL, SMALL = Window(11, 1.5, 5), Window(7, 1.5 * 7 / 11, 4)
 def window_for(side: int) -> Window | None:
     """The usual window from 176 px on, a smaller one from 63 px on, else None."""
     return next((window for window in (USUAL, SMALL) if side >= window.least), None)
-
-
-@dataclass(frozen=True)
-class Similarity:
-    """MS-SSIM within prompts.
-
-    Attributes:
-        estimate: mean over pairs, with a 95 % CI from a bootstrap over prompts.
-        pairs: number of pairs.
-        unlike: pairs whose MS-SSIM is undefined (NaN): their structure is anticorrelated at some scale.
-        prompts: number of prompts with at least two images.
-    """
-
-    estimate: Estimate
-    pairs: int
-    unlike: int
-    prompts: int
 
 
 def similarity(

@@ -10,9 +10,8 @@ from pathlib import Path
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.text import csv_text
 from gtg_bench.benchmark.paths import locked
-from gtg_bench.benchmark.quality.compare import MEASURES
-from gtg_bench.benchmark.quality.measure import FLOOR, Quality
-from gtg_bench.benchmark.quality.measure import Row as Measured
+from gtg_bench.benchmark.quality.results import FLOOR, MEASURES, Quality
+from gtg_bench.benchmark.quality.results import Row as Measured
 from gtg_bench.benchmark.report.leaderboard import REFERENCE, write_csv
 from gtg_bench.benchmark.state import printable
 
@@ -41,7 +40,7 @@ def _row(quality: Quality, row: Measured) -> Row:
     found = dict.fromkeys(COLUMNS, "") | {name: row.made.get(name, "") for name in MADE}
     found |= {"images": row.name, "generation_key": row.made.get("key", ""), "real": quality.real}
     found |= {"category": row.category, "profile": quality.profile, "side": str(quality.side), "n": str(row.n)}
-    found |= {"features": quality.network.name, "features_version": quality.network.version, "key": row.key}
+    found |= {"features": quality.features, "features_version": quality.version, "key": row.key}
     found |= {"digest": row.digest, "real_digest": quality.real_digest}
     values = dict(row.values)
     estimates = {name: (value.value, value.low, value.high) for name, value in values.items()}

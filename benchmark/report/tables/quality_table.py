@@ -5,11 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from gtg_bench.benchmark.quality.compare import HALVES, NEIGHBOURS
-from gtg_bench.benchmark.quality.copies import EXPECTED
-from gtg_bench.benchmark.quality.distances import LARGEST_SUBSET, SUBSETS
-from gtg_bench.benchmark.quality.measure import FLOOR, Quality
-from gtg_bench.benchmark.quality.similarity import PER_PROMPT
+from gtg_bench.benchmark.quality.results import EXPECTED, FLOOR, Quality
 from gtg_bench.benchmark.report.quality_board import Row, rows_of
 from gtg_bench.benchmark.report.tables.document import NOTHING, Block, Cell, Column, Document
 from gtg_bench.benchmark.report.tables.document import Row as Line
@@ -33,11 +29,11 @@ def quality_document(quality: Quality) -> Document:
     rows = rows_of(quality)
     sides = {row["n"] for row in rows if not row["category"]}
     count = f"n = {sides.pop()} images on each side" if quality.profile == "paired" else "all images of both sides"
-    title = f"Image quality against {quality.real}: {count}, features {quality.network.name} ({quality.n_features:,})"
+    title = f"Image quality against {quality.real}: {count}, features {quality.features} ({quality.n_features:,})"
     blocks = [_block(rows, "Distance to real images (lower is better), and similarity within prompts", _DISTANCES)]
     if quality.profile == "paired":
         others = [name for name in _HEADINGS if name not in _DISTANCES]
-        blocks.append(_block(rows, f"Neighbours (k = {NEIGHBOURS}; higher is better), and the copy check", others))
+        blocks.append(_block(rows, "Nearest neighbours (higher is better), and the copy check", others))
     notes = [*quality.notes, *_definitions(quality)]
     return Document("quality", title, tuple(blocks), tuple(("", note) for note in notes))
 
@@ -80,10 +76,15 @@ def _digits(value: float, like: float) -> str:
 
 def _definitions(quality: Quality) -> list[str]:
     """What the numbers are."""
+    from gtg_bench.benchmark.quality.compare import HALVES
+    from gtg_bench.benchmark.quality.distances import LARGEST_SUBSET, SUBSETS
+    from gtg_bench.benchmark.quality.neighbours import NEIGHBOURS
+    from gtg_bench.benchmark.quality.similarity import PER_PROMPT
+
     size = f"{quality.side} px (shorter side resized, centre crop) and 8 bits"
-    notes = [f"Images: brought to {size}; {quality.network.name}: {quality.network.prepared}."]
-    if not quality.network.published:
-        notes.append(f"Features of {quality.network.name}: never comparable with published FIDs.")
+    notes = [f"Images: brought to {size}; {quality.features}: {quality.prepared}."]
+    if not quality.published:
+        notes.append(f"Features of {quality.features}: never comparable with published FIDs.")
     if quality.profile == "released":
         notes.append(
             "Profile released: FID from unequal numbers of images, MS-SSIM with each pair's own range of values; it "
@@ -93,7 +94,8 @@ def _definitions(quality: Quality) -> list[str]:
         notes += [
             f"±: half-width of the 95 % CI from {HALVES} random halves, by patient and by prompt. FID depends on n: "
             "compare it with the floor, the other half of the real images by patient, never with another n.",
-            f"KID: mean over {SUBSETS} subsets of min({LARGEST_SUBSET:,}, n/2) images.",
+            f"KID: mean over {SUBSETS} subsets of min({LARGEST_SUBSET:,}, n/2) images. Precision to coverage: k = "
+            f"{NEIGHBOURS}.",
         ]
     if quality.window:
         notes.append(

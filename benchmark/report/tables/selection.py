@@ -61,6 +61,8 @@ class Board:
     """Protocol of all rows."""
     notes: tuple[str, ...] = ()
     """What a reader should know about the choice of rows."""
+    quality: tuple[Row, ...] = ()
+    """Rows of quality.csv: what generated images of the methods scored."""
     weights: str = ""
     """Preferred weights if a method was run with several, see `with_shared_weights`; "" for no preference."""
 
