@@ -21,6 +21,9 @@ NAME = "quality.csv"
 MADE = ("method", "weights", "weights_version", "steps", "guidance", "dataset", "split")
 """Columns from generation.json; empty for folders without one, and for the floor."""
 
+FIDS = {"fid": "inception", "fid_xrv": "xrv", "fid_phantom": "phantom"}
+"""Metric of a table -> network whose FID it is."""
+
 _RATES = (*MEASURES, "ms_ssim", "near")
 _VALUES = tuple(f"{name}{end}" for name in _RATES for end in ("", "_low", "_high"))
 COLUMNS = (
@@ -112,14 +115,14 @@ def _numeric(cells: Iterable[str]) -> bool:
 
 
 def comparable(rows: Iterable[Row], features: str) -> list[Row]:
-    """The rows over all categories that share real images, n and definition, for the definition with most methods.
+    """The rows over all categories that share real images, n and definition: of several such groups the largest.
 
     Args:
         rows: of a quality.csv.
         features: name of the network.
 
     Returns:
-        the floor first if it is there; of rows of the same weights the last one written counts.
+        the floor first if it is there. A group with more methods, then one with more images, is larger.
     """
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
@@ -132,5 +135,16 @@ def comparable(rows: Iterable[Row], features: str) -> list[Row]:
     return sorted(best, key=lambda row: row["images"] != FLOOR)
 
 
+def of_weights(rows: Iterable[Row], run: Mapping[str, str]) -> Row | None:
+    """The row of images that were generated with the method and weights of a run; of several guidances the lowest FID.
+
+    Args:
+        rows: comparable ones.
+        run: a row of a leaderboard.
+    """
+    found = [row for row in rows if row["method"] and row["fid"] and _weights(row) == _weights(run)]
+    return min(found, key=lambda row: float(row["fid"]), default=None)
+
+
 def _weights(row: Mapping[str, str]) -> tuple[str, str]:
-    return row["method"], row["weights_version"]
+    return row.get("method") or "", row.get("weights_version") or ""

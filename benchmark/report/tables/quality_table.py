@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from gtg_bench.benchmark.quality.results import EXPECTED, FLOOR, Quality
-from gtg_bench.benchmark.report.quality_board import Row, rows_of
+from gtg_bench.benchmark.report.quality_board import FIDS, Row, comparable, rows_of
 from gtg_bench.benchmark.report.tables.document import NOTHING, Block, Cell, Column, Document
 from gtg_bench.benchmark.report.tables.document import Row as Line
 
@@ -112,4 +112,19 @@ def _definitions(quality: Quality) -> list[str]:
         image, training = row.copies.nearest
         same = f"; {row.copies.identical} identical" if row.copies.identical else ""
         notes.append(f"{row.name}: {image} is nearest to a training image, {training}{same}.")
+    return notes
+
+
+def fid_notes(rows: Sequence[Row]) -> list[str]:
+    """What must be known about the FIDs of a table: the images, their number, and the floor."""
+    notes = []
+    for features in FIDS.values():
+        found = comparable(rows, features)
+        if found:
+            first = found[0]
+            floor = f"; floor {quality_cell(first, 'fid').figure}" if first["images"] == FLOOR else ""
+            notes.append(
+                f"FID with features of {features}: against {first['real']}, n = {first['n']} on each side{floor}. "
+                "`gtg-bench quality` measures more of it."
+            )
     return notes
