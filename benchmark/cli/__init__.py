@@ -15,6 +15,7 @@ from gtg_bench.benchmark.cli import (
     ground,
     listing,
     plot,
+    quality,
     report,
     run,
     runs,
@@ -50,6 +51,7 @@ app.command("report", help=report.HELP)(report.report)
 app.command("score", help=score.HELP)(score.score)
 app.command("table", help=table.HELP)(table.table)
 app.command("plot", help=plot.HELP)(plot.plot)
+app.command("quality", help=quality.HELP)(quality.quality)
 app.command("figure", help=figure.HELP)(figure.figure)
 app.command("train", help=train.HELP)(train.train)
 app.command("zoo", help=zoo.HELP)(zoo.zoo)
