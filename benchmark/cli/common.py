@@ -19,6 +19,7 @@ from gtg_bench.benchmark.api.errors import GtgError, UsageError, described, plug
 from gtg_bench.benchmark.api.registry import METHODS
 from gtg_bench.benchmark.api.settings import CHOICES, OPTIONS, MethodSettings
 from gtg_bench.benchmark.report.terminal import Terminal
+from gtg_bench.benchmark.runs.launch import ElsewhereError, Launch
 from gtg_bench.benchmark.scoring.controls import CONTROLS
 from gtg_bench.benchmark.scoring.protocols import FRAMES, PROTOCOLS, UNCOVERED
 
@@ -51,7 +52,11 @@ ProtocolOption = Annotated[
 ]
 FrameOption = Annotated[
     str | None,
-    choice(FRAMES, "--frame", help="Compare in the 512 x 512 crop or in the image's own pixels. (default: protocol's)"),
+    choice(
+        FRAMES,
+        "--frame",
+        help="Compare in the 512 x 512 crop, in the image's own pixels, or padded to 518. (default: protocol's)",
+    ),
 ]
 UncoveredOption = Annotated[
     str | None,
@@ -84,6 +89,14 @@ DatasetOption = Annotated[
 ]
 DataRoot = Annotated[
     Path | None, typer.Option("--data-root", help="Folder with the data set's annotations and images.")
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="K/N",
+        help="Compute part K of N, as one of N independent jobs. The last one finishes the run.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -150,9 +163,12 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         before = _on_sigterm(_terminate)
+        out.quiet = err.quiet = not Launch.current().leads
         try:
             return command(*args, **kwargs)
         except GtgError as error:
+            if isinstance(error, ElsewhereError):
+                raise typer.Exit(2) from None
             raise _failed(str(error)) from None
         except KeyboardInterrupt:
             err.print(f"interrupted: {_RESUME}")
@@ -170,6 +186,7 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
                 raise  # a fault of this package: its traceback is wanted
             raise _failed(f"in a plug-in: {described(error)}") from None
         finally:
+            out.quiet = err.quiet = False
             _on_sigterm(before)
 
     return wrapped
@@ -179,8 +196,16 @@ _RESUME = "what was stored so far is kept; rerun the same command to resume"
 
 
 def _failed(text: str) -> typer.Exit:
-    err.print(f"[red]error:[/red] {escape(' '.join(text.split()))}", soft_wrap=True)
+    complain(f"[red]error:[/red] {escape(' '.join(text.split()))}")
     return typer.Exit(2)
+
+
+def complain(markup: str) -> None:
+    """Print a line to stderr, in every process of a launch; all but the first one say which they are."""
+    launch, quiet = Launch.current(), err.quiet
+    err.quiet = False
+    err.print(markup if launch.leads else f"{launch}: {markup}", soft_wrap=True)
+    err.quiet = quiet
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

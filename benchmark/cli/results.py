@@ -12,8 +12,9 @@ import typer
 from rich.markup import escape
 
 from gtg_bench.benchmark.api.errors import GtgError
-from gtg_bench.benchmark.cli.common import err, out
+from gtg_bench.benchmark.cli.common import complain, err, out
 from gtg_bench.benchmark.paths import PlaceError
+from gtg_bench.benchmark.runs.launch import ElsewhereError
 
 if TYPE_CHECKING:
     from gtg_bench.benchmark.analysis.control_battery import Battery
@@ -88,6 +89,8 @@ def execute(
                 for request, prepared in battery.runs:
                     result = with_progress(replace(prepared, source=source), request, name=name)
                     report(result, name)
+                    if result.missing:
+                        continue
                     rows.append(leaderboard.update(leaderboards_dir, result.spec, result.records))
                     done.append(FinishedRun(result.spec, result.records))
     return rows, done
@@ -95,6 +98,11 @@ def execute(
 
 def report(result: RunResult, name: str = "") -> None:
     """Print how long a run took, how much of it was reused, and its first failures."""
+    if result.missing:
+        total = len(result.records) + result.missing
+        text = f"{len(result.records)} of {total} samples have records; the last shard to end finishes the run"
+        err.print(f"{result.spec.method}: {text} {result.spec.key}", soft_wrap=True, markup=False)
+        return
     known, total = len(result.records) - result.computed, len(result.records)
     notes = [f"{known} of {total} samples were already scored"] if known else []
     if result.reused:
@@ -144,8 +152,8 @@ class LeftOut:
             reasons = list(dict.fromkeys(map(str, self.errors.values())))
             if len(self.errors) == self.total and len(reasons) == 1:
                 raise
-            if not (self.quiet or known):  # one reason is said once; `finish` names all that it concerns
-                err.print(f"[yellow]warning:[/yellow] {escape(name)} is left out: {escape(str(error))}", soft_wrap=True)
+            if not (self.quiet or known or isinstance(error, ElsewhereError)):  # `finish` names all of one reason
+                complain(f"[yellow]warning:[/yellow] {escape(name)} is left out: {escape(str(error))}")
 
     def finish(self, unscored: Iterable[str] = ()) -> None:
         """Name everything that failed and exit with code 1, or return if nothing did.

@@ -20,6 +20,7 @@ from gtg_bench.benchmark.cli.common import (
     Plugins,
     ProtocolOption,
     RunsDir,
+    ShardOption,
     SmoothOption,
     UncoveredOption,
     key_values,
@@ -56,6 +57,7 @@ def run(
     ] = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first sample that fails.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute every map and score anew.")] = False,
+    shard: ShardOption = None,
     batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change results.")] = 16,
     device: Device = "auto",
     runs_dir: RunsDir = Path("runs"),
@@ -95,6 +97,7 @@ def run(
             control=control,
             fail_fast=fail_fast,
             fresh=fresh,
+            shard=shard,
             batch_size=batch_size,
             runs_dir=runs_dir,
         )
@@ -108,7 +111,8 @@ def run(
         for _, battery in batteries:
             _ = battery.runs[0][1].source.device  # refused before anything is computed
     rows, done = execute(batteries, leaderboards_dir, left_out)
-    show(leaderboards_dir, rows, runs_dir)
+    if rows or not shard:
+        show(leaderboards_dir, rows, runs_dir)
     if all_controls:
         shown = [battery for _, battery in batteries if any(run.spec == battery.runs[0][1].spec for run in done)]
         for battery, found in zip(shown, sensitivities(done), strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -116,6 +117,8 @@ def _document(
     source: Source,
 ) -> Document:
     """The table that was asked for; `source` are the arguments of `selection.load`."""
+    from gtg_bench.benchmark.report.leaderboard import REFERENCE
+    from gtg_bench.benchmark.report.quality_board import NAME, read
     from gtg_bench.benchmark.report.tables.paper_tables import averages, paper_table
     from gtg_bench.benchmark.report.tables.pivot import pivot
     from gtg_bench.benchmark.report.tables.run_table import board_document
@@ -141,4 +144,6 @@ def _document(
     if metric:
         raise UsageError("--metric needs --rows and --columns: the paper's tables have their own metrics")
     twin = load(folder, dataset, {k: v for k, v in where.items() if k not in _DEFINITION}, "biovil", reference)
+    if what == "4":
+        board = replace(board, quality=tuple(read((REFERENCE if reference else folder) / NAME)))
     return paper_table(int(what or 0), board, average, twin, add)
