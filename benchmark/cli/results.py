@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,7 +54,8 @@ def prepare_all(
     from gtg_bench.benchmark.analysis.control_battery import Battery, prepare_battery
     from gtg_bench.benchmark.runs.suite import name_of, varying
 
-    names, found = varying(requests), {}
+    names = varying(requests)
+    found: dict[str, Named] = {}
     with err.status("Reading annotations and images"):
         for request in requests:
             with left_out.keep_going(name_of(request, names)):
@@ -84,7 +86,7 @@ def execute(
     rows, done = [], []
     with sharing():
         for name, battery in batteries:
-            source = replace(battery.runs[0][1].source)  # a copy: its method is built for these runs, then released
+            source = copy(battery.runs[0][1].source)  # a copy: its method is built for these runs, then released
             with left_out.keep_going(name):
                 for request, prepared in battery.runs:
                     result = with_progress(replace(prepared, source=source), request, name=name)
@@ -101,7 +103,7 @@ def report(result: RunResult, name: str = "") -> None:
     if result.missing:
         total = len(result.records) + result.missing
         text = f"{len(result.records)} of {total} samples have records; the last shard to end finishes the run"
-        err.print(f"{result.spec.method}: {text} {result.spec.key}", soft_wrap=True, markup=False)
+        err.print(f"{name or result.spec.method}: {text} {result.spec.key}", soft_wrap=True, markup=False)
         return
     known, total = len(result.records) - result.computed, len(result.records)
     notes = [f"{known} of {total} samples were already scored"] if known else []

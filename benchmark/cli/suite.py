@@ -12,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 from rich.text import Text
 
+from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.cli.common import (
     DataRoot,
     DatasetOption,
@@ -19,6 +20,7 @@ from gtg_bench.benchmark.cli.common import (
     LeaderboardsDir,
     Plugins,
     RunsDir,
+    ShardOption,
     err,
     key_values,
     load_plugins,
@@ -27,10 +29,13 @@ from gtg_bench.benchmark.cli.common import (
     takes_choices,
 )
 from gtg_bench.benchmark.cli.results import LeftOut, Named, execute, prepare_all, show
+from gtg_bench.benchmark.runs.launch import Launch
 from gtg_bench.benchmark.scoring.controls import CONTROLS
 
 if TYPE_CHECKING:
+    from gtg_bench.benchmark.report.leaderboard import Row
     from gtg_bench.benchmark.runs.lookup import FinishedRun
+    from gtg_bench.benchmark.runs.suite import Suite
 
 HELP = "Run all cells of a table or figure of the paper, or a list of runs in a YAML file; rerun it to resume."
 
@@ -68,6 +73,7 @@ def suite(
         Path | None, typer.Option("--report", help="Write an HTML report of the runs to this file.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute every map and score anew.")] = False,
+    shard: ShardOption = None,
     batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change results.")] = 16,
     device: Device = "auto",
     runs_dir: RunsDir = Path("runs"),
@@ -83,6 +89,9 @@ def suite(
     if name is None:
         _list()
         return
+    launch = Launch.current()
+    if plan and launch.count > 1:
+        raise UsageError("--plan measures one process; leave out the launcher")
     load_plugins(plugin)
     found = find_suite(name)
     place: dict[str, Any] = {"dataset": dataset, "data_root": data_root, "dataset_options": key_values(dataset_option)}
@@ -94,6 +103,7 @@ def suite(
         limit=limit,
         device=device,
         fresh=fresh,
+        shard=shard,
         batch_size=batch_size,
         runs_dir=runs_dir,
     )
@@ -107,16 +117,31 @@ def suite(
         _show_plan(batteries, left_out)
         return
     rows, done = execute(batteries, leaderboards_dir, left_out)
-    if found.table and done:
-        _show_table(found.table, done, settings, leaderboards_dir, runs_dir, to)
-    else:
-        show(leaderboards_dir, rows, runs_dir)
-    _show_sensitivity(done)
-    if found.figure and to and done:
-        _draw(found.figure, done, to)
-    if html and done:
-        _report(done, html, runs_dir, place)
+    if launch.leads and done:
+        _end(found, rows, done, settings, (leaderboards_dir, runs_dir), place, to, html)
     left_out.finish(row["method"] for row in rows if row["n_ok"] == "0")
+
+
+def _end(
+    found: Suite,
+    rows: list[Row],
+    done: Sequence[FinishedRun],
+    settings: Mapping[str, Any],
+    folders: tuple[Path, Path],
+    place: Mapping[str, Any],
+    to: Path | None,
+    html: Path | None,
+) -> None:
+    """Show the table or the runs, and write what was asked for; `folders` hold the leaderboards and the runs."""
+    if found.table:
+        _show_table(found.table, done, settings, *folders, to)
+    else:
+        show(folders[0], rows, folders[1])
+    _show_sensitivity(done)
+    if found.figure and to:
+        _draw(found.figure, done, to)
+    if html:
+        _report(done, html, folders[1], place)
 
 
 def _list() -> None:
@@ -222,7 +247,9 @@ def _draw(number: int, done: Sequence[FinishedRun], to: Path) -> None:
 
     plain = [run for run in done if run.spec.control == CONTROLS[0]]
     if number == 5:
-        drawn = paper_steps.figure5({run.spec.settings.last_steps or run.spec.settings.steps: run for run in plain})
+        drawn = paper_steps.figure5(
+            {run.spec.settings.last_steps or run.spec.settings.steps or 0: run for run in plain}
+        )
     else:
         modes: dict[str, dict[int, FinishedRun]] = {}
         for run in plain:

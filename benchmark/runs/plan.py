@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -68,10 +69,10 @@ def steps_of(runs: Iterable[tuple[str, RunRequest, PreparedRun]]) -> list[Step]:
     found, coming = [], set()
     for name, request, prepared in runs:
         records = {} if request.fresh else RunFolder(request.runs_dir, prepared.spec).read()
-        maps = prepared.maps(request.runs_dir, request.fresh)
+        maps, key = prepared.maps(request.runs_dir), prepared.spec.map_key
         todo = [one for one in prepared.trials if _unscored(records.get(one.sample.sample_id))]
-        key = prepared.spec.map_key
-        missing = [one for one in todo if not maps.holds(one.sample.sample_id) and (key, one.map_name) not in coming]
+        new = [one for one in todo if request.fresh or not maps.holds(one.sample.sample_id)]
+        missing = [one for one in new if request.fresh or (key, one.map_name) not in coming]
         rest = {one.sample.sample_id for one in missing}
         stored = [one for one in todo if one.sample.sample_id not in rest]
         coming |= {(key, one.map_name) for one in missing}
@@ -148,7 +149,7 @@ def estimate(steps: Sequence[Step], say: Callable[[str], None] = lambda name: No
             if not new and (one.model in starts or len(starts) > 1):
                 continue
             say(one.name)
-            source, begun = replace(one.prepared.source), time.monotonic()
+            source, begun = copy(one.prepared.source), time.monotonic()  # released after it was measured
             _ = getattr(source, "method", None)
             starts.setdefault(one.model, time.monotonic() - begun)
             if new:
@@ -184,7 +185,7 @@ def _rate(prepared: PreparedRun, request: RunRequest, folder: Path) -> _Rate:
     def timed(number: int, fresh: bool) -> float:
         """Seconds until the first samples are done."""
         some = replace(prepared, trials=prepared.trials[:number])
-        return run(some, replace(request, runs_dir=folder, fresh=fresh), processes=1).seconds
+        return run(some, replace(request, runs_dir=folder, fresh=fresh, shard=None), processes=1).seconds
 
     timed(1, fresh=True)
     seconds, done = timed(1, fresh=True), 1

@@ -63,7 +63,8 @@ class _Group(Strict):
     control: _several(Literal[(ALL, *CONTROLS)]) = ()  # type: ignore[valid-type]
 
 
-Group: Any = create_model("Group", __base__=_Group, **{name: (_several(_kind_of(name)), ()) for name in OPTIONS})
+_SETTINGS: dict[str, Any] = {name: (_several(_kind_of(name)), ()) for name in OPTIONS}
+Group: Any = create_model("Group", __base__=_Group, **_SETTINGS)
 """A group with an optional field for every setting of a method."""
 
 
@@ -161,8 +162,9 @@ def passes(requests: Sequence[RunRequest]) -> Callable[[RunRequest], MethodEntry
         return repr(replace(one, settings=replace(one.settings, last_steps=None), protocol=PROTOCOL))
 
     for first in requests:
-        numbers = list(dict.fromkeys(one.settings.last_steps for one in requests if alike(one) == alike(first)))
-        if len(numbers) > 1 and None not in numbers and first.settings.bbm in (None, "none"):
+        same = {one.settings.last_steps for one in requests if alike(one) == alike(first)}
+        numbers = sorted(n for n in same if n)
+        if len(numbers) > 1 and first.settings.bbm in (None, "none"):
             entry = METHODS.get(first.settings.method)
             if entry.samplings and alike(first) not in found:
                 found |= {f"{alike(first)}{n}": made for n, made in of_one_pass(entry, numbers).items()}
