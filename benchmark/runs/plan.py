@@ -16,7 +16,7 @@ from gtg_bench.benchmark.api.geometry import Frame
 from gtg_bench.benchmark.api.registry import METHODS
 from gtg_bench.benchmark.api.settings import PHANTOM, of_phantom
 from gtg_bench.benchmark.api.sharing import sharing
-from gtg_bench.benchmark.api.types import GroundingMap
+from gtg_bench.benchmark.api.types import NO_MODEL, GroundingMap
 from gtg_bench.benchmark.runs.records import FINAL, RunFolder
 from gtg_bench.benchmark.runs.runner import PreparedRun, RunRequest, run
 from gtg_bench.benchmark.scoring.controls import CONTROLS
@@ -89,7 +89,7 @@ def _unscored(record: object) -> bool:
 def shared_notes(steps: Sequence[Step]) -> list[str]:
     """What the runs that are not done share, as sentences."""
     kinds = {one.model: METHODS.get(one.prepared.spec.method).card.kind for one in steps if one.missing}
-    todo = [one for one in steps if one.missing and kinds[one.model] not in ("prior", "baseline")]
+    todo = [one for one in steps if one.missing and kinds[one.model] not in NO_MODEL]
     images = {trial.image_sha256 for one in todo for trial in one.missing if kinds[one.model] == "ldm"}
     merged = [one for one in todo if one.prepared.spec.settings.bbm not in (None, "none")]
     maps = sum(len(one.stored) for one in steps)
