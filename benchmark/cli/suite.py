@@ -152,7 +152,7 @@ def _list() -> None:
     for name, found in packaged_suites().items():
         table.add_row(name, str(len(found.requests({}))), found.title)
     out.print(table)
-    out.print("Your own: a YAML file, see `runs/suite.py`", markup=False, highlight=False)
+    out.print("Your own: a YAML file, see Suites in benchmark/README.md", markup=False, highlight=False)
 
 
 def _show_plan(batteries: Sequence[Named], left_out: LeftOut) -> None:

@@ -1,14 +1,7 @@
 """Suites: lists of runs as data, such as all cells of a table of the paper.
 
-A YAML file describes a suite. Every value of a group may be a list; a group stands for all combinations.
-
-    title: Tokens and seeds
-    table: 3                            # optional: end with this table of the paper (or figure: 4 or 5)
-    runs:
-      - method: [cxrbert-ldm, clip-ldm]
-        sampling: [text, gt-cfg]
-        seed: [1, 2, 3]
-        control: all                    # plain and every sanity-check control
+A YAML file describes a suite: its title, what it ends with, and groups of runs. Every value of a group may be a list; the
+group stands for all combinations. benchmark/README.md has an example.
 """
 
 from __future__ import annotations
