@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -109,10 +110,11 @@ def suite(
     )
     for path in filter(None, [html, to if found.figure else None]):
         check_writable(path)
-    if plan:
-        os.environ["HF_HUB_OFFLINE"] = "1"  # planning downloads nothing
     left_out, opened, entry_of = LeftOut(len(requests), quiet=plan), open_dataset(*place.values()), passes(requests)
-    batteries = prepare_all(requests, lambda one: prepare(one, entry_of(one), opened), left_out, controls=all_controls)
+    with _offline() if plan else nullcontext():
+        batteries = prepare_all(
+            requests, lambda one: prepare(one, entry_of(one), opened), left_out, controls=all_controls
+        )
     if plan:
         _show_plan(batteries, left_out)
         return
@@ -142,6 +144,19 @@ def _end(
         _draw(found.figure, done, to)
     if html:
         _report(done, html, folders[1], place)
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Keep the block from downloading weights."""
+    before = os.environ.get("HF_HUB_OFFLINE")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["HF_HUB_OFFLINE"]
+        if before is not None:
+            os.environ["HF_HUB_OFFLINE"] = before
 
 
 def _list() -> None:
