@@ -83,7 +83,6 @@ def suite(
 ) -> None:
     """Run a suite."""
     from gtg_bench.benchmark.datasets import open_dataset
-    from gtg_bench.benchmark.paths import check_writable
     from gtg_bench.benchmark.runs.runner import prepare
     from gtg_bench.benchmark.runs.suite import find_suite, passes
 
@@ -108,8 +107,8 @@ def suite(
         batch_size=batch_size,
         runs_dir=runs_dir,
     )
-    for path in filter(None, [html, to if found.figure else None]):
-        check_writable(path)
+    if not plan:
+        _check_places(found, to, html)
     left_out, opened, entry_of = LeftOut(len(requests), quiet=plan), open_dataset(*place.values()), passes(requests)
     with _offline() if plan else nullcontext():
         batteries = prepare_all(
@@ -144,6 +143,21 @@ def _end(
         _draw(found.figure, done, to)
     if html:
         _report(done, html, folders[1], place)
+
+
+def _check_places(found: Suite, to: Path | None, html: Path | None) -> None:
+    """Refuse files that cannot be written before anything is computed."""
+    from gtg_bench.benchmark.paths import check_writable
+    from gtg_bench.benchmark.report.pictures.drawing import check_format
+    from gtg_bench.benchmark.report.tables.render import SUFFIXES
+
+    if to and not (found.table or found.figure):
+        raise UsageError(f"--out {to}: this suite ends with neither a table nor a figure; --report writes a report")
+    if to and found.figure:
+        check_format(to)
+    for path in (html, to):
+        if path and (path == html or found.figure or path.suffix in SUFFIXES.values()):
+            check_writable(path)
 
 
 @contextmanager
