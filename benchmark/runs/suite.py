@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, create
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry, unknown
-from gtg_bench.benchmark.api.settings import CHOICES, OPTIONS, MethodSettings
+from gtg_bench.benchmark.api.settings import CHOICES, DEFAULTS, OPTIONS, MethodSettings
 from gtg_bench.benchmark.runs.labels import label
 from gtg_bench.benchmark.runs.runner import RunRequest
 from gtg_bench.benchmark.runs.spec import differing
@@ -167,14 +167,15 @@ def passes(requests: Sequence[RunRequest]) -> Callable[[RunRequest], MethodEntry
 
 def varying(requests: Sequence[RunRequest]) -> set[str]:
     """The names of the choices in which requests differ."""
-    return set(differing([_described(one) for one in requests]))
+    rows = [_described(one) for one in requests]
+    return set(differing([row | {name: row[name] or usual for name, usual in DEFAULTS.items()} for row in rows]))
 
 
 def name_of(request: RunRequest, names: Collection[str]) -> str:
     """A run's method with those of the named choices that it has."""
     row = _described(request)
     words = label(row | {"sampling": row["sampling"] if "sampling" in names else None}, names)
-    words += [f"protocol {row['protocol']}"] if "protocol" in names else []
+    words += [f"protocol {row['protocol']}"] if "protocol" in names and row["protocol"] != PROTOCOL else []
     words += [f"control {row['control']}"] if "control" in names and row["control"] != CONTROLS[0] else []
     return ", ".join(words)
 

@@ -105,9 +105,11 @@ def test_names_say_what_distinguishes_runs() -> None:
     found = [RunRequest.of("a", **one, steps=3) for one in combinations({"sampling": ["text", "cfg"], "seed": [1, 2]})]
     found.append(RunRequest.of("a", sampling="cfg", seed=1, steps=3, control="side-swap", protocol="strict"))
     names = [name_of(one, varying(found)) for one in found]
-    assert names[1] == "a text, seed 2, protocol gtg"
+    assert names[1] == "a text, seed 2"
     assert names[-1] == "a cfg, seed 1, protocol strict, control side-swap"
     assert [name_of(one, varying(found[:1])) for one in found[:1]] == ["a"]
+    usual = [RunRequest.of("a", tokens="lexical"), RunRequest.of("b"), RunRequest.of("b", bbm="mixture")]
+    assert [name_of(one, varying(usual)) for one in usual] == ["a", "b", "b, bbm mixture"]
 
 
 def test_runs_that_differ_only_in_the_last_steps_share_a_pass() -> None:
