@@ -9,8 +9,8 @@ from typing import Any
 
 from gtg_bench.benchmark.api.errors import DataError
 
-_PATIENCE = timedelta(days=1)
-"""How long the processes wait for each other to begin a run; the first one may be waiting for a run to be free."""
+_START, _PATIENCE = timedelta(minutes=30), timedelta(days=1)
+"""How long the processes wait for each other to start, and to begin a run: it may be in use by another process."""
 
 _lost: list[str] = []
 """Why the processes cannot exchange anything any more."""
@@ -55,18 +55,28 @@ class Launch:
         Raises:
             DataError: a process has ended.
         """
-        from accelerate import PartialState
         from accelerate.utils import gather_object
 
         if _lost:
             raise DataError(_lost[0])
         try:
-            PartialState(cpu=True, timeout=_PATIENCE)  # on CPUs: a few words are exchanged, and GPUs may be shared
+            _connect()
             return gather_object([value])
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
             _lost.append(f"a process of this launch has ended ({reason}); rerun the same command to resume")
             raise DataError(_lost[0]) from error
+
+
+def _connect() -> None:
+    """Connect the processes by Accelerate, through their CPUs: few words are exchanged, and GPUs may be shared."""
+    from accelerate import PartialState
+    from torch import distributed
+
+    if not distributed.is_initialized():
+        store, _, _ = next(distributed.rendezvous("env://", timeout=_START))
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # processes started again do not meet the dead ones
+        PartialState(cpu=True, store=distributed.PrefixStore(f"gtg-bench-{attempt}", store), timeout=_PATIENCE)
 
 
 def own_device(device: str) -> str:

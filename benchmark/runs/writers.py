@@ -138,18 +138,24 @@ class Member(Alone):
 
     @contextmanager
     def claimed(self, busy: Callable[[], None]) -> Iterator[None]:
-        """The first process keeps others from working on the run; the rest of the launch waits for it in `begun`."""
+        """The first process keeps others from working on the run; the rest of the launch waits for it in `begun`.
+
+        Raises:
+            DataError: the processes are about to compute different runs.
+        """
+        keys = self.launch.exchange(self.folder.spec.key)
+        if other := next((n for n, key in enumerate(keys, 1) if key != keys[0]), 0):
+            raise (DataError if self.launch.leads else ElsewhereError)(
+                f"process {other} of {len(keys)} would compute run {keys[other - 1]}, but process 1 run {keys[0]}: "
+                "all nodes need the same program, weights and images"
+            )
         with ExitStack() as stack:
             if self.launch.leads:
                 stack.enter_context(self.folder.claimed(busy))
             yield
 
     def begun(self, begin: Callable[[], tuple[Sequence[str], T]]) -> tuple[Sequence[str], T]:
-        """What `begin` returns in the first process.
-
-        Raises:
-            GtgError: it failed there, or the processes are about to compute different runs.
-        """
+        """What `begin` returns in the first process. Raises its GtgError in all."""
         found: Any = None
         error: GtgError | None = None
         if self.launch.leads:
@@ -158,18 +164,11 @@ class Member(Alone):
                 self.folder.join(self.order)  # of earlier processes: from here on a file shows what its writer has done
             except GtgError as raised:
                 error = raised
-        told = self.launch.exchange((self.folder.spec.key, found, None if error is None else str(error)))
-        key, found, failure = told[0]
+        found, failure = self.launch.exchange((found, None if error is None else str(error)))[0]
         if error is not None:
             raise error
         if failure is not None:
             raise ElsewhereError(failure)
-        for number, (other, *_) in enumerate(told, 1):
-            if other != key:
-                raise (DataError if self.launch.leads else ElsewhereError)(
-                    f"process {number} of {len(told)} would compute another run ({other}) than process 1 ({key}): "
-                    "all nodes need the same program, weights and images"
-                )
         self._todo = found[0]
         return found
 
