@@ -33,7 +33,7 @@ class RunRequest:
     limit: int | None = None
     """Evaluate only the first N samples."""
     control: str = CONTROLS[0]
-    """Sanity-check control, one of CONTROLS."""
+    """Sanity-check control, one of CONTROLS, or a probe of an audit."""
     protocol: str = PROTOCOL
     """Metrics, frame, mask and averages, a name of `scoring.protocols.PROTOCOLS`."""
     frame: str | None = None

@@ -15,19 +15,20 @@ from pathlib import Path
 
 from gtg_bench.benchmark.api.errors import DataError, SampleError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
-from gtg_bench.benchmark.api.types import Dataset, GroundingMap, MethodSettings
+from gtg_bench.benchmark.api.types import Dataset, GroundingMap, KnowsAbsence, MethodSettings
 from gtg_bench.benchmark.datasets import open_dataset
 from gtg_bench.benchmark.paths import PlaceError
 from gtg_bench.benchmark.runs.identity import digest_of_images, digest_of_samples, options_in_key, seen
 from gtg_bench.benchmark.runs.map_store import MapStore
 from gtg_bench.benchmark.runs.records import FINAL, RunFolder, maker_of, this_program
 from gtg_bench.benchmark.runs.request import RunRequest, RunResult
-from gtg_bench.benchmark.runs.sources import ModelSource, NoSource, Source
+from gtg_bench.benchmark.runs.sources import LesionSource, ModelSource, NoSource, Source
 from gtg_bench.benchmark.runs.spec import RunSpec
 from gtg_bench.benchmark.runs.writers import Alone, writer_for
-from gtg_bench.benchmark.scoring.controls import plan
+from gtg_bench.benchmark.scoring.controls import CONTROLS, plan
+from gtg_bench.benchmark.scoring.probes import ABSENT
 from gtg_bench.benchmark.scoring.protocols import RULES, Protocol
-from gtg_bench.benchmark.scoring.score_map import check_map, check_sample
+from gtg_bench.benchmark.scoring.score_map import check_map, check_trial
 from gtg_bench.benchmark.scoring.trial import Trial
 from gtg_bench.benchmark.scoring.worker import Scored, failed, scored_batch
 
@@ -74,7 +75,11 @@ def prepare(request: RunRequest, entry: MethodEntry | None = None, dataset: Data
     entry = entry or METHODS.get(request.settings.method)
     settings = entry.completed(replace(request.settings, dataset=request.dataset))
     dataset = dataset or open_dataset(request.dataset, request.data_root, request.dataset_options)
-    return planned(request, settings, dataset, ModelSource(entry, settings, dataset), entry.code)
+    if entry.card.kind != "ceiling":
+        return planned(request, settings, dataset, ModelSource(entry, settings, dataset), entry.code)
+    if request.control != CONTROLS[0]:
+        raise UsageError(f"--control {request.control}: {entry.name} paints the true region; run it without a control")
+    return planned(request, settings, dataset, LesionSource(dataset), entry.code)
 
 
 def planned(
@@ -93,7 +98,7 @@ def planned(
         UsageError: an unknown split, one without samples, or a control that the data set does not support.
         DataError: files of the data set cannot be used.
     """
-    trials = plan(dataset.samples(request.split), request.control, request.limit)
+    trials = trials_of(request, dataset)
     if not trials:
         raise UsageError(f"split {request.split!r} of {request.dataset} has no samples")
     if code is not None:
@@ -112,6 +117,22 @@ def planned(
     )
     spec = with_rules(spec, request.rules)
     return PreparedRun(spec, request.rules, trials, source, origin(dataset, request.data_root))
+
+
+def trials_of(request: RunRequest, dataset: Dataset) -> list[Trial]:
+    """What a run grounds. Absent findings are those on the images of its first `limit` samples.
+
+    Raises:
+        UsageError: an unknown split, or a control that the data set does not support.
+    """
+    samples = dataset.samples(request.split)
+    if request.control == ABSENT:
+        if not isinstance(dataset, KnowsAbsence):
+            return []
+        images = {sample.image_id for sample in samples[: request.limit]}
+        absent = dataset.absent_samples(request.split)
+        return plan([s for s in absent if request.limit is None or s.image_id in images], ABSENT)
+    return plan(samples, request.control, request.limit)
 
 
 def origin(dataset: Dataset, data_root: Path | None) -> dict[str, object]:
@@ -321,8 +342,7 @@ class _Grounder:
         """
         if not self.maps.holds(trial.sample.sample_id):
             return None
-        check_sample(trial.sample)
-        check_sample(trial.scored_on)
+        check_trial(trial)
         try:
             grounding = self.maps.load(trial.sample.sample_id)
             check_map(grounding, trial.sample)
