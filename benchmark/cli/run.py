@@ -111,8 +111,7 @@ def run(
         for _, battery in batteries:
             _ = battery.runs[0][1].source.device  # refused before anything is computed
     rows, done = execute(batteries, leaderboards_dir, left_out)
-    if rows or not shard:
-        show(leaderboards_dir, rows, runs_dir)
+    show(leaderboards_dir, rows, runs_dir)
     if all_controls:
         shown = [battery for _, battery in batteries if any(run.spec == battery.runs[0][1].spec for run in done)]
         for battery, found in zip(shown, sensitivities(done), strict=True):

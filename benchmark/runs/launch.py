@@ -79,6 +79,14 @@ def _connect() -> None:
         PartialState(cpu=True, store=distributed.PrefixStore(f"gtg-bench-{attempt}", store), timeout=_PATIENCE)
 
 
+def alone() -> bool:
+    """Let this process go on as the only one if it is the first of its launch; whether it is."""
+    leads = Launch.current().leads
+    if leads:
+        os.environ.pop("WORLD_SIZE", None)
+    return leads
+
+
 def own_device(device: str) -> str:
     """This process's own GPU if `device` leaves the choice ("cuda"), by its number on the node.
 
