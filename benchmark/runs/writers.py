@@ -2,7 +2,8 @@
 
 Each writes its own file of records. A single process claims the run, the first one of a launch claims it for all, and
 shards share a claim. Nobody waits while maps are computed. A writer locks its file as long as it computes: so the
-others see when it is done, or dead.
+others see when it is done, or dead. Batches are the same whoever computes them, since the last bits of a model's output
+depend on them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from typing import Any, TypeVar
 
 from gtg_bench.benchmark.api.errors import DataError, GtgError, UsageError
@@ -45,7 +47,7 @@ def name_of(index: int, count: int) -> str:
 
 
 def block(items: Sequence[T], index: int, count: int) -> Sequence[T]:
-    """One of `count` consecutive parts of nearly equal length: so most phrases of an image stay together."""
+    """One of `count` consecutive parts of nearly equal length: so the phrases of an image stay together."""
     return items[len(items) * index // count : len(items) * (index + 1) // count]
 
 
@@ -55,11 +57,13 @@ class Alone:
     Args:
         folder: the run's folder.
         order: ids of all its samples, in the data set's order.
+        size: samples per batch.
     """
 
-    def __init__(self, folder: RunFolder, order: Sequence[str]) -> None:
+    def __init__(self, folder: RunFolder, order: Sequence[str], size: int) -> None:
         self.folder, self.order = folder, order
         self.total = len(order)
+        self.all_batches = [list(order[start : start + size]) for start in range(0, self.total, size)]
 
     @contextmanager
     def claimed(self, busy: Callable[[], None]) -> Iterator[None]:
@@ -71,9 +75,9 @@ class Alone:
         """What `begin` returns: the ids of the samples without a final record, and anything else about the run."""
         return begin()
 
-    def mine(self, todo: Sequence[str]) -> Sequence[str]:
-        """Those of the samples without a final record that this process computes."""
-        return todo
+    def batches(self, todo: Sequence[str]) -> list[list[str]]:
+        """What this process computes of the samples without a final record."""
+        return _left(self.all_batches, todo)
 
     def done(self, left: int) -> int:
         """Number of samples that are done if this process has some left."""
@@ -94,10 +98,10 @@ class Alone:
 class Shard(Alone):
     """One process of a job array, which knows nothing of the others. Whichever ends last finishes the run."""
 
-    def __init__(self, folder: RunFolder, order: Sequence[str], index: int, count: int) -> None:
-        super().__init__(folder, order)
-        self._own = block(order, index, count)
-        self.total = len(self._own)
+    def __init__(self, folder: RunFolder, order: Sequence[str], size: int, index: int, count: int) -> None:
+        super().__init__(folder, order, size)
+        self._own = block(self.all_batches, index, count)
+        self.total = sum(map(len, self._own))
         self._claim = ExitStack()
         folder.writer = name_of(index, count)
 
@@ -109,10 +113,9 @@ class Shard(Alone):
             self._claim.enter_context(flocked(self.folder.file, busy))
             yield
 
-    def mine(self, todo: Sequence[str]) -> Sequence[str]:
+    def batches(self, todo: Sequence[str]) -> list[list[str]]:
         """Those of the shard's samples without a final record."""
-        wanted = set(todo)
-        return [name for name in self._own if name in wanted]
+        return _left(self._own, todo)
 
     def finish(self) -> dict[str, SampleRecord]:
         """Finish the run if every sample has a record and no shard is running; the records so far."""
@@ -127,8 +130,8 @@ class Shard(Alone):
 class Member(Alone):
     """One process of a launch. The first one claims the run for all, opens and finishes it."""
 
-    def __init__(self, folder: RunFolder, order: Sequence[str], launch: Launch) -> None:
-        super().__init__(folder, order)
+    def __init__(self, folder: RunFolder, order: Sequence[str], size: int, launch: Launch) -> None:
+        super().__init__(folder, order, size)
         self.launch = launch
         names = [name_of(index, launch.count) for index in range(launch.count)]
         self._files = [file_of(folder.path, name) for name in names]
@@ -172,9 +175,9 @@ class Member(Alone):
         self._todo = found[0]
         return found
 
-    def mine(self, todo: Sequence[str]) -> Sequence[str]:
-        """An equal part of the samples without a final record."""
-        return block(todo, self.launch.index, self.launch.count)
+    def batches(self, todo: Sequence[str]) -> list[list[str]]:
+        """An equal part of the batches with samples without a final record."""
+        return self._share(todo, self.launch.index)
 
     def done(self, left: int) -> int:
         """Number of samples of the whole run that are done."""
@@ -215,10 +218,13 @@ class Member(Alone):
         found = self._records or self.folder.read()
         return {name: found[name] for name in self.order}
 
+    def _share(self, todo: Sequence[str], index: int) -> list[list[str]]:
+        return list(block(_left(self.all_batches, todo), index, self.launch.count))
+
     def _check(self) -> None:
         """Raise DataError if another process has ended without computing all its samples."""
         for index, path in enumerate(self._files):
-            missing = set(block(self._todo, index, self.launch.count)) - set(records_in(path))
+            missing = set(chain(*self._share(self._todo, index))) - set(records_in(path))
             if missing and index != self.launch.index and not is_flocked(path):
                 kind = DataError if self.launch.leads or index == 0 else ElsewhereError
                 raise kind(
@@ -227,12 +233,20 @@ class Member(Alone):
                 )
 
 
-def writer_for(folder: RunFolder, order: Sequence[str], shard: tuple[int, int] | None) -> Alone:
+def _left(batches: Sequence[Sequence[str]], todo: Sequence[str]) -> list[list[str]]:
+    """The batches with samples to do, without the others."""
+    wanted = set(todo)
+    found = ([name for name in batch if name in wanted] for batch in batches)
+    return [batch for batch in found if batch]
+
+
+def writer_for(folder: RunFolder, order: Sequence[str], size: int, shard: tuple[int, int] | None) -> Alone:
     """What this process does of a run.
 
     Args:
         folder: the run's folder.
         order: ids of all its samples, in the data set's order.
+        size: samples per batch.
         shard: number of the shard, from 0, and that of all shards; None without a job array.
 
     Raises:
@@ -240,7 +254,7 @@ def writer_for(folder: RunFolder, order: Sequence[str], shard: tuple[int, int] |
     """
     launch = Launch.current()
     if shard is None:
-        return Member(folder, order, launch) if launch.count > 1 else Alone(folder, order)
+        return Member(folder, order, size, launch) if launch.count > 1 else Alone(folder, order, size)
     if launch.count > 1:
         raise UsageError("--shard is for jobs without a launcher: the processes of this launch already share the work")
-    return Shard(folder, order, *shard)
+    return Shard(folder, order, size, *shard)

@@ -80,7 +80,7 @@ def test_deleting_a_run_deletes_its_rows_and_nothing_else(toy: Any, call: Any, t
 def test_shards_of_two_folders_are_merged_into_what_one_process_makes(toy: Any, call: Any, tmp_path: Path) -> None:
     whole, boards = toy.run("whole"), tmp_path / "boards"
     leaderboard.update(tmp_path / "expected", whole.spec, whole.records)
-    parts = [toy.run(runs, shard=f"{k}/3") for k, runs in ((3, "runs"), (1, "runs"), (2, "elsewhere"))]
+    parts = [toy.run(runs, shard=f"{k}/3", batch_size=2) for k, runs in ((3, "runs"), (1, "runs"), (2, "elsewhere"))]
     assert [(len(part.records), part.missing) for part in parts] == [(4, 8), (8, 4), (4, 8)]
     said = call("merge", code=1)
     assert "4 of 12 samples have no record (shard 2/3)" in said
@@ -96,7 +96,7 @@ def test_shards_of_two_folders_are_merged_into_what_one_process_makes(toy: Any, 
 
 
 def test_records_that_contradict_each_other_are_not_merged(toy: Any, call: Any, tmp_path: Path) -> None:
-    one, other = toy.run(shard="1/2"), toy.run("elsewhere")
+    one, other = toy.run(shard="1/2", batch_size=6), toy.run("elsewhere")
     path = other.folder / "samples.jsonl"
     before, lines = one.folder / "samples-1-of-2.jsonl", path.read_text().splitlines()
     content = before.read_bytes()

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -24,6 +25,10 @@ from gtg_bench.benchmark.runs.writers import Member, Shard, block, shard_of
 ORDER = [f"s{k}" for k in range(30)]
 
 
+BATCHES: list[list[str]] = []
+"""What has been computed."""
+
+
 class Dead(BaseException):
     """A process ends at once."""
 
@@ -34,8 +39,10 @@ def spec(finished: Callable[..., RunSpec]) -> RunSpec:
     return finished(n=1, method="begun-elsewhere")
 
 
-def launch(runs: Path, spec: RunSpec, count: int, fail: dict[int, BaseException] | None = None) -> list[Any]:
-    """What each of some processes, here threads, returns or raises; those of `fail` raise it at their third sample."""
+def launch(
+    runs: Path, spec: RunSpec, count: int, fail: dict[int, BaseException] | None = None, size: int = 1
+) -> list[Any]:
+    """What each of some processes, here threads, returns or raises; those of `fail` raise it at their third batch."""
     barrier, said = Barrier(count, timeout=20), [None] * count
 
     class Told(Launch):
@@ -48,15 +55,16 @@ def launch(runs: Path, spec: RunSpec, count: int, fail: dict[int, BaseException]
 
     def work(index: int) -> Any:
         folder = RunFolder(runs, spec)
-        member = Member(folder, ORDER, Told(index, count, index))
+        member = Member(folder, ORDER, size, Told(index, count, index))
         try:
             with member.claimed(lambda: None):
                 todo, _ = member.begun(lambda: (begun(folder), None))
                 with member.computing(lambda done, total: None):
-                    for number, name in enumerate(member.mine(todo)):
+                    for number, batch in enumerate(member.batches(todo)):
                         if fail and index in fail and number == 2:
                             raise fail[index]
-                        folder.append([record(name)])
+                        BATCHES.append(batch)
+                        folder.append(map(record, batch))
                 return list(member.finish().values())
         except BaseException as error:
             return error
@@ -66,7 +74,7 @@ def launch(runs: Path, spec: RunSpec, count: int, fail: dict[int, BaseException]
 
 
 def begun(folder: RunFolder) -> list[str]:
-    folder.open("cpu", ORDER, n_total=len(ORDER))
+    folder.open("cpu", [ORDER], n_total=len(ORDER))
     known = folder.read()
     return [name for name in ORDER if name not in known]
 
@@ -118,6 +126,14 @@ def test_the_others_finish_when_one_dies_and_another_number_resumes(tmp_path: Pa
     assert launch(tmp_path, spec, 2) == [EXPECTED] * 2
 
 
+@pytest.mark.parametrize("size", [4, 7, 16])
+def test_batches_are_those_of_one_process(tmp_path: Path, spec: RunSpec, size: int) -> None:
+    BATCHES.clear()
+    launch(tmp_path, spec, 2, {1: Dead()}, size)
+    assert launch(tmp_path, spec, 3, size=size) == [EXPECTED] * 3
+    assert sorted(BATCHES) == sorted(ORDER[start : start + size] for start in range(0, 30, size))
+
+
 def test_an_error_is_raised_when_the_others_are_done(tmp_path: Path, spec: RunSpec) -> None:
     results = launch(tmp_path, spec, 3, {2: ValueError("out of memory")})
     assert str(results[2]) == "out of memory"
@@ -134,14 +150,14 @@ def test_an_error_of_the_first_process_ends_all(tmp_path: Path, spec: RunSpec) -
 
 def test_the_last_shard_finishes_the_run(tmp_path: Path, spec: RunSpec) -> None:
     folders = [RunFolder(tmp_path, spec) for _ in range(3)]
-    shards = [Shard(folder, ORDER, index, 3) for index, folder in enumerate(folders)]
+    shards = [Shard(folder, ORDER, 5, index, 3) for index, folder in enumerate(folders)]
     found = []
     for index in (2, 0, 1):
         shard = shards[index]
         with shard.claimed(lambda: pytest.fail("shards do not wait for each other")):
             begun(folders[index])
             with shards[(index + 1) % 3].claimed(lambda: pytest.fail("shards do not wait for each other")):
-                folders[index].append(map(record, shard.mine(ORDER)))
+                folders[index].append(map(record, chain(*shard.batches(ORDER))))
             found.append(list(shard.finish()))
     assert found == [ORDER[20:], ORDER[:10] + ORDER[20:], ORDER]
     assert list(folders[0].read()) == ORDER
@@ -155,8 +171,8 @@ def test_a_run_waits_for_shards(tmp_path: Path, spec: RunSpec) -> None:
     def busy() -> None:
         raise Busy
 
-    shard = Shard(RunFolder(tmp_path, spec), ORDER, 0, 2)
-    same = Shard(RunFolder(tmp_path, spec), ORDER, 0, 2)
+    shard = Shard(RunFolder(tmp_path, spec), ORDER, 1, 0, 2)
+    same = Shard(RunFolder(tmp_path, spec), ORDER, 1, 0, 2)
     with shard.claimed(lambda: None):
         for other in (RunFolder(tmp_path, spec), same):
             with pytest.raises(Busy), other.claimed(busy):
