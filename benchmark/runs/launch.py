@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from gtg_bench.benchmark.api.errors import DataError
+from gtg_bench.benchmark.api.errors import DataError, UsageError
 
 _START, _PATIENCE = timedelta(minutes=30), timedelta(days=1)
 """How long the processes wait for each other to start, and to begin a run: it may be in use by another process."""
@@ -53,6 +53,7 @@ class Launch:
             value: anything that can be pickled.
 
         Raises:
+            UsageError: the launcher's variables are incomplete.
             DataError: a process has ended.
         """
         from accelerate.utils import gather_object
@@ -62,6 +63,8 @@ class Launch:
         try:
             _connect()
             return gather_object([value])
+        except ValueError as error:
+            raise UsageError(f"{error}: start by `torchrun`, or unset WORLD_SIZE ({self.count})") from error
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
             _lost.append(f"a process of this launch has ended ({reason}); rerun the same command to resume")
