@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import chain
+from pathlib import Path
 from typing import Any, TypeVar
 
 from gtg_bench.benchmark.api.errors import DataError, GtgError, UsageError
@@ -20,6 +21,7 @@ from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.paths import flocked, is_flocked
 from gtg_bench.benchmark.runs.launch import ElsewhereError, Launch
 from gtg_bench.benchmark.runs.records import RunFolder, file_of, records_in
+from gtg_bench.benchmark.state import warn
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
@@ -135,6 +137,7 @@ class Member(Alone):
         self.launch = launch
         names = [name_of(index, launch.count) for index in range(launch.count)]
         self._files = [file_of(folder.path, name) for name in names]
+        self._counted: dict[Path, tuple[int, int]] = {}  # bytes and lines
         self._todo: Sequence[str] = ()
         self._records: dict[str, SampleRecord] = {}
         folder.writer = names[launch.index]
@@ -173,6 +176,10 @@ class Member(Alone):
         if failure is not None:
             raise ElsewhereError(failure)
         self._todo = found[0]
+        if self.launch.leads and len(self.all_batches) < self.launch.count:
+            warn(
+                f"{self.launch.count} processes share {len(self.all_batches)} batches; a smaller --batch-size uses all"
+            )
         return found
 
     def batches(self, todo: Sequence[str]) -> list[list[str]]:
@@ -180,9 +187,17 @@ class Member(Alone):
         return self._share(todo, self.launch.index)
 
     def done(self, left: int) -> int:
-        """Number of samples of the whole run that are done."""
-        written = sum(path.read_bytes().count(b"\n") for path in self._files if path.exists())
-        return min(self.total, self.total - len(self._todo) + written)
+        """Number of samples of the whole run that are done, as far as this process can tell without effort."""
+        if not self.launch.leads:
+            return self.total - left
+        for path in self._files:
+            if path.exists():
+                with path.open("rb") as file:
+                    size, lines = self._counted.get(path, (0, 0))
+                    file.seek(size)
+                    new = file.read()
+                self._counted[path] = size + len(new), lines + new.count(b"\n")
+        return min(self.total, self.total - len(self._todo) + sum(lines for _, lines in self._counted.values()))
 
     @contextmanager
     def computing(self, progress: Progress) -> Iterator[None]:
