@@ -94,6 +94,8 @@ class Subject:
     """Executes a run."""
     stored: RunSpec | None = None
     """The stored run that is audited; None for a registered method."""
+    repeats: tuple[FinishedRun, ...] = ()
+    """Runs of the same method from other trainings."""
     _done: dict[tuple[str, ...], Done] = field(default_factory=dict)
     _source: Source | None = None
 

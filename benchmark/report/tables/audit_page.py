@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -62,6 +63,22 @@ def to_markdown(page: Page) -> str:
         notes = list(remarks(question))
         lines += ["", *(f"- {md_escaped(note)}" for note in notes)] if notes else []
     return "\n".join([*lines, "", *map(md_escaped, closing(page)), ""])
+
+
+def as_sections(page: Page) -> dict[str, Any]:
+    """An audit as plain values for a template: summary, heads, and each question with its rows and remarks as text."""
+    questions = [
+        {
+            "number": question.number,
+            "title": question.title,
+            "verdict": question.verdict,
+            "rows": [row(page, finding) for finding in question.findings],
+            "remarks": list(remarks(question)),
+        }
+        for question in page.questions
+    ]
+    facts = {"summary": summary(page), "heads": _HEADS, "closing": " ".join(closing(page))}
+    return facts | {"questions": questions}
 
 
 def heading(page: Page) -> str:
