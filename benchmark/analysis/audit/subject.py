@@ -235,6 +235,18 @@ class Subject:
         """The plain maps on a common grid, by sample id."""
         return {name: on_grid(grounding) for name, grounding in self.plain.maps.items()}
 
+    def two_findings(self) -> Estimate:
+        """Rank correlation of a map with that of another phrase of the same image, where it has several."""
+        by_image: dict[str, list[str]] = {}
+        for name in sorted(self.grids):
+            by_image.setdefault(self.plain.records[name].image_id, []).append(name)
+        values = {}
+        for names in by_image.values():
+            for name, other in zip(names, [*names[1:], names[0]], strict=True) if len(names) > 1 else ():
+                if (value := rank_correlation(self.grids[name], self.grids[other])) is not None:
+                    values[name] = value
+        return self.mean(values)
+
     @cached_property
     def chance(self) -> float:
         """Rank correlation of the method's maps of random pairs of samples of different patients."""
