@@ -21,6 +21,7 @@ from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry, unknown
 from gtg_bench.benchmark.api.types import Dataset, GroundingMap, MethodSettings, SampleRecord
 from gtg_bench.benchmark.datasets import open_dataset
+from gtg_bench.benchmark.metrics.named_masks import BEST
 from gtg_bench.benchmark.runs.identity import digest_of_samples
 from gtg_bench.benchmark.runs.lookup import FinishedRun
 from gtg_bench.benchmark.runs.records import RunFolder
@@ -31,7 +32,7 @@ from gtg_bench.benchmark.runs.spec import RunSpec
 from gtg_bench.benchmark.scoring.controls import CONTROLS, REGION_CONTROLS, plan
 from gtg_bench.benchmark.scoring.edits import shift_of
 from gtg_bench.benchmark.scoring.probes import SEEDS, WEIGHTS
-from gtg_bench.benchmark.scoring.protocols import RULES
+from gtg_bench.benchmark.scoring.protocols import RULES, find_protocol
 from gtg_bench.benchmark.scoring.trial import Trial
 from gtg_bench.benchmark.statistics import Estimate, bootstrap
 
@@ -282,6 +283,8 @@ def find_subject(request: RunRequest, execute: Execute) -> Subject:
         raise UsageError(f"run {name} is under control {spec.control}; name the plain run, of which the audit makes it")
     manifest = RunFolder(request.runs_dir, spec).manifest()
     root = request.data_root or (Path(manifest["data_root"]) if manifest.get("data_root") else None)
+    usual = find_protocol(spec.protocol)
+    rules = {part: getattr(spec, part).removeprefix(f"{BEST}:") for part in RULES}
     request = replace(
         request,
         settings=replace(spec.settings, dataset=None, device=request.settings.device),
@@ -291,7 +294,7 @@ def find_subject(request: RunRequest, execute: Execute) -> Subject:
         split=spec.split,
         limit=spec.limit,
         protocol=spec.protocol,
-        **{part: getattr(spec, part) for part in RULES},
+        **{part: value for part, value in rules.items() if value != getattr(usual, part)},
     )
     live = spec.method in METHODS.names() and spec.code is not None
     return Subject(request, execute, stored=None if live else spec)
