@@ -155,7 +155,7 @@ def _lines(block: Block, cell: Cell, intervals: bool) -> list[str]:
         return [cell.figure + note, *([cell.interval.replace(" ", "")] if bounded else [])]
     half = f"±{(float(cell.high) - float(cell.low)) / 2:.3f}" if bounded else ""
     value = cell.figure.replace("0.", ".", 1) if cell.figure.startswith(("0.", "-0.")) else cell.figure
-    return [value + half.replace("±0.", "±.") + note]
+    return [value + half.replace("±0.000", "±0").replace("±0.", "±.") + note]
 
 
 # CSV
