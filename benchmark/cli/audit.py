@@ -28,7 +28,8 @@ from gtg_bench.benchmark.cli.common import (
 from gtg_bench.benchmark.cli.results import with_progress
 
 if TYPE_CHECKING:
-    from gtg_bench.benchmark.runs.runner import PreparedRun, RunRequest, RunResult
+    from gtg_bench.benchmark.runs.request import RunRequest, RunResult
+    from gtg_bench.benchmark.runs.runner import PreparedRun
 
 HELP = "Ask whether a method grounds or only looks as if: eight questions, each with figures and a verdict."
 
@@ -68,7 +69,7 @@ def audit(
     from gtg_bench.benchmark.paths import atomic
     from gtg_bench.benchmark.report.tables.audit_page import show, to_markdown
     from gtg_bench.benchmark.runs.lookup import find_run
-    from gtg_bench.benchmark.runs.runner import RunRequest
+    from gtg_bench.benchmark.runs.request import RunRequest
 
     if wrong := [number for number in question or () if not 1 <= number <= len(QUESTIONS)]:
         raise UsageError(f"--question {wrong[0]}: the questions are 1 to {len(QUESTIONS)}")

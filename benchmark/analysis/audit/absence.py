@@ -69,13 +69,20 @@ def _presence(plain: Done, absent: Done, names: set[str]) -> Estimate:
 
 
 def _maxima(maps: Mapping[str, GroundingMap]) -> dict[str, float]:
-    return {name: float(grounding.values.max()) for name, grounding in maps.items()}
+    return {name: confidence(grounding) for name, grounding in maps.items()}
+
+
+def confidence(grounding: GroundingMap) -> float:
+    """The maximum of a map; of a box answer the highest score, and less than any score if it has no box."""
+    if grounding.answer is None:
+        return float(grounding.values.max())
+    return float(grounding.answer.scores.max(initial=np.finfo(np.float32).min))
 
 
 def _area(subject: Subject, absent: Done, names: set[str]) -> Finding:
     """The area above half the typical maximum, for absent findings relative to present ones."""
     present = subject.plain.maps
-    threshold = float(np.median(list(_maxima(present).values()))) / 2 if present else 0.0
+    threshold = float(np.median([one.values.max() for one in present.values()])) / 2 if present else 0.0
     usual = float(np.mean([(one.values > threshold).mean() for one in present.values()])) if present else 0.0
     maps = {name: absent.maps[name] for name in sorted(names) if name in absent.maps}
     name, unit = "hot area, absent/present", "ratio"

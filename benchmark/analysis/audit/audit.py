@@ -54,6 +54,8 @@ class Page:
     """The method's score in that metric."""
     constant: float
     """What a constant map scores."""
+    ceiling: float | None
+    """What a perfect localiser scores; None if the data set has none."""
     n_total: int
     """Samples, scored or not."""
     questions: tuple[Question, ...]
@@ -67,6 +69,7 @@ class Page:
             "low": self.score.low,
             "high": self.score.high,
             "constant_map": self.constant,
+            "ceiling": self.ceiling,
         }
         counts = {"n_total": self.n_total, "n_scored": self.score.n, "n_patients": self.score.n_patients}
         return {**facts, **score, **counts, "questions": [question.as_json() for question in self.questions]}
@@ -100,6 +103,7 @@ def make(subject: Subject, numbers: Sequence[int] | None = None, against: Sequen
         metric=subject.primary,
         score=subject.score(plain),
         constant=subject.constant(),
+        ceiling=subject.ceiling(),
         n_total=len(plain.run.records),
         questions=tuple(asked),
     )

@@ -45,8 +45,11 @@ def _against(subject: Subject, name: str) -> list[Finding]:
     metric = subject.primary
     ours, theirs = subject.under("none", SMOOTH), subject.other(name, SMOOTH)
     smooth = subject.difference(ours, theirs)
-    room = (subject.score(theirs).value or 0.0) - subject.constant()
-    found = [finding(f"minus {name}", metric, smooth, floor=0.0, verdict=_verdict(smooth, room), rule=_RULE)]
+    reached, best = subject.score(theirs).value or 0.0, subject.ceiling(SMOOTH)
+    room, most = reached - subject.constant(), None if best is None else best - reached
+    found = [
+        finding(f"minus {name}", metric, smooth, floor=0.0, ceiling=most, verdict=_verdict(smooth, room), rule=_RULE)
+    ]
     raw = subject.difference(subject.plain, subject.other(name))
     found.append(finding(f"minus {name}, as returned", metric, raw, floor=0.0, decides=False))
     ahead: dict[str, list[str]] = {"ahead": [], "behind": []}

@@ -17,7 +17,7 @@ from gtg_bench.benchmark.analysis.audit.agreement import (
     structural_similarity,
 )
 from gtg_bench.benchmark.analysis.audit.random_weights import modules_of, scrambled
-from gtg_bench.benchmark.api.errors import DataError, UsageError
+from gtg_bench.benchmark.api.errors import DataError, GtgError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry, unknown
 from gtg_bench.benchmark.api.types import Dataset, GroundingMap, MethodSettings, SampleRecord
 from gtg_bench.benchmark.datasets import open_dataset
@@ -25,8 +25,9 @@ from gtg_bench.benchmark.metrics.named_masks import BEST
 from gtg_bench.benchmark.runs.identity import digest_of_samples
 from gtg_bench.benchmark.runs.lookup import FinishedRun
 from gtg_bench.benchmark.runs.records import RunFolder
+from gtg_bench.benchmark.runs.request import RunRequest, RunResult
 from gtg_bench.benchmark.runs.rescore import Place, Rules, find_stored, open_data, prepare_stored
-from gtg_bench.benchmark.runs.runner import PreparedRun, RunRequest, RunResult, prepare
+from gtg_bench.benchmark.runs.runner import PreparedRun, prepare
 from gtg_bench.benchmark.runs.sources import Source
 from gtg_bench.benchmark.runs.spec import RunSpec
 from gtg_bench.benchmark.scoring.controls import CONTROLS, REGION_CONTROLS, plan
@@ -40,6 +41,7 @@ PLAIN = CONTROLS[0]
 MATERIAL = 0.1
 """Share of the score above a constant map's that counts as a material change."""
 
+_CEILING = "oracle-lesion"
 _CONTRAST = ("cnr", "cnr_abs")
 """Metrics that are undefined for a constant map."""
 
@@ -179,8 +181,8 @@ class Subject:
         images = {trial.sample.sample_id: trial.image_sha256 for trial in prepared.trials}
         trials = plan(self.dataset.samples(stored.split), request.control, stored.limit)
         trials = [replace(trial, image_sha256=images.get(trial.sample.sample_id, "")) for trial in trials]
-        changed = {"control": request.control, "samples_sha256": digest_of_samples(trials)}
-        return replace(prepared, spec=replace(prepared.spec, **changed), trials=trials)
+        spec = replace(prepared.spec, control=request.control, samples_sha256=digest_of_samples(trials))
+        return replace(prepared, spec=spec, trials=trials)
 
     def other(self, method: str, smooth: str | None = None, control: str = PLAIN) -> Done:
         """Another method on the same samples with its default settings.
@@ -204,6 +206,13 @@ class Subject:
     def constant(self, metric: str | None = None) -> float:
         """What a constant map scores; 0 where the metric is undefined for it."""
         return self.score(self.other("uniform"), metric).value or 0.0
+
+    def ceiling(self, smooth: str | None = None) -> float | None:
+        """What a perfect localiser scores in the primary metric; None if the data set has none."""
+        try:
+            return self.score(self.other(_CEILING, smooth)).value
+        except GtgError:
+            return None
 
     def span(self, metric: str | None = None) -> float:
         """How far the method's score is above a constant map's, at least 0."""

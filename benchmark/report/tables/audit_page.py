@@ -90,9 +90,10 @@ def summary(page: Page) -> str:
     """The method's score, with its counts."""
     score = page.score
     interval = f" (95 % CI {_number(score.low)} to {_number(score.high)})" if score.low is not None else ""
+    best = "" if page.ceiling is None else f", a perfect localiser {_number(page.ceiling)}"
     return (
         f"{page.metric} {_number(score.value)}{interval} over {score.n} of {page.n_total} samples, {score.n_patients} "
-        f"patients; a constant map scores {_number(page.constant)}. Protocol {page.protocol}, run {page.key}."
+        f"patients; a constant map scores {_number(page.constant)}{best}. Protocol {page.protocol}, run {page.key}."
     )
 
 

@@ -20,7 +20,8 @@ from gtg_bench.benchmark.api.types import GroundingMap, MethodCard, MethodSettin
 from gtg_bench.benchmark.datasets.negation import negated
 from gtg_bench.benchmark.datasets.phantom.dataset import load_studies
 from gtg_bench.benchmark.datasets.phantom.world import Study
-from gtg_bench.benchmark.runs.runner import RunRequest, run
+from gtg_bench.benchmark.runs.request import RunRequest
+from gtg_bench.benchmark.runs.runner import run
 
 SIZE = 128
 
