@@ -18,6 +18,7 @@ from gtg_bench.benchmark.analysis.audit import (
 )
 from gtg_bench.benchmark.analysis.audit.finding import Finding, Question
 from gtg_bench.benchmark.analysis.audit.subject import Subject
+from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.benchmark.statistics import Estimate
 
 Ask = Callable[[Subject], Sequence[Finding]]
@@ -85,9 +86,12 @@ def make(subject: Subject, numbers: Sequence[int] | None = None, against: Sequen
 
     Raises:
         UsageError: the method or data set cannot be used.
-        DataError: files of the data set or weights cannot be used.
+        DataError: files of the data set or weights cannot be used, or no sample could be scored.
     """
     plain = subject.plain
+    if not any(record.status == "ok" for record in plain.run.records):
+        reason = next((record.error for record in plain.run.records if record.error), "")
+        raise DataError(f"{plain.run.name} has no scored sample, so nothing can be asked: {reason}")
     asked = []
     for number, (title, ask) in enumerate(QUESTIONS, start=1):
         if numbers is None or number in numbers:

@@ -107,7 +107,7 @@ def row(page: Page, finding: Finding) -> tuple[str, ...]:
     name = finding.name if finding.unit == page.metric else f"{finding.name}, {finding.unit}"
     interval = "-" if finding.low is None else f"{_number(finding.low)} to {_number(finding.high)}"
     figures = (_number(finding.figure), interval, _number(finding.floor), _number(finding.ceiling))
-    verdict = finding.verdict if finding.rule or finding.figure is None else ""
+    verdict = finding.verdict if finding.rule or (finding.note and finding.figure is None) else ""
     return name, *figures, str(finding.n or "-"), verdict if finding.decides or not verdict else f"({verdict})"
 
 
