@@ -15,7 +15,7 @@ from gtg_bench.benchmark.api.settings import BOXES
 from gtg_bench.benchmark.api.types import Box, GroundingMap, MethodSettings, PhraseSample
 from gtg_bench.benchmark.datasets import open_dataset
 from gtg_bench.benchmark.datasets.problems import fault
-from gtg_bench.benchmark.datasets.tables import Row, read_rows, read_text, shown
+from gtg_bench.benchmark.datasets.tables import Row, read_json, read_rows, shown
 from gtg_bench.benchmark.runs.external_index import KnownSamples
 from gtg_bench.benchmark.runs.external_maps import check_request, other_samples
 from gtg_bench.benchmark.runs.runner import PreparedRun, RunRequest, planned
@@ -166,12 +166,7 @@ def _check_columns(row: Row) -> None:
 
 
 def _json_rows(path: Path) -> Iterator[tuple[Row, list[_Found]]]:
-    try:
-        entries = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise fault(path, f"is not valid JSON ({error.msg})", "write it again", error.lineno, "file") from error
-    except (ValueError, RecursionError) as error:
-        raise fault(path, f"cannot be read as JSON ({error})", "write it again") from error
+    entries = read_json(path)
     if not isinstance(entries, list) or not entries:
         raise fault(path, "is not a list of answers", f"write {_FORM}")
     for number, entry in enumerate(entries):
