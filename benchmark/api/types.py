@@ -198,6 +198,10 @@ class Dataset(Protocol):
         ...
 
 
+NO_MODEL = ("prior", "baseline", "ceiling")
+"""Kinds of methods without a model; nothing that they find is to their credit."""
+
+
 @runtime_checkable
 class KnowsAbsence(Protocol):
     """A data set that also knows phrases whose finding its images do not show."""
@@ -217,8 +221,8 @@ class MethodCard:
 
     summary: str
     """What the method is, in one line."""
-    kind: Literal["ldm", "discriminative", "prior", "baseline", "plug-in"]
-    """What sort of method it is; priors and baselines have no model."""
+    kind: Literal["ldm", "discriminative", "prior", "baseline", "ceiling", "plug-in"]
+    """What sort of method it is; those of `NO_MODEL` have no model."""
     paper: str = ""
     """Publication that describes it."""
     weights: str = ""

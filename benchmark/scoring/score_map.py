@@ -58,6 +58,15 @@ def check_sample(sample: PhraseSample) -> None:
         raise SampleError(f"{reason}; correct it in the annotation file") from error
 
 
+def check_trial(trial: Trial) -> None:
+    """Raise SampleError if a trial cannot be used; one of an absent finding needs no region."""
+    if not trial.absent:
+        check_sample(trial.sample)
+        check_sample(trial.scored_on)
+    elif not trial.phrase.strip():
+        raise SampleError("the phrase is empty; give it one in the annotation file")
+
+
 def check_boxes(boxes: Sequence[Box], image_size: Size) -> None:
     """Raise ValueError if a box is empty or exceeds its image of (width, height) `image_size`."""
     width, height = image_size
@@ -190,6 +199,8 @@ def score_map(grounding: GroundingMap, trial: Trial, rules: Protocol = PROTOCOLS
 
     A region that is empty in the evaluation frame, or fills it, makes the sample unscorable. An empty mask has IoU 0.
     """
+    if trial.absent:
+        return Scores({}, "the image does not show what the phrase names, so there is no region")
     found = view(grounding, trial, rules)
     region = found.scene.region
     if not region.size or region.all() or not region.any():

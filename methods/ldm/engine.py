@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,7 +15,7 @@ from gtg_bench.methods.cache import cached_by_image
 from gtg_bench.methods.ldm.attention import AttentionCapture, select_layers
 from gtg_bench.methods.ldm.components import LdmComponents
 from gtg_bench.methods.ldm.reduction import Reduction, Rows
-from gtg_bench.methods.ldm.sampling import ddim_timesteps, denoise, first_latent, ground_truth
+from gtg_bench.methods.ldm.sampling import Predict, ddim_timesteps, denoise, first_latent, generate, ground_truth
 
 POSITIONS_PER_FORWARD = 2**16
 """Default batch of a forward pass, as rows times latent positions: 64 rows of 32 x 32, 16 rows of 64 x 64."""
@@ -49,7 +48,6 @@ class Engine:
         self.timesteps = ddim_timesteps(components.scheduler, settings.steps or 50)
         self.layers = select_layers(self.unet, settings.layers or "all")
         self.dtype = next(self.unet.parameters()).dtype
-        self._posteriors: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
 
     def run(self, mode: str, latents: Latents, states: Tensor, weights: Tensor, maps: Reduction, kept: int) -> None:
         """Sample in a mode (Appendix A); `maps` receives the maps of the last `kept` steps.
@@ -76,14 +74,6 @@ class Engine:
             sums = weights.repeat(len(x_t) // len(weights), 1, 1)
             return capture.forward(*inputs, sums, lambda name, m: maps.add(name, m[: len(weights)], rows)).float()
 
-        def predict(x_t: Tensor, t: Tensor, rows: Rows | None, guided: bool) -> Tensor:
-            if not guided:
-                return forward(x_t, t, states, rows)
-            empty = self.empty.expand_as(states)
-            if 2 * len(x_t) > self.rows:
-                return torch.cat([forward(x_t, t, states, rows), forward(x_t, t, empty, None)])
-            return forward(x_t.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([states, empty]), rows)
-
         with capture.open():
             if mode == "gt-cfg":
                 assert latents.image is not None
@@ -93,7 +83,29 @@ class Engine:
             x = latents.noise[:, 0]
             if latents.image is not None:
                 x = first_latent(scheduler, latents.image[:, 0], x)
-            denoise(predict, observe, scheduler, self.timesteps, kept, x, guidance)
+            denoise(self._branches(states, forward), observe, scheduler, self.timesteps, kept, x, guidance)
+
+    def generate(self, x: Tensor, states: Tensor) -> Tensor:
+        """The clean latents [B, C, h, w], scaled, of guided DDIM from noise `x` with text states [B, L, D]."""
+
+        def forward(x_t: Tensor, t: Tensor, text: Tensor, rows: Rows | None) -> Tensor:
+            return self.unet(x_t.to(self.dtype), t, text.to(self.dtype)).sample.float()
+
+        predict = self._branches(states, forward)
+        return generate(predict, self.components.scheduler, self.timesteps, x, self.settings.guidance)
+
+    def _branches(self, states: Tensor, forward: Callable[[Tensor, Tensor, Tensor, Rows | None], Tensor]) -> Predict:
+        """The noise of one or both branches; in one forward pass of the U-Net if it takes so many rows."""
+
+        def predict(x_t: Tensor, t: Tensor, rows: Rows | None, guided: bool) -> Tensor:
+            if not guided:
+                return forward(x_t, t, states, rows)
+            empty = self.empty.expand_as(states)
+            if 2 * len(x_t) > self.rows:
+                return torch.cat([forward(x_t, t, states, rows), forward(x_t, t, empty, None)])
+            return forward(x_t.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([states, empty]), rows)
+
+        return predict
 
     @cached_property
     def empty(self) -> Tensor:
@@ -131,4 +143,5 @@ class Engine:
             posterior = vae.encode(pixels.expand(1, vae.config.in_channels, -1, -1)).latent_dist
             return posterior.mean[0] * vae.config.scaling_factor, posterior.std[0] * vae.config.scaling_factor
 
-        return cached_by_image(self._posteriors, image, encode)
+        found: tuple[Tensor, Tensor] = cached_by_image(self.components.posteriors, image, encode)
+        return found

@@ -81,6 +81,15 @@ class PhantomDataset:
             self._pixels.update((study.image_id, study.pixels) for study in studies)
         return self._pixels[sample.image_id].astype(np.float32) / np.float32(255)
 
+    def lesion(self, sample: PhraseSample) -> FloatArray:
+        """The opacity of the sample's lesions as they were drawn, float32 [128, 128] in [0, 1]."""
+        studies = {
+            study.image_id: study for study in patient_studies(self.seed, int(sample.patient_id.removeprefix("p")))
+        }
+        study = studies[sample.image_id]
+        drawn = {sample_of(study, s).sample_id: alpha for s, alpha in zip(study.statements, study.lesions, strict=True)}
+        return drawn[sample.sample_id]
+
 
 def sample_of(study: Study, statement: Statement) -> PhraseSample:
     """The sample for one statement about an image."""

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gtg_bench.benchmark.analysis.sensitivity import is_prior
+from gtg_bench.benchmark.analysis.sensitivity import is_ceiling, is_prior
 from gtg_bench.benchmark.api.registry import METHODS
 from gtg_bench.benchmark.api.settings import BOXES, SETTINGS, of_phantom
 from gtg_bench.benchmark.report import leaderboard
@@ -42,6 +42,8 @@ LINES = 15
 """Most lines in the summary of a run."""
 
 PLAIN = CONTROLS[0]
+CONTEXT = ("ceiling", "prior")
+"""Kinds of methods whose rows are shown beside runs."""
 
 
 SAME = "same_samples_as"
@@ -49,11 +51,12 @@ SAME = "same_samples_as"
 
 
 def show_runs(rows: Sequence[Row], folder: Path, console: Console, runs_dir: Path | None = None) -> None:
-    """Print runs with their controls and the priors on the same samples: at most LINES lines, but never without a run.
+    """Print runs with their controls, and ceiling and priors on the same samples: at most LINES lines, but every run.
 
-    Controls and priors are taken from the user's leaderboard, else from the shipped one. Below a control that does not
-    apply to every sample is the plain run on the samples of the control, if its records are in `runs_dir`. Where they
-    do not all fit, these rows are left out first, then controls of earlier calls, then priors.
+    Controls, ceiling and priors are taken from the user's leaderboard, else from the shipped one. Below a control that
+    does not apply to every sample is the plain run on the samples of the control, if its records are in `runs_dir`.
+    Where they do not all fit, the hint at the whole leaderboard is left out first, then these rows, then controls of
+    earlier calls, then priors and ceiling.
 
     Args:
         rows: leaderboard rows of the runs, of any data set and protocol; a table for each.
@@ -71,12 +74,16 @@ def show_runs(rows: Sequence[Row], folder: Path, console: Console, runs_dir: Pat
         same = {} if runs_dir is None else _on_samples_of_controls(shown, runs_dir)
         context = sorted((row for row in shown if row["run_key"] not in keys), key=lambda row: row["control"] == PLAIN)
         left_out: set[str] = set()
+        hint = True
         while True:
             kept = [row for row in shown if row["run_key"] not in left_out]
             kept = [each for row in kept for each in (row, same.get(row["run_key"])) if each is not None]
-            table, caption = _summary(kept, keys, shipped, folder, console)
+            table, caption = _summary(kept, keys, shipped, folder, console, hint)
             if not (context or same) or len(console.render_lines(table)) + len(caption) <= LINES:
                 break
+            if hint:
+                hint = False
+                continue
             if same:
                 same = {}
                 continue
@@ -91,7 +98,7 @@ def show_runs(rows: Sequence[Row], folder: Path, console: Console, runs_dir: Pat
 
 
 def _with_context(own: Sequence[Row], folder: Path) -> tuple[list[Row], set[str]]:
-    """The runs, each with the same run under other controls, then the priors; and the keys of the shipped rows."""
+    """The ceiling, the runs, each with the same run under other controls, the priors; and the keys of shipped rows."""
     here, known = ({row["run_key"]: row for row in rows} for rows in (leaderboard.comparable(folder, own[0]), own))
     reference = {row["run_key"]: row for row in leaderboard.comparable(leaderboard.REFERENCE, own[0])}
     known = reference | here | known
@@ -102,12 +109,13 @@ def _with_context(own: Sequence[Row], folder: Path) -> tuple[list[Row], set[str]
         found |= {other["run_key"]: other for other in sorted(by_control.values(), key=_control)}
     for entry in METHODS.entries():
         priors = [row for row in known.values() if row["method"] == entry.name and row["control"] == PLAIN]
-        if entry.card.kind == "prior" and priors and all(row["method"] != entry.name for row in own):
+        if entry.card.kind in CONTEXT and priors and all(row["method"] != entry.name for row in own):
             best = min(
                 priors, key=lambda row: (row["run_key"] not in here, row["seed"] != own[0]["seed"], row["run_key"])
             )
             found[best["run_key"]] = best
-    return list(found.values()), found.keys() - here.keys() - {row["run_key"] for row in own}
+    ordered = sorted(found.values(), key=lambda row: not is_ceiling(row["method"]))
+    return ordered, found.keys() - here.keys() - {row["run_key"] for row in own}
 
 
 def _on_samples_of_controls(rows: Sequence[Row], runs_dir: Path) -> dict[str, Row]:
@@ -134,7 +142,7 @@ def _control(row: Row) -> int:
 
 
 def _summary(
-    rows: Sequence[Row], own: Set[str], shipped: Set[str], folder: Path, console: Console
+    rows: Sequence[Row], own: Set[str], shipped: Set[str], folder: Path, console: Console, hint: bool
 ) -> tuple[Table, list[str]]:
     """The table, and the lines of its title and caption."""
     first, rules = rows[0], find_protocol(rows[0]["protocol"])
@@ -154,11 +162,12 @@ def _summary(
     patients = [int(row["n_patients"]) for row in rows if row.get("n_patients")]
     marks += [note] if patients and (note := interval_note(min(patients))) else []
     caption = wrap("; ".join([f"{average}± half-width of the 95 % CI", *marks, *names]), console.width)
-    path, command = f"Leaderboard: {leaderboard.path_of(folder, first)}", _table_command(first, folder)
-    together = f"{path} (all rows: {command})"
-    caption += [together] if len(together) <= console.width else [path, f"All rows: {command}"]
     phantom = any(of_phantom(row["weights"]) for row in rows if row["run_key"] in own)
     title = title_of(first) + ("" if first["limit"] else f", {first['n_total']} samples")
+    path = leaderboard.path_of(folder, first)
+    fits = len(f"{title} ({path})") <= console.width
+    title, caption = (f"{title} ({path})", caption) if fits else (title, [*caption, f"Leaderboard: {path}"])
+    caption += [f"All rows: {_table_command(first, folder)}"] if hint else []
     return drawn(block), [title, *caption, *([PHANTOM_NOTE] if phantom else [])]
 
 
@@ -185,7 +194,14 @@ def board_document(
     path, rows = find_rows(folder, dataset, where, protocol, reference)
     blocks, sets = [], by_samples(dataset, rows).values()
     for found in sets:
-        found.sort(key=lambda row: (row["method"], [row.get(name) or "" for name in SETTINGS], _control(row)))
+        found.sort(
+            key=lambda row: (
+                not is_ceiling(row["method"]),
+                row["method"],
+                [row.get(name) or "" for name in SETTINGS],
+                _control(row),
+            )
+        )
         rules = find_protocol(found[0]["protocol"])
         counts = sorted({int(row["n_total"]) for row in found if row["control"] == PLAIN})
         samples = f"{counts[0]} samples, " if len(counts) == 1 and not found[0]["limit"] else ""

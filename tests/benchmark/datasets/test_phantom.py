@@ -206,6 +206,18 @@ def test_many_processes_make_the_same_studies(small: Path, monkeypatch: pytest.M
     assert same(dataset.generate(0, "train"), alone)
 
 
+def test_the_drawn_lesion_fills_the_boxes() -> None:
+    """What is at least half opaque spans exactly the box of the only lesion, and each finding has its own."""
+    phantom = PhantomDataset(options={"seed": "3"})
+    samples = phantom.samples("test")[:12]
+    for sample in samples:
+        alpha = phantom.lesion(sample)
+        assert (alpha.shape, alpha.dtype) == ((128, 128), np.float32)
+        x0, y0, x1, y1 = (round(end([box[i] for box in sample.boxes])) for i, end in enumerate((min, min, max, max)))
+        rows, columns = np.nonzero(alpha >= 0.5)
+        assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (x0, y0, x1, y1)
+
+
 def test_unknown_options_and_splits_are_refused(small: Path) -> None:
     with pytest.raises(UsageError, match="no option 'size'"):
         PhantomDataset(options={"size": "3", "seed": "1"})
