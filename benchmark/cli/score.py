@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.settings import BOXES
 from gtg_bench.benchmark.cli.common import (
     DataRoot,
     DatasetOption,
@@ -114,6 +115,9 @@ def score(
             raise UsageError("--name, --split, --limit and --control need --maps or --boxes: a stored run has its own")
         rules = Rules(protocol, frame, uncovered, fixed, fixed_smooth)
         stored = [find_stored(runs_dir, one, dataset) for one in dict.fromkeys(run or [])]
+        for spec in stored:
+            if spec.settings.weights == BOXES and (mask or smooth):
+                raise UsageError(f"run {spec.key} answers with boxes; --mask and --smooth are for maps")
         prepared = [prepare_stored(runs_dir, one, rules, place) for one in stored]
     else:
         if name is None or dataset is None:
@@ -179,5 +183,5 @@ def _external_boxes(boxes: Path, request: RunRequest) -> PreparedRun:
 
 def _say_elsewhere(path: Path, elsewhere: int, split: str) -> None:
     if elsewhere:
-        text = f"{path}: {elsewhere} rows name samples of other splits than {split}"
+        text = f"{path}: {elsewhere} rows name absent findings or samples of other splits than {split}"
         err.print(text, soft_wrap=True, markup=False)

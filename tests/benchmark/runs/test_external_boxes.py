@@ -111,8 +111,9 @@ def test_the_maps_metrics_are_left_out_and_stored_boxes_can_be_rescored(tmp_path
     assert [record.metrics for record in direct.records] == [record.metrics for record in again.records]
     kept = MapStore.of_run(first.folder).load(samples()[0].sample_id)
     np.testing.assert_array_equal(kept.answer and kept.answer.boxes, samples()[0].boxes)
-    with pytest.raises(UsageError, match="boxes"):
-        prepare_stored(tmp_path / "runs", first.spec, Rules(smooth="0.1"), Place())
+    for option in (["--smooth", "0.1"], ["--mask", "otsu"]):
+        refused = CliRunner().invoke(app, ["score", first.spec.key, *option, "--runs-dir", str(tmp_path / "runs")])
+        assert (refused.exit_code, "answers with boxes" in refused.output) == (2, True)
 
 
 def test_image_swap_scores_the_same_boxes_on_another_region(tmp_path: Path) -> None:
@@ -143,6 +144,24 @@ def test_a_method_may_answer_with_boxes(toy: Any, monkeypatch: pytest.MonkeyPatc
     assert [record.status for record in result.records] == ["ok", "ok"]
     answer = MapStore.of_run(result.folder).load(result.records[0].sample_id).answer
     np.testing.assert_array_equal(answer.boxes, [[0, 0, 40, 30], [64, 64, 128, 128]])
+
+
+def test_answers_to_absent_findings_are_counted_and_never_scored(tmp_path: Path) -> None:
+    (denied,) = open_dataset("phantom", None, {}).absent_samples("test")[:1]  # type: ignore[attr-defined]
+    entries = [*perfect(), {"sample_id": denied.sample_id, "boxes": [[1, 2, 30, 40]]}]
+    prepared, answers = prepare_boxes(write_json(tmp_path / "a.json", entries), RunRequest.of("mine", limit=N))
+    assert (answers.elsewhere, len(answers.boxes), len(prepared.trials)) == (1, N, N)
+
+
+def test_the_audit_takes_box_answers_under_a_protocol_that_is_defined_for_them(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "a.json", perfect())
+    words = ["audit", "--runs-dir", str(tmp_path / "runs"), "--question", "3", "--json"]
+    done = CliRunner().invoke(app, [*words, scored(path, tmp_path).spec.key])
+    assert done.exit_code == 0, done.output
+    page = json.loads(done.stdout)
+    assert (page["metric"], page["score"], page["n_scored"]) == ("matched_iou", pytest.approx(1), N)
+    refused = CliRunner().invoke(app, [*words, scored(path, tmp_path, protocol="gtg").spec.key])
+    assert (refused.exit_code, "cnr is undefined" in refused.output) == (2, True)
 
 
 def entry(**changes: Any) -> list[dict[str, Any]]:
