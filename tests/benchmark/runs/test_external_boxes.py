@@ -15,6 +15,8 @@ from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.types import GroundingMap, PhraseSample
 from gtg_bench.benchmark.cli import app
 from gtg_bench.benchmark.datasets import open_dataset
+from gtg_bench.benchmark.report import leaderboard
+from gtg_bench.benchmark.report.tables.selection import of_boxes
 from gtg_bench.benchmark.runs import runner
 from gtg_bench.benchmark.runs.external_boxes import prepare_boxes, read_boxes
 from gtg_bench.benchmark.runs.map_store import MapStore
@@ -140,6 +142,9 @@ def test_a_method_may_answer_with_boxes(toy: Any, monkeypatch: pytest.MonkeyPatc
             return GroundingMap.of_boxes([[-3, 0, 40, 30], [64, 64, 128, 140]], image.shape[::-1], [0.2, 0.8])
 
     monkeypatch.setattr(type(runner.METHODS.get("toy")), "built", lambda *_: Corner())
+    marked = toy.run(limit=2)
+    row = leaderboard.update(toy.folder / "boards", marked.spec, marked.records)
+    assert (of_boxes(row), row["auroc"], row["iou"] != "") == (True, "", True)
     result = toy.run(protocol="boxes", limit=2)
     assert [record.status for record in result.records] == ["ok", "ok"]
     answer = MapStore.of_run(result.folder).load(result.records[0].sample_id).answer
