@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from gtg_bench.benchmark.analysis import comparison
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.types import GroundingMap, PhraseSample
 from gtg_bench.benchmark.cli import app
 from gtg_bench.benchmark.datasets import open_dataset
 from gtg_bench.benchmark.report import leaderboard
+from gtg_bench.benchmark.report.html import write_report
 from gtg_bench.benchmark.report.tables.selection import of_boxes
 from gtg_bench.benchmark.runs import runner
 from gtg_bench.benchmark.runs.external_boxes import prepare_boxes, read_boxes
@@ -265,3 +267,14 @@ def test_the_command_says_what_it_read_and_stands_beside_maps(toy: Any, tmp_path
     compared = CliRunner().invoke(app, ["compare", "mine", "toy", *places[:2]], env={"COLUMNS": "200"})
     assert compared.exit_code == 0, compared.output
     assert "matched_iou" in compared.output
+
+
+def test_a_comparison_with_a_map_is_about_a_metric_that_both_have(toy: Any, tmp_path: Path) -> None:
+    toy.run(limit=N)
+    path, runs = write_json(tmp_path / "a.json", perfect()), toy.folder / "runs"
+    scored(path, tmp_path, protocol="gtg", runs_dir=runs)
+    found = comparison.make(runs, ["mine", "toy"])
+    assert {subject.primary for subject in found.subjects} == {"miou"}
+    text = write_report(["mine", "toy"], tmp_path / "report.html", runs).read_text(encoding="utf-8")
+    assert "answers with boxes" in text
+    assert '"primary":"miou"' in text.replace(" ", "")
