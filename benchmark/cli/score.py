@@ -52,6 +52,15 @@ def score(
             "CSV (a row per box: image, phrase, x1, y1, x2, y2 and optionally score), in pixels or in fractions.",
         ),
     ] = None,
+    boxes_of: Annotated[
+        str | None,
+        typer.Option(
+            "--boxes-of",
+            metavar="KEY=VALUE",
+            help="Score the data set's own boxes under another option instead, such as reader=2: how far a second "
+            "reader agrees with the first.",
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="With --maps or --boxes: name of the method.")] = None,
     dataset: Annotated[
         str | None, typer.Option(help="Data set of the maps or boxes, or only runs on this one.")
@@ -103,14 +112,16 @@ def score(
     from gtg_bench.benchmark.runs.rescore import Place, Rules, find_stored, prepare_stored, tuned
     from gtg_bench.benchmark.runs.runner import RunRequest
 
-    if sum((bool(run), maps is not None, boxes is not None)) != 1:
-        raise UsageError("name runs, or --maps DIR or --boxes FILE with --name METHOD --dataset NAME")
+    external = {"--maps DIR": maps, "--boxes FILE": boxes, "--boxes-of KEY=VALUE": boxes_of}
+    given = [option for option, value in external.items() if value is not None]
+    if bool(run) + len(given) != 1:
+        raise UsageError(f"name runs, or one of {', '.join(external)} with --name METHOD --dataset NAME")
     best = [part for part, value in (("mask", mask), ("smooth", smooth)) if value == BEST]
     if bool(best) != bool(tune_on):
         raise UsageError("--mask best or --smooth best, and --tune-on VALIDATION_RUN belong together")
     fixed, fixed_smooth = None if mask == BEST else mask, None if smooth == BEST else smooth
     place = Place(data_root, key_values(dataset_option))
-    if maps is None and boxes is None:
+    if not given:
         if name or split or control or limit is not None:
             raise UsageError("--name, --split, --limit and --control need --maps or --boxes: a stored run has its own")
         rules = Rules(protocol, frame, uncovered, fixed, fixed_smooth)
@@ -121,8 +132,7 @@ def score(
         prepared = [prepare_stored(runs_dir, one, rules, place) for one in stored]
     else:
         if name is None or dataset is None:
-            option = "--boxes FILE" if maps is None else "--maps DIR"
-            raise UsageError(f"{option} needs --name METHOD and --dataset NAME")
+            raise UsageError(f"{given[0]} needs --name METHOD and --dataset NAME")
         request = RunRequest.of(
             name,
             dataset=dataset,
@@ -131,7 +141,7 @@ def score(
             split=split or "test",
             limit=limit,
             control=control or "none",
-            protocol=protocol or ("gtg" if boxes is None else "boxes"),
+            protocol=protocol or ("gtg" if boxes is None and boxes_of is None else "boxes"),
             frame=frame,
             uncovered=uncovered,
             mask=fixed,
@@ -139,6 +149,7 @@ def score(
         )
         prepared = [_external_maps(maps, request)] if maps is not None else []
         prepared += [_external_boxes(boxes, request)] if boxes is not None else []
+        prepared += [_reader(boxes_of, request)] if boxes_of is not None else []
     rows = []
     for plan in tuned(prepared, best, tune_on, dataset, runs_dir, place) if tune_on else prepared:
         result = with_progress(plan, RunRequest(plan.spec.settings, fail_fast=fail_fast, runs_dir=runs_dir))
@@ -179,6 +190,13 @@ def _external_boxes(boxes: Path, request: RunRequest) -> PreparedRun:
         )
         err.print(f"{text} a map", soft_wrap=True, markup=False)
     return prepared
+
+
+def _reader(option: str, request: RunRequest) -> PreparedRun:
+    from gtg_bench.benchmark.runs.external_boxes import prepare_reader
+
+    ((key, value),) = key_values([option]).items()
+    return prepare_reader((key, value), request)
 
 
 def _say_elsewhere(path: Path, elsewhere: int, split: str) -> None:

@@ -158,7 +158,7 @@ DATASETS: dict[str, DatasetEntry] = {
         summary="PadChest-GR: 7,037 positive sentences of reports with radiologists' boxes, and 3,422 negative ones",
         target=f"{_HERE}.padchest_gr:PadChestGrDataset",
         splits=("train", "validate", "test"),
-        options=f"reader=1|2, language=en|es, annotations=FILE, {_COMMON}",
+        options=f"reader=1|2, read-twice=true, language=en|es, annotations=FILE, {_COMMON}",
         needs_data_root=True,
         terms="BIMCV's research use agreement, on registration; cite Castro et al., NEJM AI, 2025",
         tree=(

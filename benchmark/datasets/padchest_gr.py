@@ -31,18 +31,19 @@ class PadChestGrDataset(AnnotatedDataset):
     The category is the sentence's first label. Sentences that deny a finding or describe normality (`abnormal` is
     false) are `absent_samples`; positive sentences without a box are counted and left out.
 
-    Further options: `annotations` (the JSON file), `language` (en or es) and `reader` (1; 2: the boxes of the second
-    reader, `extra_boxes`, on the sentences that have them, under the same sample ids).
+    Further options: `annotations` (the JSON file), `language` (en or es), `reader` (1; 2: the boxes of the second
+    reader, `extra_boxes`, on the sentences that have them, under the same sample ids) and `read-twice` (true: only
+    sentences that both readers outlined).
     """
 
     name = "padchest-gr"
     needs = f"the folder with {REPORTS}, {MASTER} and the images"
-    own_options = ("annotations", "language", "reader")
+    own_options = ("annotations", "language", "reader", "read-twice")
     splits = tuple(SPLITS.values())
 
     def checked_options(self, options: Mapping[str, str]) -> dict[str, str]:
         """The options, with a known language and reader. Raises UsageError."""
-        for name, known in (("language", ("en", "es")), ("reader", ("1", "2"))):
+        for name, known in (("language", ("en", "es")), ("reader", ("1", "2")), ("read-twice", ("false", "true"))):
             if options.get(name, known[0]) not in known:
                 raise UsageError(f"{self.name}: {name} must be {' or '.join(known)}, not {options[name]!r}")
         return super().checked_options(options)
@@ -81,9 +82,7 @@ class PadChestGrDataset(AnnotatedDataset):
         return {
             "sentences": ", ".join(said),
             "absent": f"{len(self.absent):,} sentences without a finding take part in no mean; see absent_samples",
-            **(
-                {"unboxed": f"{left_out:,} positive sentences have no box by this reader: left out"} if left_out else {}
-            ),
+            **({"unboxed": f"{left_out:,} positive sentences have no box by the reader: left out"} if left_out else {}),
         }
 
     def _reports(self) -> Path:
@@ -125,7 +124,10 @@ class PadChestGrDataset(AnnotatedDataset):
         if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
             faults.append(row.problem(f"labels is {shown(labels)}, not a list of text", kind="category"))
             labels = []
-        boxes = row.values.get("boxes" if self.options.get("reader", "1") == "1" else "extra_boxes") or []
+        readers = [row.values.get(name) or [] for name in ("boxes", "extra_boxes")]
+        boxes = readers[int(self.options.get("reader", "1")) - 1]
+        if self.options.get("read-twice") == "true" and not all(readers):
+            boxes = []
         if not isinstance(boxes, list):
             faults.append(row.problem(f"has the boxes {shown(boxes)}, not a list", kind="region"))
             boxes = []

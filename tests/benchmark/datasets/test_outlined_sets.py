@@ -18,6 +18,8 @@ from gtg_bench.benchmark.datasets.check import check
 from gtg_bench.benchmark.datasets.chestx_det import LABELS, ChestXDetDataset
 from gtg_bench.benchmark.datasets.chexlocalize import CheXlocalizeDataset
 from gtg_bench.benchmark.datasets.padchest_gr import PadChestGrDataset
+from gtg_bench.benchmark.runs.external_boxes import prepare_reader
+from gtg_bench.benchmark.runs.runner import RunRequest, run
 
 
 def picture(path: Path, size: tuple[int, int], kind: type = np.uint8) -> Path:
@@ -238,11 +240,24 @@ def test_padchest_grs_second_reader_and_language(padchest_gr: Path) -> None:
     (found,) = second.samples("test")
     assert (found.sample_id, found.boxes) == (first.sample_id, ((100, 50, 200, 75),))
     assert "3 positive sentences" in second.notes()["unboxed"]
+    twice = PadChestGrDataset(padchest_gr, {"read-twice": "true"})
+    assert [(s.sample_id, s.boxes) for s in twice.everything] == [(first.sample_id, first.boxes)]
     spanish = load_dataset("padchest-gr", padchest_gr, language="es")
     assert spanish.samples("test")[0].phrase == "Derrame pleural izquierdo."
-    for option in ("language", "reader"):
+    for option in ("language", "reader", "read-twice"):
         with pytest.raises(UsageError, match=option):
             PadChestGrDataset(padchest_gr, {option: "3"})
+
+
+def test_the_second_reader_is_a_row_on_what_both_outlined(padchest_gr: Path, tmp_path: Path) -> None:
+    options = {"dataset": "padchest-gr", "data_root": padchest_gr, "protocol": "boxes", "runs_dir": tmp_path / "runs"}
+    with pytest.raises(UsageError, match=r"1 of 2 samples.*read-twice"):
+        prepare_reader(("reader", "2"), RunRequest.of("second", **options))
+    request = RunRequest.of("second", dataset_options={"read-twice": "true"}, **options)
+    (record,) = run(prepare_reader(("reader", "2"), request), request).records
+    # The first reader has two boxes. The second one's covers the lower half of the first of them.
+    assert record.metrics["matched_iou"] == pytest.approx((25 / 50 + 0) / 2)
+    assert record.metrics["iou"] == pytest.approx(100 * 25 / (100 * 50 + 50 * 50))
 
 
 @pytest.mark.parametrize(
