@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gtg_bench.benchmark.api.settings import BOXES, DEFAULTS, OPTIONS
 from gtg_bench.benchmark.datasets import DATASETS
+from gtg_bench.benchmark.metrics.named_masks import rule_of
 from gtg_bench.benchmark.runs.external_maps import WEIGHTS
 from gtg_bench.benchmark.runs.runner import RunRequest
 from gtg_bench.benchmark.runs.spec import RunSpec
@@ -46,6 +47,7 @@ def run_command(spec: RunSpec, runs_dir: Path, *more: str) -> str:
         words = ["gtg-bench", "score", *option, "--name", spec.method, "--dataset", spec.dataset]
         usual["protocol"] = BOXES if values["weights"] == BOXES else PROTOCOL
         values = {name: values[name] for name in ("split", "limit", "protocol", *RULES)}
+    values["smooth"] = rule_of(values["smooth"])  # it is chosen again
     if (values.get("weights") or "").endswith(" training split"):  # priors take theirs from the data set
         usual["weights"] = values["weights"]
     for name, value in values.items():
