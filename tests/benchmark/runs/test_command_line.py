@@ -36,7 +36,7 @@ def test_a_printed_command_makes_the_same_run(request_: RunRequest, monkeypatch:
     words = shlex.split(run_command(spec, Path("runs")))
     seen: list[RunSpec] = []
 
-    def catch(request: RunRequest) -> Any:
+    def catch(request: RunRequest, **options: Any) -> Any:
         seen.append(prepare(request).spec)
         raise UsageError("caught")
 
