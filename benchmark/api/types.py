@@ -52,6 +52,8 @@ class GroundingMap:
     """The part of the image that the method saw. Pixels outside it are "not covered", never NaN inside `values`."""
     note: str = ""
     """Anything unusual about this map, for its record."""
+    steps_used: int | None = None
+    """Denoising steps that this map took, where the method decides that for each sample."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.values, np.ndarray) or isinstance(self.values, np.ma.MaskedArray):
@@ -200,6 +202,8 @@ class SampleRecord:
     """Digest of the image, see `datasets.digests`; "" if the maps come from files and no image was read."""
     map_name: str = ""
     """Name of the map's file, see `scoring.trial.Trial.map_name`."""
+    steps_used: int | None = None
+    """Denoising steps that the map took, where the method decides that for each sample (`--steps auto`)."""
 
     def as_json(self) -> dict[str, Any]:
         """The record as plain JSON values, in a fixed order."""

@@ -10,14 +10,14 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, ParamSpec, TypeVar, get_type_hints
+from typing import Annotated, Any, ParamSpec, TypeVar, get_args, get_type_hints
 
 import typer
 from rich.markup import escape
 
 from gtg_bench.benchmark.api.errors import GtgError, UsageError, described, plugin_line
 from gtg_bench.benchmark.api.registry import METHODS
-from gtg_bench.benchmark.api.settings import CHOICES, OPTIONS, MethodSettings
+from gtg_bench.benchmark.api.settings import AUTO, CHOICES, OPTIONS, MethodSettings
 from gtg_bench.benchmark.report.terminal import Terminal
 from gtg_bench.benchmark.scoring.controls import CONTROLS
 from gtg_bench.benchmark.scoring.protocols import FRAMES, PROTOCOLS, UNCOVERED
@@ -116,11 +116,24 @@ def _option(name: str) -> Any:
     facts, flag = OPTIONS[name], f"--{name.replace('_', '-')}"
     default = "the weights' card" if facts.get("card") else facts["usual"]
     text = f"{facts['help']} (default: {default})" if default else facts["help"]
+    kind = get_type_hints(MethodSettings)[name]
     if name in CHOICES:
         option = choice(CHOICES[name], flag, help=text, panel=_PANEL)
+    elif AUTO in get_args(kind) or any(AUTO in get_args(part) for part in get_args(kind)):
+        kind, option = str, typer.Option(flag, metavar="[N|auto]", help=text, callback=_number, rich_help_panel=_PANEL)
     else:
         option = typer.Option(flag, help=text, rich_help_panel=_PANEL)
-    return Annotated[get_type_hints(MethodSettings)[name] | None, option]
+    return Annotated[kind | None, option]
+
+
+def _number(value: str | None) -> int | str | None:
+    """A whole number, or "auto"."""
+    if value is None or value == AUTO:
+        return value
+    try:
+        return int(value)
+    except ValueError:
+        raise typer.BadParameter(f"{value!r} is neither a whole number nor '{AUTO}'") from None
 
 
 class _Terminated(BaseException):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -57,7 +58,8 @@ class MapStore:
         frame = grounding.frame
         numbers = np.array([*frame.image_size, *frame.resized, *frame.window], dtype=np.int64)
         with atomic(self._path(self.folder, sample_id), sync=False) as part:
-            np.savez(part, values=grounding.values, frame=numbers, note=np.array(grounding.note))
+            steps = {} if grounding.steps_used is None else {"steps_used": np.array(grounding.steps_used)}
+            np.savez(part, values=grounding.values, frame=numbers, note=np.array(grounding.note), **steps)
 
     def holds(self, sample_id: str) -> bool:
         """Whether a map is stored, here or in another folder; it may still be damaged."""
@@ -102,7 +104,7 @@ class MapStore:
             return grounding
         if record.map_sha256 and record.map_sha256 != fingerprint(grounding.values):
             raise DataError(f"{path} does not match the fingerprint in its record; delete the file and run again")
-        return GroundingMap(grounding.values, grounding.frame, grounding.note or record.note)
+        return replace(grounding, note=grounding.note or record.note)
 
     def _read_records(self, folder: Path) -> dict[str, SampleRecord]:
         if folder not in self._records:
@@ -118,7 +120,8 @@ def _unpacked(path: Path) -> GroundingMap:
         with np.load(path, allow_pickle=False) as archive:
             values, n = archive["values"], [int(number) for number in archive["frame"]]
             note = str(archive["note"]) if "note" in archive else ""
-        return GroundingMap(values, Frame((n[0], n[1]), (n[2], n[3]), (n[4], n[5], n[6], n[7])), note)
+            steps = int(archive["steps_used"]) if "steps_used" in archive else None
+        return GroundingMap(values, Frame((n[0], n[1]), (n[2], n[3]), (n[4], n[5], n[6], n[7])), note, steps)
     except Exception as error:  # numpy and zipfile raise many kinds
         raise DataError(f"{path} is damaged ({type(error).__name__}); delete the file and run again") from error
 
