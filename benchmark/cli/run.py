@@ -58,6 +58,9 @@ def run(
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first sample that fails.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute every map and score anew.")] = False,
     batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change results.")] = 16,
+    workers: Annotated[
+        int, typer.Option(help="Threads that read the next batch's images; does not change results.")
+    ] = 2,
     device: Device = "auto",
     runs_dir: RunsDir = Path("runs"),
     leaderboards_dir: LeaderboardsDir = Path("leaderboards"),
@@ -97,6 +100,7 @@ def run(
             fail_fast=fail_fast,
             fresh=fresh,
             batch_size=batch_size,
+            workers=workers,
             runs_dir=runs_dir,
         )
         for name in names

@@ -9,15 +9,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from gtg_bench.benchmark.api.errors import DataError, SampleError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry, unknown
-from gtg_bench.benchmark.api.types import Dataset, GroundingMap, MethodSettings, SampleRecord
+from gtg_bench.benchmark.api.types import Dataset, GroundingMap, MethodSettings, PhraseSample, SampleRecord
 from gtg_bench.benchmark.datasets import open_dataset
 from gtg_bench.benchmark.paths import PlaceError
+from gtg_bench.benchmark.runs.feeding import MOST_WORKERS, WORKERS
 from gtg_bench.benchmark.runs.identity import digest_of_images, digest_of_samples, options_in_key, seen
 from gtg_bench.benchmark.runs.map_store import MapStore
 from gtg_bench.benchmark.runs.records import FINAL, RunFolder, maker_of, this_program
@@ -70,6 +72,8 @@ class RunRequest:
     """Compute every map and score anew, even if they are stored."""
     batch_size: int = 16
     """Samples per batch; does not change results."""
+    workers: int = WORKERS
+    """Threads that read the next batch's images; does not change results. 0 reads them when they are needed."""
     runs_dir: Path = Path("runs")
     """Folder of the records and maps."""
 
@@ -78,6 +82,8 @@ class RunRequest:
             raise UsageError(f"--limit must be at least 1, not {self.limit}")
         if self.batch_size < 1:
             raise UsageError(f"--batch-size must be at least 1, not {self.batch_size}")
+        if not 0 <= self.workers <= MOST_WORKERS:
+            raise UsageError(f"--workers must be between 0 and {MOST_WORKERS}, not {self.workers}")
         check_device(self.settings.device)
         _ = self.rules
 
@@ -253,7 +259,8 @@ def _run(
     final = {name for name, record in records.items() if record.status in FINAL}
     todo = [trial for trial in prepared.trials if trial.sample.sample_id not in final]
     grounder = _Grounder(prepared, prepared.maps(request.runs_dir, fresh))
-    computing = any(not grounder.maps.holds(trial.sample.sample_id) for trial in todo)
+    missing = [trial.sample for trial in todo if not grounder.maps.holds(trial.sample.sample_id)]
+    computing = bool(missing)
     device = prepared.source.device if computing else "cpu"
     total = len(prepared.trials)
     facts = {**prepared.facts, "n_total": total, "map_key": prepared.spec.map_key, "maps_of": grounder.maps_of}
@@ -263,11 +270,12 @@ def _run(
     done = total - len(todo)
     progress(done, total)
     batches = (todo[start : start + request.batch_size] for start in range(0, len(todo), request.batch_size))
-    for scored in _scored(grounder, batches, prepared.rules, processes) if todo else ():
-        _keep(folder, scored, request.fail_fast)
-        records.update((one.record.sample_id, one.record) for one in scored)
-        done += len(scored)
-        progress(done, total)
+    with _reading_ahead(prepared.source, missing, request):
+        for scored in _scored(grounder, batches, prepared.rules, processes) if todo else ():
+            _keep(folder, scored, request.fail_fast)
+            records.update((one.record.sample_id, one.record) for one in scored)
+            done += len(scored)
+            progress(done, total)
     folder.finish()
     ordered = [records[trial.sample.sample_id] for trial in prepared.trials]
     seconds = time.monotonic() - started
@@ -275,6 +283,15 @@ def _run(
     older = [folder.path] if len(todo) < total else [folder.path.with_name(from_others)] if from_others else []
     made_by = next((maker for maker in map(maker_of, older) if maker != this_program()), None)
     return RunResult(prepared.spec, folder.path, ordered, seconds, len(todo), grounder.reused, from_others, made_by)
+
+
+def _reading_ahead(
+    source: Source, samples: Sequence[PhraseSample], request: RunRequest
+) -> AbstractContextManager[None]:
+    """Read the next batch's images while the method works on one."""
+    if isinstance(source, ModelSource):
+        return source.images.ahead(samples, request.workers, request.batch_size)
+    return nullcontext()
 
 
 def _keep(folder: RunFolder, scored: Sequence[Scored], fail_fast: bool) -> None:

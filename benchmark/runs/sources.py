@@ -13,6 +13,7 @@ import numpy as np
 from gtg_bench.benchmark.api.errors import SampleError, UsageError
 from gtg_bench.benchmark.api.registry import MethodEntry
 from gtg_bench.benchmark.api.types import BatchMethod, Dataset, GroundingMap, Method, MethodSettings, Query, seed_for
+from gtg_bench.benchmark.runs.feeding import Images
 from gtg_bench.benchmark.scoring.score_map import check_sample
 from gtg_bench.benchmark.scoring.trial import Trial
 
@@ -49,6 +50,11 @@ class ModelSource:
         return resolve_device(self.settings.device, self.entry)
 
     @cached_property
+    def images(self) -> Images:
+        """The images of its data set."""
+        return Images(self.dataset.image)
+
+    @cached_property
     def method(self) -> Method:
         """The method. Raises UsageError if it cannot be built."""
         return self.entry.built(replace(self.settings, device=self.device))
@@ -58,7 +64,7 @@ class ModelSource:
         queries = []
         for trial in trials:
             try:
-                image = self.dataset.image(trial.sample)  # first: the data set gives the best reason for an invalid row
+                image = self.images(trial.sample)  # first: the data set gives the best reason for an invalid row
                 check_sample(trial.sample)
                 check_sample(trial.scored_on)
             except Exception as error:

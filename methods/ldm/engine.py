@@ -136,10 +136,12 @@ class Engine:
     def posterior(self, image: FloatArray, frame: Frame) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation [C, h, w] of the image's VAE posterior, scaled; cached for its next phrase."""
 
+        seen = frame.apply(image)
+
         def encode() -> tuple[Tensor, Tensor]:
             vae = self.components.vae
-            pixels = torch.from_numpy(frame.apply(image)).to(self.components.device) * 2 - 1
+            pixels = torch.from_numpy(seen).to(self.components.device) * 2 - 1
             posterior = vae.encode(pixels.expand(1, vae.config.in_channels, -1, -1)).latent_dist
             return posterior.mean[0] * vae.config.scaling_factor, posterior.std[0] * vae.config.scaling_factor
 
-        return cached_by_image(self._posteriors, image, encode)
+        return cached_by_image(self._posteriors, seen, encode)  # hashing a whole radiograph takes longer

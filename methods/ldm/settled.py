@@ -19,13 +19,13 @@ SCHEDULE = 50
 BLOCK = 4
 """Steps that run together, between two looks at the map."""
 
-TOLERANCE = 0.15
+TOLERANCE = 0.17
 """Largest change by a block, relative to the map's standard deviation, at which a map counts as settled.
 
 Chosen for cxrbert-ldm on TODO
 """
 
-STRIDE, START = 31, 15
+STRIDE, START = 31, 30
 """31 is coprime to 50 and near 50 / 1.618: as with every golden-section sequence, each further step falls into one of
 the largest gaps."""
 
