@@ -53,6 +53,17 @@ class MapStore:
         others = [folder for folder in folders if folder != self.folder and not folder.suffix]
         return [folder for folder in others if _map_key(folder) == self.key]
 
+    @cached_property
+    def _shared(self) -> dict[Path, set[str]]:
+        """The names of the maps in each of these folders, listed once: there may be hundreds."""
+        return {folder: {path.stem for path in folder.glob("maps/*.npz")} for folder in self.siblings}
+
+    def _in(self, folder: Path, sample_id: str) -> bool:
+        """Whether a folder has a map."""
+        if folder in self._shared:
+            return self.names[sample_id] in self._shared[folder]
+        return self._path(folder, sample_id).exists()
+
     def save(self, sample_id: str, grounding: GroundingMap) -> None:
         """Store a map in the run's own folder."""
         frame = grounding.frame
@@ -69,13 +80,13 @@ class MapStore:
         """The file of a map, here or in another folder; None if none is stored."""
         if not self.names.get(sample_id):
             return None
-        paths = (self._path(folder, sample_id) for folder in (self.folder, *self.siblings))
-        return next((path for path in paths if path.exists()), None)
+        folders = (folder for folder in (self.folder, *self.siblings) if self._in(folder, sample_id))
+        return next((self._path(folder, sample_id) for folder in folders), None)
 
     def source(self, sample_ids: Iterable[str]) -> Path | None:
         """The other folder with most of these samples' maps; None if no other folder has any."""
         wanted = list(sample_ids)
-        counts = {folder: sum(self._path(folder, name).exists() for name in wanted) for folder in self.siblings}
+        counts = {folder: sum(self._in(folder, name) for name in wanted) for folder in self.siblings}
         best = max(counts, key=lambda folder: counts[folder], default=None)
         return best if best is not None and counts[best] else None
 
@@ -87,7 +98,7 @@ class MapStore:
         """
         damage = None
         for folder in (self.folder, *self.siblings) if self.names.get(sample_id) else ():
-            if self._path(folder, sample_id).exists():
+            if self._in(folder, sample_id):
                 try:
                     return self._read(folder, sample_id)
                 except DataError as error:
