@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,7 +15,7 @@ from gtg_bench.methods.cache import cached_by_image
 from gtg_bench.methods.ldm.attention import AttentionCapture, select_layers
 from gtg_bench.methods.ldm.components import LdmComponents
 from gtg_bench.methods.ldm.reduction import Reduction, Rows
-from gtg_bench.methods.ldm.sampling import ddim_timesteps, denoise, first_latent, ground_truth
+from gtg_bench.methods.ldm.sampling import Predict, ddim_timesteps, denoise, first_latent, generate, ground_truth
 from gtg_bench.methods.ldm.settled import SCHEDULE, schedule
 
 POSITIONS_PER_FORWARD = 2**16
@@ -50,7 +49,6 @@ class Engine:
         self.timesteps = ddim_timesteps(components.scheduler, schedule(settings.steps or SCHEDULE))
         self.layers = select_layers(self.unet, settings.layers or "all")
         self.dtype = next(self.unet.parameters()).dtype
-        self._posteriors: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
 
     def run(
         self,
@@ -87,14 +85,6 @@ class Engine:
             sums = weights.repeat(len(x_t) // len(weights), 1, 1)
             return capture.forward(*inputs, sums, lambda name, m: maps.add(name, m[: len(weights)], rows)).float()
 
-        def predict(x_t: Tensor, t: Tensor, rows: Rows | None, guided: bool) -> Tensor:
-            if not guided:
-                return forward(x_t, t, states, rows)
-            empty = self.empty.expand_as(states)
-            if 2 * len(x_t) > self.rows:
-                return torch.cat([forward(x_t, t, states, rows), forward(x_t, t, empty, None)])
-            return forward(x_t.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([states, empty]), rows)
-
         with capture.open():
             if mode == "gt-cfg":
                 assert latents.image is not None
@@ -104,7 +94,29 @@ class Engine:
             x = latents.noise[:, 0]
             if latents.image is not None:
                 x = first_latent(scheduler, latents.image[:, 0], x)
-            denoise(predict, observe, scheduler, self.timesteps, kept, x, guidance)
+            denoise(self._branches(states, forward), observe, scheduler, self.timesteps, kept, x, guidance)
+
+    def generate(self, x: Tensor, states: Tensor) -> Tensor:
+        """The clean latents [B, C, h, w], scaled, of guided DDIM from noise `x` with text states [B, L, D]."""
+
+        def forward(x_t: Tensor, t: Tensor, text: Tensor, rows: Rows | None) -> Tensor:
+            return self.unet(x_t.to(self.dtype), t, text.to(self.dtype)).sample.float()
+
+        predict = self._branches(states, forward)
+        return generate(predict, self.components.scheduler, self.timesteps, x, self.settings.guidance)
+
+    def _branches(self, states: Tensor, forward: Callable[[Tensor, Tensor, Tensor, Rows | None], Tensor]) -> Predict:
+        """The noise of one or both branches; in one forward pass of the U-Net if it takes so many rows."""
+
+        def predict(x_t: Tensor, t: Tensor, rows: Rows | None, guided: bool) -> Tensor:
+            if not guided:
+                return forward(x_t, t, states, rows)
+            empty = self.empty.expand_as(states)
+            if 2 * len(x_t) > self.rows:
+                return torch.cat([forward(x_t, t, states, rows), forward(x_t, t, empty, None)])
+            return forward(x_t.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([states, empty]), rows)
+
+        return predict
 
     @cached_property
     def empty(self) -> Tensor:
@@ -136,7 +148,7 @@ class Engine:
     def posterior(self, image: FloatArray, frame: Frame) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation [C, h, w] of the image's VAE posterior, scaled; cached for its next phrase."""
 
-        seen = frame.apply(image)
+        seen = frame.apply(image)  # hashing a whole radiograph takes longer
 
         def encode() -> tuple[Tensor, Tensor]:
             vae = self.components.vae
@@ -144,4 +156,5 @@ class Engine:
             posterior = vae.encode(pixels.expand(1, vae.config.in_channels, -1, -1)).latent_dist
             return posterior.mean[0] * vae.config.scaling_factor, posterior.std[0] * vae.config.scaling_factor
 
-        return cached_by_image(self._posteriors, seen, encode)  # hashing a whole radiograph takes longer
+        found: tuple[Tensor, Tensor] = cached_by_image(self.components.posteriors, seen, encode)
+        return found

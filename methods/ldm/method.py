@@ -63,7 +63,9 @@ class LdmMethod:
         batch = self.prepare(queries)
         maps, used = self.maps(batch)
         found = zip(maps, batch.frames, batch.prompts, used, strict=True)
-        return [GroundingMap(np.ascontiguousarray(m, np.float32), frame, p.note, n) for m, frame, p, n in found]
+        return [
+            GroundingMap(np.ascontiguousarray(m, np.float32), frame, p.note, steps_used=n) for m, frame, p, n in found
+        ]
 
     @torch.inference_mode()
     def last_step_maps(self, queries: Sequence[Query], numbers: Sequence[int]) -> list[list[GroundingMap]]:

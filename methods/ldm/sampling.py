@@ -82,14 +82,28 @@ def denoise(
         guidance: scale of classifier-free guidance (Ho and Salimans 2022); None or 1 runs the conditional branch only.
     """
     scheduler.set_timesteps(len(timesteps))  # another method may share the scheduler
-    sample, scale = torch.arange(len(x), device=x.device), 1.0 if guidance is None else guidance
+    sample = torch.arange(len(x), device=x.device)
     for number, t in enumerate(timesteps):
-        at, rows = t.to(x.device).expand(len(x)), Rows(sample, torch.full_like(sample, number))
+        rows = Rows(sample, torch.full_like(sample, number))
         if number == len(timesteps) - 1:
-            observe(x, at, rows)
+            observe(x, t.to(x.device).expand(len(x)), rows)
             return
-        noise = predict(x, at, rows if number >= len(timesteps) - kept else None, scale != 1)
-        if scale != 1:
-            noise, empty = noise.chunk(2)
-            noise = empty + scale * (noise - empty)
-        x = scheduler.step(noise, t, x).prev_sample
+        x = _step(predict, scheduler, t, x, rows if number >= len(timesteps) - kept else None, guidance)
+
+
+def generate(predict: Predict, scheduler: Any, timesteps: Tensor, x: Tensor, guidance: float | None) -> Tensor:
+    """The clean latents [B, C, h, w] of ordinary DDIM: every step of `denoise`, without maps; arguments as there."""
+    scheduler.set_timesteps(len(timesteps))
+    for t in timesteps:
+        x = _step(predict, scheduler, t, x, None, guidance)
+    return x
+
+
+def _step(predict: Predict, scheduler: Any, t: Tensor, x: Tensor, rows: Rows | None, guidance: float | None) -> Tensor:
+    """One step of DDIM with classifier-free guidance."""
+    scale = 1.0 if guidance is None else guidance
+    noise = predict(x, t.to(x.device).expand(len(x)), rows, scale != 1)
+    if scale != 1:
+        noise, empty = noise.chunk(2)
+        noise = empty + scale * (noise - empty)
+    return scheduler.step(noise, t, x).prev_sample

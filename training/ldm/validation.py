@@ -19,6 +19,7 @@ from gtg_bench.benchmark.metrics import auroc, cnr
 from gtg_bench.benchmark.report.pictures.overlay import Tile, draw_sheet
 from gtg_bench.methods.ldm.lexicon import installed_lexicon
 from gtg_bench.methods.ldm.method import LdmMethod
+from gtg_bench.training.generation.images import ImageGenerator
 from gtg_bench.training.ldm.models import TrainableLdm
 from gtg_bench.training.ldm.objective import NoiseObjective
 from gtg_bench.training.loop.trainer import Draws
@@ -117,23 +118,8 @@ class Validation:
 
     def generate(self, phrases: Sequence[str]) -> list[np.ndarray]:
         """Images float32 [H, W] in [0, 1], sampled with guidance from the same noise every time."""
-        from diffusers import StableDiffusionPipeline
-
-        encoder, m = self.models.text_encoder, self.models
-        pipeline = StableDiffusionPipeline(
-            m.vae, None, None, m.unet, m.scheduler, None, None, None, requires_safety_checker=False
-        )
-        pipeline.set_progress_bar_config(disable=True)
-        states = [encoder.encode(list(texts)).states.to(self.models.device) for texts in (phrases, [""] * len(phrases))]
-        images = pipeline(
-            prompt_embeds=states[0],
-            negative_prompt_embeds=states[1],
-            num_inference_steps=_PICTURE_STEPS,
-            guidance_scale=_GUIDANCE,
-            generator=[torch.Generator().manual_seed(seed_for("picture", phrase)) for phrase in phrases],
-            output_type="pt",
-        ).images
-        return list(images.float().mean(1).cpu().numpy())
+        make = ImageGenerator(self.models, _PICTURE_STEPS, _GUIDANCE, len(phrases))
+        return list(make(phrases, [seed_for("picture", phrase) for phrase in phrases]).astype(np.float32) / 255)
 
     def _image(self, sample: PhraseSample) -> Any:
         assert self.dataset is not None
