@@ -273,6 +273,8 @@ class SampleRecord:
     """Digest of the image, see `datasets.digests`; "" if the maps come from files and no image was read."""
     map_name: str = ""
     """Name of the map's file, see `scoring.trial.Trial.map_name`."""
+    steps_used: int | None = None
+    """Denoising steps that the map took, where the method decides that for each sample (`--steps auto`)."""
 
     def as_json(self) -> dict[str, Any]:
         """The record as plain JSON values, in a fixed order."""

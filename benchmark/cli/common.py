@@ -90,6 +90,9 @@ DatasetOption = Annotated[
 DataRoot = Annotated[
     Path | None, typer.Option("--data-root", help="Folder with the data set's annotations and images.")
 ]
+Workers = Annotated[
+    int, typer.Option("--workers", help="Threads that read the next batch's images; does not change results.")
+]
 ShardOption = Annotated[
     str | None,
     typer.Option(

@@ -23,6 +23,7 @@ from gtg_bench.benchmark.cli.common import (
     ShardOption,
     SmoothOption,
     UncoveredOption,
+    Workers,
     key_values,
     load_plugins,
     out,
@@ -59,9 +60,7 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute every map and score anew.")] = False,
     shard: ShardOption = None,
     batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change results.")] = 16,
-    workers: Annotated[
-        int, typer.Option(help="Threads that read the next batch's images; does not change results.")
-    ] = 2,
+    workers: Workers = 2,
     device: Device = "auto",
     runs_dir: RunsDir = Path("runs"),
     leaderboards_dir: LeaderboardsDir = Path("leaderboards"),

@@ -61,10 +61,10 @@ class LdmMethod:
     def ground_batch(self, queries: Sequence[Query]) -> list[GroundingMap]:
         """One map per query; each query draws noise from its own seed, so batches do not matter."""
         batch = self.prepare(queries)
-        maps, used = self.maps(batch)
-        found = zip(maps, batch.frames, batch.prompts, used, strict=True)
+        found = zip(*self.maps(batch), batch.frames, batch.prompts, strict=True)
         return [
-            GroundingMap(np.ascontiguousarray(m, np.float32), frame, p.note, steps_used=n) for m, frame, p, n in found
+            GroundingMap(np.ascontiguousarray(values, np.float32), frame, prompt.note, steps_used=steps)
+            for values, steps, frame, prompt in found
         ]
 
     @torch.inference_mode()
