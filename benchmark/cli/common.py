@@ -152,7 +152,7 @@ def _option(name: str, several: bool) -> Any:
     if name in CHOICES:
         option = choice(CHOICES[name], flag, help=text, panel=panel)
     elif name == "steps":
-        kind = list[str] if several else str  # type: ignore[misc]
+        kind = list[str] if several else str
         option = typer.Option(flag, metavar="[N|auto]", help=text, callback=_numbers, rich_help_panel=panel)
     else:
         option = typer.Option(flag, help=text, rich_help_panel=panel)
