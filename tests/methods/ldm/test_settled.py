@@ -74,6 +74,13 @@ def test_batches_change_no_bit(components: LdmComponents, monkeypatch: pytest.Mo
         assert alone.steps_used == one.steps_used
 
 
+def test_bench_counts_the_steps_that_samples_took(components: LdmComponents, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settled, "TOLERANCE", 0.25)
+    method = LdmMethod(components, AUTO)
+    used = [one.steps_used or 0 for one in method.ground_batch(QUERIES)]
+    assert method.measure(QUERIES, repeats=1)["forwards_per_sample"] == sum(used) / 3
+
+
 def test_without_tolerance_all_steps_are_averaged(components: LdmComponents, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settled, "TOLERANCE", -1.0)
     whole = LdmMethod(components, MethodSettings("tiny-ldm", sampling="gt-cfg", steps=50, tokens="all"))
