@@ -119,6 +119,8 @@ def report(result: RunResult, name: str = "") -> None:
         notes.append(f"rescored {result.reused} stored maps{source}")
     if result.made_by:
         notes.append(f"made by {result.made_by}; --fresh computes them anew")
+    if used := [record.steps_used for record in result.records if record.steps_used is not None]:
+        notes.append(f"{sum(used) / len(used):.1f} steps per sample on average, {min(used)} to {max(used)}")
     note = f" ({'; '.join(notes)})" if notes else ""
     text = f"{name or result.spec.method}: {result.seconds:.1f} s{note}; records in {result.folder}"
     err.print(text, soft_wrap=True, markup=False)

@@ -20,6 +20,7 @@ from gtg_bench.benchmark.cli.common import (
     Plugins,
     RunsDir,
     ShardOption,
+    Workers,
     err,
     key_values,
     load_plugins,
@@ -71,6 +72,7 @@ def suite(
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute every map and score anew.")] = False,
     shard: ShardOption = None,
     batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change results.")] = 16,
+    workers: Workers = 2,
     device: Device = "auto",
     runs_dir: RunsDir = Path("runs"),
     leaderboards_dir: LeaderboardsDir = Path("leaderboards"),
@@ -99,6 +101,7 @@ def suite(
         fresh=fresh,
         shard=shard,
         batch_size=batch_size,
+        workers=workers,
         runs_dir=runs_dir,
     )
     for path in filter(None, [html, to if found.figure else None]):
@@ -226,13 +229,14 @@ def _draw(number: int, done: Sequence[FinishedRun], to: Path) -> None:
     from gtg_bench.benchmark.cli.plot import write
     from gtg_bench.benchmark.report.plots import paper_steps
 
-    plain = [run for run in done if run.spec.control == CONTROLS[0]]
+    plain = [(run, run.spec.settings) for run in done if run.spec.control == CONTROLS[0]]
     if number == 5:
-        drawn = paper_steps.figure5({run.spec.settings.last_steps or run.spec.settings.steps: run for run in plain})
+        drawn = paper_steps.figure5({int(one.last_steps or one.steps or 0): run for run, one in plain})
     else:
         modes: dict[str, dict[int, FinishedRun]] = {}
-        for run in plain:
-            modes.setdefault(run.spec.settings.sampling or "", {})[run.spec.settings.steps or 0] = run
+        for run, one in plain:
+            if isinstance(one.steps, int):  # "auto" has no place on the axis
+                modes.setdefault(one.sampling or "", {})[one.steps] = run
         drawn = paper_steps.figure4(modes)
     write(drawn, [to])
 

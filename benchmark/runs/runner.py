@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from gtg_bench.benchmark.api.errors import DataError, SampleError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
-from gtg_bench.benchmark.api.types import Dataset, GroundingMap, KnowsAbsence, MethodSettings
+from gtg_bench.benchmark.api.types import Dataset, GroundingMap, KnowsAbsence, MethodSettings, PhraseSample
 from gtg_bench.benchmark.datasets import open_dataset
 from gtg_bench.benchmark.metrics.named_masks import BEST
 from gtg_bench.benchmark.paths import PlaceError
@@ -190,7 +191,7 @@ def run(
 
     Args:
         prepared: the run.
-        request: its runs_dir, batch_size, fail_fast, fresh and shard are used.
+        request: its runs_dir, batch_size, workers, fail_fast, fresh and shard are used.
         progress: called after each batch.
         processes: number of scoring processes. 1 scores in this process while the method grounds. None chooses 2 if
             all maps are stored and there are many samples.
@@ -228,7 +229,9 @@ def _run(
     if processes is None:
         processes = 2 if left > MANY and not computing and (os.cpu_count() or 1) > 1 else 1
     progress(writer.done(left), writer.total)
-    with writer.computing(progress):
+    mine = [trial for batch in batches for trial in batch]
+    missing = [trial.sample for trial in mine if not maps.holds(trial.sample.sample_id)] if computing else []
+    with writer.computing(progress), _reading_ahead(prepared.source, missing, request):
         for scored in _scored(grounder, iter(batches), prepared.rules, processes) if batches else ():
             _keep(folder, scored, request.fail_fast)
             left -= len(scored)
@@ -274,6 +277,15 @@ def _open(
     device = prepared.source.device if computing else "cpu"
     folder.open(device, writer.all_batches, **facts, fresh=fresh or None)
     return todo, (maps, maps_of, computing)
+
+
+def _reading_ahead(
+    source: Source, samples: Sequence[PhraseSample], request: RunRequest
+) -> AbstractContextManager[None]:
+    """Read the next batch's images while the method works on one."""
+    if isinstance(source, ModelSource):
+        return source.images.ahead(samples, request.workers, request.batch_size)
+    return nullcontext()
 
 
 def _keep(folder: RunFolder, scored: Sequence[Scored], fail_fast: bool) -> None:
