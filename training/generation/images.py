@@ -62,10 +62,10 @@ class ImageGenerator:
         noise = torch.cat([self.engine.normal(seed, 1) for seed in (*seeds, *seeds[-1:] * spare)])
         vae = self.components.vae
         latents = self.engine.generate(noise, states) / vae.config.scaling_factor
-        pixels = vae.decode(latents.to(vae.dtype)).sample.float().mean(1)[: len(phrases)]
+        pixels = vae.decode(latents.to(vae.dtype)).sample.float()[: len(phrases)]
         if not torch.isfinite(pixels).all():
             raise DataError("an image has pixels that are not finite; try --precision float32")
-        return (pixels / 2 + 0.5).clamp(0, 1).mul(255).round().byte().cpu().numpy()
+        return (pixels / 2 + 0.5).clamp(0, 1).mean(1).mul(255).round().byte().cpu().numpy()
 
     def _states(self, phrase: str) -> Tensor:
         """Text states [L, D]; encoded one by one, so that they do not depend on other phrases."""
