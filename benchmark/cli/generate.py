@@ -96,13 +96,15 @@ def generate(
     )
     planned = plan(request)
     if planned.repeated:
-        err.print(f"{phrases}: left out {planned.repeated} repeated phrases", soft_wrap=True, markup=False)
+        said = f"{phrases}: {planned.repeated} repeated phrase{'s' * (planned.repeated > 1)} left out"
+        err.print(said, soft_wrap=True, markup=False)
     with counting(err, "Generating images") as progress:
         done = run(request, planned, progress, lambda: err.print("another process works on this share; waiting"))
     number = len(planned.images)
     speed = f", {done.seconds / done.made:.2f} s each" if done.made else ""
     share = f"share {request.shard[0] + 1} of {request.shard[1]}: " if request.shard[1] > 1 else ""
-    said = f"{share}{done.made} images made{speed}; {number - done.missing} of {number} are in {to}"
+    made = f"{done.made} image{'s' * (done.made != 1)} made{speed}"
+    said = f"{share}{made}; {to} holds {number - done.missing} of {number}"
     out.print(said, soft_wrap=True, markup=False, highlight=False)
     if not done.missing:
         out.print(f"look at {to / 'sheet.png'}", soft_wrap=True, markup=False, highlight=False)
