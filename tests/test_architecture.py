@@ -25,16 +25,18 @@ STATISTICS, METRICS, DATASETS, SCORING, RUNS, ANALYSIS, REPORT = (
     f"gtg_bench.benchmark.{room}"
     for room in ("statistics", "metrics", "datasets", "scoring", "runs", "analysis", "report")
 )
+QUALITY = "gtg_bench.benchmark.quality"
 PYTHON = "gtg_bench.benchmark.python_api"
 METHODS, TRAINING, ENTRY = "gtg_bench.methods", "gtg_bench.training", "gtg_bench.training.__main__"
 PURE = (STATISTICS, METRICS, DATASETS, API, PATHS, STATE)
 ARROWS = {
     ENTRY: (CLI, TRAINING, API),
     CLI: ("gtg_bench",),
-    PYTHON: (REPORT, ANALYSIS, RUNS, SCORING, *PURE),
+    PYTHON: (REPORT, QUALITY, ANALYSIS, RUNS, SCORING, *PURE),
     TRAINING: (TRAINING, METHODS, REPORT, ANALYSIS, RUNS, SCORING, *PURE),
     METHODS: (METHODS, API, PATHS, STATE),
-    REPORT: (REPORT, ANALYSIS, RUNS, SCORING, *PURE),
+    REPORT: (REPORT, QUALITY, ANALYSIS, RUNS, SCORING, *PURE),
+    QUALITY: (QUALITY, RUNS, SCORING, *PURE),
     ANALYSIS: (ANALYSIS, RUNS, SCORING, *PURE),
     RUNS: (RUNS, SCORING, *PURE),
     SCORING: (SCORING, *PURE),

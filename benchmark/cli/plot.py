@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.cli.common import DataRoot, RunsDir, choice, err, out, reports_errors
+from gtg_bench.benchmark.cli.common import DataRoot, LeaderboardsDir, RunsDir, choice, err, out, reports_errors
 from gtg_bench.benchmark.statistics import AVERAGES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-HELP = "Plot runs: scores, paired differences, distributions, curves over steps and thresholds, trainings."
+HELP = "Plot runs: scores, differences, distributions, curves over steps and thresholds, trainings, image quality."
 WIDTHS = ("column", "page")
 BY = ("method", "category", "sampling")
 
@@ -32,6 +32,7 @@ class Kind(StrEnum):
     steps = "steps"
     thresholds = "thresholds"
     training = "training"
+    tradeoff = "tradeoff"
 
 
 Out = Annotated[list[Path], typer.Option("--out", help="File to write, .pdf, .svg, .png or .jpg; repeatable.")]
@@ -61,6 +62,10 @@ def plot(
     dataset: Annotated[str | None, typer.Option(help="Only runs on this data set. (default: phantom)")] = None,
     width: Width = "column",
     caption: Caption = True,
+    features: Annotated[
+        str, typer.Option(metavar="[inception|xrv|phantom]", help="Features of the FIDs of tradeoff.")
+    ] = "phantom",
+    leaderboards_dir: LeaderboardsDir = Path("leaderboards"),
     runs_dir: RunsDir = Path("runs"),
     data_root: DataRoot = None,
 ) -> None:
@@ -72,6 +77,12 @@ def plot(
     if len(metric or ()) > 1 and kind != Kind.steps:
         raise UsageError(f"{kind} shows one metric; give one --metric, or plot each metric on its own")
     look: dict[str, Any] = {"width": width, "caption": caption}
+    if kind == Kind.tradeoff:
+        if runs:
+            raise UsageError("tradeoff shows all rows of the leaderboards; leave out the runs")
+        place = leaderboards_dir, dataset or "phantom", next(iter(metric or ()), None), features
+        write(_tradeoff(*place, look), to)
+        return
     figure = _figure(kind, runs or [], metric or [], by, average, (runs_dir, dataset), data_root, look)
     write(figure, to)
 
@@ -122,6 +133,24 @@ def _figure(
     if kind == Kind.distribution:
         return plots.distribution(runs, metric, **look)
     return _thresholds(runs, average, runs_dir, data_root, look)
+
+
+def _tradeoff(folder: Path, dataset: str, metric: str | None, features: str, look: dict[str, Any]) -> Figure:
+    """The runs of a leaderboard against quality.csv."""
+    from dataclasses import replace
+
+    from gtg_bench.benchmark.api.registry import unknown
+    from gtg_bench.benchmark.metrics import METRICS
+    from gtg_bench.benchmark.report import plots
+    from gtg_bench.benchmark.report.quality_board import FIDS, NAME, read
+    from gtg_bench.benchmark.report.tables.selection import load
+
+    if metric is not None and metric not in METRICS:
+        raise UsageError(unknown("metric", metric, METRICS))
+    if features not in FIDS.values():
+        raise UsageError(unknown("feature network", features, FIDS.values()))
+    board = replace(load(folder, dataset, {}), quality=tuple(read(folder / NAME)))
+    return plots.tradeoff(board, features, metric, **look)
 
 
 def _thresholds(

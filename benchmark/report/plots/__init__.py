@@ -15,6 +15,7 @@ from gtg_bench.benchmark.report.plots.differences import forest, significance
 from gtg_bench.benchmark.report.plots.samples import distribution, scatter
 from gtg_bench.benchmark.report.plots.selection import average_of, find_runs
 from gtg_bench.benchmark.report.plots.step_runs import sweeps
+from gtg_bench.benchmark.report.plots.tradeoff import tradeoff
 
 __all__ = [
     "average_of",
@@ -28,5 +29,6 @@ __all__ = [
     "steps",
     "sweeps",
     "thresholds",
+    "tradeoff",
     "training",
 ]

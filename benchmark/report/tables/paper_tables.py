@@ -25,6 +25,7 @@ from gtg_bench.benchmark.report.tables.published import (
     pairs,
     recomputed,
 )
+from gtg_bench.benchmark.report.tables.quality_table import fid_notes
 from gtg_bench.benchmark.report.tables.selection import AVERAGE_NAMES, Board, same_samples, settings_notes
 
 _ADDED = "Added here"
@@ -144,6 +145,10 @@ class _Builder:
             printed = [self._printed_column(place)] if paired else []
             own = list(self._own_columns(place, variant, paired))
             filled += [_joined(printed[0], own[-1])] if alone else [*printed, *own]
+        for name in () if paired else self.layout.unpublished:
+            column, fill = self._own_column(_Place("", name, "distance", name, METRICS[name]), variant)
+            if any(fill(line).exact for line in (*lines, *own_rows)):
+                filled.append((column, fill))
         filled += self._added_columns() if not own_rows else []
         title = "PUBLISHED (paper) and MEASURED (here)" if paired else "MEASURED here"
         title = f"PUBLISHED (paper) and, in section '{_ADDED}', MEASURED" if alone else title
@@ -261,6 +266,8 @@ class _Builder:
         if board.rows and not self.together:
             what = f"Published values are {self.layout.published_on}, measured values on {board.title}"
             notes.insert(0, f"{what}: other samples or other rules, so the two cannot be compared.")
+        if "FID" in {figure.metric for figure in self.printed}:
+            notes += fid_notes(board.quality)
         if any(line.average == "frequency2" for line in self._lines()):
             columns = [f"{metric}{SUFFIXES['frequency2']}" for metric in METRICS.values()]
             if not any(row.get(column) for row in board.rows for column in columns):

@@ -14,7 +14,9 @@ from gtg_bench.benchmark.datasets import DATASETS
 from gtg_bench.benchmark.metrics.named_masks import rule_of
 from gtg_bench.benchmark.report import leaderboard
 from gtg_bench.benchmark.report.leaderboard import Row
+from gtg_bench.benchmark.report.quality_board import FIDS, comparable, of_weights
 from gtg_bench.benchmark.report.tables.document import NOTHING, Cell
+from gtg_bench.benchmark.report.tables.quality_table import quality_cell
 from gtg_bench.benchmark.runs.spec import COLUMNS
 from gtg_bench.benchmark.scoring.controls import CONTROLS
 from gtg_bench.benchmark.scoring.protocols import PROTOCOL, RULES, Protocol, find_protocol
@@ -30,6 +32,7 @@ AVERAGE_NAMES = {
 SAMPLES = ("dataset_options", "limit", "split", "frame", "uncovered", "protocol", "dataset_version")
 """Rows that differ in one of these were measured on other samples or by other rules: never in one table."""
 
+BOXES_NOTE = "‡ answers with boxes: mask metrics are of their union, top1 of the best box's centre"
 PHANTOM_NOTE = "Phantom weights are not published models and not a diagnostic tool."
 
 _OF_THE_PAPER = (PROTOCOL, f"{PROTOCOL}-released")
@@ -61,15 +64,20 @@ class Board:
     """Protocol of all rows."""
     notes: tuple[str, ...] = ()
     """What a reader should know about the choice of rows."""
+    quality: tuple[Row, ...] = ()
+    """Rows of quality.csv: what generated images of the methods scored."""
     weights: str = ""
     """Preferred weights if a method was run with several, see `with_shared_weights`; "" for no preference."""
 
     def with_shared_weights(self, cells: Sequence[Mapping[str, str]]) -> Board:
         """A copy that prefers the weights that fill most of a table's cells, so that training budgets match.
 
-        Of several the first by name.
+        Of several the first by name. Where images of some weights were measured, only these count.
         """
-        labels = [{value(row, "weights") for row in self.fitting(wanted)} for wanted in cells]
+        rows = [self.fitting(wanted) for wanted in cells]
+        if any(self.fids(row) for found in rows for row in found):
+            rows = [[row for row in found if self.fids(row)] for found in rows]
+        labels = [{value(row, "weights") for row in found} for found in rows]
         known = sorted(set().union(*labels) - {""})
         return replace(self, weights=max(known, key=lambda name: sum(name in found for found in labels), default=""))
 
@@ -119,6 +127,8 @@ class Board:
             average: over all samples, a name in `leaderboard.SUFFIXES`.
             category: as the data set spells it; None takes the overall row.
         """
+        if metric in FIDS:
+            return self.fids(runs[0]).get(metric, NOTHING) if runs else NOTHING
         rows = list(runs)
         if category is not None:
             keys = {row["run_key"] for row in runs}
@@ -137,6 +147,11 @@ class Board:
             n=f"{found.n} runs",
             run_key=" ".join(cell.run_key for cell in cells),
         )
+
+    def fids(self, run: Row) -> dict[str, Cell]:
+        """The FIDs of images that a run's method generated with the same weights, by metric."""
+        found = {name: of_weights(comparable(self.quality, features), run) for name, features in FIDS.items()}
+        return {name: quality_cell(row, "fid") for name, row in found.items() if row}
 
     def shown(self, name: str) -> list[Row]:
         """The rows without a control, unless the control is what distinguishes them."""

@@ -1,0 +1,61 @@
+"""Images with the features of a network."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gtg_bench.benchmark.quality.images import Pictures, digest_of
+from gtg_bench.benchmark.quality.networks import Network
+
+Count = Callable[[int, int], None]
+"""Called with (images done, in all)."""
+
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Images with what is computed from each of them.
+
+    Attributes:
+        pictures: the images.
+        features: float64 [n, D].
+        digests: one per image, of its 8-bit pixels.
+    """
+
+    pictures: Pictures
+    features: Tensor
+    digests: tuple[str, ...]
+
+    def part(self, places: Sequence[int]) -> Encoded:
+        """Some of the images."""
+        chosen = self.pictures.only([self.pictures[place] for place in places])
+        return Encoded(chosen, self.features[list(places)], tuple(self.digests[place] for place in places))
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits over the pixels, whatever their order."""
+        return hashlib.sha256("".join(sorted(self.digests)).encode()).hexdigest()[:16]
+
+
+class Encoder:
+    """Reads images, 32 at a time, and computes their features."""
+
+    def __init__(self, network: Network, side: int, progress: Count, total: int) -> None:
+        self.network, self.side, self.progress, self.total, self.done = network, side, progress, total, 0
+
+    def __call__(self, pictures: Pictures) -> Encoded:
+        features, digests = [], []
+        for start in range(0, len(pictures), _BATCH):
+            pixels = [picture.bytes(self.side) for picture in pictures[start : start + _BATCH]]
+            digests += [digest_of(each) for each in pixels]
+            features.append(self.network.features(torch.from_numpy(np.stack(pixels))))
+            self.done += len(pixels)
+            self.progress(self.done, self.total)
+        return Encoded(pictures, torch.cat(features), tuple(digests))
