@@ -48,13 +48,13 @@ class ImageGenerator:
             uint8 [B, H, W], grey: the mean of the decoder's channels, in the size that the model was trained on.
 
         Raises:
-            DataError: a pixel is not finite.
+            DataError: a pixel is not finite, or the GPU's memory is too small for a batch.
         """
-        parts = [
-            self._batch(phrases[first : first + self.batch_size], seeds[first : first + self.batch_size])
-            for first in range(0, len(phrases), self.batch_size)
-        ]
-        return np.concatenate(parts)
+        places = [slice(first, first + self.batch_size) for first in range(0, len(phrases), self.batch_size)]
+        try:
+            return np.concatenate([self._batch(phrases[place], seeds[place]) for place in places])
+        except torch.OutOfMemoryError as error:
+            raise DataError(f"no memory for {self.batch_size} images at once; choose a smaller --batch-size") from error
 
     def _batch(self, phrases: Sequence[str], seeds: Sequence[int]) -> NDArray[np.uint8]:
         spare = self.batch_size - len(phrases)

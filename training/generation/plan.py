@@ -44,7 +44,8 @@ class GenerationRequest:
         per_phrase: number of images of each.
         batch_size: images per forward pass.
         device: where to compute.
-        shard: (k, n): generate the k-th of n shares of the images, k from 0.
+        shard: (k, n): generate the k-th of n shares of the images, k from 0; None: all, or the share of this process
+            of a launch.
     """
 
     method: str
@@ -63,7 +64,7 @@ class GenerationRequest:
     per_phrase: int = 4
     batch_size: int = 8
     device: str = "auto"
-    shard: tuple[int, int] = (0, 1)
+    shard: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
