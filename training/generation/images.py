@@ -57,9 +57,9 @@ class ImageGenerator:
             raise DataError(f"no memory for {self.batch_size} images at once; choose a smaller --batch-size") from error
 
     def _batch(self, phrases: Sequence[str], seeds: Sequence[int]) -> NDArray[np.uint8]:
-        spare = self.batch_size - len(phrases)
-        states = torch.stack([self.states(phrase) for phrase in (*phrases, *phrases[-1:] * spare)])
-        noise = torch.cat([self.engine.normal(seed, 1) for seed in (*seeds, *seeds[-1:] * spare)])
+        spare = range(self.batch_size - len(phrases))
+        states = torch.stack([self.states(phrase) for phrase in (*phrases, *(phrases[-1] for _ in spare))])
+        noise = torch.cat([self.engine.normal(seed, 1) for seed in (*seeds, *(seeds[-1] for _ in spare))])
         vae = self.components.vae
         latents = self.engine.generate(noise, states) / vae.config.scaling_factor
         pixels = vae.decode(latents.to(vae.dtype)).sample.float()[: len(phrases)]

@@ -149,7 +149,8 @@ def read_phrases(path: Path) -> tuple[list[GeneratedImage], int]:
             if row.broken:
                 raise row.fault(row.broken.what, row.broken.fix)
             names = ("phrase", "sample_id", "image_id", "patient_id", "category")
-            found += [GeneratedImage("", *(row.text(name) for name in names))] if row.has("phrase") else []
+            values: dict[str, Any] = {name: row.text(name) for name in names}
+            found += [GeneratedImage("", **values)] if values["phrase"] else []
     else:
         for number, line in enumerate(read_text(path).splitlines(), 1):
             if "\ufffd" in line or "\0" in line:
@@ -157,9 +158,9 @@ def read_phrases(path: Path) -> tuple[list[GeneratedImage], int]:
             found += [GeneratedImage("", line.strip())] if line.strip() else []
     if not found:
         raise DataError(f"--phrases {path}: contains no phrase; write one per line")
-    distinct: dict[str, GeneratedImage] = {}
+    distinct: dict[tuple[str, str], GeneratedImage] = {}
     for one in found:
-        distinct.setdefault(one.sample_id or one.phrase, one)
+        distinct.setdefault((one.sample_id, one.phrase), one)
     return list(distinct.values()), len(found) - len(distinct)
 
 
