@@ -107,7 +107,7 @@ def is_claimed(folder: Path, planned: Plan) -> bool:
 
 
 def claim(folder: Path, planned: Plan) -> None:
-    """Write the folder's manifest unless it is there.
+    """Write the folder's manifest and an empty index unless they are there.
 
     Raises:
         DataError: the folder holds other images or files.
@@ -120,6 +120,7 @@ def claim(folder: Path, planned: Plan) -> None:
             text = json.dumps({**planned.manifest, "made_by": this_program()}, indent=1, ensure_ascii=False)
             with atomic(path) as part:
                 part.write_text(f"{text}\n", encoding="utf-8")
+            write_index(folder, [])
 
 
 def missing_of(folder: Path, images: Sequence[GeneratedImage]) -> list[GeneratedImage]:

@@ -215,6 +215,7 @@ def test_a_folder_of_other_images_or_files_is_refused(ask: Ask, tmp_path: Path) 
         ("file,phrase,seed\n0.png,x,1.5\n", "row 2.*seed"),
         ("file\n0.png\n", "phrase"),
         ("", "empty"),
+        ("file,phrase\n", "no image"),
     ],
 )
 def test_a_damaged_index_is_refused(tmp_path: Path, index: str, message: str) -> None:
@@ -289,6 +290,8 @@ def test_killed_processes_end_like_one_that_was_not(ask: Ask, monkeypatch: pytes
     process.kill()
     process.join()
     assert len(pixels(first.out)) == 1
+    with pytest.raises(DataError, match="no image"):
+        read_generated(first.out)
     both = [start(target=in_a_launch, args=(replace(first, shard=None), rank, free_port)) for rank in (0, 1)]
     for process in both:
         process.start()
