@@ -15,7 +15,7 @@ from gtg_bench.benchmark.api.errors import GtgError
 from gtg_bench.benchmark.cli.common import complain, err, out
 from gtg_bench.benchmark.metrics.named_masks import BEST
 from gtg_bench.benchmark.paths import PlaceError
-from gtg_bench.benchmark.runs.launch import ElsewhereError
+from gtg_bench.benchmark.runs.launch import ElsewhereError, Launch
 
 if TYPE_CHECKING:
     from gtg_bench.benchmark.analysis.control_battery import Battery
@@ -70,6 +70,9 @@ def execute(
 ) -> tuple[list[Row], list[FinishedRun]]:
     """Execute runs one after the other, update the leaderboard after each, and share models and what they computed.
 
+    The command ends here, without tables, where others are still computing, and in all processes of a launch but the
+    first, which reports for all.
+
     Args:
         batteries: the runs, see `prepare_all`.
         leaderboards_dir: folder of the leaderboards.
@@ -82,7 +85,7 @@ def execute(
     from gtg_bench.benchmark.report import leaderboard
     from gtg_bench.benchmark.runs.lookup import FinishedRun
 
-    rows, done = [], []
+    rows, done, leads, missing = [], [], Launch.current().leads, 0
     with sharing():
         for name, battery in batteries:
             source = replace(battery.runs[0][1].source)  # a copy: its method is built for these runs, then released
@@ -90,10 +93,14 @@ def execute(
                 for request, prepared in battery.runs:
                     result = with_progress(replace(prepared, source=source), request, name=name)
                     report(result, name)
-                    if result.missing:
+                    missing += result.missing
+                    if result.missing or not leads:
                         continue
                     rows.append(leaderboard.update(leaderboards_dir, result.spec, result.records))
                     done.append(FinishedRun(result.spec, result.records))
+    if missing or not leads:
+        left_out.finish()
+        raise typer.Exit
     return rows, done
 
 
@@ -101,8 +108,8 @@ def report(result: RunResult, name: str = "") -> None:
     """Print how long a run took, how much of it was reused, and its first failures."""
     if result.missing:
         total = len(result.records) + result.missing
-        text = f"{len(result.records)} of {total} samples have records; the last shard to end finishes the run"
-        err.print(f"{result.spec.method}: {text} {result.spec.key}", soft_wrap=True, markup=False)
+        text = f"{len(result.records)} of {total} samples have a record; the last shard to end finishes the run"
+        err.print(f"{name or result.spec.method}: {text} {result.spec.key}", soft_wrap=True, markup=False)
         return
     known, total = len(result.records) - result.computed, len(result.records)
     notes = [f"smoothing {result.spec.smooth}"] if result.spec.smooth.startswith(BEST) else []

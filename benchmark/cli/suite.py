@@ -19,6 +19,7 @@ from gtg_bench.benchmark.cli.common import (
     LeaderboardsDir,
     Plugins,
     RunsDir,
+    ShardOption,
     err,
     key_values,
     load_plugins,
@@ -68,6 +69,7 @@ def suite(
         Path | None, typer.Option("--report", help="Write an HTML report of the runs to this file.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute every map and score anew.")] = False,
+    shard: ShardOption = None,
     batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change results.")] = 16,
     device: Device = "auto",
     runs_dir: RunsDir = Path("runs"),
@@ -77,6 +79,7 @@ def suite(
     """Run a suite."""
     from gtg_bench.benchmark.datasets import open_dataset
     from gtg_bench.benchmark.paths import check_writable
+    from gtg_bench.benchmark.runs.launch import alone
     from gtg_bench.benchmark.runs.runner import prepare
     from gtg_bench.benchmark.runs.suite import find_suite, passes
 
@@ -94,11 +97,14 @@ def suite(
         limit=limit,
         device=device,
         fresh=fresh,
+        shard=shard,
         batch_size=batch_size,
         runs_dir=runs_dir,
     )
     for path in filter(None, [html, to if found.figure else None]):
         check_writable(path)
+    if plan and not alone():
+        return
     if plan:
         os.environ["HF_HUB_OFFLINE"] = "1"  # planning downloads nothing
     left_out, opened, entry_of = LeftOut(len(requests), quiet=plan), open_dataset(*place.values()), passes(requests)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from gtg_bench.benchmark.api.errors import DataError, SampleError, UsageError
@@ -208,7 +209,8 @@ def run(
             raise UsageError("--smooth best: other shards still ground the validation split; repeat this command later")
         prepared = with_best_smoothing(prepared, validation, request.runs_dir)
     folder = RunFolder(request.runs_dir, prepared.spec)
-    writer = writer_for(folder, [trial.sample.sample_id for trial in prepared.trials], request.part)
+    order = [trial.sample.sample_id for trial in prepared.trials]
+    writer = writer_for(folder, order, request.batch_size, request.part)
     with writer.claimed(busy):
         return _run(writer, prepared, request, progress, processes)
 
@@ -219,16 +221,15 @@ def _run(
     started = time.monotonic()
     folder = writer.folder
     todo, (maps, maps_of, computing) = writer.begun(partial(_open, writer, prepared, request))
-    mine = set(writer.mine(todo))
-    trials = [trial for trial in prepared.trials if trial.sample.sample_id in mine]
+    trials = {trial.sample.sample_id: trial for trial in prepared.trials}
+    batches = [[trials[name] for name in names] for names in writer.batches(todo)]
     grounder = _Grounder(prepared, maps)
+    left = sum(map(len, batches))
     if processes is None:
-        processes = 2 if len(trials) > MANY and not computing and (os.cpu_count() or 1) > 1 else 1
-    left = len(trials)
+        processes = 2 if left > MANY and not computing and (os.cpu_count() or 1) > 1 else 1
     progress(writer.done(left), writer.total)
-    batches = (trials[start : start + request.batch_size] for start in range(0, left, request.batch_size))
     with writer.computing(progress):
-        for scored in _scored(grounder, batches, prepared.rules, processes) if trials else ():
+        for scored in _scored(grounder, iter(batches), prepared.rules, processes) if batches else ():
             _keep(folder, scored, request.fail_fast)
             left -= len(scored)
             progress(writer.done(left), writer.total)
@@ -268,10 +269,10 @@ def _open(
     maps = prepared.maps(request.runs_dir, fresh)
     other = maps.source(writer.order)
     maps_of = other.name if other else None
-    computing = not all(map(maps.holds, writer.mine(todo)))
+    computing = not all(map(maps.holds, chain(*writer.batches(todo))))
     facts = {**prepared.facts, "n_total": len(writer.order), "map_key": prepared.spec.map_key, "maps_of": maps_of}
     device = prepared.source.device if computing else "cpu"
-    folder.open(device, writer.order, **facts, fresh=fresh or None)
+    folder.open(device, writer.all_batches, **facts, fresh=fresh or None)
     return todo, (maps, maps_of, computing)
 
 
