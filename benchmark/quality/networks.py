@@ -125,8 +125,8 @@ def _xrv(weights: Path | None, device: torch.device) -> Network:
     model = model.to(device).eval()
 
     def extract(images: Tensor) -> Tensor:
-        values = utils.normalize(images.to(device).float(), 255)[:, None]
-        resized = F.interpolate(values, (224, 224), mode="bilinear", antialias=True)
+        values = torch.from_numpy(utils.normalize(images.cpu().numpy(), 255))[:, None]
+        resized = F.interpolate(values.to(device), (224, 224), mode="bilinear", antialias=True)
         with redirect_stdout(StringIO()):  # torchxrayvision prints a warning about images without black or white
             return model.features2(resized)
 
