@@ -28,12 +28,10 @@ def xrv(monkeypatch: pytest.MonkeyPatch) -> Any:
     return model
 
 
-@pytest.mark.parametrize("form", ["pickled model", "pickled model of 2020", "state dict"])
+@pytest.mark.parametrize("form", ["pickled model", "state dict"])
 def test_xrv_reads_the_published_layout(xrv: Any, form: str, tmp_path: Path) -> None:
     path = tmp_path / "best.pt"
-    torch.save(
-        xrv.state_dict() if form == "state dict" else xrv, path, _use_new_zipfile_serialization="2020" not in form
-    )
+    torch.save(xrv.state_dict() if form == "state dict" else xrv, path)
     found = find_network("xrv", path).features(IMAGES)
     scaled = torch.from_numpy(torchxrayvision.datasets.normalize(IMAGES.numpy(), 255))[:, None].float()
     resized = nn.functional.interpolate(scaled, (224, 224), mode="bilinear", antialias=True)
@@ -100,13 +98,16 @@ def test_unusable_weights_are_one_line(tmp_path: Path, xrv: Any, monkeypatch: py
     evil, other = tmp_path / "evil.pt", tmp_path / "other.pt"
     torch.save(Evil(), evil)
     torch.save({"weight": torch.ones(1)}, other)
+    old = tmp_path / "2020.pt"
+    torch.save(xrv, old, _use_new_zipfile_serialization=False)
     cases: list[tuple[str, Path | None, type[Exception], str]] = [
-        ("xrv", None, DataError, f"curl -L --create-dirs -o {tmp_path}/features/"),
-        ("inception", None, DataError, "weights-inception-2015-12-05-6726825d.pth` *, or name"),
+        ("xrv", None, DataError, "`python -c .*, or name your copy"),
+        ("inception", None, DataError, f"`curl -L -o {tmp_path}/weights-inception"),
         ("inception", tmp_path / "no.pth", DataError, "no.pth: file not found"),
         ("inception", other, DataError, "not the Inception-v3"),
-        ("inception", evil, DataError, "evil.pt cannot be read"),
-        ("xrv", evil, DataError, "evil.pt cannot be read"),
+        ("inception", evil, DataError, "evil.pt holds more than tensors"),
+        ("xrv", evil, DataError, "evil.pt holds more than tensors"),
+        ("xrv", old, DataError, "not read; save its tensors alone with"),
         ("xrv", other, DataError, "not a DenseNet"),
         ("phantom", other, UsageError, "--feature-weights"),
         ("inceptoin", None, UsageError, "did you mean inception"),
