@@ -102,12 +102,12 @@ def _definitions(quality: Quality) -> list[str]:
             f"MS-SSIM: mean over pairs of up to {PER_PROMPT} images of a prompt ({quality.window}); lower is more "
             "diverse. Real images: different patients with the same phrase."
         )
-    copied = [row for row in quality.rows if row.copies]
+    copied = [row for row in quality.rows if row.copies and row.name != FLOOR]
     if copied:
         notes.append(
             f"Near copies: share of images nearer to a training image than {EXPECTED:.0%} of the held-out real images."
         )
-    for row in copied[1:]:
+    for row in copied:
         assert row.copies
         image, training = row.copies.nearest
         same = f"; {row.copies.identical} identical" if row.copies.identical else ""
