@@ -122,15 +122,15 @@ def test_table_4_takes_the_runs_whose_images_were_measured(folder: Path) -> None
     board = replace(load(folder, "phantom", {}), quality=tuple(read(folder / NAME)))
     document = paper_table(4, board)
     published, measured = document.blocks
-    assert [column.metric for column in measured.columns] == ["fid", "fid_xrv", "cnr", "fid_phantom"]
+    assert [column.metric for column in measured.columns] == ["fid", "fid_xrv", "fid_phantom", "cnr"]
     assert "fid_phantom" not in [column.metric for column in published.columns]
     cells = {row.label.split(",")[0]: [cell.figure for cell in row.cells] for row in measured.rows}
-    assert [cells[name][3] for name in ("Frozen CXR-BERT", "Frozen CLIP", "Learnable CLIP")] == [
+    assert [cells[name][2] for name in ("Frozen CXR-BERT", "Frozen CLIP", "Learnable CLIP")] == [
         "10.0±1.0",
         "20.0±2.0",
         "-",
     ]
-    assert measured.rows[0].cells[2].weights == "phantom"
+    assert measured.rows[0].cells[3].weights == "phantom"
     assert any("n = 50 on each side; floor 0.34±.23" in text for _, text in document.notes)
     plain = paper_table(4, replace(board, quality=()))
     assert [column.metric for column in plain.blocks[1].columns] == ["fid", "fid_xrv", "cnr"]
@@ -148,7 +148,7 @@ def test_the_tradeoff_has_a_point_for_each_model_with_both_numbers(folder: Path)
     assert floor.get_xdata()[0] == pytest.approx(0.34)
     with pytest.raises(UsageError, match="gtg-bench generate"):
         plots.tradeoff(board, "xrv")
-    with pytest.raises(UsageError, match="no run of cxrbert-ldm"):
+    with pytest.raises(UsageError, match="no run of clip-ldm, cxrbert-ldm"):
         plots.tradeoff(replace(board, rows=()), "phantom")
 
 
