@@ -161,7 +161,7 @@ def read_folder(folder: Path) -> Pictures:
         )
         for image in read_generated(folder)
     ]
-    notes = ()
+    notes: tuple[str, ...] = ()
     if (wanted := made.get("images", 0)) > len(images):
         notes = (f"{name} is unfinished: {len(images)} of {wanted} images",)
     texts = {key: "" if made[key] is None else str(made[key]) for key in _MADE if key in made}

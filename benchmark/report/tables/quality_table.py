@@ -55,17 +55,15 @@ def quality_cell(row: Row, name: str) -> Cell:
     if not row[name]:
         return NOTHING
     value, low, high = float(row[name]), row[f"{name}_low"], row[f"{name}_high"]
-    facts = {
-        "exact": row[name],
-        "n": row["n"],
-        "run_key": row["key"],
-        "method": row["method"],
-        "weights": row["weights"],
-    }
-    if not low:
-        return Cell(_digits(value, abs(value) / 30), **facts)
-    half = (float(high) - float(low)) / 2
-    return Cell(_digits(value, half), spread=_digits(half, half), **facts)
+    half = (float(high) - float(low)) / 2 if low else None
+    return Cell(
+        _digits(value, abs(value) / 30 if half is None else half),
+        row[name],
+        "" if half is None else _digits(half, half),
+        n=row["n"],
+        run_key=row["key"],
+        method=row["method"],
+    )
 
 
 def _digits(value: float, like: float) -> str:
