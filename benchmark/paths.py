@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -82,6 +84,54 @@ def locked(path: Path, busy: Callable[[], None] = lambda: None) -> Iterator[None
         with suppress(OSError):  # another user's
             os.chown(path, -1, folder.st_gid)
         yield
+
+
+@contextmanager
+def flocked(path: Path, busy: Callable[[], None] = lambda: None, shared: bool = False) -> Iterator[Callable[[], None]]:
+    """Hold a lock on a file itself; yields a function that releases it early. It excludes `locked`, too.
+
+    Args:
+        path: the file; it is created if needed, also its folder.
+        busy: called once if another process holds it, before waiting.
+        shared: other processes may share the lock.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600 | path.parent.stat().st_mode & 0o666)
+    held = [descriptor]
+
+    def release() -> None:
+        while held:
+            os.close(held.pop())
+
+    try:
+        while not _flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX):
+            busy()
+            busy = lambda: None  # noqa: E731
+            time.sleep(0.1)
+        yield release
+    finally:
+        release()
+
+
+def is_flocked(path: Path) -> bool:
+    """Whether another process holds a lock on a file; no if there is no such file."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _flock(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
+def _flock(descriptor: int, kind: int) -> bool:
+    """Lock an open file if that is possible now."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def as_umask(path: Path) -> None:

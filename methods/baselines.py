@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
+from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.geometry import FloatArray, Frame
 from gtg_bench.benchmark.api.phrases import read_phrase
 from gtg_bench.benchmark.api.types import GroundingMap, MethodSettings
@@ -76,6 +77,11 @@ def _whole(image: FloatArray) -> Frame:
 def uniform(settings: MethodSettings) -> Fixed:
     """A constant map, without any information."""
     return Fixed(np.ones((_GRID, _GRID), dtype=np.float32))
+
+
+def oracle_lesion(settings: MethodSettings) -> Fixed:
+    """Raises UsageError: the true region is known to runs on a generated data set only, see `runs.sources`."""
+    raise UsageError("oracle-lesion paints the true region: `gtg-bench run` on the phantom knows it, nothing else does")
 
 
 def center_prior(settings: MethodSettings) -> Fixed:

@@ -44,7 +44,7 @@ def _biovil(name: str, summary: str, **card: str) -> MethodEntry:
     return MethodEntry(name, f"{build}:build", found, complete=f"{build}:complete", card_of=CARD_OF)
 
 
-def _baseline(name: str, kind: Literal["baseline", "prior"], summary: str, table: str = "") -> MethodEntry:
+def _baseline(name: str, kind: Literal["baseline", "prior", "ceiling"], summary: str, table: str = "") -> MethodEntry:
     """A baseline; `table` says what its prior table is fitted on, if it has one."""
     module = "gtg_bench.methods.baselines"
     card = MethodCard(summary, kind, licence="MIT", training_data=table or "none")
@@ -128,6 +128,7 @@ CATALOG: tuple[MethodEntry, ...] = (
         training_data=f"the paper's: {_MIMIC}; CLIP: image-text pairs from the web",
     ),
     _baseline("uniform", "baseline", "the same value everywhere"),
+    _baseline("oracle-lesion", "ceiling", "the drawn lesion in 32 x 32 cells (phantom only): a perfect localiser"),
     _baseline("center-prior", "prior", "a Gaussian in the centre of the image"),
     _baseline("class-prior", "prior", "mean training box of the phrase's category", "boxes of a training split"),
     _baseline(

@@ -15,6 +15,7 @@ from gtg_bench.benchmark.analysis.compare import Difference, after_correction, c
 from gtg_bench.benchmark.analysis.seeds import mean_of
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import METHODS
+from gtg_bench.benchmark.api.types import NO_MODEL
 from gtg_bench.benchmark.runs.lookup import FinishedRun, conditions, read_run, specs_in
 from gtg_bench.benchmark.runs.spec import RunSpec
 from gtg_bench.benchmark.scoring.controls import CONTROLS
@@ -116,18 +117,27 @@ def find_priors(runs_dir: Path, run: FinishedRun, without: Set[str] = frozenset(
     limit, seed, images = run.spec.limit, run.spec.settings.seed, run.spec.images_sha256
     specs = [s for s in specs if s.limit != limit or None in (images, s.images_sha256) or s.images_sha256 == images]
     for spec in sorted(specs, key=lambda s: (s.method, s.limit != limit, s.settings.seed != seed, s.key)):
-        if is_prior(spec.method) and spec.key not in run.keys:
+        if is_prior(spec.method) and not is_ceiling(spec.method) and spec.key not in run.keys:
             found.setdefault(spec.method, spec)
     unwanted = {spec.method for spec in specs if spec.key in without}
     return {method: read_run(runs_dir, spec) for method, spec in found.items() if method not in unwanted}
 
 
 def is_prior(method: str) -> bool:
-    """Whether a method is registered as a prior or baseline."""
+    """Whether a method has no model: a prior, a baseline or a ceiling."""
+    return _kind(method) in NO_MODEL
+
+
+def is_ceiling(method: str) -> bool:
+    """Whether a method paints the true region, so that it shows what others could reach."""
+    return _kind(method) == "ceiling"
+
+
+def _kind(method: str) -> str:
     try:
-        return METHODS.get(method).card.kind in ("prior", "baseline")
+        return METHODS.get(method).card.kind
     except UsageError:
-        return False
+        return ""
 
 
 def control_in_words(row: Difference, run: str, control: str) -> str:

@@ -114,3 +114,7 @@ _PHANTOM = re.compile(rf"{PHANTOM}(-[a-z0-9]+)*(@[0-9]+)?")
 def of_phantom(weights: str | None) -> bool:
     """Whether a name belongs to weights of the phantom zoo: "phantom", "phantom-quick", "phantom-quick@1759"."""
     return _PHANTOM.fullmatch(weights or "") is not None
+
+
+BOXES = "boxes"
+"""The value of `weights` for a file of boxes instead of maps."""

@@ -27,7 +27,7 @@ from gtg_bench.benchmark.api.probes import (
     seed_globals,
 )
 from gtg_bench.benchmark.api.registry import METHODS, Build, MethodEntry, entry_of
-from gtg_bench.benchmark.api.types import GroundingMap, MethodCard, MethodSettings, Query, is_transposed
+from gtg_bench.benchmark.api.types import NO_MODEL, GroundingMap, MethodCard, MethodSettings, Query, is_transposed
 
 Maps = list[GroundingMap | None]
 _STATE = "keep no state that changes a map, and include in a cache's key everything that its values depend on"
@@ -95,7 +95,7 @@ class _Check:
 
     def card(self, card: MethodCard) -> None:
         """The card has a summary and a kind; unless it is a baseline or prior, also the origin of its model."""
-        model = () if card.kind in ("baseline", "prior") else ("paper", "weights", "licence", "training_data")
+        model = () if card.kind in NO_MODEL else ("paper", "weights", "licence", "training_data")
         for name in ("summary", "kind", *model):
             if not getattr(card, name).strip():
                 self._note(

@@ -6,13 +6,16 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from gtg_bench.benchmark.api.geometry import FloatArray, Frame, Mask, Size
+from gtg_bench.benchmark.api.geometry import FloatArray, Frame, Mask, Size, boxes_to_mask
 from gtg_bench.benchmark.api.settings import MethodSettings as MethodSettings
+
+_PICTURE = 256
+"""Longer side of the picture of a box answer, in pixels."""
 
 Box = tuple[float, float, float, float]
 Status = Literal["ok", "unscorable", "failed"]
@@ -42,6 +45,26 @@ class PhraseSample:
     """The region, if it is not a set of boxes; `api.geometry.region_in` handles both."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class BoxAnswer:
+    """The boxes with which a method answers, if it returns boxes instead of a map; none is an answer too, a miss."""
+
+    boxes: NDArray[np.float64]
+    """float64 [N, 4], xyxy, half open, in pixels of the original image."""
+    scores: NDArray[np.float64]
+    """float64 [N], finite, higher is more confident; all equal if the method gives none."""
+
+    def __post_init__(self) -> None:
+        if self.boxes.shape != (len(self.scores), 4) or self.scores.ndim != 1:
+            raise ValueError(f"boxes must be [N, 4] and scores [N], not {self.boxes.shape} and {self.scores.shape}")
+        if not (np.isfinite(self.boxes).all() and np.isfinite(self.scores).all()):
+            raise ValueError("boxes and scores must be finite")
+        if len(wrong := self.boxes[(self.boxes[:, 2:] <= self.boxes[:, :2]).any(axis=1)]):
+            raise ValueError(
+                f"box {wrong[0].tolist()} has no area: boxes are [x1, y1, x2, y2] with x1 < x2 and y1 < y2"
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class GroundingMap:
     """Where a method locates a phrase."""
@@ -52,6 +75,37 @@ class GroundingMap:
     """The part of the image that the method saw. Pixels outside it are "not covered", never NaN inside `values`."""
     note: str = ""
     """Anything unusual about this map, for its record."""
+    answer: BoxAnswer | None = None
+    """The boxes of a method that returns boxes, see `of_boxes`; `values` is then only a picture of them."""
+
+    @classmethod
+    def of_boxes(cls, boxes: ArrayLike, image_size: Size, scores: ArrayLike | None = None, note: str = "") -> Self:
+        """The answer of a method that returns boxes. Metrics that need a map are not defined for it.
+
+        Args:
+            boxes: float xyxy [N, 4], half open, in pixels of the original image, clipped to it; [] is a miss.
+            image_size: (width, height) of the original image in pixels.
+            scores: float [N], higher is more confident; None if the method gives none.
+            note: anything unusual, for its record.
+
+        Raises:
+            ValueError: a box without area or outside the image, a value that is not finite, or not one score per box.
+        """
+        found = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+        BoxAnswer(found, np.zeros(len(found)))
+        clipped = np.clip(found, 0, np.array([*image_size, *image_size]))
+        answer = BoxAnswer(clipped, np.zeros(len(found)) if scores is None else np.asarray(scores, dtype=np.float64))
+        shrunk = min(1.0, _PICTURE / max(image_size))
+        grid = max(round(image_size[0] * shrunk), 1), max(round(image_size[1] * shrunk), 1)
+        drawn = boxes_to_mask(Frame.stretch(image_size, grid).boxes_from_image(clipped), grid)
+        return cls(drawn.astype(np.float32), Frame.original(image_size), note, answer)
+
+    @property
+    def sha256(self) -> str:
+        """Fingerprint of the values, or of the boxes and scores that they are a picture of."""
+        if self.answer is None:
+            return fingerprint(self.values)
+        return fingerprint(np.column_stack([self.answer.boxes, self.answer.scores]))
 
     def __post_init__(self) -> None:
         if not isinstance(self.values, np.ndarray) or isinstance(self.values, np.ma.MaskedArray):
@@ -144,14 +198,31 @@ class Dataset(Protocol):
         ...
 
 
+NO_MODEL = ("prior", "baseline", "ceiling")
+"""Kinds of methods without a model; nothing that they find is to their credit."""
+
+
+@runtime_checkable
+class KnowsAbsence(Protocol):
+    """A data set that also knows phrases whose finding its images do not show."""
+
+    def absent_samples(self, split: str) -> Sequence[PhraseSample]:
+        """Phrases of absent findings ("left pneumothorax") and denials ("no pneumothorax") on a split's images.
+
+        They have no region, never appear in `samples`, and take part in no mean. Raises UsageError for an unknown
+        split.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class MethodCard:
     """Where a method comes from: what a reader must know before trusting its numbers."""
 
     summary: str
     """What the method is, in one line."""
-    kind: Literal["ldm", "discriminative", "prior", "baseline", "plug-in"]
-    """What sort of method it is; priors and baselines have no model."""
+    kind: Literal["ldm", "discriminative", "prior", "baseline", "ceiling", "plug-in"]
+    """What sort of method it is; those of `NO_MODEL` have no model."""
     paper: str = ""
     """Publication that describes it."""
     weights: str = ""

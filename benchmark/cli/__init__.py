@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from gtg_bench.benchmark.cli import (
+    audit,
     bench,
     compare,
     data,
@@ -21,6 +22,7 @@ from gtg_bench.benchmark.cli import (
     score,
     show,
     subgroups,
+    suite,
     table,
     train,
     weights,
@@ -36,11 +38,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run", help=run.HELP)(run.run)
+app.command("suite", help=suite.HELP)(suite.suite)
 app.command("ground", help=ground.HELP)(ground.ground)
 app.command("list", help=listing.HELP)(listing.list_)
 app.command("bench", help=bench.HELP)(bench.bench)
 app.command("doctor", help=doctor.HELP)(doctor.doctor)
 app.command("compare", help=compare.HELP)(compare.compare)
+app.command("audit", help=audit.HELP)(audit.audit)
 app.command("subgroups", help=subgroups.HELP)(subgroups.subgroups)
 app.command("strata", hidden=True)(subgroups.subgroups)
 app.command("report", help=report.HELP)(report.report)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, ParamSpec, TypeVar, get_type_hints
+from typing import Annotated, Any, ParamSpec, TypeVar, get_args, get_type_hints
 
 import typer
 from rich.markup import escape
@@ -19,6 +19,7 @@ from gtg_bench.benchmark.api.errors import GtgError, UsageError, described, plug
 from gtg_bench.benchmark.api.registry import METHODS
 from gtg_bench.benchmark.api.settings import CHOICES, OPTIONS, MethodSettings
 from gtg_bench.benchmark.report.terminal import Terminal
+from gtg_bench.benchmark.runs.launch import ElsewhereError, Launch
 from gtg_bench.benchmark.scoring.controls import CONTROLS
 from gtg_bench.benchmark.scoring.protocols import FRAMES, PROTOCOLS, UNCOVERED
 
@@ -31,11 +32,12 @@ _PANEL = "Method settings"
 
 
 def choice(values: Sequence[str], *names: str, help: str, panel: str | None = None) -> Any:
-    """A typer option that accepts these values; None stays None."""
+    """A typer option that accepts these values, once or, for a list, repeatedly; None stays None."""
 
-    def check(value: str | None) -> str | None:
-        if value is not None and value not in values:
-            raise typer.BadParameter(f"{value!r} is not one of {', '.join(values)}")
+    def check(value: str | list[str] | None) -> str | list[str] | None:
+        for one in [value] if isinstance(value, str) else value or ():
+            if one not in values:
+                raise typer.BadParameter(f"{one!r} is not one of {', '.join(values)}")
         return value
 
     return typer.Option(*names, metavar=f"[{'|'.join(values)}]", help=help, callback=check, rich_help_panel=panel)
@@ -50,7 +52,11 @@ ProtocolOption = Annotated[
 ]
 FrameOption = Annotated[
     str | None,
-    choice(FRAMES, "--frame", help="Compare in the 512 x 512 crop or in the image's own pixels. (default: protocol's)"),
+    choice(
+        FRAMES,
+        "--frame",
+        help="Compare in the 512 x 512 crop, in the image's own pixels, or padded to 518. (default: protocol's)",
+    ),
 ]
 UncoveredOption = Annotated[
     str | None,
@@ -84,6 +90,14 @@ DatasetOption = Annotated[
 DataRoot = Annotated[
     Path | None, typer.Option("--data-root", help="Folder with the data set's annotations and images.")
 ]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="K/N",
+        help="Compute part K of N, as one of N independent jobs. The last one finishes the run.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -92,6 +106,15 @@ def takes_settings(command: Callable[..., R]) -> Callable[..., R]:
 
     The command gets the options that were given as a dictionary.
     """
+    return _with_options(command, several=False)
+
+
+def takes_choices(command: Callable[..., R]) -> Callable[..., R]:
+    """As `takes_settings`, but every option is repeatable: the dictionary holds lists of distinct values."""
+    return _with_options(command, several=True)
+
+
+def _with_options(command: Callable[..., R], several: bool) -> Callable[..., R]:
     signature = inspect.signature(command)
     own = [p for p in signature.parameters.values() if p.name != "settings"]
     hints = get_type_hints(command, include_extras=True)
@@ -99,11 +122,14 @@ def takes_settings(command: Callable[..., R]) -> Callable[..., R]:
     @functools.wraps(command)
     def wrapped(**values: Any) -> R:
         given = {name: values.pop(name) for name in OPTIONS}
-        return command(**values, settings={name: value for name, value in given.items() if value is not None})
+        chosen = {name: value for name, value in given.items() if value not in (None, [])}
+        if several:
+            chosen = {name: list(dict.fromkeys(value)) for name, value in chosen.items()}
+        return command(**values, settings=chosen)
 
     typed = [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in own]
     added = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_option(name))
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_option(name, several))
         for name in OPTIONS
     ]
     wrapped.__signature__ = inspect.Signature([*typed, *added], return_annotation=signature.return_annotation)  # type: ignore[attr-defined]
@@ -111,16 +137,20 @@ def takes_settings(command: Callable[..., R]) -> Callable[..., R]:
     return wrapped
 
 
-def _option(name: str) -> Any:
-    """The command-line option of a setting."""
+def _option(name: str, several: bool) -> Any:
+    """The command-line option of a setting, repeatable if it may have several values."""
     facts, flag = OPTIONS[name], f"--{name.replace('_', '-')}"
     default = "the weights' card" if facts.get("card") else facts["usual"]
     text = f"{facts['help']} (default: {default})" if default else facts["help"]
+    kind, panel = get_type_hints(MethodSettings)[name], _PANEL
+    if several:
+        panel += " (repeatable: all combinations are run)"
+        kind = list[next(one for one in get_args(kind) or (kind,) if one is not type(None))]  # type: ignore[misc]
     if name in CHOICES:
-        option = choice(CHOICES[name], flag, help=text, panel=_PANEL)
+        option = choice(CHOICES[name], flag, help=text, panel=panel)
     else:
-        option = typer.Option(flag, help=text, rich_help_panel=_PANEL)
-    return Annotated[get_type_hints(MethodSettings)[name] | None, option]
+        option = typer.Option(flag, help=text, rich_help_panel=panel)
+    return Annotated[kind | None, option]
 
 
 class _Terminated(BaseException):
@@ -133,9 +163,12 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         before = _on_sigterm(_terminate)
+        out.quiet = err.quiet = not Launch.current().leads
         try:
             return command(*args, **kwargs)
         except GtgError as error:
+            if isinstance(error, ElsewhereError):
+                raise typer.Exit(2) from None
             raise _failed(str(error)) from None
         except KeyboardInterrupt:
             err.print(f"interrupted: {_RESUME}")
@@ -153,6 +186,7 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
                 raise  # a fault of this package: its traceback is wanted
             raise _failed(f"in a plug-in: {described(error)}") from None
         finally:
+            out.quiet = err.quiet = False
             _on_sigterm(before)
 
     return wrapped
@@ -162,8 +196,16 @@ _RESUME = "what was stored so far is kept; rerun the same command to resume"
 
 
 def _failed(text: str) -> typer.Exit:
-    err.print(f"[red]error:[/red] {escape(' '.join(text.split()))}", soft_wrap=True)
+    complain(f"[red]error:[/red] {escape(' '.join(text.split()))}")
     return typer.Exit(2)
+
+
+def complain(markup: str) -> None:
+    """Print a line to stderr, in every process of a launch; all but the first one say which they are."""
+    launch, quiet = Launch.current(), err.quiet
+    err.quiet = False
+    err.print(markup if launch.leads else f"{launch}: {markup}", soft_wrap=True)
+    err.quiet = quiet
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

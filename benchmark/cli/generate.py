@@ -37,7 +37,7 @@ def generate(
         str | None, typer.Option(help="Weights: phantom (packaged), paper (published), a folder or a YAML file.")
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="Data set of the phrases. (default: phantom)")] = None,
-    split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
+    split: Annotated[str | None, typer.Option(help="Split of the data set. (default: test)")] = None,
     data_root: DataRoot = None,
     dataset_option: DatasetOption = None,
     phrases: Annotated[
@@ -69,9 +69,10 @@ def generate(
 
     if not math.isfinite(guidance):
         raise UsageError(f"--guidance must be a finite number, not {guidance}")
-    if phrases is not None and (dataset or data_root or dataset_option):
+    of_data = {"--dataset": dataset, "--split": split, "--data-root": data_root, "--dataset-option": dataset_option}
+    if phrases is not None and (given := [name for name, value in of_data.items() if value]):
         raise UsageError(
-            "--phrases cannot be combined with a data set: leave out --dataset, --data-root and their options"
+            f"--phrases cannot be combined with {given[0]}: a file of phrases takes the place of a data set"
         )
     load_plugins(plugin)
     request = GenerationRequest(
@@ -85,7 +86,7 @@ def generate(
         dataset=dataset,
         data_root=data_root,
         dataset_options=key_values(dataset_option),
-        split=split,
+        split=split or "test",
         phrases=phrases,
         limit=limit,
         per_phrase=per_phrase,
@@ -100,7 +101,8 @@ def generate(
         done = run(request, planned, progress, lambda: err.print("another process works on this share; waiting"))
     number = len(planned.images)
     speed = f", {done.seconds / done.made:.2f} s each" if done.made else ""
-    said = f"{done.made} images made{speed}; {number - done.missing} of {number} are in {to}"
+    share = f"share {request.shard[0] + 1} of {request.shard[1]}: " if request.shard[1] > 1 else ""
+    said = f"{share}{done.made} images made{speed}; {number - done.missing} of {number} are in {to}"
     out.print(said, soft_wrap=True, markup=False, highlight=False)
     if not done.missing:
         out.print(f"look at {to / 'sheet.png'}", soft_wrap=True, markup=False, highlight=False)
@@ -109,7 +111,7 @@ def generate(
 
 
 def _shard(text: str | None) -> tuple[int, int]:
-    """(k, n) of K/N, or of the environment that torchrun and accelerate set. Raises UsageError for anything else."""
+    """(K - 1, N) of K/N, by default of what torchrun and accelerate set. Raises UsageError for anything else."""
     source, said = "--shard", text
     if text is None:
         source, said = "RANK and WORLD_SIZE", "1/1"
@@ -119,4 +121,4 @@ def _shard(text: str | None) -> tuple[int, int]:
     number, _, shares = (said or "").partition("/")
     if not (number.isdecimal() and shares.isdecimal() and 1 <= int(number) <= int(shares)):
         raise UsageError(f"{source} {said!r}: expected K/N with K from 1 to N, such as 2/4")
-    return int(number), int(shares)
+    return int(number) - 1, int(shares)

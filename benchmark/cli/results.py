@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,28 +12,97 @@ import typer
 from rich.markup import escape
 
 from gtg_bench.benchmark.api.errors import GtgError
-from gtg_bench.benchmark.cli.common import err, out
+from gtg_bench.benchmark.cli.common import complain, err, out
 from gtg_bench.benchmark.paths import PlaceError
+from gtg_bench.benchmark.runs.launch import ElsewhereError
 
 if TYPE_CHECKING:
+    from gtg_bench.benchmark.analysis.control_battery import Battery
     from gtg_bench.benchmark.report.leaderboard import Row
+    from gtg_bench.benchmark.runs.lookup import FinishedRun
     from gtg_bench.benchmark.runs.runner import PreparedRun, RunRequest, RunResult
 
 
-def with_progress(prepared: PreparedRun, request: RunRequest, more: str = "") -> RunResult:
-    """Execute a run and show its progress, named after method, data set and `more`; see `runner.run`."""
+def with_progress(prepared: PreparedRun, request: RunRequest, more: str = "", name: str = "") -> RunResult:
+    """Execute a run and show its progress, named after method or `name`, data set and `more`; see `runner.run`."""
     from gtg_bench.benchmark.report.terminal import counting
     from gtg_bench.benchmark.runs.runner import run
 
     def busy() -> None:
         err.print("another process is working on the same run; waiting for it to finish")
 
-    with counting(err, f"{prepared.spec.method} on {prepared.spec.dataset}{more}", keep=True) as count:
+    with counting(err, f"{name or prepared.spec.method} on {prepared.spec.dataset}{more}", keep=True) as count:
         return run(prepared, request, count, busy=busy)
 
 
-def report(result: RunResult) -> None:
+Named = tuple[str, "Battery"]
+"""The name of a method with its settings, and its run with its controls."""
+
+
+def prepare_all(
+    requests: Sequence[RunRequest], make: Callable[[RunRequest], PreparedRun], left_out: LeftOut, controls: bool = False
+) -> list[Named]:
+    """Prepare runs, named after what distinguishes them; those that turn out to be the same run are prepared once.
+
+    Args:
+        requests: the runs.
+        make: prepares one.
+        left_out: gets those that cannot run.
+        controls: add all sanity-check controls of each run.
+    """
+    from gtg_bench.benchmark.analysis.control_battery import Battery, prepare_battery
+    from gtg_bench.benchmark.runs.suite import name_of, varying
+
+    names, found = varying(requests), {}
+    with err.status("Reading annotations and images"):
+        for request in requests:
+            with left_out.keep_going(name_of(request, names)):
+                battery = prepare_battery(request, make) if controls else Battery(((request, make(request)),), {})
+                spec = battery.runs[0][1].spec
+                own = replace(request, settings=replace(spec.settings, dataset=None))
+                found.setdefault(spec.key, (name_of(own, names), battery))
+    return list(found.values())
+
+
+def execute(
+    batteries: Sequence[Named], leaderboards_dir: Path, left_out: LeftOut
+) -> tuple[list[Row], list[FinishedRun]]:
+    """Execute runs one after the other, update the leaderboard after each, and share models and what they computed.
+
+    Args:
+        batteries: the runs, see `prepare_all`.
+        leaderboards_dir: folder of the leaderboards.
+        left_out: gets those that cannot run.
+
+    Returns:
+        Leaderboard rows and runs of those that can.
+    """
+    from gtg_bench.benchmark.api.sharing import sharing
+    from gtg_bench.benchmark.report import leaderboard
+    from gtg_bench.benchmark.runs.lookup import FinishedRun
+
+    rows, done = [], []
+    with sharing():
+        for name, battery in batteries:
+            source = replace(battery.runs[0][1].source)  # a copy: its method is built for these runs, then released
+            with left_out.keep_going(name):
+                for request, prepared in battery.runs:
+                    result = with_progress(replace(prepared, source=source), request, name=name)
+                    report(result, name)
+                    if result.missing:
+                        continue
+                    rows.append(leaderboard.update(leaderboards_dir, result.spec, result.records))
+                    done.append(FinishedRun(result.spec, result.records))
+    return rows, done
+
+
+def report(result: RunResult, name: str = "") -> None:
     """Print how long a run took, how much of it was reused, and its first failures."""
+    if result.missing:
+        total = len(result.records) + result.missing
+        text = f"{len(result.records)} of {total} samples have records; the last shard to end finishes the run"
+        err.print(f"{result.spec.method}: {text} {result.spec.key}", soft_wrap=True, markup=False)
+        return
     known, total = len(result.records) - result.computed, len(result.records)
     notes = [f"{known} of {total} samples were already scored"] if known else []
     if result.reused:
@@ -41,7 +111,7 @@ def report(result: RunResult) -> None:
     if result.made_by:
         notes.append(f"made by {result.made_by}; --fresh computes them anew")
     note = f" ({'; '.join(notes)})" if notes else ""
-    text = f"{result.spec.method}: {result.seconds:.1f} s{note}; records in {result.folder}"
+    text = f"{name or result.spec.method}: {result.seconds:.1f} s{note}; records in {result.folder}"
     err.print(text, soft_wrap=True, markup=False)
     bad = [record for record in result.records if record.status == "failed"]
     if bad:
@@ -60,8 +130,9 @@ def show(folder: Path, rows: list[Row], runs_dir: Path) -> None:
 class LeftOut:
     """What a command leaves out because it cannot run, while the rest can: named when it happens and at the end."""
 
-    def __init__(self, total: int) -> None:
-        self.total = total
+    def __init__(self, total: int, quiet: bool = False) -> None:
+        """`total`: how much could be left out. `quiet`: print nothing when something is."""
+        self.total, self.quiet = total, quiet
         self.errors: dict[str, GtgError] = {}
 
     @contextmanager
@@ -80,7 +151,8 @@ class LeftOut:
             reasons = list(dict.fromkeys(map(str, self.errors.values())))
             if len(self.errors) == self.total and len(reasons) == 1:
                 raise
-            err.print(f"[yellow]warning:[/yellow] {escape(name)} is left out: {escape(str(error))}", soft_wrap=True)
+            if not (self.quiet or isinstance(error, ElsewhereError)):
+                complain(f"[yellow]warning:[/yellow] {escape(name)} is left out: {escape(str(error))}")
 
     def finish(self, unscored: Iterable[str] = ()) -> None:
         """Name everything that failed and exit with code 1, or return if nothing did.

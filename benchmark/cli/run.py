@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,22 +20,22 @@ from gtg_bench.benchmark.cli.common import (
     Plugins,
     ProtocolOption,
     RunsDir,
+    ShardOption,
     SmoothOption,
     UncoveredOption,
-    err,
     key_values,
     load_plugins,
     out,
     reports_errors,
-    takes_settings,
+    takes_choices,
 )
-from gtg_bench.benchmark.cli.results import LeftOut, report, show, with_progress
+from gtg_bench.benchmark.cli.results import LeftOut, execute, prepare_all, show
 
 HELP = "Ground every phrase of a data set with one or more methods, score the maps, and update the leaderboard."
 
 
 @reports_errors
-@takes_settings
+@takes_choices
 def run(
     method: Annotated[
         list[str], typer.Option("--method", "-m", help="Method to run; repeatable. See `gtg-bench list methods`.")
@@ -57,6 +57,7 @@ def run(
     ] = False,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first sample that fails.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute every map and score anew.")] = False,
+    shard: ShardOption = None,
     batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change results.")] = 16,
     device: Device = "auto",
     runs_dir: RunsDir = Path("runs"),
@@ -64,12 +65,12 @@ def run(
     plugin: Plugins = None,
 ) -> None:
     """Run methods over a data set."""
-    from gtg_bench.benchmark.analysis.control_battery import Battery, prepare_battery, sensitivities
+    from gtg_bench.benchmark.analysis.control_battery import sensitivities
     from gtg_bench.benchmark.api.registry import METHODS, unknown
-    from gtg_bench.benchmark.report import leaderboard
+    from gtg_bench.benchmark.datasets import open_dataset
     from gtg_bench.benchmark.report.tables.analysis_tables import show_context
-    from gtg_bench.benchmark.runs.lookup import FinishedRun
     from gtg_bench.benchmark.runs.runner import RunRequest, prepare
+    from gtg_bench.benchmark.runs.suite import combinations
 
     if all_controls and control != "none":
         raise UsageError(f"--all-controls includes every control; leave out --control {control}")
@@ -81,7 +82,7 @@ def run(
     requests = [
         RunRequest.of(
             name,
-            **settings,
+            **one,
             device=device,
             dataset=dataset,
             data_root=data_root,
@@ -96,30 +97,24 @@ def run(
             control=control,
             fail_fast=fail_fast,
             fresh=fresh,
+            shard=shard,
             batch_size=batch_size,
             runs_dir=runs_dir,
         )
         for name in names
+        for one in combinations(settings)
     ]
-    left_out, batteries = LeftOut(1 if fail_fast else len(names)), []
-    for request in requests:
-        with err.status("Reading annotations and images"), left_out.keep_going(request.settings.method):
-            batteries.append(prepare_battery(request) if all_controls else Battery(((request, prepare(request)),), {}))
+    left_out = LeftOut(1 if fail_fast else len(requests))
+    opened = partial(prepare, dataset=open_dataset(dataset, data_root, key_values(dataset_option)))
+    batteries = prepare_all(requests, opened, left_out, controls=all_controls)
     if device not in ("auto", "cpu"):
-        for battery in batteries:
+        for _, battery in batteries:
             _ = battery.runs[0][1].source.device  # refused before anything is computed
-    rows, done = [], []
-    for battery in batteries:
-        plain, source = battery.runs[0][0], battery.runs[0][1].source  # the method is built once for all controls
-        with left_out.keep_going(plain.settings.method):
-            for request, prepared in battery.runs:
-                result = with_progress(replace(prepared, source=source), request)
-                report(result)
-                rows.append(leaderboard.update(leaderboards_dir, result.spec, result.records))
-                done.append(FinishedRun(result.spec, result.records))
-    show(leaderboards_dir, rows, runs_dir)
+    rows, done = execute(batteries, leaderboards_dir, left_out)
+    if rows or not shard:
+        show(leaderboards_dir, rows, runs_dir)
     if all_controls:
-        shown = [battery for battery in batteries if any(run.spec == battery.runs[0][1].spec for run in done)]
+        shown = [battery for _, battery in batteries if any(run.spec == battery.runs[0][1].spec for run in done)]
         for battery, found in zip(shown, sensitivities(done), strict=True):
             show_context(found, out, battery.impossible)
     left_out.finish(row["method"] for row in rows if row["n_ok"] == "0")

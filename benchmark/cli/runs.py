@@ -130,6 +130,63 @@ def rm(
     err.print(f"deleted {len(found)} run{'s' if len(found) > 1 else ''}")
 
 
+@app.command("merge")
+@reports_errors
+def merge(
+    run: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN...]", help="A run's key, or its method with settings. (default: all with shards)"),
+    ] = None,
+    others: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="Another runs folder, whose records and maps are copied; repeatable."),
+    ] = None,
+    runs_dir: RunsDir = Path("runs"),
+    leaderboards_dir: LeaderboardsDir = Path("leaderboards"),
+    dataset: Dataset = None,
+    plugin: Plugins = None,
+) -> None:
+    """Join the shards of runs, made with `run --shard K/N`, and update the leaderboard."""
+    from gtg_bench.benchmark.cli.results import show as show_rows
+    from gtg_bench.benchmark.report import leaderboard
+    from gtg_bench.benchmark.runs.command_line import run_command
+    from gtg_bench.benchmark.runs.inventory import find, inventory
+    from gtg_bench.benchmark.runs.merging import merge as join
+
+    load_plugins(plugin)
+    for folder in others or ():
+        if not folder.is_dir():
+            raise UsageError(f"--from {folder} is not a folder")
+    here = inventory(runs_dir, dataset)
+    stored = [*here, *(one for folder in others or () for one in inventory(folder, dataset))]
+    if run:
+        stored = [one for name in dict.fromkeys(run) for one in find(stored, name, runs_dir)]
+    else:
+        stored = [one for one in stored if one not in here or one.has_shards]
+    specs = {one.key: one.spec for one in stored if one.spec}
+    if not specs:
+        err.print(f"{runs_dir} has no shards to merge", markup=False, soft_wrap=True)
+    rows, unfinished = [], False
+    for spec in specs.values():
+        merged = join(runs_dir, spec, others or (), lambda: err.print("waiting for a process that is still computing"))
+        if merged.missing:
+            unfinished = True
+            shards = f" (shard {', '.join(merged.shards)})" if merged.shards else ""
+            total, control = len(merged.records) + merged.missing, ("--control", spec.control)
+            command = run_command(spec, runs_dir, *(control if spec.control != "none" else ()))
+            text = f"{merged.missing} of {total} samples have no record{shards}; compute them by `{command}`"
+            err.print(f"{spec.method} {spec.key}: {text}", markup=False, soft_wrap=True)
+        else:
+            err.print(
+                f"{spec.method}: {len(merged.records)} samples merged in {merged.folder}", soft_wrap=True, markup=False
+            )
+            rows.append(leaderboard.update(leaderboards_dir, spec, merged.records))
+    if rows:
+        show_rows(leaderboards_dir, rows, runs_dir)
+    if unfinished:
+        raise typer.Exit(1)
+
+
 def _row(run: StoredRun, name: str) -> dict:
     counts = run.counts()
     where = [run.path.parts[-3]]

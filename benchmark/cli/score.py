@@ -27,7 +27,7 @@ from gtg_bench.benchmark.scoring.protocols import PROTOCOLS
 if TYPE_CHECKING:
     from gtg_bench.benchmark.runs.runner import PreparedRun, RunRequest
 
-HELP = "Score stored maps by another protocol, mask or smoothing, or external maps from a folder. No model is run."
+HELP = "Score stored maps by another protocol, mask or smoothing, or external maps or boxes. No model is run."
 
 
 @reports_errors
@@ -43,16 +43,35 @@ def score(
             "image_id and phrase; file; optionally left, top, right, bottom: the part that a map spans, in pixels).",
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="With --maps: name of the method.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="Data set of the maps, or only runs on this one.")] = None,
-    split: Annotated[str | None, typer.Option(help="With --maps: split to evaluate. (default: test)")] = None,
-    limit: Annotated[int | None, typer.Option(help="With --maps: evaluate only the first N samples.")] = None,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(
+            "--boxes",
+            help="Score the boxes in this file instead: JSON (a list of image, phrase, boxes and optionally scores) or "
+            "CSV (a row per box: image, phrase, x1, y1, x2, y2 and optionally score), in pixels or in fractions.",
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="With --maps or --boxes: name of the method.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Data set of the maps or boxes, or only runs on this one.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="With --maps or --boxes: split to evaluate. (default: test)")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="With --maps or --boxes: evaluate only the first N samples.")
+    ] = None,
     control: Annotated[
-        str | None, choice(["none", *REGION_CONTROLS], "--control", help="With --maps: run a sanity-check control.")
+        str | None,
+        choice(["none", *REGION_CONTROLS], "--control", help="With --maps or --boxes: run a sanity-check control."),
     ] = None,
     protocol: Annotated[
         str | None,
-        choice(list(PROTOCOLS), "--protocol", help="Metrics, frame, mask and averages. (default: the run's, or gtg)"),
+        choice(
+            list(PROTOCOLS),
+            "--protocol",
+            help="Metrics, frame, mask and averages. (default: the run's; gtg for --maps, boxes for --boxes)",
+        ),
     ] = None,
     frame: FrameOption = None,
     uncovered: UncoveredOption = None,
@@ -83,22 +102,23 @@ def score(
     from gtg_bench.benchmark.runs.rescore import Place, Rules, find_stored, prepare_stored, tuned
     from gtg_bench.benchmark.runs.runner import RunRequest
 
-    if bool(run) == (maps is not None):
-        raise UsageError("name runs, or a folder of maps with --maps DIR --name METHOD --dataset NAME")
+    if sum((bool(run), maps is not None, boxes is not None)) != 1:
+        raise UsageError("name runs, or --maps DIR or --boxes FILE with --name METHOD --dataset NAME")
     best = [part for part, value in (("mask", mask), ("smooth", smooth)) if value == BEST]
     if bool(best) != bool(tune_on):
         raise UsageError("--mask best or --smooth best, and --tune-on VALIDATION_RUN belong together")
     fixed, fixed_smooth = None if mask == BEST else mask, None if smooth == BEST else smooth
     place = Place(data_root, key_values(dataset_option))
-    if maps is None:
+    if maps is None and boxes is None:
         if name or split or control or limit is not None:
-            raise UsageError("--name, --split, --limit and --control need --maps: a stored run has its own")
+            raise UsageError("--name, --split, --limit and --control need --maps or --boxes: a stored run has its own")
         rules = Rules(protocol, frame, uncovered, fixed, fixed_smooth)
         stored = [find_stored(runs_dir, one, dataset) for one in dict.fromkeys(run or [])]
         prepared = [prepare_stored(runs_dir, one, rules, place) for one in stored]
     else:
         if name is None or dataset is None:
-            raise UsageError("--maps DIR needs --name METHOD and --dataset NAME")
+            option = "--boxes FILE" if maps is None else "--maps DIR"
+            raise UsageError(f"{option} needs --name METHOD and --dataset NAME")
         request = RunRequest.of(
             name,
             dataset=dataset,
@@ -107,13 +127,14 @@ def score(
             split=split or "test",
             limit=limit,
             control=control or "none",
-            protocol=protocol or "gtg",
+            protocol=protocol or ("gtg" if boxes is None else "boxes"),
             frame=frame,
             uncovered=uncovered,
             mask=fixed,
             smooth=fixed_smooth,
         )
-        prepared = [_external(maps, request)]
+        prepared = [_external_maps(maps, request)] if maps is not None else []
+        prepared += [_external_boxes(boxes, request)] if boxes is not None else []
     rows = []
     for plan in tuned(prepared, best, tune_on, dataset, runs_dir, place) if tune_on else prepared:
         result = with_progress(plan, RunRequest(plan.spec.settings, fail_fast=fail_fast, runs_dir=runs_dir))
@@ -123,11 +144,40 @@ def score(
     LeftOut(1).finish(row["method"] for row in rows if row["n_ok"] == "0")
 
 
-def _external(maps: Path, request: RunRequest) -> PreparedRun:
+def _external_maps(maps: Path, request: RunRequest) -> PreparedRun:
     from gtg_bench.benchmark.runs.external_maps import prepare_maps
 
     prepared, index = prepare_maps(maps, request)
-    if index.elsewhere:
-        text = f"{index.path}: {index.elsewhere} rows name samples of other splits than {request.split}"
-        err.print(text, soft_wrap=True, markup=False)
+    _say_elsewhere(index.path, index.elsewhere, request.split)
     return prepared
+
+
+def _external_boxes(boxes: Path, request: RunRequest) -> PreparedRun:
+    from gtg_bench.benchmark.metrics import METRICS
+    from gtg_bench.benchmark.runs.external_boxes import prepare_boxes
+
+    prepared, answers = prepare_boxes(boxes, request)
+    _say_elsewhere(answers.path, answers.elsewhere, request.split)
+    names = [trial.sample.sample_id for trial in prepared.trials]
+    missing = [name for name in names if name not in answers.boxes]
+    empty = sum(answers.boxes.get(name) == [] for name in names)
+    if answers.unit:
+        err.print(f"{answers.path}: read as {answers.unit}", soft_wrap=True, markup=False)
+    if empty:
+        err.print(f"{empty} of {len(names)} samples are answered without a box: misses", markup=False)
+    if missing:
+        listed = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        text = f"warning: {len(missing)} of {len(names)} samples have no row and count as misses: {listed}"
+        err.print(text, soft_wrap=True, markup=False, style="yellow")
+    if undefined := [metric for metric in prepared.rules.metrics if METRICS[metric].of_map]:
+        text = (
+            f"{', '.join(undefined)}: undefined for boxes, because {'it needs' if len(undefined) == 1 else 'they need'}"
+        )
+        err.print(f"{text} a map", soft_wrap=True, markup=False)
+    return prepared
+
+
+def _say_elsewhere(path: Path, elsewhere: int, split: str) -> None:
+    if elsewhere:
+        text = f"{path}: {elsewhere} rows name samples of other splits than {split}"
+        err.print(text, soft_wrap=True, markup=False)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 HELP = "Show a whole leaderboard, the paper's tables beside measured values, or any two columns as a table."
 _NAMES = ("1", "2", "3", "4", "averages")
 _FORMATS = ("csv", "markdown", "latex")
+Source = tuple[Path, str, dict[str, str], str, bool]
+"""Arguments of `selection.load`."""
+
 _DEFINITION = ("protocol", "protocol_version", *RULES)
 
 
@@ -68,8 +71,6 @@ def table(
     ] = None,
 ) -> None:
     """Show tables."""
-    from gtg_bench.benchmark.report.tables.document import with_patients
-    from gtg_bench.benchmark.report.tables.marks import with_marks
     from gtg_bench.benchmark.report.tables.render import WRITERS, show, write
 
     if strange := [name for name in form or () if name not in _FORMATS]:
@@ -83,7 +84,7 @@ def table(
     document = _document(
         what, rows, columns, metric, average, add or (), (leaderboards_dir, dataset, settings, protocol, reference)
     )
-    document = with_patients(with_marks(document, runs_dir, dataset))
+    document = _finished(document, runs_dir, dataset)
     if form and to is None:
         for name in form:
             typer.echo(WRITERS[name](document), nl=False)
@@ -93,6 +94,19 @@ def table(
         out.print(f"Written: {path}", soft_wrap=True, highlight=False, markup=False)
 
 
+def paper_document(number: int, source: Source, runs_dir: Path) -> Document:
+    """A table of the paper beside what was measured; `source` are the arguments of `selection.load`."""
+    return _finished(_document(str(number), None, None, None, None, (), source), runs_dir, source[1])
+
+
+def _finished(document: Document, runs_dir: Path, dataset: str) -> Document:
+    """A document with marks of significance and numbers of patients."""
+    from gtg_bench.benchmark.report.tables.document import with_patients
+    from gtg_bench.benchmark.report.tables.marks import with_marks
+
+    return with_patients(with_marks(document, runs_dir, dataset))
+
+
 def _document(
     what: str | None,
     rows: str | None,
@@ -100,7 +114,7 @@ def _document(
     metric: list[str] | None,
     average: str | None,
     add: Sequence[str],
-    source: tuple[Path, str, dict[str, str], str, bool],
+    source: Source,
 ) -> Document:
     """The table that was asked for; `source` are the arguments of `selection.load`."""
     from gtg_bench.benchmark.report.leaderboard import REFERENCE

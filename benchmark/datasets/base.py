@@ -73,6 +73,7 @@ class Annotation:
         size: (width, height) of the image that was annotated; None if the row does not give it.
         split: the split's name.
         problems: what is wrong with the row.
+        absent: the image does not show what the phrase names, so the row has neither box nor mask.
     """
 
     file: Path
@@ -87,6 +88,7 @@ class Annotation:
     size: Size | None = None
     split: str = "test"
     problems: tuple[Problem, ...] = ()
+    absent: bool = False
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -143,6 +145,7 @@ class AnnotatedDataset(ABC):
         bad: sample id -> why the sample cannot be used. Such a sample has no region, and `image` raises.
         splits: the names that `samples` takes.
         everything: the samples of all splits and those without a split.
+        absent: the rows whose finding is absent; they are in none of the above.
     """
 
     name: ClassVar[str]
@@ -182,8 +185,10 @@ class AnnotatedDataset(ABC):
         self._images = self._find_images(rows)
         kept = [row for row in rows if row.image in self._images]
         first = {row.image_id: row for row in reversed(kept) if not row.problems}
-        self.annotations = [self._checked(row, first.get(row.image_id, row)) for row in kept]
-        self.problems += [problem for row in self.annotations for problem in row.problems]
+        checked = [self._checked(row, first.get(row.image_id, row)) for row in kept]
+        self.annotations = [row for row in checked if not row.absent]
+        self.absent = [row for row in checked if row.absent]
+        self.problems += [problem for row in checked for problem in row.problems]
         self.problems += [image.problem for image in self._images.values() if image.problem]
         self.version = f"{self.release or self.version}-{self._digest()}"
         groups: dict[tuple[str, str, str], list[Annotation]] = {}
@@ -192,6 +197,8 @@ class AnnotatedDataset(ABC):
         self.bad: dict[str, str] = {}
         self._first: dict[str, Annotation] = {}
         self.everything = [self._sample(group) for group in groups.values()]
+        absent = {row.key: row for row in reversed(self.absent) if row.key not in groups}
+        self._absent = [self._sample([row]) for row in reversed(absent.values())]
 
     def __repr__(self) -> str:
         splits = ", ".join(f"{name}: {len(self.samples(name))}" for name in self.splits)
@@ -230,6 +237,13 @@ class AnnotatedDataset(ABC):
         if split not in self.splits:
             raise self.no_split(split)
         return [sample for sample in self.everything if split in (ALL, self._first[sample.sample_id].split)]
+
+    def absent_samples(self, split: str) -> Sequence[PhraseSample]:
+        """The usable phrases of absent findings in a split, see `api.types.KnowsAbsence`; none if the set has none."""
+        if split not in self.splits:
+            raise self.no_split(split)
+        usable = [sample for sample in self._absent if sample.sample_id not in self.bad]
+        return [sample for sample in usable if split in (ALL, self._first[sample.sample_id].split)]
 
     def image(self, sample: PhraseSample) -> FloatArray:
         """float32 [H, W] in [0, 1], bright is dense. Raises DataError for a sample in `bad` or a damaged image."""
@@ -317,7 +331,7 @@ class AnnotatedDataset(ABC):
             faults.append(row.problem(what, kind="region"))
         if row.box and size:
             row = replace(row, box=faults.get(box_within, row.box, size, row.file, row.row, self.slack))
-        elif not row.box and not row.mask and not row.problems:
+        elif not row.box and not row.mask and not row.absent and not row.problems:
             faults.append(row.problem("has neither a box nor a mask", kind="region"))
         return row.wrong(*faults)
 
@@ -340,6 +354,8 @@ class AnnotatedDataset(ABC):
         if problems:
             self.bad[made.sample_id] = " | ".join(map(str, dict.fromkeys(problems)))
             return made
+        if first.absent:
+            return made
         if all(row.mask for row in rows):
             return replace(made, mask=Mask.union([row.mask for row in rows if row.mask]))
         found = [
@@ -353,7 +369,8 @@ class AnnotatedDataset(ABC):
     def _digest(self) -> str:
         """Changes with the rows and with the sizes of the image files (a reduced copy is other data), but not with a
         missing image or the order of the rows."""
-        rows = sorted(repr((*row.key, row.box, row.mask and row.mask.digest, row.size)) for row in self.annotations)
+        known = [*self.annotations, *self.absent]
+        rows = sorted(repr((*row.key, row.box, row.mask and row.mask.digest, row.size)) for row in known)
         sizes = sorted({image.size for image in self._images.values() if image.size})
         return hashlib.sha256(repr((type(self).version, rows, sizes)).encode()).hexdigest()[:8]
 

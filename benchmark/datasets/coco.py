@@ -34,6 +34,9 @@ class CocoDataset(AnnotatedDataset):
     Further options: `annotations` (the JSON file, relative to the data root or the working folder; default: the only
     one in the data root) and `region` (auto: masks if every annotation of a phrase has one; box: always boxes).
 
+    A phrase with an empty box, `"bbox": []`, and no segmentation names a finding that the image does not show; see
+    `absent_samples`.
+
     An annotation's or its image's `split` names its split; in a file without splits everything is `test`. The patient
     is the annotation's or image's `patient_id` or `subject_id`; without one, every image is its own patient.
     """
@@ -83,7 +86,8 @@ class CocoDataset(AnnotatedDataset):
         bbox, boxes = row.values.get("bbox"), self.options.get("region") == "box"
         blank = not bbox or (isinstance(bbox, list) and len(bbox) == 4 and 0 in bbox[2:])  # as tools write it for masks
         mask = faults.get(_mask, row, size) if blank or not boxes else None
-        box = None if mask and blank else faults.get(row.box_list, "bbox")
+        absent = bbox == [] and not row.values.get("segmentation")
+        box = None if absent or (mask and blank) else faults.get(row.box_list, "bbox")
         return Annotation(
             file=row.file,
             row=row.row,
@@ -97,6 +101,7 @@ class CocoDataset(AnnotatedDataset):
             size=size,
             split=first(("split",), row) or first(("split",), image) or "test",
             problems=tuple(faults),
+            absent=absent,
         )
 
 

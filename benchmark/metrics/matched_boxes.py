@@ -70,11 +70,14 @@ def match_boxes(mask: BoolArray, region: BoolArray, boxes: ArrayLike | None = No
         boxes: the true boxes, float xyxy [N, 4] in pixels of the frame, clipped to it; those outside are dropped.
             None: the bounding boxes of the region's connected components, which merges overlapping boxes.
     """
-    from scipy.optimize import linear_sum_assignment
-
     check_arrays(mask, region)
     true = part_boxes(region) if boxes is None else clipped_boxes(boxes, region.shape)
     predicted = part_boxes(mask)
-    allowed = box_ious(predicted, true) >= LEAST_IOU
-    matched = int(np.count_nonzero(allowed[linear_sum_assignment(allowed, maximize=True)]))
-    return Matching(matched, len(predicted), len(true))
+    return Matching(most_pairs(box_ious(predicted, true) >= LEAST_IOU), len(predicted), len(true))
+
+
+def most_pairs(allowed: BoolArray) -> int:
+    """The size of the largest one-to-one matching; bool [N, M] says which of N may be paired with which of M."""
+    from scipy.optimize import linear_sum_assignment
+
+    return int(np.count_nonzero(allowed[linear_sum_assignment(allowed, maximize=True)]))

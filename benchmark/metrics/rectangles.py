@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gtg_bench.benchmark.api.geometry import BoolArray
+from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray
 
 Boxes = NDArray[np.float64]
 
@@ -32,6 +32,14 @@ def part_boxes(mask: BoolArray) -> Boxes:
     labels, _ = label(mask, structure=np.ones((3, 3), dtype=int))
     parts = [(columns.start, rows.start, columns.stop, rows.stop) for rows, columns in find_objects(labels)]
     return np.array(parts, dtype=np.float64).reshape(-1, 4)
+
+
+def scored_parts(mask: BoolArray, values: FloatArray) -> tuple[Boxes, NDArray[np.float64]]:
+    """As `part_boxes`, with the maximum of the values (float32 [H, W]) in each component: float64 [N, 4] and [N]."""
+    from scipy.ndimage import label, maximum
+
+    labels, count = label(mask, structure=np.ones((3, 3), dtype=int))
+    return part_boxes(mask), np.array(maximum(values, labels, np.arange(1, count + 1)), dtype=np.float64)
 
 
 def clipped_boxes(boxes: ArrayLike, shape: tuple[int, ...]) -> Boxes:

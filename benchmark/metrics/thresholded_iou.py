@@ -1,4 +1,7 @@
-"""BioViL's mIoU: the foreground IoU averaged over thresholds. The paper's mIoU is another quantity, see `miou`."""
+"""Overlap averaged over thresholds: BioViL's mIoU, and the IoU and Dice of a sweep over the rescaled map.
+
+The paper's mIoU is another quantity, see `miou`.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,42 @@ def miou_thresholds_minmax(values: NDArray[np.floating], region: BoolArray) -> f
         A value in [0, 1], 0 for a constant map. None if the region is empty.
     """
     return miou_thresholds(minmax(values), region)
+
+
+def iou_sweep(values: NDArray[np.floating], region: BoolArray) -> float | None:
+    """Mean over THRESHOLDS of the foreground IoU of the map rescaled linearly to [-1, 1].
+
+    Source: the protocol `threshold-sweep`, see its notes. The rescaled map is 2 m - 1 of the min-max normalised map m,
+    so the thresholds 0.1 to 0.5 are 0.55 to 0.75 of it: this is a stricter metric than `miou_thresholds_minmax`.
+
+    Args:
+        values: float [H, W], finite, any range, higher is more relevant; its minimum and maximum become -1 and 1.
+        region: bool [H, W], the union of the sample's boxes, in the same frame.
+
+    Returns:
+        A value in [0, 1], 0 for a constant map. None if the region is empty.
+    """
+    check_arrays(region, values=values)
+    return float(_swept(values, region).mean()) if region.any() else None
+
+
+def dice_sweep(values: NDArray[np.floating], region: BoolArray) -> float | None:
+    """Mean over THRESHOLDS of the Dice coefficient, 2 |mask and region| / (|mask| + |region|), as `iou_sweep`.
+
+    Dice is computed at each threshold and then averaged; it is 2 IoU / (1 + IoU) there, but not of the means.
+
+    Returns:
+        A value in [0, 1], at least `iou_sweep`, 0 for a constant map. None if the region is empty.
+    """
+    check_arrays(region, values=values)
+    if not region.any():
+        return None
+    ious = _swept(values, region)
+    return float((2 * ious / (1 + ious)).mean())
+
+
+def _swept(values: NDArray[np.floating], region: BoolArray) -> NDArray[np.float64]:
+    return ious_above(2 * minmax(values) - 1, region, THRESHOLDS)
 
 
 def ious_above(values: NDArray[np.floating], region: BoolArray, thresholds: Sequence[float]) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ from rich.filesize import decimal
 
 from gtg_bench.benchmark.api.errors import GtgError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
-from gtg_bench.benchmark.api.types import MethodSettings, PhraseSample
+from gtg_bench.benchmark.api.types import NO_MODEL, MethodSettings, PhraseSample
 from gtg_bench.benchmark.datasets import DATASETS, open_dataset
 from gtg_bench.benchmark.datasets.check import Check, Progress
 from gtg_bench.benchmark.datasets.check import check as check_data
@@ -44,7 +44,6 @@ MODEL_FACTOR = 2  # weights and activations over weight files: 1.7 for Stable Di
 
 _MAP_CELLS = {"ldm": 64 * 64, "prior": 64 * 64, "discriminative": 32 * 32}
 _SPARE_DISK = 2**30
-_NO_MODEL = ("prior", "baseline")
 
 
 @dataclass(frozen=True)
@@ -170,7 +169,7 @@ def _check_weights(found: Diagnosis, plan: Plan, entry: MethodEntry, check_weigh
     name, kind = entry.name, entry.card.kind
     command = f"gtg-bench weights check {name}" + (f" --weights {shlex.quote(plan.weights)}" if plan.weights else "")
     try:
-        report = None if kind in (*_NO_MODEL, "plug-in") else check_weights(name, plan.weights)
+        report = None if kind in (*NO_MODEL, "plug-in") else check_weights(name, plan.weights)
         found.weights[name] = report and dataclasses.asdict(report)
         if report is not None and not report.ready:
             states = dict.fromkeys(part.state for part in report.parts if part.state != "found")
@@ -194,7 +193,7 @@ def _check_device(found: Diagnosis, wanted: str, entries: Sequence[MethodEntry])
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit = os.environ.get("OMP_NUM_THREADS")
     cpu = f"CPU, {threads} threads" + (f" (OMP_NUM_THREADS={limit})" if limit else "")
-    models = [entry for entry in entries if entry.card.kind not in _NO_MODEL]
+    models = [entry for entry in entries if entry.card.kind not in NO_MODEL]
     try:
         chosen = resolve_device(wanted, (models or entries)[0]) if entries else "cpu"
     except UsageError as error:
@@ -248,7 +247,7 @@ def _check_memory(
     """Check roughly that the largest method fits into memory."""
     reports = [found.weights.get(entry.name) or {} for entry in entries]
     model = MODEL_FACTOR * max(sum(part["size"] or 0 for part in report.get("parts", [])) for report in reports)
-    libraries = LIBRARIES if all(entry.card.kind in _NO_MODEL for entry in entries) else TORCH_LIBRARIES
+    libraries = LIBRARIES if all(entry.card.kind in NO_MODEL for entry in entries) else TORCH_LIBRARIES
     host = int(libraries) + 2 * plan.batch_size * 4 * _mean_pixels(samples)
     on_gpu = device.startswith("cuda")
     _compare(found, "memory", host if on_gpu else host + model, *_host_memory())

@@ -63,19 +63,11 @@ def read_index(folder: Path, samples: Sequence[PhraseSample], others: Callable[[
     columns = set(rows[0].values)
     if "sample_id" not in columns and not {"image_id", "phrase"} <= columns:
         raise fault(path, f"does not name the samples of its maps: it needs the columns {_NAMES}", "add them")
-    here, there = _Samples(samples), cache(lambda: _Samples(others()))
+    known = KnownSamples(samples, others)
     entries: dict[str, Entry] = {}
-    elsewhere = 0
     for row in rows:
-        name = here.find(row)
+        name = known.named_by(row)
         if name is None:
-            if there().find(row) is None:
-                near = here.near(row) or there().near(row)
-                fix = (
-                    f"did you mean {near}? Otherwise remove the row" if near else f"correct {_NAMES}, or remove the row"
-                )
-                raise row.fault("matches no sample of the data set", fix)
-            elsewhere += 1
             continue
         if name in entries:
             raise row.fault(f"names the same sample as row {entries[name].row}", "remove one of them")
@@ -83,8 +75,31 @@ def read_index(folder: Path, samples: Sequence[PhraseSample], others: Callable[[
             raise row.fault("names no file", "name the map, or remove the row: its sample then counts as failed")
         entries[name] = Entry(int(row.row), folder / row.text("file"), _span(row))
     if not entries:
-        raise fault(path, f"none of its {elsewhere} rows names a sample of this split", "choose another --split")
-    return Index(path, entries, elsewhere)
+        raise fault(path, f"none of its {known.elsewhere} rows names a sample of this split", "choose another --split")
+    return Index(path, entries, known.elsewhere)
+
+
+class KnownSamples:
+    """The samples that rows may name: those of the split that is scored, and those of other splits.
+
+    Attributes:
+        elsewhere: how many rows named a sample of another split.
+    """
+
+    def __init__(self, samples: Sequence[PhraseSample], others: Callable[[], Sequence[PhraseSample]]) -> None:
+        self._here, self._there = _Samples(samples), cache(lambda: _Samples(others()))
+        self.elsewhere = 0
+
+    def named_by(self, row: Row) -> str | None:
+        """The id of a row's sample; None if it is of another split. Raises DataError if it is unknown or ambiguous."""
+        name = self._here.find(row)
+        if name is None:
+            if self._there().find(row) is None:
+                near = self._here.near(row) or self._there().near(row)
+                fix = f"did you mean {near}? Otherwise" if near else f"correct {_NAMES}, or"
+                raise row.fault("matches no sample of the data set", f"{fix} remove the row")
+            self.elsewhere += 1
+        return name
 
 
 class _Samples:

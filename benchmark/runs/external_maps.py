@@ -50,27 +50,33 @@ def prepare_maps(folder: Path, request: RunRequest) -> tuple[PreparedRun, Index]
         UsageError: an invalid name or option.
         DataError: an invalid index or data set.
     """
-    name = request.settings.method
-    if not _NAME.fullmatch(name):
-        raise UsageError(f"--name {name!r}: use letters, digits, dots, dashes and underscores")
-    if name in METHODS.names():
-        raise UsageError(f"--name {name} is a method of gtg-bench; give your maps another name")
-    if request.control not in (CONTROLS[0], *REGION_CONTROLS):
-        raise UsageError(
-            f"--control {request.control} changes the phrases, which needs new maps; "
-            f"stored maps support {CONTROLS[0]} and {', '.join(REGION_CONTROLS)}"
-        )
+    check_request(request)
     if not folder.is_dir():
         raise UsageError(f"--maps {folder} is not a folder; it must contain an index.csv and the maps")
     dataset = open_dataset(request.dataset, request.data_root, request.dataset_options)
     samples = dataset.samples(request.split)
-    index = read_index(folder, samples, lambda: _other_samples(dataset, request))
+    index = read_index(folder, samples, lambda: other_samples(dataset, request))
     version = maps_version(index, plan(samples, request.control, request.limit))
-    prepared = planned(request, MethodSettings(name, WEIGHTS, version, seed=0), dataset, FileSource(index), code=None)
+    settings = MethodSettings(request.settings.method, WEIGHTS, version, seed=0)
+    prepared = planned(request, settings, dataset, FileSource(index), code=None)
     return replace(prepared, facts=prepared.facts | {"maps_from": str(folder.resolve())}), index
 
 
-def _other_samples(dataset: Dataset, request: RunRequest) -> list[PhraseSample]:
+def check_request(request: RunRequest) -> None:
+    """Raise UsageError unless the request names a new method and, at most, a control that leaves answers unchanged."""
+    name = request.settings.method
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"--name {name!r}: use letters, digits, dots, dashes and underscores")
+    if name in METHODS.names():
+        raise UsageError(f"--name {name} is a method of gtg-bench; choose another name")
+    if request.control not in (CONTROLS[0], *REGION_CONTROLS):
+        raise UsageError(
+            f"--control {request.control} changes the phrases, which needs new answers; "
+            f"stored ones support {CONTROLS[0]} and {', '.join(REGION_CONTROLS)}"
+        )
+
+
+def other_samples(dataset: Dataset, request: RunRequest) -> list[PhraseSample]:
     """The samples of the other splits."""
     found: list[PhraseSample] = []
     for split in DATASETS[request.dataset].splits:

@@ -48,6 +48,11 @@ class StoredRun:
         return Counter(record.status for record in read_records(self.path).values())
 
     @property
+    def has_shards(self) -> bool:
+        """Whether several processes have written records that are not joined yet."""
+        return any(self.path.glob("samples-*.jsonl"))
+
+    @property
     def own_maps(self) -> int:
         """Number of maps in the folder itself."""
         return sum(1 for _ in self.path.glob("maps/*.npz"))

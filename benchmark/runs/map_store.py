@@ -1,4 +1,4 @@
-"""The maps of a run, one npz per sample: the method's values, their frame, and the method's note.
+"""The maps of a run, one npz per sample: the method's values, their frame, its note, and its boxes if it has any.
 
 A file's name (`scoring.trial.Trial.map_name`) says which sample, text and image the map answers, the run's map key
 (`spec.RunSpec.map_key`) by which method and settings. Runs with the same map key share their maps: one that is not in
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,9 +17,12 @@ import numpy as np
 
 from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.benchmark.api.geometry import Frame
-from gtg_bench.benchmark.api.types import GroundingMap, SampleRecord, fingerprint
+from gtg_bench.benchmark.api.types import BoxAnswer, GroundingMap, SampleRecord
 from gtg_bench.benchmark.paths import atomic
 from gtg_bench.benchmark.runs.records import MANIFEST, read_manifest, read_records
+
+_ANSWER = ("boxes", "scores")
+"""The arrays of a `BoxAnswer`."""
 
 
 class MapStore:
@@ -56,8 +60,9 @@ class MapStore:
         """Store a map in the run's own folder."""
         frame = grounding.frame
         numbers = np.array([*frame.image_size, *frame.resized, *frame.window], dtype=np.int64)
+        answer = {} if grounding.answer is None else {name: getattr(grounding.answer, name) for name in _ANSWER}
         with atomic(self._path(self.folder, sample_id), sync=False) as part:
-            np.savez(part, values=grounding.values, frame=numbers, note=np.array(grounding.note))
+            np.savez(part, values=grounding.values, frame=numbers, note=np.array(grounding.note), **answer)
 
     def holds(self, sample_id: str) -> bool:
         """Whether a map is stored, here or in another folder; it may still be damaged."""
@@ -100,9 +105,9 @@ class MapStore:
         record = self._read_records(folder).get(sample_id)
         if record is None or record.map_name != path.stem:
             return grounding
-        if record.map_sha256 and record.map_sha256 != fingerprint(grounding.values):
+        if record.map_sha256 and record.map_sha256 != grounding.sha256:
             raise DataError(f"{path} does not match the fingerprint in its record; delete the file and run again")
-        return GroundingMap(grounding.values, grounding.frame, grounding.note or record.note)
+        return replace(grounding, note=grounding.note or record.note)
 
     def _read_records(self, folder: Path) -> dict[str, SampleRecord]:
         if folder not in self._records:
@@ -118,7 +123,8 @@ def _unpacked(path: Path) -> GroundingMap:
         with np.load(path, allow_pickle=False) as archive:
             values, n = archive["values"], [int(number) for number in archive["frame"]]
             note = str(archive["note"]) if "note" in archive else ""
-        return GroundingMap(values, Frame((n[0], n[1]), (n[2], n[3]), (n[4], n[5], n[6], n[7])), note)
+            answer = BoxAnswer(*(archive[name] for name in _ANSWER)) if "boxes" in archive else None
+        return GroundingMap(values, Frame((n[0], n[1]), (n[2], n[3]), (n[4], n[5], n[6], n[7])), note, answer)
     except Exception as error:  # numpy and zipfile raise many kinds
         raise DataError(f"{path} is damaged ({type(error).__name__}); delete the file and run again") from error
 

@@ -9,23 +9,26 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from gtg_bench.benchmark.api.errors import DataError, SampleError, UsageError
-from gtg_bench.benchmark.api.registry import METHODS, MethodEntry, unknown
-from gtg_bench.benchmark.api.types import Dataset, GroundingMap, MethodSettings, SampleRecord
+from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
+from gtg_bench.benchmark.api.types import Dataset, GroundingMap, KnowsAbsence, MethodSettings
 from gtg_bench.benchmark.datasets import open_dataset
 from gtg_bench.benchmark.paths import PlaceError
 from gtg_bench.benchmark.runs.identity import digest_of_images, digest_of_samples, options_in_key, seen
 from gtg_bench.benchmark.runs.map_store import MapStore
 from gtg_bench.benchmark.runs.records import FINAL, RunFolder, maker_of, this_program
-from gtg_bench.benchmark.runs.sources import ModelSource, NoSource, Source, check_device
+from gtg_bench.benchmark.runs.request import RunRequest, RunResult
+from gtg_bench.benchmark.runs.sources import LesionSource, ModelSource, NoSource, Source
 from gtg_bench.benchmark.runs.spec import RunSpec
+from gtg_bench.benchmark.runs.writers import Alone, writer_for
 from gtg_bench.benchmark.scoring.controls import CONTROLS, plan
-from gtg_bench.benchmark.scoring.protocols import PROTOCOL, RULES, Protocol, find_protocol
-from gtg_bench.benchmark.scoring.score_map import check_map, check_sample
+from gtg_bench.benchmark.scoring.probes import ABSENT
+from gtg_bench.benchmark.scoring.protocols import RULES, Protocol
+from gtg_bench.benchmark.scoring.score_map import check_map, check_trial
 from gtg_bench.benchmark.scoring.trial import Trial
 from gtg_bench.benchmark.scoring.worker import Scored, failed, scored_batch
 
@@ -34,94 +37,6 @@ Progress = Callable[[int, int], None]
 
 MANY = 200
 """Number of samples above which starting more scoring processes pays off."""
-
-
-@dataclass(frozen=True)
-class RunRequest:
-    """What a user asks for. Invalid options raise UsageError before anything is loaded."""
-
-    settings: MethodSettings
-    """The method, and the settings that the user chose."""
-    dataset: str = "phantom"
-    """Name of the data set."""
-    data_root: Path | None = None
-    """Folder with the data set's annotations and images."""
-    dataset_options: dict[str, str] = field(default_factory=dict)
-    """Options of the data set."""
-    split: str = "test"
-    """Split to evaluate."""
-    limit: int | None = None
-    """Evaluate only the first N samples."""
-    control: str = CONTROLS[0]
-    """Sanity-check control, one of CONTROLS."""
-    protocol: str = PROTOCOL
-    """Metrics, frame, mask and averages, a name of `scoring.protocols.PROTOCOLS`."""
-    frame: str | None = None
-    """Overrides the protocol's frame."""
-    uncovered: str | None = None
-    """Overrides how the protocol scores pixels that the method does not cover."""
-    mask: str | None = None
-    """Overrides the protocol's mask."""
-    smooth: str | None = None
-    """Overrides the protocol's smoothing."""
-    fail_fast: bool = False
-    """Stop at the first sample that fails."""
-    fresh: bool = False
-    """Compute every map and score anew, even if they are stored."""
-    batch_size: int = 16
-    """Samples per batch; does not change results."""
-    runs_dir: Path = Path("runs")
-    """Folder of the records and maps."""
-
-    def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise UsageError(f"--limit must be at least 1, not {self.limit}")
-        if self.batch_size < 1:
-            raise UsageError(f"--batch-size must be at least 1, not {self.batch_size}")
-        check_device(self.settings.device)
-        _ = self.rules
-
-    @classmethod
-    def of(cls, method: str, **options: Any) -> RunRequest:
-        """A request from a method's name and any mix of method settings and fields of a request.
-
-        Raises:
-            UsageError: an unknown or invalid option.
-        """
-        known, settings = ([one.name for one in fields(kind)] for kind in (cls, MethodSettings))
-        for name in options:
-            if name not in known + settings:
-                raise UsageError(unknown("option", name, known + settings))
-        own = {name: value for name, value in options.items() if name in known}
-        rest = {name: value for name, value in options.items() if name not in known}
-        return cls(MethodSettings(method, **rest), **own)
-
-    @property
-    def rules(self) -> Protocol:
-        """The protocol with its overrides."""
-        return find_protocol(self.protocol).changed(*(getattr(self, part) for part in RULES))
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """A finished run."""
-
-    spec: RunSpec
-    """Its description."""
-    folder: Path
-    """Where its records and maps are stored."""
-    records: list[SampleRecord]
-    """One record per sample, in the order of the samples."""
-    seconds: float
-    """Wall time."""
-    computed: int
-    """Number of samples that were scored now; the others had been scored before."""
-    reused: int = 0
-    """How many of these were scored from a stored map."""
-    maps_of: str | None = None
-    """Key of another run that holds most of the stored maps."""
-    made_by: str | None = None
-    """Version of the program that made these maps, or the records that were there already, if it is not this one."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +75,11 @@ def prepare(request: RunRequest, entry: MethodEntry | None = None, dataset: Data
     entry = entry or METHODS.get(request.settings.method)
     settings = entry.completed(replace(request.settings, dataset=request.dataset))
     dataset = dataset or open_dataset(request.dataset, request.data_root, request.dataset_options)
-    return planned(request, settings, dataset, ModelSource(entry, settings, dataset), entry.code)
+    if entry.card.kind != "ceiling":
+        return planned(request, settings, dataset, ModelSource(entry, settings, dataset), entry.code)
+    if request.control != CONTROLS[0]:
+        raise UsageError(f"--control {request.control}: {entry.name} paints the true region; run it without a control")
+    return planned(request, settings, dataset, LesionSource(dataset), entry.code)
 
 
 def planned(
@@ -179,7 +98,7 @@ def planned(
         UsageError: an unknown split, one without samples, or a control that the data set does not support.
         DataError: files of the data set cannot be used.
     """
-    trials = plan(dataset.samples(request.split), request.control, request.limit)
+    trials = trials_of(request, dataset)
     if not trials:
         raise UsageError(f"split {request.split!r} of {request.dataset} has no samples")
     if code is not None:
@@ -198,6 +117,22 @@ def planned(
     )
     spec = with_rules(spec, request.rules)
     return PreparedRun(spec, request.rules, trials, source, origin(dataset, request.data_root))
+
+
+def trials_of(request: RunRequest, dataset: Dataset) -> list[Trial]:
+    """What a run grounds. Absent findings are those on the images of its first `limit` samples.
+
+    Raises:
+        UsageError: an unknown split, or a control that the data set does not support.
+    """
+    samples = dataset.samples(request.split)
+    if request.control == ABSENT:
+        if not isinstance(dataset, KnowsAbsence):
+            return []
+        images = {sample.image_id for sample in samples[: request.limit]}
+        absent = dataset.absent_samples(request.split)
+        return plan([s for s in absent if request.limit is None or s.image_id in images], ABSENT)
+    return plan(samples, request.control, request.limit)
 
 
 def origin(dataset: Dataset, data_root: Path | None) -> dict[str, object]:
@@ -223,11 +158,12 @@ def run(
 ) -> RunResult:
     """Score the samples without a final record and return all records; a map is computed only if none is stored.
 
-    Only one process works on a run: another one waits for it, and finds the work done.
+    Only one process, launch or job array works on a run: another one waits for it, and finds the work done. Every
+    process of a launch returns all records; see `runs.writers`.
 
     Args:
         prepared: the run.
-        request: its runs_dir, batch_size, fail_fast and fresh are used.
+        request: its runs_dir, batch_size, fail_fast, fresh and shard are used.
         progress: called after each batch.
         processes: number of scoring processes. 1 scores in this process while the method grounds. None chooses 2 if
             all maps are stored and there are many samples.
@@ -235,46 +171,75 @@ def run(
 
     Raises:
         UsageError: the method cannot be built, or its device cannot be used.
-        DataError: a sample failed and `fail_fast` is set, or the folder belongs to another run.
+        DataError: a sample failed and `fail_fast` is set, the folder belongs to another run, or another process of
+            the launch has ended before its samples were done.
     """
     folder = RunFolder(request.runs_dir, prepared.spec)
-    with folder.claimed(busy):
-        return _run(folder, prepared, request, progress, processes)
+    writer = writer_for(folder, [trial.sample.sample_id for trial in prepared.trials], request.part)
+    with writer.claimed(busy):
+        return _run(writer, prepared, request, progress, processes)
 
 
 def _run(
-    folder: RunFolder, prepared: PreparedRun, request: RunRequest, progress: Progress, processes: int | None
+    writer: Alone, prepared: PreparedRun, request: RunRequest, progress: Progress, processes: int | None
 ) -> RunResult:
     started = time.monotonic()
+    folder = writer.folder
+    todo, (maps, maps_of, computing) = writer.begun(partial(_open, writer, prepared, request))
+    mine = set(writer.mine(todo))
+    trials = [trial for trial in prepared.trials if trial.sample.sample_id in mine]
+    grounder = _Grounder(prepared, maps)
+    if processes is None:
+        processes = 2 if len(trials) > MANY and not computing and (os.cpu_count() or 1) > 1 else 1
+    left = len(trials)
+    progress(writer.done(left), writer.total)
+    batches = (trials[start : start + request.batch_size] for start in range(0, left, request.batch_size))
+    with writer.computing(progress):
+        for scored in _scored(grounder, batches, prepared.rules, processes) if trials else ():
+            _keep(folder, scored, request.fail_fast)
+            left -= len(scored)
+            progress(writer.done(left), writer.total)
+    records = writer.finish()
+    seconds, total = time.monotonic() - started, len(prepared.trials)
+    from_others = maps_of if grounder.reused else None
+    older = [folder.path] if len(todo) < total else [folder.path.with_name(from_others)] if from_others else []
+    made_by = next((maker for maker in map(maker_of, older) if maker != this_program()), None)
+    return RunResult(
+        prepared.spec,
+        folder.path,
+        list(records.values()),
+        seconds,
+        len(todo),
+        grounder.reused,
+        from_others,
+        made_by,
+        total - len(records),
+    )
+
+
+def _open(
+    writer: Alone, prepared: PreparedRun, request: RunRequest
+) -> tuple[list[str], tuple[MapStore, str | None, bool]]:
+    """Open a run's folder.
+
+    Returns:
+        Ids of the samples without a final record; stored maps, key of another run that holds most of them, and whether
+        any have to be computed.
+    """
+    folder = writer.folder
     if request.fresh:
         folder.set_aside()
     fresh = request.fresh or folder.is_fresh
-    records = folder.read()
-    final = {name for name, record in records.items() if record.status in FINAL}
-    todo = [trial for trial in prepared.trials if trial.sample.sample_id not in final]
-    grounder = _Grounder(prepared, prepared.maps(request.runs_dir, fresh))
-    computing = any(not grounder.maps.holds(trial.sample.sample_id) for trial in todo)
+    final = {name for name, record in folder.read().items() if record.status in FINAL}
+    todo = [name for name in writer.order if name not in final]
+    maps = prepared.maps(request.runs_dir, fresh)
+    other = maps.source(writer.order)
+    maps_of = other.name if other else None
+    computing = not all(map(maps.holds, writer.mine(todo)))
+    facts = {**prepared.facts, "n_total": len(writer.order), "map_key": prepared.spec.map_key, "maps_of": maps_of}
     device = prepared.source.device if computing else "cpu"
-    total = len(prepared.trials)
-    facts = {**prepared.facts, "n_total": total, "map_key": prepared.spec.map_key, "maps_of": grounder.maps_of}
-    folder.open(device, **facts, fresh=fresh or None)
-    if processes is None:
-        processes = 2 if len(todo) > MANY and not computing and (os.cpu_count() or 1) > 1 else 1
-    done = total - len(todo)
-    progress(done, total)
-    batches = (todo[start : start + request.batch_size] for start in range(0, len(todo), request.batch_size))
-    for scored in _scored(grounder, batches, prepared.rules, processes) if todo else ():
-        _keep(folder, scored, request.fail_fast)
-        records.update((one.record.sample_id, one.record) for one in scored)
-        done += len(scored)
-        progress(done, total)
-    folder.finish()
-    ordered = [records[trial.sample.sample_id] for trial in prepared.trials]
-    seconds = time.monotonic() - started
-    from_others = grounder.maps_of if grounder.reused else None
-    older = [folder.path] if len(todo) < total else [folder.path.with_name(from_others)] if from_others else []
-    made_by = next((maker for maker in map(maker_of, older) if maker != this_program()), None)
-    return RunResult(prepared.spec, folder.path, ordered, seconds, len(todo), grounder.reused, from_others, made_by)
+    folder.open(device, writer.order, **facts, fresh=fresh or None)
+    return todo, (maps, maps_of, computing)
 
 
 def _keep(folder: RunFolder, scored: Sequence[Scored], fail_fast: bool) -> None:
@@ -335,8 +300,6 @@ class _Grounder:
         self.rules = prepared.rules
         self.maps = maps
         self.reused = 0
-        other = maps.source(trial.sample.sample_id for trial in prepared.trials)
-        self.maps_of = other.name if other else None
 
     def ground(self, batch: Sequence[Trial]) -> tuple[list[tuple[Trial, GroundingMap]], list[Scored], float]:
         """The trials with their maps, the records of those that failed, and the seconds per trial."""
@@ -379,8 +342,7 @@ class _Grounder:
         """
         if not self.maps.holds(trial.sample.sample_id):
             return None
-        check_sample(trial.sample)
-        check_sample(trial.scored_on)
+        check_trial(trial)
         try:
             grounding = self.maps.load(trial.sample.sample_id)
             check_map(grounding, trial.sample)

@@ -11,15 +11,28 @@ from typing import Protocol
 import numpy as np
 
 from gtg_bench.benchmark.api.errors import SampleError, UsageError
+from gtg_bench.benchmark.api.geometry import FloatArray, Frame
 from gtg_bench.benchmark.api.registry import MethodEntry
-from gtg_bench.benchmark.api.types import BatchMethod, Dataset, GroundingMap, Method, MethodSettings, Query, seed_for
-from gtg_bench.benchmark.scoring.score_map import check_sample
+from gtg_bench.benchmark.api.types import (
+    NO_MODEL,
+    BatchMethod,
+    Dataset,
+    GroundingMap,
+    Method,
+    MethodSettings,
+    PhraseSample,
+    Query,
+    seed_for,
+)
+from gtg_bench.benchmark.runs.launch import own_device
+from gtg_bench.benchmark.scoring.score_map import check_trial
 from gtg_bench.benchmark.scoring.trial import Trial
 
 Fail = Callable[[Trial, Exception], None]
 """Records why a trial has no map."""
 
 _ABSENT = "no map is stored"
+CELLS = 32
 
 
 class Source(Protocol):
@@ -59,8 +72,8 @@ class ModelSource:
         for trial in trials:
             try:
                 image = self.dataset.image(trial.sample)  # first: the data set gives the best reason for an invalid row
-                check_sample(trial.sample)
-                check_sample(trial.scored_on)
+                check_trial(trial)
+                image = trial.edited(image)
             except Exception as error:
                 fail(trial, error)
                 continue
@@ -82,6 +95,35 @@ class ModelSource:
             return
         for one in queries:
             yield from self._grounded([one], fail)
+
+
+@dataclass(frozen=True)
+class LesionSource:
+    """The lesions that a generated data set drew: what a perfect localiser would paint (`oracle-lesion`).
+
+    Each map is the lesion's opacity, averaged into 32 x 32 cells, the grid of the phantom's diffusion models.
+    """
+
+    dataset: Dataset
+    device = "cpu"
+
+    def __post_init__(self) -> None:
+        if not callable(getattr(self.dataset, "lesion", None)):
+            raise UsageError(f"oracle-lesion needs drawn lesions, which only phantom has, not {self.dataset.name}")
+
+    def maps(self, trials: Sequence[Trial], fail: Fail) -> Iterator[tuple[Trial, GroundingMap]]:
+        """The lesion of each trial's own phrase."""
+        draw: Callable[[PhraseSample], FloatArray] = self.dataset.lesion  # type: ignore[attr-defined]
+        for trial in trials:
+            try:
+                check_trial(trial)
+                opacity = draw(trial.sample)
+            except Exception as error:
+                fail(trial, error)
+                continue
+            height, width = opacity.shape
+            cells = opacity.reshape(CELLS, height // CELLS, CELLS, width // CELLS).mean((1, 3))
+            yield trial, GroundingMap(cells, Frame.original((width, height)))
 
 
 @dataclass(frozen=True)
@@ -137,16 +179,19 @@ def check_device(wanted: str) -> None:
 def resolve_device(wanted: str, entry: MethodEntry) -> str:
     """The torch device. "auto" is a GPU if one is available; methods without a model run on the CPU.
 
+    Of several processes on a node, each gets its own GPU from "auto" and "cuda".
+
     Raises:
         UsageError: the device is unknown, or cannot be used here.
     """
     check_device(wanted)
-    if wanted.partition(":")[0] == "cpu" or entry.card.kind in ("prior", "baseline"):
+    if wanted.partition(":")[0] == "cpu" or entry.card.kind in NO_MODEL:
         return "cpu"
     import torch
 
     if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    wanted = own_device(wanted)
     try:
         torch.ones(1, device=wanted).sum().item()
     except Exception as error:  # each backend raises its own kinds

@@ -59,7 +59,7 @@ class RunSpec:
     protocol_version: int = PROTOCOLS[PROTOCOL].version
     """Version of that protocol."""
     control: str = CONTROLS[0]
-    """The sanity check that the run is under, one of CONTROLS."""
+    """The sanity check that the run is under, one of CONTROLS, or a probe of `scoring.probes`."""
     schema: int = SCHEMA
     """Version of this description."""
 

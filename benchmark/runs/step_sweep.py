@@ -56,15 +56,23 @@ def over_last_steps(request: RunRequest, numbers: Sequence[int], execute: Execut
     """
     entry = _entry(request.settings.method)
     dataset = open_dataset(request.dataset, request.data_root, request.dataset_options)
-    shared = _SharedPass(entry, numbers)
+    entries = of_one_pass(entry, numbers)
     runs = {}
     for n in numbers:
         one = replace(request, settings=replace(request.settings, last_steps=n))
-        sharing = replace(entry, build=partial(_Last, shared, n))
-        runs[n] = one, prepare(one, sharing, dataset)
+        runs[n] = one, prepare(one, entries[n], dataset)
         if runs[n][1].spec.settings.bbm not in (None, "none"):
             raise UsageError("the last steps cannot be varied in one pass with --bbm; leave it out")
     return {n: _finished(execute(prepared, one)) for n, (one, prepared) in runs.items()}
+
+
+def of_one_pass(entry: MethodEntry, numbers: Sequence[int]) -> dict[int, MethodEntry]:
+    """For each number of last steps an entry whose method averages that many of one pass, shared by all of them.
+
+    Their settings must be alike otherwise, their samples under one control, and without BBM.
+    """
+    shared = _SharedPass(entry, numbers)
+    return {n: replace(entry, build=partial(_Last, shared, n)) for n in numbers}
 
 
 def _entry(method: str) -> MethodEntry:

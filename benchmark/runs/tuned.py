@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray
+from gtg_bench.benchmark.api.settings import BOXES
 from gtg_bench.benchmark.metrics.masks import best_threshold
 from gtg_bench.benchmark.metrics.named_masks import BEST, NONE, best_name
 from gtg_bench.benchmark.runs.map_store import MapStore
@@ -88,6 +89,8 @@ def _check(prepared: PreparedRun, tuned_on: PreparedRun) -> None:
     """Raise UsageError unless `tuned_on` is the same method on patients that `prepared` does not score."""
     ours, theirs = prepared.spec, tuned_on.spec
     mine, other = ours.as_json(), theirs.as_json()
+    if mine["weights"] == BOXES:
+        raise UsageError(f"{ours.key} answers with boxes; {BEST} is for maps")
     free = (*_OF_DATA, *(["weights_version"] if mine["weights"] == "maps" else []))  # external maps are their data
     if unlike := [name for name in MAP_FIELDS if name not in free and mine[name] != other[name]]:
         listed = "; ".join(f"{name} {mine[name]} and {other[name]}" for name in unlike)

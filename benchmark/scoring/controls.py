@@ -21,6 +21,7 @@ from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.phrases import read_phrase
 from gtg_bench.benchmark.api.types import PhraseSample, seed_for
 from gtg_bench.benchmark.scoring.laterality import mirrored
+from gtg_bench.benchmark.scoring.probes import PROBES, plan_probe
 from gtg_bench.benchmark.scoring.trial import Trial
 
 CONTROLS = ("none", "neutral-phrase", "phrase-swap", "image-swap", "side-swap")
@@ -41,18 +42,20 @@ def applies(control: str, phrase: str, category: str) -> bool:
 
 
 def plan(samples: Sequence[PhraseSample], control: str, limit: int | None = None) -> list[Trial]:
-    """Plan one trial per sample, in their order; only side-swap leaves out samples.
+    """Plan one trial per sample, in their order; of the controls only side-swap leaves out samples.
 
     A sample without a region, as data sets give it for a damaged row or image, is never a partner.
 
     Args:
         samples: a whole split; the plan depends on nothing else.
-        control: one of CONTROLS.
+        control: one of CONTROLS, or a probe, see `scoring.probes.plan_probe`.
         limit: plan only the first `limit` samples; their partners still come from the whole split.
 
     Raises:
         UsageError: a swap finds no partner for a sample, or side-swap applies to no sample.
     """
+    if control in PROBES:
+        return plan_probe(samples, control, limit)
     usable = [sample for sample in samples if sample.boxes or sample.mask]
     by_image: dict[str, list[PhraseSample]] = defaultdict(list)
     for sample in usable:

@@ -18,8 +18,9 @@ from gtg_bench.benchmark.scoring.smoothing import UNSMOOTHED, smooth_name
 PROTOCOL = "gtg"
 """The default protocol: the paper's."""
 
-FRAMES = ("crop512", "original")
-"""Where maps and regions are compared: in the paper's 512 x 512 crop, or in the image's original pixels."""
+FRAMES = ("crop512", "original", "pad518")
+"""Where maps and regions are compared: in the paper's 512 x 512 crop, in the image's original pixels, or in the central
+453 x 453 pixels of the image padded to a square of 518 x 518."""
 
 UNCOVERED = ("lowest", "exclude")
 """How pixels outside the method's field of view are scored: with the map's minimum, or not at all."""
@@ -30,7 +31,7 @@ MASK = MIXTURE
 RULES = ("frame", "uncovered", "mask", "smooth")
 """The parts of a protocol that a run can override."""
 
-CROP, ORIGINAL = FRAMES
+CROP, ORIGINAL, PADDED = FRAMES
 LOWEST, EXCLUDE = UNCOVERED
 
 
@@ -184,6 +185,48 @@ PROTOCOLS: dict[str, Protocol] = {
                 "coverage does not rate a map: it is the share of the region inside the method's field of view.",
                 _TIES,
             ),
+        ),
+        Protocol(
+            name="boxes",
+            version=1,
+            summary="predicted boxes against true ones: matched IoU, IoU of the unions, AP, pointing by the best box",
+            frame=ORIGINAL,
+            uncovered=LOWEST,
+            mask=MIXTURE,
+            metrics=("matched_iou", "iou", "box_ap10", "box_ap30", "box_ap50", "box_top1"),
+            average="overall",
+            primary="matched_iou",
+            notes=(
+                "For methods that answer with boxes (gtg-bench score --boxes). A map is scored by the boxes around the "
+                "connected components of its mask, each with the map's maximum in it as score, so both kinds of "
+                "methods share a table.",
+                "No box is a miss: 0 in every column. A sample is never left out for it.",
+                "box_ap10, box_ap30 and box_ap50 are computed per phrase and averaged over phrases, not pooled over "
+                "the data set. Boxes without scores tie: AP is then precision times recall.",
+            ),
+        ),
+        Protocol(
+            name="threshold-sweep",
+            version=1,
+            summary="recent papers: padded to 518 pixels, smoothed, IoU and Dice over thresholds, macro average",
+            frame=PADDED,
+            uncovered=LOWEST,
+            mask=NONE,
+            metrics=("iou_sweep", "dice_sweep", "cnr", "top1"),
+            average="macro",
+            primary="iou_sweep",
+            notes=(
+                "Built from a description, not from code: longer side to 518 pixels, padded to a square, Gaussian of "
+                "1.5, only the central 453 x 453 pixels scored, thresholds 0.1 to 0.5 of the map rescaled to [-1, 1].",
+                "The description leaves these open. Here the Gaussian's standard deviation is 1.5 patches of 14 pixels "
+                "(21 of 518), as in BioViL's code; if 1.5 pixels are meant, use --smooth 0.0029. The map is rescaled "
+                "by its minimum and maximum over the scored pixels. The thresholds are 0.1, 0.2, 0.3, 0.4 and 0.5, and "
+                "a pixel is predicted where its value is greater.",
+                "Padding that the method did not see counts as background with the map's lowest value. A region that "
+                "is entirely outside the scored square is unscorable.",
+                "Maps that their method has smoothed already (biovil, biovil-l, biovil-t) are smoothed once more.",
+            ),
+            smooth=smooth_name(str(21 / 518)),
         ),
     )
 }

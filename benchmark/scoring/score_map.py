@@ -9,16 +9,27 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gtg_bench.benchmark.api.errors import SampleError, UsageError
-from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray, Frame, Mask, Size, region_in
+from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray, Frame, Mask, Size, boxes_to_mask, region_in
 from gtg_bench.benchmark.api.phrases import read_phrase
-from gtg_bench.benchmark.api.types import Box, GroundingMap, PhraseSample, is_transposed
+from gtg_bench.benchmark.api.types import Box, BoxAnswer, GroundingMap, PhraseSample, is_transposed
 from gtg_bench.benchmark.metrics import Scene, compute, coverage
 from gtg_bench.benchmark.metrics.named_masks import named_mask
-from gtg_bench.benchmark.scoring.protocols import EXCLUDE, ORIGINAL, PROTOCOL, PROTOCOLS, Protocol, find_protocol
+from gtg_bench.benchmark.scoring.protocols import (
+    EXCLUDE,
+    ORIGINAL,
+    PADDED,
+    PROTOCOL,
+    PROTOCOLS,
+    Protocol,
+    find_protocol,
+)
 from gtg_bench.benchmark.scoring.smoothing import smoothed
 from gtg_bench.benchmark.scoring.trial import Trial
 
 EVALUATION_SIZE = 512
+PADDED_SIZE, PADDED_CENTRE = 518, 453
+"""Sides of the square that the frame "pad518" pads the image to, and of the central square that is scored."""
+
 _SLACK = 0.5
 """Pixels by which a box may exceed its image, because of rounding."""
 
@@ -47,6 +58,15 @@ def check_sample(sample: PhraseSample) -> None:
         raise SampleError(f"{reason}; correct it in the annotation file") from error
 
 
+def check_trial(trial: Trial) -> None:
+    """Raise SampleError if a trial cannot be used; one of an absent finding needs no region."""
+    if not trial.absent:
+        check_sample(trial.sample)
+        check_sample(trial.scored_on)
+    elif not trial.phrase.strip():
+        raise SampleError("the phrase is empty; give it one in the annotation file")
+
+
 def check_boxes(boxes: Sequence[Box], image_size: Size) -> None:
     """Raise ValueError if a box is empty or exceeds its image of (width, height) `image_size`."""
     width, height = image_size
@@ -73,8 +93,14 @@ def evaluation_frame(image_size: Size, kind: str) -> Frame:
 
     Args:
         image_size: (width, height) of the image in pixels.
-        kind: "crop512", the paper's (shorter side to 512 pixels, centre crop), or "original", the original pixels.
+        kind: "crop512", the paper's (shorter side to 512 pixels, centre crop); "original", the original pixels; or
+            "pad518" (longer side to 518 pixels, padded evenly to a square, the central 453 x 453 pixels of it).
     """
+    if kind == PADDED:
+        width, height = (max(round(PADDED_SIZE * side / max(image_size)), 1) for side in image_size)
+        cut = (PADDED_SIZE - PADDED_CENTRE) // 2
+        left, top = cut - (PADDED_SIZE - width) // 2, cut - (PADDED_SIZE - height) // 2
+        return Frame(image_size, (width, height), (left, top, PADDED_CENTRE, PADDED_CENTRE))
     return Frame.original(image_size) if kind == ORIGINAL else Frame.center_crop(image_size, EVALUATION_SIZE)
 
 
@@ -135,22 +161,28 @@ def view(grounding: GroundingMap, trial: Trial, rules: Protocol) -> View:
     """Smooth a map, and carry it with the regions of its trial to the evaluation frame of a protocol.
 
     Pixels outside the method's frame hold the map's minimum and are not in its mask. Under the rule "exclude" their
-    rows and columns are cut off, together with the region there, before a mask is made from pixels.
+    rows and columns are cut off, together with the region there, before a mask is made from pixels. The mask of a box
+    answer is the union of its boxes, whatever the protocol's mask is.
     """
-    grounding = smoothed(grounding, rules.smooth)
+    grounding = smoothed(grounding, rules.smooth, of_longer=rules.frame == PADDED)
     frame = evaluation_frame(trial.sample.image_size, rules.frame)
     regions = [region_of(sample, rules.frame, frame.size) for sample in (trial.scored_on, *trial.others)]
     values, covered = grounding.frame.carry(grounding.values, frame)
     values[~covered] = grounding.values.min()
     window = _window(covered) if rules.uncovered == EXCLUDE else (slice(None), slice(None))
     region, *others = (found[window] for found in regions)
-    mask = named_mask(rules.mask, grounding, frame, values, window)
+    origin = np.array([window[1].start or 0, window[0].start or 0] * 2)
+    answer = grounding.answer
+    if answer is not None:
+        answer = BoxAnswer(frame.boxes_from_image(answer.boxes) - origin, answer.scores)
+        mask = boxes_to_mask(answer.boxes, (values[window].shape[1], values[window].shape[0]))
+    else:
+        mask = named_mask(rules.mask, grounding, frame, values, window)
     boxes = None
     if trial.scored_on.mask is None:
-        origin = np.array([window[1].start or 0, window[0].start or 0] * 2)
         own = _own_frame(trial.scored_on, rules.frame, frame.size)
         boxes = own.boxes_from_image(np.asarray(trial.scored_on.boxes)) - origin
-    scene = Scene(values[window], mask & covered[window], region, tuple(others), boxes, covered[window])
+    scene = Scene(values[window], mask & covered[window], region, tuple(others), boxes, covered[window], answer)
     return View(scene, coverage(covered, regions[0]))
 
 
@@ -167,6 +199,8 @@ def score_map(grounding: GroundingMap, trial: Trial, rules: Protocol = PROTOCOLS
 
     A region that is empty in the evaluation frame, or fills it, makes the sample unscorable. An empty mask has IoU 0.
     """
+    if trial.absent:
+        return Scores({}, "the image does not show what the phrase names, so there is no region")
     found = view(grounding, trial, rules)
     region = found.scene.region
     if not region.size or region.all() or not region.any():

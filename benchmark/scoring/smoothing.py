@@ -34,25 +34,27 @@ def smooth_name(text: str) -> str:
     raise UsageError(f"--smooth {text!r}: give a fraction of the image's shorter side, 0 to {_LARGEST}, such as 0.06")
 
 
-def smoothed(grounding: GroundingMap, smooth: str) -> GroundingMap:
+def smoothed(grounding: GroundingMap, smooth: str, of_longer: bool = False) -> GroundingMap:
     """The map under a Gaussian filter on its own grid.
 
     Args:
         grounding: values float32 [h, w] on the grid of its frame.
         smooth: the standard deviation as a fraction of the image's shorter side, in the spelling of `smooth_name`, or
-            with the prefix "best:". 0 returns the map itself.
+            with the prefix "best:". 0 returns the map itself, and so does a box answer.
+        of_longer: the fraction is one of the longer side, as in a frame that is padded to a square.
 
     Returns:
         float32 [h, w], same frame. Beyond its edges the map counts as constant; cells outside its frame have no
         influence.
     """
     sigma = float(smooth.removeprefix(f"{BEST}:"))
-    if not sigma:
+    if not sigma or grounding.answer is not None:
         return grounding
     from scipy.ndimage import gaussian_filter
 
     frame = grounding.frame
-    pixels = [sigma * min(frame.image_size) * r / s for r, s in zip(frame.resized, frame.image_size, strict=True)]
+    side = max(frame.image_size) if of_longer else min(frame.image_size)
+    pixels = [sigma * side * r / s for r, s in zip(frame.resized, frame.image_size, strict=True)]
     (x, y), (height, width) = pixels, grounding.values.shape
     cells = y * height / frame.size[1], x * width / frame.size[0]
     return GroundingMap(gaussian_filter(grounding.values, cells, mode="nearest"), frame, grounding.note)

@@ -12,7 +12,7 @@ from typing import Any
 from threadpoolctl import ThreadpoolController
 
 from gtg_bench.benchmark.api.errors import GtgError, described
-from gtg_bench.benchmark.api.types import GroundingMap, SampleRecord, fingerprint
+from gtg_bench.benchmark.api.types import GroundingMap, SampleRecord
 from gtg_bench.benchmark.scoring.protocols import Protocol
 from gtg_bench.benchmark.scoring.score_map import facts_of, score_map
 from gtg_bench.benchmark.scoring.trial import Trial
@@ -61,7 +61,7 @@ def _scored(trial: Trial, grounding: GroundingMap, seconds: float, rules: Protoc
         error=scores.unscorable,
         note=grounding.note,
         seconds=round(seconds + time.monotonic() - started, 4),
-        map_sha256=fingerprint(grounding.values),
+        map_sha256=grounding.sha256,
     )
     return Scored(record)
 

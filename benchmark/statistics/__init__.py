@@ -20,10 +20,14 @@ from gtg_bench.benchmark.statistics.bounds import (
     Estimate,
     bootstrap,
     bootstrap_averages,
+    bounds_of,
     interval_note,
 )
 from gtg_bench.benchmark.statistics.comparison import Comparison, Equivalence, Pairs, compare, equivalence, holm, paired
 from gtg_bench.benchmark.statistics.permutation import sign_flip
+from gtg_bench.benchmark.statistics.planning import detectable
+from gtg_bench.benchmark.statistics.presence import presence_auroc
+from gtg_bench.benchmark.statistics.two_level import over_runs_and_patients
 
 __all__ = [
     "AVERAGES",
@@ -39,11 +43,15 @@ __all__ = [
     "average_of_categories",
     "bootstrap",
     "bootstrap_averages",
+    "bounds_of",
     "compare",
+    "detectable",
     "equivalence",
     "holm",
     "interval_note",
     "over_runs",
+    "over_runs_and_patients",
     "paired",
+    "presence_auroc",
     "sign_flip",
 ]

@@ -7,7 +7,7 @@ coverage for few patients; from a few hundred patients on they equal plain perce
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
@@ -123,6 +123,41 @@ def bootstrap_averages(
             low, high = np.quantile(draws[kind], (share, 1 - share)).tolist()
         found[kind] = Estimate(value, low, high, int(counts.sum()), sums.n_undefined, n_patients)
     return found
+
+
+def bounds_of(
+    statistic: Callable[[Doubles], Doubles],
+    n_patients: int,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    level: float = LEVEL,
+) -> tuple[float | None, float | None]:
+    """Confidence limits of any statistic of the samples, from the same bootstrap over patients.
+
+    Args:
+        statistic: of how often each resample draws each patient, float64 [resamples, patients]; its values, float64
+            [resamples], NaN where it is undefined.
+        n_patients: number of patients.
+        resamples: number of resamples.
+        seed: seed of the draws.
+        level: confidence level.
+
+    Returns:
+        Lower and upper limit, widened as those of a mean; None for fewer than LEAST_PATIENTS patients, or if every
+        resample leaves the statistic undefined.
+    """
+    from scipy.special import stdtrit
+
+    if n_patients < LEAST_PATIENTS:
+        return None, None
+    drawn = np.concatenate([statistic(weights) for weights in _weights(n_patients, resamples, seed)])
+    drawn = drawn[~np.isnan(drawn)]
+    if not drawn.size:
+        return None, None
+    wider = float(stdtrit(n_patients - 1, (1 - level) / 2)) * float(np.sqrt(n_patients / (n_patients - 1)))
+    share = _NORMAL.cdf(wider)
+    low, high = np.quantile(drawn, (share, 1 - share)).tolist()
+    return low, high
 
 
 def _drawn(sums: Tally, kinds: Sequence[str], resamples: int, seed: int) -> dict[str, Doubles]:

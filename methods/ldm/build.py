@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import load_object
 from gtg_bench.benchmark.api.settings import CHOICES, DEFAULTS
+from gtg_bench.benchmark.api.sharing import shared
 from gtg_bench.benchmark.api.types import MethodSettings
 from gtg_bench.methods.ldm.lexicon import installed_lexicon
 from gtg_bench.methods.weights import find_weights
@@ -77,13 +78,21 @@ def _layers(text: str) -> str:
 
 
 def build(settings: MethodSettings) -> LdmMethod:
-    """Load the method's weights on `settings.device`. Raises DataError where a file is missing or does not fit."""
+    """Load the method's weights on `settings.device`. Raises DataError where a file is missing or does not fit.
+
+    Inside `api.sharing.sharing`, methods with the same weights and precision share the loaded model.
+    """
     import torch
 
-    from gtg_bench.methods.ldm.components import load_components
+    from gtg_bench.methods.ldm.components import LdmComponents, load_components
 
-    weights = find_weights(settings.method, settings.weights)
-    components = load_components(weights, torch.device(settings.device))
-    layout = torch.channels_last if components.device.type == "cuda" else torch.contiguous_format
-    components.unet.to(dtype=getattr(torch, settings.precision or "float32"), memory_format=layout)
+    weights, precision = find_weights(settings.method, settings.weights), settings.precision or "float32"
+
+    def load() -> LdmComponents:
+        found = load_components(weights, torch.device(settings.device))
+        layout = torch.channels_last if found.device.type == "cuda" else torch.contiguous_format
+        found.unet.to(dtype=getattr(torch, precision), memory_format=layout)
+        return found
+
+    components = shared("diffusion model", (weights.version, settings.device, precision), load)
     return load_object(CLASSES[settings.profile or "paper"])(components, settings)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from gtg_bench.benchmark.api.errors import DataError
+from gtg_bench.benchmark.api.sharing import shared
 from gtg_bench.methods.ldm.adapter import merge_adapter
 from gtg_bench.methods.pretrained import load_pretrained, reason, silence_libraries
 from gtg_bench.methods.text_encoders import load_text_encoder
@@ -47,6 +49,10 @@ class LdmComponents:
     scheduler: Any
     text_encoder: TextEncoder
     device: torch.device
+    posteriors: OrderedDict[str, Any] = field(default_factory=OrderedDict, compare=False)
+    """Cache of the images' posteriors, see `engine.Engine.posterior`; shared by methods with the same VAE."""
+    text_biases: OrderedDict[Any, Any] = field(default_factory=OrderedDict, compare=False)
+    """Cache of the prompts' text biases, see `text_bias.TextBiases`."""
 
     @property
     def image_size(self) -> int:
@@ -55,7 +61,7 @@ class LdmComponents:
 
 
 def load_components(weights: Weights, device: torch.device) -> LdmComponents:
-    """Load located weights, in float32.
+    """Load located weights, in float32. Inside `api.sharing.sharing`, encoded images are those of the last same VAE.
 
     Raises:
         DataError: a component is missing, cannot be loaded, or does not fit the others.
@@ -80,13 +86,15 @@ def load_components(weights: Weights, device: torch.device) -> LdmComponents:
         scheduler = DDIMScheduler.from_pretrained(places["scheduler"], local_files_only=True)
     except Exception as error:  # the library raises many kinds
         raise DataError(f"{places['scheduler']}: cannot load a scheduler: {reason(error)}") from error
-    return LdmComponents(
+    found = LdmComponents(
         unet=unet.to(device).eval().requires_grad_(False),
         vae=vae.to(device).eval().requires_grad_(False),
         scheduler=scheduler,
         text_encoder=encoder,
         device=device,
     )
+    encoder_of_images = weights.version_of("vae"), found.image_size, str(device)
+    return replace(found, posteriors=shared("posteriors", encoder_of_images, OrderedDict))
 
 
 def check_attention(unet: Any, place: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -49,7 +48,6 @@ class Engine:
         self.timesteps = ddim_timesteps(components.scheduler, settings.steps or 50)
         self.layers = select_layers(self.unet, settings.layers or "all")
         self.dtype = next(self.unet.parameters()).dtype
-        self._posteriors: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
 
     def run(self, mode: str, latents: Latents, states: Tensor, weights: Tensor, maps: Reduction, kept: int) -> None:
         """Sample in a mode (Appendix A); `maps` receives the maps of the last `kept` steps.
@@ -145,4 +143,5 @@ class Engine:
             posterior = vae.encode(pixels.expand(1, vae.config.in_channels, -1, -1)).latent_dist
             return posterior.mean[0] * vae.config.scaling_factor, posterior.std[0] * vae.config.scaling_factor
 
-        return cached_by_image(self._posteriors, image, encode)
+        found: tuple[Tensor, Tensor] = cached_by_image(self.components.posteriors, image, encode)
+        return found

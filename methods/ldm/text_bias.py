@@ -21,15 +21,20 @@ MOST_BYTES = 2**30
 
 
 class TextBiases:
-    """P_txt: the chosen tokens' maps in a guided run from Gaussian noise, cached for each distinct prompt."""
+    """P_txt: the chosen tokens' maps in a guided run from Gaussian noise, cached for each distinct prompt.
+
+    The cache belongs to the components: sampling modes and ways of merging that share these share the biases, too.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._cache: OrderedDict[Hashable, Maps] = OrderedDict()
+        self._cache: OrderedDict[Hashable, Maps] = engine.components.text_biases
+        chosen = engine.settings
+        self._same = (chosen.seed, chosen.steps, chosen.guidance, chosen.layers)
 
     def __call__(self, prompts: Sequence[Prompt]) -> tuple[dict[str, Tensor], Tensor]:
         """Layer -> float32 [P, T, h, w] for the P distinct prompts, and the index of each prompt, int64 [B]."""
-        distinct = {prompt.key: prompt for prompt in prompts}
+        distinct = {self._key(prompt): prompt for prompt in prompts}
         found = {key: self._cache[key] for key in distinct if key in self._cache}
         missing = [prompt for key, prompt in distinct.items() if key not in found]
         for start in range(0, len(missing), self.engine.rows):
@@ -37,7 +42,11 @@ class TextBiases:
         self._keep(found)
         keys = list(distinct)
         maps = {layer: torch.stack([found[key][layer] for key in keys]) for layer in found[keys[0]]}
-        return maps, torch.tensor([keys.index(p.key) for p in prompts], device=self.engine.components.device)
+        return maps, torch.tensor([keys.index(self._key(p)) for p in prompts], device=self.engine.components.device)
+
+    def _key(self, prompt: Prompt) -> Hashable:
+        """Everything that decides a bias, given the model."""
+        return self._same, prompt.key
 
     def _run(self, prompts: Sequence[Prompt]) -> dict[Hashable, Maps]:
         engine, steps = self.engine, len(self.engine.timesteps)
@@ -47,7 +56,9 @@ class TextBiases:
         weights = torch.stack([prompt.chosen[None] for prompt in prompts])
         maps = StepMaps(len(prompts), steps)
         engine.run("cfg", Latents(noise), states, weights, maps, steps)
-        return {prompt.key: {name: m[row] for name, m in maps.maps.items()} for row, prompt in enumerate(prompts)}
+        return {
+            self._key(prompt): {name: m[row] for name, m in maps.maps.items()} for row, prompt in enumerate(prompts)
+        }
 
     def _keep(self, found: Mapping[Hashable, Maps]) -> None:
         """Cache the maps, then drop the least recently used beyond `MOST_BYTES`."""

@@ -46,8 +46,14 @@ class Weights:
     @property
     def version(self) -> str:
         """12 hex digits over every file that is loaded, the settings of its part, and a plug-in encoder's code."""
+        return self.version_of(*self.plan.parts())
+
+    def version_of(self, *parts: str) -> str:
+        """The version of some parts only, such as "vae"."""
         facts: dict[str, Any] = {}
         for name, part in self.plan.parts().items():
+            if name not in parts:
+                continue
             place = self.places[name]
             files = {"" if file == place else file.name: sha256_of(file) for file in files_of(place, part)}
             facts[name] = [files, part.model_dump(exclude=set(Part.model_fields))]

@@ -64,10 +64,12 @@ def generate(
         UsageError: the method has no components to generate with, or the device cannot be used.
         PlaceError: the folder cannot be written.
     """
-    (number, shares), folder = request.shard, request.out
+    (index, shares), folder = request.shard, request.out
+    if request.device not in ("auto", "cpu"):
+        resolve_device(request.device, planned.entry)  # refused before anything is written
     claim(folder, planned)
-    share = planned.images[number - 1 :: shares]
-    with locked(folder / f".share-{number}-of-{shares}.lock", busy):
+    share = planned.images[index::shares]
+    with locked(folder / f".share-{index + 1}-of-{shares}.lock", busy):
         missing = missing_of(folder, share)
         started = time.monotonic()
         if missing:

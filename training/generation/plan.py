@@ -17,6 +17,7 @@ from gtg_bench.benchmark.datasets import open_dataset
 from gtg_bench.benchmark.datasets.tables import read_rows, read_text
 from gtg_bench.benchmark.runs.generated import GeneratedImage
 from gtg_bench.benchmark.runs.identity import options_in_key
+from gtg_bench.benchmark.runs.sources import check_device
 
 CODE = 1
 """Version of the generation: bumped whenever the same request gives other images."""
@@ -43,7 +44,7 @@ class GenerationRequest:
         per_phrase: number of images of each.
         batch_size: images per forward pass.
         device: where to compute.
-        shard: (k, n): generate the k-th of n shares of the images, k from 1.
+        shard: (k, n): generate the k-th of n shares of the images, k from 0.
     """
 
     method: str
@@ -62,7 +63,7 @@ class GenerationRequest:
     per_phrase: int = 4
     batch_size: int = 8
     device: str = "auto"
-    shard: tuple[int, int] = (1, 1)
+    shard: tuple[int, int] = (0, 1)
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def plan(request: GenerationRequest) -> Plan:
         DataError: weights, data set or phrases cannot be used.
     """
     entry = METHODS.get(request.method)
+    check_device(request.device)
     if entry.card.kind not in ("ldm", "plug-in"):
         able = ", ".join(other.name for other in METHODS.entries() if other.card.kind == "ldm")
         raise UsageError(f"{entry.name} cannot generate images: it has no image decoder; choose from {able}")
@@ -154,9 +156,10 @@ def read_phrases(path: Path) -> tuple[list[GeneratedImage], int]:
             found += [GeneratedImage("", line.strip())] if line.strip() else []
     if not found:
         raise DataError(f"--phrases {path}: contains no phrase; write one per line")
-    distinct = {one.sample_id or one.phrase: one for one in reversed(found)}
-    kept = list(reversed(distinct.values()))
-    return kept, len(found) - len(kept)
+    distinct: dict[str, GeneratedImage] = {}
+    for one in found:
+        distinct.setdefault(one.sample_id or one.phrase, one)
+    return list(distinct.values()), len(found) - len(distinct)
 
 
 def _copies(request: GenerationRequest, number: int, prompt: GeneratedImage) -> list[GeneratedImage]:

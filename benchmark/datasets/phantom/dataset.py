@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.geometry import FloatArray
 from gtg_bench.benchmark.api.types import PhraseSample, sample_id
+from gtg_bench.benchmark.datasets.phantom import grammar
 from gtg_bench.benchmark.datasets.phantom.anatomy import SIZE
-from gtg_bench.benchmark.datasets.phantom.findings import Finding
+from gtg_bench.benchmark.datasets.phantom.findings import CATEGORY_WEIGHTS, Box, Finding
+from gtg_bench.benchmark.datasets.phantom.stream import Stream
 from gtg_bench.benchmark.datasets.phantom.world import SPLITS, VERSION, Statement, Study, patient_studies
 from gtg_bench.benchmark.paths import atomic, cache_dir, check_writable, locked
 
@@ -56,6 +58,15 @@ class PhantomDataset:
         self._splits.update((study.image_id, split) for study in studies)
         return [sample_of(study, statement) for study in studies for statement in study.statements]
 
+    def absent_samples(self, split: str) -> Sequence[PhraseSample]:
+        """For each image a phrase of a finding that it does not show, worded like any other, and a denial of another.
+
+        Both are draws of their own: the images and phrases of `samples` do not depend on them.
+        """
+        studies = load_studies(self.seed, split, pixels=False)
+        self._splits.update((study.image_id, split) for study in studies)
+        return [sample for study in studies for sample in _absent(self.seed, study)]
+
     def shared_file(self, sample: PhraseSample) -> Path | None:
         """The cached file of all images of a split."""
         split = self._splits.get(sample.image_id)
@@ -70,17 +81,39 @@ class PhantomDataset:
             self._pixels.update((study.image_id, study.pixels) for study in studies)
         return self._pixels[sample.image_id].astype(np.float32) / np.float32(255)
 
+    def lesion(self, sample: PhraseSample) -> FloatArray:
+        """The opacity of the sample's lesions as they were drawn, float32 [128, 128] in [0, 1]."""
+        studies = {
+            study.image_id: study for study in patient_studies(self.seed, int(sample.patient_id.removeprefix("p")))
+        }
+        study = studies[sample.image_id]
+        drawn = {sample_of(study, s).sample_id: alpha for s, alpha in zip(study.statements, study.lesions, strict=True)}
+        return drawn[sample.sample_id]
+
 
 def sample_of(study: Study, statement: Statement) -> PhraseSample:
     """The sample for one statement about an image."""
+    return _sample(study, statement.phrase, statement.finding.category, statement.boxes)
+
+
+def _absent(seed: int, study: Study) -> list[PhraseSample]:
+    """A phrase of one absent finding, and the denial of another one."""
+    stream = Stream("phantom absent", VERSION, seed, study.image_id)
+    shown = {statement.finding.category for statement in study.statements}
+    claimed, denied = stream.shuffled([name for name in CATEGORY_WEIGHTS if name not in shown])[:2]
+    phrase = grammar.phrase_for(Finding.draw(stream, claimed), stream, must_name_side=False)
+    return [_sample(study, phrase, claimed), _sample(study, grammar.denial_of(denied, stream), denied)]
+
+
+def _sample(study: Study, phrase: str, category: str, boxes: tuple[Box, ...] = ()) -> PhraseSample:
     return PhraseSample(
-        sample_id=sample_id(study.image_id, statement.finding.category, statement.phrase),
+        sample_id=sample_id(study.image_id, category, phrase),
         image_id=study.image_id,
         patient_id=study.patient_id,
         image_path=None,
-        phrase=statement.phrase,
-        category=statement.finding.category,
-        boxes=statement.boxes,
+        phrase=phrase,
+        category=category,
+        boxes=boxes,
         image_size=(SIZE, SIZE),
     )
 

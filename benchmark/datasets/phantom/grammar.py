@@ -96,6 +96,16 @@ _BILATERAL: dict[str, tuple[str, ...]] = {
 }
 
 
+_DENIALS = ("no {}", "no evidence of {}", "there is no {}", "{} is not seen", "without {}")
+
+
+def denial_of(category: str, stream: Stream) -> str:
+    """One wording of the statement that a finding is absent."""
+    named = "pulmonary edema" if category == "Edema" else category.lower()
+    text = stream.choice(_DENIALS).format(named)
+    return (text[0].upper() + text[1:] if stream.chance(0.8) else text) + ("." if stream.chance(0.6) else "")
+
+
 def phrase_for(finding: Finding, stream: Stream, must_name_side: bool) -> str:
     """One wording of a finding; side, zone and size are sometimes left out.
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gtg_bench.benchmark.datasets.phantom import grammar
-from gtg_bench.benchmark.datasets.phantom.anatomy import Chest, Patient, expose
+from gtg_bench.benchmark.datasets.phantom.anatomy import Chest, Field, Patient, expose
 from gtg_bench.benchmark.datasets.phantom.findings import Box, Finding, draw_lesions, heart_growth
 from gtg_bench.benchmark.datasets.phantom.stream import Stream
 
@@ -40,6 +41,8 @@ class Study:
     pixels: NDArray[np.uint8]
     statements: tuple[Statement, ...]
     report: str
+    lesions: tuple[Field, ...] = ()
+    """The opacity of each statement's lesions, float32 [128, 128] in [0, 1]; empty if it was read from the cache."""
 
 
 def patient_studies(seed: int, number: int) -> Iterator[Study]:
@@ -59,6 +62,7 @@ def _study(image_id: str, patient_id: str, patient: Patient, stream: Stream) -> 
     chest = Chest(patient, stream, growth)
     image = chest.draw()
     placed: list[tuple[Finding, tuple[Box, ...]]] = []
+    painted: list[Field] = []
     for k in range(count):
         for _ in range(_PLACEMENTS):
             finding = first if k == 0 and first is not None else _another(stream, placed)
@@ -68,11 +72,12 @@ def _study(image_id: str, patient_id: str, patient: Patient, stream: Stream) -> 
             if len(found) == len(boxes) and _apart(found, placed):
                 image = image + sum((lesion.density for lesion in lesions), np.float32(0))
                 placed.append((finding, found))
+                painted.append(reduce(np.maximum, (lesion.alpha for lesion in lesions)))
                 break
     statements = _statements(placed, stream)
     report = " ".join(stream.shuffled([_sentence(s.phrase) for s in statements]))
     pixels = expose(image, stream)
-    return Study(image_id, patient_id, pixels, statements, report or stream.choice(grammar.NORMAL))
+    return Study(image_id, patient_id, pixels, statements, report or stream.choice(grammar.NORMAL), tuple(painted))
 
 
 def _another(stream: Stream, placed: list[tuple[Finding, tuple[Box, ...]]]) -> Finding:

@@ -15,8 +15,8 @@ from gtg_bench.benchmark.analysis.seeds import seeds_note
 from gtg_bench.benchmark.analysis.sensitivity import PLAIN, control_in_words, is_prior, prior_in_words
 from gtg_bench.benchmark.analysis.subgroups import subgroups
 from gtg_bench.benchmark.api.errors import DataError, UsageError
-from gtg_bench.benchmark.api.settings import of_phantom
-from gtg_bench.benchmark.report.tables.selection import PHANTOM_NOTE
+from gtg_bench.benchmark.api.settings import BOXES, of_phantom
+from gtg_bench.benchmark.report.tables.selection import BOXES_NOTE, PHANTOM_NOTE
 from gtg_bench.benchmark.runs.command_line import run_command
 from gtg_bench.benchmark.runs.lookup import FinishedRun, conditions, read_run, specs_in
 from gtg_bench.benchmark.runs.records import RunFolder
@@ -227,6 +227,8 @@ def warnings(evidence: Evidence, runs_dir: Path, dataset: str | None, private: b
         if subject.missing and not is_prior(subject.run.spec.method):
             how = "." if private else f". Run: {subject.command}"
             found.append(f"{subject.label} was not run under {', '.join(subject.missing)}{how}")
+    answered = [line.run.spec.method for line in lines if line.run.spec.settings.weights == BOXES]
+    found += [f"{', '.join(dict.fromkeys(answered))}: {BOXES_NOTE.removeprefix('‡ ')}."] if answered else []
     found += [PHANTOM_NOTE] if any(of_phantom(line.run.spec.settings.weights) for line in lines) else []
     found += [PHANTOM_DATA] if lines[0].run.spec.dataset == "phantom" else []
     return found

@@ -15,7 +15,7 @@ from PIL import Image
 
 from gtg_bench.benchmark.api.errors import GtgError
 from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray, Frame, region_in
-from gtg_bench.benchmark.api.types import Dataset, GroundingMap, PhraseSample, fingerprint
+from gtg_bench.benchmark.api.types import Dataset, GroundingMap, PhraseSample
 from gtg_bench.benchmark.runs.identity import digest_of_samples
 from gtg_bench.benchmark.runs.map_store import MapStore
 from gtg_bench.benchmark.runs.records import RunFolder
@@ -74,7 +74,7 @@ class Album:
             peak: the maximum in the evaluation frame, None for a constant map. All places are [x, y] or
             [left, top, width, height] as shares of the image's width and height.
         """
-        key = (fingerprint(grounding.values), grounding.frame, *(getattr(rules, part) for part in RULES))
+        key = (grounding.sha256, grounding.frame, *(getattr(rules, part) for part in RULES))
         return self._once(key, lambda: self._heat(grounding, trial, rules))
 
     def _heat(self, grounding: GroundingMap, trial: Trial, rules: Protocol) -> Json:

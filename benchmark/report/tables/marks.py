@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gtg_bench.benchmark.analysis.compare import LEVEL
 from gtg_bench.benchmark.analysis.seeds import mean_of
-from gtg_bench.benchmark.analysis.sensitivity import is_prior
+from gtg_bench.benchmark.analysis.sensitivity import is_ceiling, is_prior
 from gtg_bench.benchmark.api.errors import GtgError
 from gtg_bench.benchmark.metrics import METRICS
 from gtg_bench.benchmark.report.tables.document import Block, Cell, Document
@@ -59,7 +59,7 @@ def _pools(block: Block) -> list[list[Place]]:
     found: dict[tuple, list[Place]] = {}
     for i, row in enumerate(block.rows) if block.along else ():
         for j, column in enumerate(block.columns):
-            if column.metric in METRICS and row.cells[j].run_key:
+            if column.metric in METRICS and row.cells[j].run_key and not is_ceiling(row.cells[j].method):
                 line = (i, column.metric) if block.along == "row" else (row.section, j)
                 found.setdefault(line, []).append((i, j))
     return [pool for pool in found.values() if len(pool) > 1]

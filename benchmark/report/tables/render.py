@@ -155,7 +155,7 @@ def _lines(block: Block, cell: Cell, intervals: bool) -> list[str]:
         return [cell.figure + note, *([cell.interval.replace(" ", "")] if bounded else [])]
     half = f"±{(float(cell.high) - float(cell.low)) / 2:.3f}" if bounded else ""
     value = cell.figure.replace("0.", ".", 1) if cell.figure.startswith(("0.", "-0.")) else cell.figure
-    return [value + half.replace("±0.", "±.") + note]
+    return [value + half.replace("±0.000", "±0").replace("±0.", "±.") + note]
 
 
 # CSV
@@ -192,30 +192,34 @@ _MARKDOWN = {"": "{}", "best": "**{}**", "equal": "**{}**"}
 
 def to_markdown(document: Document) -> str:
     """GitHub's tables below headings, then the notes."""
-    found = [f"## {_md(document.title)}"]
+    found = [f"## {md_escaped(document.title)}"]
     for block in document.blocks:
-        heads = [_md_noted("<br>".join(map(_md, headings(block, column))), column.note) for column in block.columns]
-        lines = [[_md(block.corner), *heads], [":--", *["--:"] * len(heads)]]
+        heads = [
+            _md_noted("<br>".join(map(md_escaped, headings(block, column))), column.note) for column in block.columns
+        ]
+        lines = [[md_escaped(block.corner), *heads], [":--", *["--:"] * len(heads)]]
         for name, rows in sections(block.rows):
-            lines += [[f"*{_md(name)}*", *[""] * len(heads)]] if name else []
-            lines += [[_md_noted(_md(row.label), row.note), *map(_md_cell, row.cells)] for row in rows]
+            lines += [[f"*{md_escaped(name)}*", *[""] * len(heads)]] if name else []
+            lines += [[_md_noted(md_escaped(row.label), row.note), *map(_md_cell, row.cells)] for row in rows]
         table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-        found.append(f"### {_md(block.title)}\n\n{table}")
+        found.append(f"### {md_escaped(block.title)}\n\n{table}")
     found += [document.legend] if document.marked else []
-    found.append("\n".join(f"- {f'({letter}) ' if letter else ''}{_md(note)}" for letter, note in document.notes))
+    found.append(
+        "\n".join(f"- {f'({letter}) ' if letter else ''}{md_escaped(note)}" for letter, note in document.notes)
+    )
     return "\n\n".join(filter(None, found)) + "\n"
 
 
 def _md_cell(cell: Cell) -> str:
-    text = _md_noted(_MARKDOWN[cell.mark].format(_md(cell.figure)), cell.note)
-    return text + (f"<sub>{_md(cell.interval)}</sub>" if cell.interval else "")
+    text = _md_noted(_MARKDOWN[cell.mark].format(md_escaped(cell.figure)), cell.note)
+    return text + (f"<sub>{md_escaped(cell.interval)}</sub>" if cell.interval else "")
 
 
 def _md_noted(text: str, letter: str) -> str:
     return f"{text}<sup>{letter}</sup>" if letter else text
 
 
-def _md(text: str) -> str:
+def md_escaped(text: str) -> str:
     """Escape text for Markdown; code in backticks stays code."""
     text = " ".join(printable(text).splitlines())
     pieces = text.split("`") if text.count("`") % 2 == 0 else [text]

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gtg_bench.benchmark.analysis.sensitivity import is_prior
+from gtg_bench.benchmark.analysis.sensitivity import is_ceiling, is_prior
 from gtg_bench.benchmark.api.registry import METHODS
-from gtg_bench.benchmark.api.settings import SETTINGS, of_phantom
+from gtg_bench.benchmark.api.settings import BOXES, SETTINGS, of_phantom
 from gtg_bench.benchmark.report import leaderboard
 from gtg_bench.benchmark.report.leaderboard import Row, measured
 from gtg_bench.benchmark.report.tables.document import HEADINGS, Block, Column, Document
@@ -21,6 +21,7 @@ from gtg_bench.benchmark.report.tables.document import Row as Line
 from gtg_bench.benchmark.report.tables.render import drawn, table_width
 from gtg_bench.benchmark.report.tables.selection import (
     AVERAGE_NAMES,
+    BOXES_NOTE,
     PHANTOM_NOTE,
     by_samples,
     changed_rules,
@@ -41,6 +42,8 @@ LINES = 15
 """Most lines in the summary of a run."""
 
 PLAIN = CONTROLS[0]
+CONTEXT = ("ceiling", "prior")
+"""Kinds of methods whose rows are shown beside runs."""
 
 
 SAME = "same_samples_as"
@@ -48,11 +51,12 @@ SAME = "same_samples_as"
 
 
 def show_runs(rows: Sequence[Row], folder: Path, console: Console, runs_dir: Path | None = None) -> None:
-    """Print runs with their controls and the priors on the same samples: at most LINES lines, but never without a run.
+    """Print runs with their controls, and ceiling and priors on the same samples: at most LINES lines, but every run.
 
-    Controls and priors are taken from the user's leaderboard, else from the shipped one. Below a control that does not
-    apply to every sample is the plain run on the samples of the control, if its records are in `runs_dir`. Where they
-    do not all fit, these rows are left out first, then controls of earlier calls, then priors.
+    Controls, ceiling and priors are taken from the user's leaderboard, else from the shipped one. Below a control that
+    does not apply to every sample is the plain run on the samples of the control, if its records are in `runs_dir`.
+    Where they do not all fit, the hint at the whole leaderboard is left out first, then these rows, then controls of
+    earlier calls, then priors and ceiling.
 
     Args:
         rows: leaderboard rows of the runs, of any data set and protocol; a table for each.
@@ -70,12 +74,16 @@ def show_runs(rows: Sequence[Row], folder: Path, console: Console, runs_dir: Pat
         same = {} if runs_dir is None else _on_samples_of_controls(shown, runs_dir)
         context = sorted((row for row in shown if row["run_key"] not in keys), key=lambda row: row["control"] == PLAIN)
         left_out: set[str] = set()
+        hint = True
         while True:
             kept = [row for row in shown if row["run_key"] not in left_out]
             kept = [each for row in kept for each in (row, same.get(row["run_key"])) if each is not None]
-            table, caption = _summary(kept, keys, shipped, folder, console)
+            table, caption = _summary(kept, keys, shipped, folder, console, hint)
             if not (context or same) or len(console.render_lines(table)) + len(caption) <= LINES:
                 break
+            if hint:
+                hint = False
+                continue
             if same:
                 same = {}
                 continue
@@ -90,7 +98,7 @@ def show_runs(rows: Sequence[Row], folder: Path, console: Console, runs_dir: Pat
 
 
 def _with_context(own: Sequence[Row], folder: Path) -> tuple[list[Row], set[str]]:
-    """The runs, each with the same run under other controls, then the priors; and the keys of the shipped rows."""
+    """The ceiling, the runs, each with the same run under other controls, the priors; and the keys of shipped rows."""
     here, known = ({row["run_key"]: row for row in rows} for rows in (leaderboard.comparable(folder, own[0]), own))
     reference = {row["run_key"]: row for row in leaderboard.comparable(leaderboard.REFERENCE, own[0])}
     known = reference | here | known
@@ -101,12 +109,13 @@ def _with_context(own: Sequence[Row], folder: Path) -> tuple[list[Row], set[str]
         found |= {other["run_key"]: other for other in sorted(by_control.values(), key=_control)}
     for entry in METHODS.entries():
         priors = [row for row in known.values() if row["method"] == entry.name and row["control"] == PLAIN]
-        if entry.card.kind == "prior" and priors and all(row["method"] != entry.name for row in own):
+        if entry.card.kind in CONTEXT and priors and all(row["method"] != entry.name for row in own):
             best = min(
                 priors, key=lambda row: (row["run_key"] not in here, row["seed"] != own[0]["seed"], row["run_key"])
             )
             found[best["run_key"]] = best
-    return list(found.values()), found.keys() - here.keys() - {row["run_key"] for row in own}
+    ordered = sorted(found.values(), key=lambda row: not is_ceiling(row["method"]))
+    return ordered, found.keys() - here.keys() - {row["run_key"] for row in own}
 
 
 def _on_samples_of_controls(rows: Sequence[Row], runs_dir: Path) -> dict[str, Row]:
@@ -133,7 +142,7 @@ def _control(row: Row) -> int:
 
 
 def _summary(
-    rows: Sequence[Row], own: Set[str], shipped: Set[str], folder: Path, console: Console
+    rows: Sequence[Row], own: Set[str], shipped: Set[str], folder: Path, console: Console, hint: bool
 ) -> tuple[Table, list[str]]:
     """The table, and the lines of its title and caption."""
     first, rules = rows[0], find_protocol(rows[0]["protocol"])
@@ -148,15 +157,17 @@ def _summary(
     block = _block(rows, metrics, own=own, shipped=shipped, label_width=max(18, console.width - width + 18))
     names = [f"{HEADINGS[name]} = {name}" for name in metrics if name in HEADINGS]
     marks = ["† shipped result"] if any(row["run_key"] in shipped for row in rows) else []
+    marks += [BOXES_NOTE] if any(row["weights"] == BOXES for row in rows) else []
     average = "" if rules.average == "overall" else f"{AVERAGE_NAMES[rules.average]} "
     patients = [int(row["n_patients"]) for row in rows if row.get("n_patients")]
     marks += [note] if patients and (note := interval_note(min(patients))) else []
     caption = wrap("; ".join([f"{average}± half-width of the 95 % CI", *marks, *names]), console.width)
-    path, command = f"Leaderboard: {leaderboard.path_of(folder, first)}", _table_command(first, folder)
-    together = f"{path} (all rows: {command})"
-    caption += [together] if len(together) <= console.width else [path, f"All rows: {command}"]
     phantom = any(of_phantom(row["weights"]) for row in rows if row["run_key"] in own)
     title = title_of(first) + ("" if first["limit"] else f", {first['n_total']} samples")
+    path = leaderboard.path_of(folder, first)
+    fits = len(f"{title} ({path})") <= console.width
+    title, caption = (f"{title} ({path})", caption) if fits else (title, [*caption, f"Leaderboard: {path}"])
+    caption += [f"All rows: {_table_command(first, folder)}"] if hint else []
     return drawn(block), [title, *caption, *([PHANTOM_NOTE] if phantom else [])]
 
 
@@ -183,7 +194,14 @@ def board_document(
     path, rows = find_rows(folder, dataset, where, protocol, reference)
     blocks, sets = [], by_samples(dataset, rows).values()
     for found in sets:
-        found.sort(key=lambda row: (row["method"], [row.get(name) or "" for name in SETTINGS], _control(row)))
+        found.sort(
+            key=lambda row: (
+                not is_ceiling(row["method"]),
+                row["method"],
+                [row.get(name) or "" for name in SETTINGS],
+                _control(row),
+            )
+        )
         rules = find_protocol(found[0]["protocol"])
         counts = sorted({int(row["n_total"]) for row in found if row["control"] == PLAIN})
         samples = f"{counts[0]} samples, " if len(counts) == 1 and not found[0]["limit"] else ""
@@ -195,6 +213,7 @@ def board_document(
     short = dict.fromkeys(c.name for block in blocks for c in block.columns if c.name in HEADINGS)
     notes += [f"{', '.join(f'{HEADINGS[name]} = {name}' for name in short)}."] if short else []
     notes += list(dict.fromkeys(note for found in sets for note in samples_note(found)))
+    notes += [f"{BOXES_NOTE}."] if any(row["weights"] == BOXES for row in rows) else []
     notes += [PHANTOM_NOTE] if any(of_phantom(row["weights"]) for row in rows) else []
     notes += [] if rows else ["This leaderboard has no such rows; `gtg-bench run` makes them."]
     return Document(path.stem, f"Leaderboard of {dataset}", tuple(blocks), tuple(("", note) for note in notes))
@@ -231,7 +250,8 @@ def _block(
         items = ["  plain, same"] if SAME in row else items
         items += [f"control {row['control']}"] if controlled and family != before else []
         before = family
-        items = [items[0] + ("†" if row["run_key"] in shipped else ""), *items[1:]]
+        marks = ("‡" if row["weights"] == BOXES else "") + ("†" if row["run_key"] in shipped else "")
+        items = [items[0] + marks, *items[1:]]
         items[-1] += f" n={row['n_ok']}" if row["n_ok"] != total else ""
         cells = tuple(measured_cell(row, name, average) for name in metrics)
         lines.append(Line(_wrapped(items, label_width), cells, bold=row["run_key"] in own))

@@ -32,6 +32,7 @@ AVERAGE_NAMES = {
 SAMPLES = ("dataset_options", "limit", "split", "frame", "uncovered", "protocol", "dataset_version")
 """Rows that differ in one of these were measured on other samples or by other rules: never in one table."""
 
+BOXES_NOTE = "‡ answers with boxes: mask metrics are of their union, top1 of the best box's centre"
 PHANTOM_NOTE = "Phantom weights are not published models and not a diagnostic tool."
 
 _OF_THE_PAPER = (PROTOCOL, f"{PROTOCOL}-released")

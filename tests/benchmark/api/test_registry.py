@@ -29,7 +29,7 @@ CARD = MethodCard(summary="a toy", kind="plug-in")
 PACKAGED = [
     *("cxrbert-ldm", "clip-ldm", "openclip-ldm", "radbert-ldm", "cxrclip-ldm", "medkebert-ldm"),
     *("clip-ldm-learnable", "clip-ldm-lora"),
-    *("uniform", "center-prior", "class-prior", "phrase-prior", "difference"),
+    *("uniform", "oracle-lesion", "center-prior", "class-prior", "phrase-prior", "difference"),
     *("biovil", "biovil-l", "biovil-t"),
 ]
 IMAGE = np.zeros((4, 6), dtype=np.float32)

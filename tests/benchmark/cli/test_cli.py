@@ -110,7 +110,9 @@ def test_list_is_one_screen_of_names_and_summaries(tmp_path: Path) -> None:
     metrics = {row["name"]: row for row in found["metrics"]}
     assert (metrics["auroc"]["best"], metrics["distance"]["best"]) == ("highest", "lowest")
     assert metrics["gcnr"]["protocols"] == "strict"
-    assert [row["name"] for row in found["protocols"]] == ["gtg", "gtg-released", "biovil", "chexlocalize", "strict"]
+    assert [row["name"] for row in found["protocols"]] == [
+        *("gtg", "gtg-released", "biovil", "chexlocalize", "strict", "boxes", "threshold-sweep"),
+    ]
     assert "licence" in call("list", "methods", "--cards", cwd=tmp_path)
     assert "--cards" in refused("list", "metrics", "--cards")
     text = " ".join(call("list", "protocols", cwd=tmp_path).split())

@@ -300,3 +300,13 @@ def test_polygon_is_the_pixels_whose_centre_lies_in_it() -> None:
     found = Mask.of((33, 31), "polygon", " ".join(map(str, corners.ravel()))).decode()
     wanted = grid_points_in_poly((31, 33), corners[:, ::-1] - 0.5)
     np.testing.assert_array_equal(found, wanted)
+
+
+def test_an_empty_box_is_an_absent_finding_and_enters_no_sample(tmp_path: Path) -> None:
+    rows = [annotation(1, label_text="seen"), annotation(2, label_text="no mass", bbox=[], split="validate")]
+    data = CocoDataset(tree(tmp_path, rows))
+    assert (data.problems, [sample.phrase for sample in data.samples("all")]) == ([], ["seen"])
+    (absent,) = data.absent_samples("validate")
+    assert (absent.phrase, absent.boxes, absent.mask) == ("no mass", (), None)
+    assert data.image(absent).shape == (8, 10)
+    assert data.absent_samples("test") == []

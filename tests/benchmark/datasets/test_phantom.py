@@ -206,6 +206,18 @@ def test_many_processes_make_the_same_studies(small: Path, monkeypatch: pytest.M
     assert same(dataset.generate(0, "train"), alone)
 
 
+def test_the_drawn_lesion_fills_the_boxes() -> None:
+    """What is at least half opaque spans exactly the box of the only lesion, and each finding has its own."""
+    phantom = PhantomDataset(options={"seed": "3"})
+    samples = phantom.samples("test")[:12]
+    for sample in samples:
+        alpha = phantom.lesion(sample)
+        assert (alpha.shape, alpha.dtype) == ((128, 128), np.float32)
+        x0, y0, x1, y1 = (round(end([box[i] for box in sample.boxes])) for i, end in enumerate((min, min, max, max)))
+        rows, columns = np.nonzero(alpha >= 0.5)
+        assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (x0, y0, x1, y1)
+
+
 def test_unknown_options_and_splits_are_refused(small: Path) -> None:
     with pytest.raises(UsageError, match="no option 'size'"):
         PhantomDataset(options={"size": "3", "seed": "1"})
@@ -256,3 +268,21 @@ def test_fields(height: int, width: int) -> None:
         assert field.mean() == pytest.approx(0, abs=0.03)
         assert field.std() == pytest.approx(1, abs=0.03)
         assert abs(np.corrcoef(field[:, 1:].ravel(), field[:, :-1].ravel())[0, 1]) < 0.03
+
+
+def test_absent_phrases_name_no_finding_of_their_image(small: Path) -> None:
+    data = PhantomDataset()
+    absent = data.absent_samples("test")
+    shown = defaultdict(set)
+    for sample in data.samples("test"):
+        shown[sample.image_id].add(sample.category)
+    studies = load_studies(0, "test", pixels=False)
+    assert Counter(sample.image_id for sample in absent) == {study.image_id: 2 for study in studies}
+    assert len({sample.sample_id for sample in absent}) == len(absent)
+    for sample in absent:
+        assert sample.category not in shown[sample.image_id]
+        assert read_phrase(sample.phrase).category == sample.category
+        assert (sample.boxes, sample.mask) == ((), None)
+    assert [bool(negated(sample.phrase, sample.category)) for sample in absent] == [False, True] * len(studies)
+    assert PhantomDataset().absent_samples("test") == absent
+    assert PhantomDataset(options={"seed": "1"}).absent_samples("test") != absent

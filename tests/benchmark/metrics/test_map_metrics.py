@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
-from sklearn.metrics import average_precision_score, jaccard_score, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, jaccard_score, roc_auc_score
 
 from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray, Frame, boxes_to_mask
 from gtg_bench.benchmark.metrics import (
@@ -20,7 +20,9 @@ from gtg_bench.benchmark.metrics import (
     auroc,
     cnr,
     cnr_abs,
+    dice_sweep,
     gcnr,
+    iou_sweep,
     miou_thresholds,
     miou_thresholds_minmax,
     phrase_discrimination,
@@ -44,7 +46,8 @@ LEFT = grid("#..", "#..")
 VALUES = numbers([3, 1, 0], [5, 2, 1])
 COSINES = numbers([0.55, 0.25, -0.3], [0.35, 0.15, 0.05])
 NOWHERE, EVERYWHERE = np.zeros((2, 3), dtype=bool), np.ones((2, 3), dtype=bool)
-OF_MAP = (auroc, ap, cnr, cnr_abs, gcnr, miou_thresholds, miou_thresholds_minmax, top1, top1_tolerance)
+OF_THRESHOLDS = (miou_thresholds, miou_thresholds_minmax, iou_sweep, dice_sweep)
+OF_MAP = (auroc, ap, cnr, cnr_abs, gcnr, top1, top1_tolerance, *OF_THRESHOLDS)
 
 
 def drawn(size: tuple[int, int], levels: int, seed: int) -> tuple[FloatArray, BoolArray]:
@@ -61,7 +64,7 @@ def test_degenerate_regions_and_wrong_arrays(metric: Callable) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert metric(VALUES, NOWHERE) is None
-        partly = metric in (miou_thresholds, miou_thresholds_minmax, top1, top1_tolerance)
+        partly = metric in (*OF_THRESHOLDS, top1, top1_tolerance)
         assert (metric(VALUES, EVERYWHERE) is None) != partly
     for region in (LEFT.astype(np.uint8), LEFT.T, LEFT[0]):
         with pytest.raises(ValueError, match="must"):
@@ -307,6 +310,24 @@ def test_degenerate_threshold_metrics() -> None:
     assert miou_thresholds_minmax(constant, LEFT) == 0
     assert miou_thresholds(-COSINES - 1, LEFT) == 0  # nothing exceeds any threshold
     assert miou_thresholds(constant + 1, EVERYWHERE) == 1
+
+
+def test_sweep_by_hand() -> None:
+    # Rescaled to [-1, 1], the region's two values are 0.8 and 1, the others 0.25, -1, -0.6 and -0.4.
+    values = numbers([9, 6.25, 0], [10, 2, 3])
+    assert iou_sweep(values, LEFT) == pytest.approx((2 / 3 + 2 / 3 + 1 + 1 + 1) / 5)
+    assert dice_sweep(values, LEFT) == pytest.approx((4 / 5 + 4 / 5 + 1 + 1 + 1) / 5)
+    assert iou_sweep(3 * values + 2, LEFT) == pytest.approx(iou_sweep(values, LEFT))
+    assert (iou_sweep(0 * values, LEFT), dice_sweep(0 * values, LEFT)) == (0, 0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sweep_against_scikit_learn(seed: int) -> None:
+    values, region = drawn((23, 31), 0, seed)
+    signed = np.interp(values, (values.min(), values.max()), (-1, 1))
+    for metric, reference in ((iou_sweep, jaccard_score), (dice_sweep, f1_score)):
+        each = [reference(region.ravel(), signed.ravel() > threshold) for threshold in THRESHOLDS]
+        assert metric(values, region) == pytest.approx(np.mean(each), abs=1e-12)
 
 
 # Phrase discrimination

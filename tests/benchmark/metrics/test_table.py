@@ -32,7 +32,11 @@ def test_every_metric_is_a_public_function_that_equals_its_column(name: str) -> 
     given: dict[str, tuple] = {"phrase_discrimination": (values, region, [other]), "coverage": (mask, region)}
     for metric in ("distance", "box_precision", "box_recall"):
         given[metric] = (mask, region, scene.boxes)
-    of_map = "cnr cnr_abs gcnr auroc ap top1 top1_tolerance miou_thresholds miou_thresholds_minmax".split()
+    boxes = scene.predicted.boxes, scene.predicted.scores
+    given |= dict.fromkeys(("box_ap10", "box_ap30", "box_ap50"), (*boxes, scene.true))
+    given |= {"matched_iou": (boxes[0], scene.true), "box_top1": (*boxes, region)}
+    of_map = "cnr cnr_abs gcnr auroc ap top1 top1_tolerance".split()
+    of_map += "miou_thresholds miou_thresholds_minmax iou_sweep dice_sweep".split()
     arguments = given.get(name, (values if name in of_map else mask, region))
     function = getattr(metrics, name)
     assert function(*arguments) == METRICS[name].compute(scene)
@@ -50,7 +54,9 @@ def test_no_metric_is_defined_on_an_empty_region(name: str) -> None:
 def test_a_region_that_fills_the_frame() -> None:
     scene = Scene(VALUES, EVERYWHERE, EVERYWHERE, (LEFT,), np.array([[0.0, 0, 3, 2]]), EVERYWHERE)
     perfect = {"iou", "top1", "dice", "top1_tolerance", "box_iou_full", "box_precision", "box_recall", "coverage"}
+    perfect |= {"matched_iou", "box_ap10", "box_ap30", "box_ap50", "box_top1"}
     imperfect = {"distance": 0, "box_iou": 2 / 6, "miou_thresholds": 5 / 6, "miou_thresholds_minmax": 1 / 2}
+    imperfect |= {"iou_sweep": 1 / 5, "dice_sweep": (1 / 2 + 4 * 2 / 7) / 5}
     assert compute(scene, METRICS) == pytest.approx(dict.fromkeys(perfect, 1) | imperfect)
 
 
@@ -62,11 +68,14 @@ def test_an_empty_mask() -> None:
 
 def test_a_constant_map() -> None:
     values = np.full_like(VALUES, 0.1)
-    names = [name for name in METRICS if not name.startswith("box") and name not in ("distance", "coverage")]
+    names = [
+        name for name in METRICS if not name.startswith("box") and name not in ("distance", "coverage", "matched_iou")
+    ]
     third = pytest.approx(1 / 3)
     assert compute(Scene(values, mixture_mask(values), LEFT, (RIGHT,)), names) == {
         **{"miou": third, "iou": 0.0, "top1": third, "auroc": 0.5, "ap": third, "phrase_discrimination": 0.5},
         **{"dice": 0.0, "gcnr": 0.0, "miou_thresholds": 0.0, "miou_thresholds_minmax": 0.0, "top1_tolerance": 1.0},
+        **{"iou_sweep": 0.0, "dice_sweep": 0.0},
     }
 
 

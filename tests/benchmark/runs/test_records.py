@@ -22,7 +22,7 @@ def run(tmp_path: Path, finished: Make) -> RunFolder:
     """A finished run of three samples beside another one."""
     finished(method="other")
     run = RunFolder(tmp_path / "runs", finished(n=3))
-    run._write(run.manifest() | {"n_total": 3})
+    run.write_manifest(run.manifest() | {"n_total": 3})
     return run
 
 

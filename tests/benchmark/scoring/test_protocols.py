@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import maximum_bipartite_matching
 from skimage.filters import threshold_otsu
+from skimage.measure import label, regionprops
 from sklearn.metrics import average_precision_score, roc_auc_score
+from torchvision.ops import box_iou as torchvision_box_iou
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.datasets import open_dataset
@@ -121,7 +127,9 @@ def drawn(boxes: Any, size: int) -> Array:
 
 def literal(native: Array, trial: Trial, name: str) -> dict[str, float]:
     """Every metric, written out from its definition."""
-    size = 512 if name.startswith("gtg") else 128
+    size = {"gtg": 512, "gtg-released": 512, "threshold-sweep": 518}.get(name, 128)
+    if name == "threshold-sweep":  # 1.5 of 37 patches; a cell of the map is 7 of 128 pixels
+        native = gaussian_filter(native, 1.5 / 37 * 128 / 7, mode="nearest")
     values, covered = carried(native, size)
     values[~covered] = native.min()
     if name == "chexlocalize":
@@ -129,7 +137,10 @@ def literal(native: Array, trial: Trial, name: str) -> dict[str, float]:
         mask = spread > threshold_otsu(spread, nbins=256)
     else:
         mask = (carried(mixture_mask(native), size)[0] > 0.5) & covered
-    region = drawn(trial.sample.boxes, size)
+    region, *others = (drawn(sample.boxes, size) for sample in (trial.sample, *trial.others))
+    if name == "threshold-sweep":
+        values, covered, mask, region = (one[32:485, 32:485] for one in (values, covered, mask, region))
+        others = []
     inside, outside, spread = values[region], values[~region], (values - values.min()) / np.ptp(values)
 
     def iou(one: Array, other: Array) -> float:
@@ -138,6 +149,23 @@ def literal(native: Array, trial: Trial, name: str) -> dict[str, float]:
     def thresholds(found: Array) -> float:
         return float(np.mean([iou(found > level / 10, region) for level in range(1, 6)]))
 
+    def dice(one: Array, other: Array) -> float:
+        return float(2 * (one & other).sum() / (one.sum() + other.sum()))
+
+    parts = regionprops(label(mask, connectivity=2), intensity_image=values)
+    ranked = sorted(parts, key=lambda part: -part.max_intensity)
+    found_boxes = [(part.bbox[1], part.bbox[0], part.bbox[3], part.bbox[2]) for part in ranked]
+    pairs = torchvision_box_iou(torch.tensor(found_boxes).double(), torch.tensor(trial.sample.boxes).double()).numpy()
+
+    def box_ap(least: float) -> float:
+        allowed = [(pairs[: k + 1] >= least).astype(int) for k in range(len(pairs))]
+        hits = [int((maximum_bipartite_matching(csr_matrix(one)) >= 0).sum()) for one in allowed]
+        best = [max(hits[j] / (j + 1) for j in range(k, len(hits))) for k in range(len(hits))]
+        return sum((now - then) / pairs.shape[1] * best[k] for k, (then, now) in enumerate(pairwise([0, *hits])))
+
+    long = pairs if pairs.shape[0] >= pairs.shape[1] else pairs.T
+    orders = itertools.permutations(range(long.shape[0]), long.shape[1])
+    centre = [int((found_boxes[0][k] + found_boxes[0][k + 2]) / 2) for k in (1, 0)] if found_boxes else [0, 0]
     rows, columns = (mask.any(axis).nonzero()[0] for axis in (1, 0))
     short, whole = np.zeros_like(mask), np.zeros_like(mask)
     short[rows[0] : rows[-1], columns[0] : columns[-1]] = True
@@ -158,6 +186,11 @@ def literal(native: Array, trial: Trial, name: str) -> dict[str, float]:
         "box_iou_full": iou(whole, region),
         "miou_thresholds": thresholds(values),
         "miou_thresholds_minmax": thresholds(spread),
+        "matched_iou": max(sum(long[i, j] for j, i in enumerate(order)) for order in orders) / long.shape[0],
+        **{f"box_ap{percent}": box_ap(percent / 100) for percent in (10, 30, 50)},
+        "box_top1": float(region[tuple(centre)]),
+        "iou_sweep": np.mean([iou(2 * spread - 1 > level / 10, region) for level in range(1, 6)]),
+        "dice_sweep": np.mean([dice(2 * spread - 1 > level / 10, region) for level in range(1, 6)]),
         "coverage": (covered & region).sum() / region.sum(),
     }
     if len(trial.sample.boxes) == 1:
@@ -166,8 +199,7 @@ def literal(native: Array, trial: Trial, name: str) -> dict[str, float]:
         )
         found["distance"] = math.hypot(y - v, x - u)
     ranks = []
-    for other in trial.others:
-        theirs = drawn(other.boxes, size)
+    for theirs in others:
         own, theirs = region & ~theirs, theirs & ~region
         if own.any() and theirs.any():
             ranks.append(float(values[own].mean() > values[theirs].mean()))

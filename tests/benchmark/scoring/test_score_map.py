@@ -17,6 +17,7 @@ from gtg_bench.benchmark.api.types import Box, GroundingMap, PhraseSample
 from gtg_bench.benchmark.metrics import METRICS, arrays
 from gtg_bench.benchmark.scoring.protocols import FRAMES, PROTOCOLS
 from gtg_bench.benchmark.scoring.score_map import evaluation_frame, facts_of, region_of, score, score_map, view
+from gtg_bench.benchmark.scoring.smoothing import smoothed
 from gtg_bench.benchmark.scoring.trial import Trial
 
 ORIGINAL = PROTOCOLS["gtg"].changed(frame="original")
@@ -47,6 +48,26 @@ def test_a_box_comes_back_from_its_frame(size: tuple[int, int], kind: str) -> No
     area = region_of(sample(size, box), kind, frame.size).sum()
     width, height = there[0, 2] - there[0, 0], there[0, 3] - there[0, 1]
     assert area == pytest.approx(width * height, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("size", "resized", "window"),
+    [
+        ((518, 518), (518, 518), (32, 32)),
+        ((3036, 2544), (518, 434), (32, 32 - 42)),  # 42 rows of padding above the image and 42 below
+        ((200, 400), (259, 518), (32 - 129, 32)),
+    ],
+)
+def test_the_centre_of_the_padded_square(size: Any, resized: Any, window: Any) -> None:
+    assert evaluation_frame(size, "pad518") == Frame(size, resized, (*window, 453, 453))
+
+
+def test_smoothing_in_the_padded_frame_is_a_share_of_the_longer_side() -> None:
+    values = np.zeros((64, 32), np.float32)
+    values[32, 16] = 1
+    long = smoothed(GroundingMap(values, Frame.original((32, 64))), "0.05", of_longer=True).values
+    short = smoothed(GroundingMap(values, Frame.original((32, 64))), "0.1").values
+    np.testing.assert_array_equal(long, short)
 
 
 def test_uncovered_pixels_hold_the_minimum_or_do_not_count() -> None:

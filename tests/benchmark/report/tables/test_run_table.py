@@ -61,7 +61,7 @@ def test_a_run_is_shown_with_shipped_controls_and_priors(tmp_path: Path, measure
     lines = shown(tmp_path, measure())
     found = table(lines)
     assert [line.split()[0] for line in found] == [
-        *("cxrbert-ldm", "neutral-phrase†", "phrase-swap†", "image-swap†", "side-swap†"),
+        *("oracle-lesion†", "cxrbert-ldm", "neutral-phrase†", "phrase-swap†", "image-swap†", "side-swap†"),
         *("center-prior†", "class-prior†", "phrase-prior†"),
     ]
     assert [line.count("±") for line in found] == [6] * len(found)
@@ -87,7 +87,7 @@ def test_the_users_rows_replace_shipped_ones_and_other_settings_are_not_shown(
     assert not any("biovil" in line or "mixture" in line for line in lines)
     alone = shown(tmp_path, measure(steps=3))
     priors = ["center-prior†", "class-prior†", "phrase-prior"]
-    assert [line.split()[0] for line in table(alone)] == ["cxrbert-ldm", "steps", *priors]
+    assert [line.split()[0] for line in table(alone)] == ["oracle-lesion†", "cxrbert-ldm", "steps", *priors]
     assert "cxrbert-ldm" not in "".join(shown(tmp_path, measure(method="biovil", dataset_options="seed=9")))
 
 
@@ -154,7 +154,7 @@ def test_text_from_users_is_escaped_and_missing_values_are_dashes(tmp_path: Path
     assert any(line.startswith("[bold]m[/bold]") for line in lines)
     assert "±" not in next(line for line in lines if line.startswith("[bold]m"))
     empty = shown(tmp_path, measure(method="broken", n=0))
-    assert next(line for line in empty if line.startswith("broken")).split()[1:] == ["-"] * 6
+    assert next(line for line in empty if line.startswith("broken")).split()[1:] == ["n=0", *["-"] * 6]
 
 
 def row(**changes: Any) -> dict[str, Any]:

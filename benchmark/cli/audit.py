@@ -1,0 +1,100 @@
+"""`gtg-bench audit`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.cli.common import (
+    AsJson,
+    DataRoot,
+    DatasetOption,
+    Device,
+    Plugins,
+    ProtocolOption,
+    RunsDir,
+    choice,
+    err,
+    key_values,
+    load_plugins,
+    out,
+    reports_errors,
+    takes_settings,
+)
+from gtg_bench.benchmark.cli.results import with_progress
+
+if TYPE_CHECKING:
+    from gtg_bench.benchmark.runs.runner import PreparedRun, RunRequest, RunResult
+
+HELP = "Ask whether a method grounds or only looks as if: eight questions, each with figures and a verdict."
+
+
+@reports_errors
+@takes_settings
+def audit(
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="Method, or key or name of a stored run.")],
+    settings: dict[str, Any],
+    dataset: Annotated[str, typer.Option(help="Data set; see `gtg-bench list datasets`.")] = "phantom",
+    split: Annotated[str, typer.Option(help="Split to evaluate.")] = "test",
+    data_root: DataRoot = None,
+    dataset_option: DatasetOption = None,
+    limit: Annotated[int | None, typer.Option(help="Use only the first N samples.")] = None,
+    protocol: ProtocolOption = "gtg",
+    question: Annotated[list[int] | None, typer.Option(help="Ask only this question, 1 to 8; repeatable.")] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METHOD", help="Also compare with this method at matched smoothing; repeatable."),
+    ] = None,
+    format: Annotated[str | None, choice(["markdown"], "--format", help="Print Markdown, with every figure.")] = None,
+    to: Annotated[Path | None, typer.Option("--out", help="Write the page as .md or .json.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change results.")] = 16,
+    device: Device = "auto",
+    runs_dir: RunsDir = Path("runs"),
+    plugin: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
+    """Audit a method."""
+    from gtg_bench.benchmark.analysis.audit.audit import QUESTIONS, make
+    from gtg_bench.benchmark.analysis.audit.subject import find_subject
+    from gtg_bench.benchmark.paths import atomic
+    from gtg_bench.benchmark.report.tables.audit_page import show, to_markdown
+    from gtg_bench.benchmark.runs.runner import RunRequest
+
+    if wrong := [number for number in question or () if not 1 <= number <= len(QUESTIONS)]:
+        raise UsageError(f"--question {wrong[0]}: the questions are 1 to {len(QUESTIONS)}")
+    if to is not None and to.suffix not in (".md", ".json"):
+        raise UsageError(f"--out {to}: give a name that ends in .md or .json")
+    load_plugins(plugin)
+    request = RunRequest.of(
+        method,
+        **settings,
+        device=device,
+        dataset=dataset,
+        data_root=data_root,
+        dataset_options=key_values(dataset_option),
+        split=split,
+        limit=limit,
+        protocol=protocol,
+        batch_size=batch_size,
+        runs_dir=runs_dir,
+    )
+    page = make(find_subject(request, _execute), question, against or ())
+    texts = {".json": json.dumps(page.as_json(), indent=1), ".md": to_markdown(page)}
+    if to is not None:
+        with atomic(to) as part:
+            part.write_text(texts[to.suffix] + "\n", encoding="utf-8")
+        err.print(f"wrote {to}", markup=False, soft_wrap=True)
+    if as_json:
+        typer.echo(texts[".json"])
+    elif format:
+        typer.echo(texts[".md"])
+    else:
+        show(page, out)
+
+
+def _execute(prepared: PreparedRun, request: RunRequest, purpose: str) -> RunResult:
+    return with_progress(prepared, request, f", {purpose}" if purpose else "")

@@ -1,0 +1,245 @@
+"""`gtg-bench suite`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Column, Table
+from rich.text import Text
+
+from gtg_bench.benchmark.cli.common import (
+    DataRoot,
+    DatasetOption,
+    Device,
+    LeaderboardsDir,
+    Plugins,
+    RunsDir,
+    err,
+    key_values,
+    load_plugins,
+    out,
+    reports_errors,
+    takes_choices,
+)
+from gtg_bench.benchmark.cli.results import LeftOut, Named, execute, prepare_all, show
+from gtg_bench.benchmark.scoring.controls import CONTROLS
+
+if TYPE_CHECKING:
+    from gtg_bench.benchmark.runs.lookup import FinishedRun
+
+HELP = "Run all cells of a table or figure of the paper, or a list of runs in a YAML file; rerun it to resume."
+
+
+@reports_errors
+@takes_choices
+def suite(
+    settings: dict[str, Any],
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME|FILE.yaml]", help="Suite to run. (default: list the packaged ones)")
+    ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Only show the runs, what is done, what they share, and estimated time and disk."),
+    ] = False,
+    method: Annotated[
+        list[str] | None, typer.Option("--method", "-m", help="Run these methods instead of the suite's; repeatable.")
+    ] = None,
+    protocol: Annotated[
+        list[str] | None, typer.Option(help="Score by these protocols instead of the suite's; repeatable.")
+    ] = None,
+    all_controls: Annotated[
+        bool, typer.Option("--all-controls", help="Add every sanity-check control of each run.")
+    ] = False,
+    dataset: Annotated[str, typer.Option(help="Data set; see `gtg-bench list datasets`.")] = "phantom",
+    split: Annotated[str, typer.Option(help="Split to evaluate.")] = "test",
+    data_root: DataRoot = None,
+    dataset_option: DatasetOption = None,
+    limit: Annotated[int | None, typer.Option(help="Evaluate only the first N samples.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--out", help="Write the suite's table to this folder or file, or its figure to this file."),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--report", help="Write an HTML report of the runs to this file.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Compute every map and score anew.")] = False,
+    batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change results.")] = 16,
+    device: Device = "auto",
+    runs_dir: RunsDir = Path("runs"),
+    leaderboards_dir: LeaderboardsDir = Path("leaderboards"),
+    plugin: Plugins = None,
+) -> None:
+    """Run a suite."""
+    from gtg_bench.benchmark.datasets import open_dataset
+    from gtg_bench.benchmark.paths import check_writable
+    from gtg_bench.benchmark.runs.runner import prepare
+    from gtg_bench.benchmark.runs.suite import find_suite, passes
+
+    if name is None:
+        _list()
+        return
+    load_plugins(plugin)
+    found = find_suite(name)
+    place: dict[str, Any] = {"dataset": dataset, "data_root": data_root, "dataset_options": key_values(dataset_option)}
+    chosen = {**settings, "method": method, "protocol": protocol}
+    requests = found.requests(
+        {key: values for key, values in chosen.items() if values},
+        **place,
+        split=split,
+        limit=limit,
+        device=device,
+        fresh=fresh,
+        batch_size=batch_size,
+        runs_dir=runs_dir,
+    )
+    for path in filter(None, [html, to if found.figure else None]):
+        check_writable(path)
+    if plan:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # planning downloads nothing
+    left_out, opened, entry_of = LeftOut(len(requests), quiet=plan), open_dataset(*place.values()), passes(requests)
+    batteries = prepare_all(requests, lambda one: prepare(one, entry_of(one), opened), left_out, controls=all_controls)
+    if plan:
+        _show_plan(batteries, left_out)
+        return
+    rows, done = execute(batteries, leaderboards_dir, left_out)
+    if found.table and done:
+        _show_table(found.table, done, settings, leaderboards_dir, runs_dir, to)
+    else:
+        show(leaderboards_dir, rows, runs_dir)
+    _show_sensitivity(done)
+    if found.figure and to and done:
+        _draw(found.figure, done, to)
+    if html and done:
+        _report(done, html, runs_dir, place)
+    left_out.finish(row["method"] for row in rows if row["n_ok"] == "0")
+
+
+def _list() -> None:
+    """Print the packaged suites."""
+    from gtg_bench.benchmark.runs.suite import packaged_suites
+
+    table = Table("suite", Column("runs", justify="right"), "content", box=SIMPLE_HEAD, pad_edge=False)
+    for name, found in packaged_suites().items():
+        table.add_row(name, str(len(found.requests({}))), found.title)
+    out.print(table)
+    out.print("Your own: a YAML file, see `runs/suite.py`", markup=False, highlight=False)
+
+
+def _show_plan(batteries: Sequence[Named], left_out: LeftOut) -> None:
+    """Print how far each run is, then what the rest takes."""
+    from gtg_bench.benchmark.runs.plan import estimate, shared_notes, steps_of
+
+    named = [
+        (
+            name if prepared.spec.control == CONTROLS[0] else f"{name}, control {prepared.spec.control}",
+            request,
+            prepared,
+        )
+        for name, battery in batteries
+        for request, prepared in battery.runs
+    ]
+    steps = steps_of(named)
+    table = Table(
+        "run", "state", Column("to make", justify="right"), Column("to score", justify="right"), box=SIMPLE_HEAD
+    )
+    table.pad_edge = False
+    for one in steps:
+        table.add_row(Text(one.name), one.state, _count(len(one.missing)), _count(len(one.stored)))
+    for name in left_out.errors:
+        table.add_row(Text(name), "[red]cannot run[/red]", "-", "-")
+    out.print(table)
+    for name, error in left_out.errors.items():
+        out.print(f"{name}: {error}", markup=False, highlight=False, soft_wrap=True)
+    for note in shared_notes(steps):
+        out.print(f"- {note}", markup=False, highlight=False)
+    with err.status("Measuring") as status:
+        found = estimate(steps, lambda name: status.update(Text(f"Measuring {name}")))
+    done = sum(one.state == "done" for one in steps)
+    out.print(f"{done} of {len(steps)} runs are done.", highlight=False, end=" ")
+    if done < len(steps):
+        about = f"The rest takes about {_duration(found.seconds)} on this machine and writes {_bytes(found.bytes)}"
+        kinds = f"measured on a few samples of {found.measured} kind{'' if found.measured == 1 else 's'} of runs"
+        rest = f"; {found.unmeasured} more count as their mean" if found.unmeasured else ""
+        out.print(f"{about} ({kinds}{rest}).", highlight=False)
+    if left_out.errors:
+        raise typer.Exit(1)
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number else "-"
+
+
+def _duration(seconds: float) -> str:
+    """Seconds in two digits: "50 s", "4.2 min", "12 h"."""
+    for size, unit in ((3600.0, "h"), (60.0, "min")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.2g} {unit}" if seconds < 100 * size else f"{seconds / size:.0f} {unit}"
+    return f"{max(1.0, seconds):.0f} s"
+
+
+def _bytes(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def _show_table(
+    number: int, done: Sequence[FinishedRun], settings: Mapping[str, Any], folder: Path, runs_dir: Path, to: Path | None
+) -> None:
+    """Print the paper's table, filled from the runs of the suite."""
+    from gtg_bench.benchmark.cli.table import paper_document
+    from gtg_bench.benchmark.report.tables.render import show as show_document
+    from gtg_bench.benchmark.report.tables.render import write
+    from gtg_bench.benchmark.runs.labels import as_text
+
+    specs = [run.spec.as_json() for run in done]
+    names = ("dataset_options", "split", "limit", "seed", "weights", *settings)
+    values = {name: {as_text(spec[name]) for spec in specs} for name in names}
+    where = {name: found.pop() for name, found in values.items() if len(found) == 1}
+    document = paper_document(number, (folder, specs[0]["dataset"], where, specs[0]["protocol"], False), runs_dir)
+    show_document(document, out)
+    for path in write(document, to) if to else ():
+        out.print(f"Written: {path}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _show_sensitivity(done: Sequence[FinishedRun]) -> None:
+    """Print each run that has controls against them."""
+    from gtg_bench.benchmark.analysis.control_battery import sensitivities
+    from gtg_bench.benchmark.report.tables.analysis_tables import show_context
+
+    for subject in sensitivities(done):
+        if subject.controls:
+            show_context(subject, out)
+
+
+def _draw(number: int, done: Sequence[FinishedRun], to: Path) -> None:
+    """Draw the paper's figure."""
+    from gtg_bench.benchmark.cli.plot import write
+    from gtg_bench.benchmark.report.plots import paper_steps
+
+    plain = [run for run in done if run.spec.control == CONTROLS[0]]
+    if number == 5:
+        drawn = paper_steps.figure5({run.spec.settings.last_steps or run.spec.settings.steps: run for run in plain})
+    else:
+        modes: dict[str, dict[int, FinishedRun]] = {}
+        for run in plain:
+            modes.setdefault(run.spec.settings.sampling or "", {})[run.spec.settings.steps or 0] = run
+        drawn = paper_steps.figure4(modes)
+    write(drawn, [to])
+
+
+def _report(done: Sequence[FinishedRun], path: Path, runs_dir: Path, place: Mapping[str, Any]) -> None:
+    """Write the HTML report about the plain runs of the first protocol."""
+    from gtg_bench.benchmark.report.html import write_report
+    from gtg_bench.benchmark.runs.lookup import conditions
+    from gtg_bench.benchmark.runs.rescore import Place
+
+    alike = [run for run in done if conditions(run.spec) == conditions(done[0].spec)]
+    keys = [run.spec.key for run in alike if run.spec.control == CONTROLS[0]]
+    where = Place(place["data_root"], place["dataset_options"])
+    with err.status("Comparing runs and drawing maps"):
+        write_report(keys, path, runs_dir, place["dataset"], place=where)
+    out.print(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB)", soft_wrap=True, highlight=False, markup=False)

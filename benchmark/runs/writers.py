@@ -1,0 +1,247 @@
+"""The processes that compute one run: a single one, those of a launch, or the shards of a job array.
+
+Each writes its own file of records. A single process claims the run, the first one of a launch claims it for all, and
+shards share a claim. Nobody waits while maps are computed. A writer locks its file as long as it computes: so the
+others see when it is done, or dead.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeVar
+
+from gtg_bench.benchmark.api.errors import DataError, GtgError, UsageError
+from gtg_bench.benchmark.api.types import SampleRecord
+from gtg_bench.benchmark.paths import flocked, is_flocked
+from gtg_bench.benchmark.runs.launch import ElsewhereError, Launch
+from gtg_bench.benchmark.runs.records import RunFolder, file_of, records_in
+
+T = TypeVar("T")
+Progress = Callable[[int, int], None]
+
+_PAUSE = 0.2
+"""Seconds between two looks at whether another process is done."""
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """The number of a shard, from 0, and that of all shards, from text such as 3/8.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    number, count = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= number <= count:
+        raise UsageError(f"--shard {text!r} is not K/N with K from 1 to N, such as 3/8")
+    return number - 1, count
+
+
+def name_of(index: int, count: int) -> str:
+    """The name of a writer, which is part of its file's name: 3-of-8 for the index 2."""
+    return f"{index + 1}-of-{count}"
+
+
+def block(items: Sequence[T], index: int, count: int) -> Sequence[T]:
+    """One of `count` consecutive parts of nearly equal length: so most phrases of an image stay together."""
+    return items[len(items) * index // count : len(items) * (index + 1) // count]
+
+
+class Alone:
+    """The only process that works on a run.
+
+    Args:
+        folder: the run's folder.
+        order: ids of all its samples, in the data set's order.
+    """
+
+    def __init__(self, folder: RunFolder, order: Sequence[str]) -> None:
+        self.folder, self.order = folder, order
+        self.total = len(order)
+
+    @contextmanager
+    def claimed(self, busy: Callable[[], None]) -> Iterator[None]:
+        """Keep other processes from working on the run; `busy` is called once if one already does."""
+        with self.folder.claimed(busy):
+            yield
+
+    def begun(self, begin: Callable[[], tuple[Sequence[str], T]]) -> tuple[Sequence[str], T]:
+        """What `begin` returns: the ids of the samples without a final record, and anything else about the run."""
+        return begin()
+
+    def mine(self, todo: Sequence[str]) -> Sequence[str]:
+        """Those of the samples without a final record that this process computes."""
+        return todo
+
+    def done(self, left: int) -> int:
+        """Number of samples that are done if this process has some left."""
+        return self.total - left
+
+    @contextmanager
+    def computing(self, progress: Progress) -> Iterator[None]:
+        """Compute maps inside this block."""
+        yield
+
+    def finish(self) -> dict[str, SampleRecord]:
+        """Finish the run; the records by sample id, in the data set's order."""
+        records = self.folder.join(self.order)
+        self.folder.finish()
+        return records
+
+
+class Shard(Alone):
+    """One process of a job array, which knows nothing of the others. Whichever ends last finishes the run."""
+
+    def __init__(self, folder: RunFolder, order: Sequence[str], index: int, count: int) -> None:
+        super().__init__(folder, order)
+        self._own = block(order, index, count)
+        self.total = len(self._own)
+        self._claim = ExitStack()
+        folder.writer = name_of(index, count)
+
+    @contextmanager
+    def claimed(self, busy: Callable[[], None]) -> Iterator[None]:
+        """Keep other processes from working on the run, except other shards."""
+        with self._claim:
+            self._claim.enter_context(self.folder.claimed(busy, shared=True))
+            self._claim.enter_context(flocked(self.folder.file, busy))
+            yield
+
+    def mine(self, todo: Sequence[str]) -> Sequence[str]:
+        """Those of the shard's samples without a final record."""
+        wanted = set(todo)
+        return [name for name in self._own if name in wanted]
+
+    def finish(self) -> dict[str, SampleRecord]:
+        """Finish the run if every sample has a record and no shard is running; the records so far."""
+        self._claim.close()
+        with self.folder.unclaimed() as free:
+            records = self.folder.read()
+            if free and not set(self.order) - set(records):
+                return super().finish()
+        return {name: records[name] for name in self.order if name in records}
+
+
+class Member(Alone):
+    """One process of a launch. The first one claims the run for all, opens and finishes it."""
+
+    def __init__(self, folder: RunFolder, order: Sequence[str], launch: Launch) -> None:
+        super().__init__(folder, order)
+        self.launch = launch
+        names = [name_of(index, launch.count) for index in range(launch.count)]
+        self._files = [file_of(folder.path, name) for name in names]
+        self._todo: Sequence[str] = ()
+        self._records: dict[str, SampleRecord] = {}
+        folder.writer = names[launch.index]
+
+    @contextmanager
+    def claimed(self, busy: Callable[[], None]) -> Iterator[None]:
+        """The first process keeps others from working on the run; the rest of the launch waits for it in `begun`."""
+        with ExitStack() as stack:
+            if self.launch.leads:
+                stack.enter_context(self.folder.claimed(busy))
+            yield
+
+    def begun(self, begin: Callable[[], tuple[Sequence[str], T]]) -> tuple[Sequence[str], T]:
+        """What `begin` returns in the first process.
+
+        Raises:
+            GtgError: it failed there, or the processes are about to compute different runs.
+        """
+        found: Any = None
+        error: GtgError | None = None
+        if self.launch.leads:
+            try:
+                found = begin()
+                self.folder.join(self.order)  # of earlier processes: from here on a file shows what its writer has done
+            except GtgError as raised:
+                error = raised
+        told = self.launch.exchange((self.folder.spec.key, found, None if error is None else str(error)))
+        key, found, failure = told[0]
+        if error is not None:
+            raise error
+        if failure is not None:
+            raise ElsewhereError(failure)
+        for number, (other, *_) in enumerate(told, 1):
+            if other != key:
+                raise (DataError if self.launch.leads else ElsewhereError)(
+                    f"process {number} of {len(told)} would compute another run ({other}) than process 1 ({key}): "
+                    "all nodes need the same program, weights and images"
+                )
+        self._todo = found[0]
+        return found
+
+    def mine(self, todo: Sequence[str]) -> Sequence[str]:
+        """An equal part of the samples without a final record."""
+        return block(todo, self.launch.index, self.launch.count)
+
+    def done(self, left: int) -> int:
+        """Number of samples of the whole run that are done."""
+        written = sum(path.read_bytes().count(b"\n") for path in self._files if path.exists())
+        return min(self.total, self.total - len(self._todo) + written)
+
+    @contextmanager
+    def computing(self, progress: Progress) -> Iterator[None]:
+        """Compute maps inside this block, and wait for the others at its end, whatever error ends it.
+
+        Raises:
+            DataError: another process has ended before its samples were done.
+        """
+        error: Exception | None = None
+        with flocked(self.folder.file) as release:
+            self.launch.exchange(None)  # from here on every process holds its file
+            try:
+                yield
+            except Exception as raised:  # a launcher ends all processes as soon as one has failed
+                error = raised
+            if not self.launch.leads:
+                release()
+            for path in self._files[1:] if self.launch.leads else self._files[:1]:
+                while is_flocked(path):
+                    progress(self.done(0), self.total)
+                    time.sleep(_PAUSE)
+            if error is not None:
+                raise error
+            if self.launch.leads:
+                self._check()
+                self._records = super().finish()
+            elif self.folder.file.exists():  # the first process has not finished the run
+                self._check()
+                raise ElsewhereError("process 1 has not finished the run")
+
+    def finish(self) -> dict[str, SampleRecord]:
+        """The records by sample id, in the data set's order."""
+        found = self._records or self.folder.read()
+        return {name: found[name] for name in self.order}
+
+    def _check(self) -> None:
+        """Raise DataError if another process has ended without computing all its samples."""
+        for index, path in enumerate(self._files):
+            missing = set(block(self._todo, index, self.launch.count)) - set(records_in(path))
+            if missing and index != self.launch.index and not is_flocked(path):
+                kind = DataError if self.launch.leads or index == 0 else ElsewhereError
+                raise kind(
+                    f"process {index + 1} of {self.launch.count} ended before its samples were done "
+                    f"({len(missing)} missing); rerun the same command to resume"
+                )
+
+
+def writer_for(folder: RunFolder, order: Sequence[str], shard: tuple[int, int] | None) -> Alone:
+    """What this process does of a run.
+
+    Args:
+        folder: the run's folder.
+        order: ids of all its samples, in the data set's order.
+        shard: number of the shard, from 0, and that of all shards; None without a job array.
+
+    Raises:
+        UsageError: a shard in a launch of several processes.
+    """
+    launch = Launch.current()
+    if shard is None:
+        return Member(folder, order, launch) if launch.count > 1 else Alone(folder, order)
+    if launch.count > 1:
+        raise UsageError("--shard is for jobs without a launcher: the processes of this launch already share the work")
+    return Shard(folder, order, *shard)
