@@ -86,6 +86,11 @@ def measure(
         rows += _by_category(first, encoded, seed, skipped)
     keyed = [replace(row, key=_key(row, first, trained, network, side, profile, seed)) for row in rows]
     notes = _notes(rows, first, [real, *sets], side, skipped, profile)
+    notes += [
+        f"{name}: {count} image{'' if count == 1 else 's'} below {side} px, enlarged."
+        for name, count in encode.enlarged.items()
+        if count
+    ]
     facts = network.name, network.version, first.features.shape[1], network.prepared, network.published
     return Quality(keyed, real.name, first.digest, *facts, side, window, profile, notes)
 

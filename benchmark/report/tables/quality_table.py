@@ -98,7 +98,7 @@ def _definitions(quality: Quality) -> list[str]:
     if quality.window:
         notes.append(
             f"MS-SSIM: mean over pairs of up to {PER_PROMPT} images of a prompt ({quality.window}); lower is more "
-            "diverse. Real images: different patients with the same phrase."
+            "diverse." + (" Real images: patients with the same phrase." if quality.profile == "paired" else "")
         )
     copied = [row for row in quality.rows if row.copies and row.name != FLOOR]
     if copied:

@@ -183,6 +183,8 @@ def test_small_numbers_are_said() -> None:
     assert "not extrapolated" in said
     assert "sides of 40 px" in said
     assert found.side == 40
+    mixed = measure([pictures("mixed", [*images(3, 1), images(1, 2)[0][:50, :50]])], REAL, NETWORK)
+    assert [note for note in mixed.notes if "mixed: 1 image" in note]
 
 
 # folders
