@@ -77,8 +77,8 @@ SmoothOption = Annotated[
     str | None,
     typer.Option(
         "--smooth",
-        help="Standard deviation of a Gaussian on the maps, as a fraction of the image's shorter side such as 0.06. "
-        "(default: protocol's)",
+        help="Standard deviation of a Gaussian on the maps, as a fraction of the image's shorter side such as 0.06, "
+        "or best: chosen for each method on the validation split, which is run first. (default: protocol's)",
     ),
 ]
 RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Folder of the records and maps.")]

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from gtg_bench.benchmark.api.errors import GtgError
 from gtg_bench.benchmark.cli.common import complain, err, out
+from gtg_bench.benchmark.metrics.named_masks import BEST
 from gtg_bench.benchmark.paths import PlaceError
 from gtg_bench.benchmark.runs.launch import ElsewhereError
 
@@ -104,7 +105,8 @@ def report(result: RunResult, name: str = "") -> None:
         err.print(f"{result.spec.method}: {text} {result.spec.key}", soft_wrap=True, markup=False)
         return
     known, total = len(result.records) - result.computed, len(result.records)
-    notes = [f"{known} of {total} samples were already scored"] if known else []
+    notes = [f"smoothing {result.spec.smooth}"] if result.spec.smooth.startswith(BEST) else []
+    notes += [f"{known} of {total} samples were already scored"] if known else []
     if result.reused:
         source = f" of run {result.maps_of}" if result.maps_of else ""
         notes.append(f"rescored {result.reused} stored maps{source}")

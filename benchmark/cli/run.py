@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -68,6 +69,7 @@ def run(
     from gtg_bench.benchmark.analysis.control_battery import sensitivities
     from gtg_bench.benchmark.api.registry import METHODS, unknown
     from gtg_bench.benchmark.datasets import open_dataset
+    from gtg_bench.benchmark.metrics.named_masks import rule_of
     from gtg_bench.benchmark.report.tables.analysis_tables import show_context
     from gtg_bench.benchmark.runs.runner import RunRequest, prepare
     from gtg_bench.benchmark.runs.suite import combinations
@@ -114,7 +116,8 @@ def run(
     if rows or not shard:
         show(leaderboards_dir, rows, runs_dir)
     if all_controls:
-        shown = [battery for _, battery in batteries if any(run.spec == battery.runs[0][1].spec for run in done)]
+        ran = {replace(run.spec, smooth=rule_of(run.spec.smooth)) for run in done}
+        shown = [battery for _, battery in batteries if battery.runs[0][1].spec in ran]
         for battery, found in zip(shown, sensitivities(done), strict=True):
             show_context(found, out, battery.impossible)
     left_out.finish(row["method"] for row in rows if row["n_ok"] == "0")

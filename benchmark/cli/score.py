@@ -83,12 +83,12 @@ def score(
         str | None,
         typer.Option(
             help="Standard deviation of a Gaussian on the maps, as a fraction of the image's shorter side such as "
-            "0.06, or best: chosen on --tune-on."
+            "0.06, or best: chosen on --tune-on, else on the method's run on the validation split."
         ),
     ] = None,
     tune_on: Annotated[
         list[str] | None,
-        typer.Option(metavar="RUN", help="With --mask best or --smooth best: the validation run, one per RUN."),
+        typer.Option(metavar="RUN", help="The validation run for --mask best or --smooth best, one per RUN."),
     ] = None,
     data_root: DataRoot = None,
     dataset_option: DatasetOption = None,
@@ -105,9 +105,9 @@ def score(
     if sum((bool(run), maps is not None, boxes is not None)) != 1:
         raise UsageError("name runs, or --maps DIR or --boxes FILE with --name METHOD --dataset NAME")
     best = [part for part, value in (("mask", mask), ("smooth", smooth)) if value == BEST]
-    if bool(best) != bool(tune_on):
-        raise UsageError("--mask best or --smooth best, and --tune-on VALIDATION_RUN belong together")
-    fixed, fixed_smooth = None if mask == BEST else mask, None if smooth == BEST else smooth
+    if (mask == BEST and not tune_on) or (tune_on and not best):
+        raise UsageError("--mask best and --tune-on VALIDATION_RUN belong together (with --smooth best it is optional)")
+    fixed, fixed_smooth = None if mask == BEST else mask, None if smooth == BEST and tune_on else smooth
     place = Place(data_root, key_values(dataset_option))
     if maps is None and boxes is None:
         if name or split or control or limit is not None:

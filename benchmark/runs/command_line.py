@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gtg_bench.benchmark.api.settings import DEFAULTS, OPTIONS
 from gtg_bench.benchmark.datasets import DATASETS
+from gtg_bench.benchmark.metrics.named_masks import rule_of
 from gtg_bench.benchmark.runs.external_maps import WEIGHTS
 from gtg_bench.benchmark.runs.runner import RunRequest
 from gtg_bench.benchmark.runs.spec import RunSpec
@@ -41,6 +42,7 @@ def run_command(spec: RunSpec, runs_dir: Path, *more: str) -> str:
     if values["weights"] == WEIGHTS:
         words = ["gtg-bench", "score", "--maps", "DIR", "--name", spec.method, "--dataset", spec.dataset]
         values = {name: values[name] for name in ("split", "limit", "protocol", *RULES)}
+    values["smooth"] = rule_of(values["smooth"])  # it is chosen again
     usual = _DEFAULTS | _SETTINGS | {part: getattr(rules, part) for part in RULES}
     if (values.get("weights") or "").endswith(" training split"):  # priors take theirs from the data set
         usual["weights"] = values["weights"]

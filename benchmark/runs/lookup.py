@@ -16,7 +16,7 @@ from gtg_bench.benchmark.metrics.named_masks import rule_of
 from gtg_bench.benchmark.runs.command_line import run_command
 from gtg_bench.benchmark.runs.labels import label, not_default
 from gtg_bench.benchmark.runs.records import MANIFEST, RunFolder, read_manifest
-from gtg_bench.benchmark.runs.spec import FIELDS, SCHEMA, RunSpec, differing
+from gtg_bench.benchmark.runs.spec import FIELDS, SCHEMA, VALIDATION, RunSpec, differing
 from gtg_bench.benchmark.scoring.controls import CONTROLS
 from gtg_bench.benchmark.scoring.protocols import PROTOCOL, RULES, definition, protocol_of
 from gtg_bench.benchmark.state import warn
@@ -138,7 +138,7 @@ def select(specs: Sequence[RunSpec], name: str, runs_dir: Path, like: RunSpec | 
 def _having(specs: Sequence[RunSpec], key: str, value: str) -> list[RunSpec]:
     """The runs with this value of a setting; if none has it, those that do not have the setting."""
     values = [str(spec.as_json()[key]) for spec in specs]
-    exact = [spec for spec, own in zip(specs, values, strict=True) if own == value]
+    exact = [spec for spec, own in zip(specs, values, strict=True) if value in (own, rule_of(own))]
     return exact or [spec for spec, own in zip(specs, values, strict=True) if own == "None"]
 
 
@@ -147,6 +147,8 @@ def _with_defaults(specs: list[RunSpec], named: Mapping[str, str]) -> list[RunSp
     for key, value in _USUAL.items():
         if key not in named:
             specs = [spec for spec in specs if str(spec.as_json()[key]) in (value, "None")] or specs
+    if "split" not in named:
+        specs = _preferred(specs, lambda spec: spec.split != VALIDATION)
     if "protocol" not in named:
         specs = _preferred(specs, lambda spec: spec.protocol == PROTOCOL)
     if "protocol_version" not in named:

@@ -15,7 +15,7 @@ from gtg_bench.benchmark.api.geometry import Frame
 from gtg_bench.benchmark.api.registry import METHODS
 from gtg_bench.benchmark.api.settings import PHANTOM, of_phantom
 from gtg_bench.benchmark.api.sharing import sharing
-from gtg_bench.benchmark.api.types import GroundingMap
+from gtg_bench.benchmark.api.types import NO_MODEL, GroundingMap
 from gtg_bench.benchmark.runs.records import FINAL, RunFolder
 from gtg_bench.benchmark.runs.runner import PreparedRun, RunRequest, run
 from gtg_bench.benchmark.scoring.controls import CONTROLS
@@ -88,7 +88,7 @@ def _unscored(record: object) -> bool:
 def shared_notes(steps: Sequence[Step]) -> list[str]:
     """What the runs that are not done share, as sentences."""
     todo = [one for one in steps if one.missing]
-    models = {one.model for one in todo if METHODS.get(one.prepared.spec.method).card.kind not in ("prior", "baseline")}
+    models = {one.model for one in todo if METHODS.get(one.prepared.spec.method).card.kind not in NO_MODEL}
     images = {trial.image_sha256 for one in todo for trial in one.missing}
     merged = [one for one in todo if one.prepared.spec.settings.bbm not in (None, "none")]
     maps = sum(len(one.stored) for one in steps)

@@ -10,15 +10,18 @@ from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.settings import BOXES
 from gtg_bench.benchmark.api.types import Dataset
 from gtg_bench.benchmark.datasets import open_dataset
+from gtg_bench.benchmark.metrics.named_masks import BEST
+from gtg_bench.benchmark.runs.command_line import run_command
 from gtg_bench.benchmark.runs.identity import digest_of_samples
 from gtg_bench.benchmark.runs.lookup import only_one, select, specs_in
 from gtg_bench.benchmark.runs.records import RunFolder
-from gtg_bench.benchmark.runs.runner import PreparedRun, origin, with_rules
+from gtg_bench.benchmark.runs.runner import PreparedRun, check_not_validation, origin, with_rules
 from gtg_bench.benchmark.runs.sources import NoSource
-from gtg_bench.benchmark.runs.spec import RunSpec
+from gtg_bench.benchmark.runs.spec import MAP_FIELDS, VALIDATION, RunSpec
 from gtg_bench.benchmark.runs.tuned import with_best_mask, with_best_smoothing
-from gtg_bench.benchmark.scoring.controls import plan
+from gtg_bench.benchmark.scoring.controls import CONTROLS, plan
 from gtg_bench.benchmark.scoring.protocols import PROTOCOL, RULES, Protocol, find_protocol
+from gtg_bench.benchmark.scoring.smoothing import UNSMOOTHED
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,23 @@ def prepare_stored(runs_dir: Path, spec: RunSpec, rules: Rules, place: Place) ->
     images = {name: record.image_sha256 for name, record in records.items()}  # as they were: none is read again
     trials = [replace(trial, image_sha256=images.get(trial.sample.sample_id, "")) for trial in trials]
     source = NoSource({name: record.error for name, record in records.items() if record.error})
-    return PreparedRun(with_rules(spec, protocol), protocol, trials, source, origin(dataset, root))
+    validation = None
+    if protocol.smooth == BEST:
+        check_not_validation(spec.split)
+        unsmoothed = Rules(protocol.name, protocol.frame, protocol.uncovered, rules.mask, UNSMOOTHED)
+        validation = prepare_stored(runs_dir, _on_validation(runs_dir, spec), unsmoothed, place)
+    return PreparedRun(with_rules(spec, protocol), protocol, trials, source, origin(dataset, root), validation)
+
+
+def _on_validation(runs_dir: Path, spec: RunSpec) -> RunSpec:
+    """A stored run with the same method and settings on the validation split. Raises UsageError if there is none."""
+    wanted = {name: value for name, value in spec.as_json().items() if name in MAP_FIELDS}
+    for other in specs_in(runs_dir, spec.dataset):
+        same = all(other.as_json()[name] == value for name, value in wanted.items())
+        if same and (other.split, other.control, other.limit) == (VALIDATION, CONTROLS[0], None):
+            return other
+    command = run_command(replace(spec, split=VALIDATION, limit=None, smooth=UNSMOOTHED), runs_dir)
+    raise UsageError(f"--smooth best needs maps of the validation split; make them: {command}")
 
 
 def tuned(

@@ -17,18 +17,20 @@ from gtg_bench.benchmark.api.errors import DataError, SampleError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
 from gtg_bench.benchmark.api.types import Dataset, GroundingMap, KnowsAbsence, MethodSettings
 from gtg_bench.benchmark.datasets import open_dataset
+from gtg_bench.benchmark.metrics.named_masks import BEST
 from gtg_bench.benchmark.paths import PlaceError
 from gtg_bench.benchmark.runs.identity import digest_of_images, digest_of_samples, options_in_key, seen
 from gtg_bench.benchmark.runs.map_store import MapStore
 from gtg_bench.benchmark.runs.records import FINAL, RunFolder, maker_of, this_program
 from gtg_bench.benchmark.runs.request import RunRequest, RunResult
 from gtg_bench.benchmark.runs.sources import LesionSource, ModelSource, NoSource, Source
-from gtg_bench.benchmark.runs.spec import RunSpec
+from gtg_bench.benchmark.runs.spec import VALIDATION, RunSpec
 from gtg_bench.benchmark.runs.writers import Alone, writer_for
 from gtg_bench.benchmark.scoring.controls import CONTROLS, plan
 from gtg_bench.benchmark.scoring.probes import ABSENT
 from gtg_bench.benchmark.scoring.protocols import RULES, Protocol
 from gtg_bench.benchmark.scoring.score_map import check_map, check_trial
+from gtg_bench.benchmark.scoring.smoothing import UNSMOOTHED
 from gtg_bench.benchmark.scoring.trial import Trial
 from gtg_bench.benchmark.scoring.worker import Scored, failed, scored_batch
 
@@ -53,6 +55,8 @@ class PreparedRun:
     """Source of maps that are not stored."""
     facts: dict[str, object] = field(default_factory=dict)
     """Entries of the manifest beyond the description."""
+    validation: PreparedRun | None = None
+    """The same method on the validation split, where the smoothing is chosen; None if it is given."""
 
     def maps(self, runs_dir: Path, fresh: bool = False) -> MapStore:
         """Its stored maps; those of other runs included, unless it is computed afresh."""
@@ -115,8 +119,30 @@ def planned(
         code=code,
         control=request.control,
     )
-    spec = with_rules(spec, request.rules)
-    return PreparedRun(spec, request.rules, trials, source, origin(dataset, request.data_root))
+    spec, validation = with_rules(spec, request.rules), None
+    if request.rules.smooth == BEST:
+        check_not_validation(request.split)
+        validation = _for_validation(request, settings, dataset, source, code)
+    return PreparedRun(spec, request.rules, trials, source, origin(dataset, request.data_root), validation)
+
+
+def check_not_validation(split: str) -> None:
+    """Raise UsageError for the split on which smoothing is chosen."""
+    if split == VALIDATION:
+        raise UsageError(f"--smooth best is chosen on split {VALIDATION}, so it cannot be scored there")
+
+
+def _for_validation(
+    request: RunRequest, settings: MethodSettings, dataset: Dataset, source: Source, code: str | None
+) -> PreparedRun:
+    """The run whose maps decide the smoothing. Raises UsageError if there can be none."""
+    if code is None:
+        raise UsageError("--smooth best needs the method's maps of the validation split: name their run by --tune-on")
+    wanted = replace(request, split=VALIDATION, control=CONTROLS[0], limit=None, smooth=UNSMOOTHED)
+    try:
+        return planned(wanted, settings, dataset, source, code)
+    except UsageError as error:
+        raise UsageError(f"--smooth best: {error}; with --smooth 0 maps are scored as they are") from error
 
 
 def trials_of(request: RunRequest, dataset: Dataset) -> list[Trial]:
@@ -174,6 +200,13 @@ def run(
         DataError: a sample failed and `fail_fast` is set, the folder belongs to another run, or another process of
             the launch has ended before its samples were done.
     """
+    if prepared.validation is not None:
+        from gtg_bench.benchmark.runs.tuned import with_best_smoothing
+
+        validation = replace(prepared.validation, source=prepared.source)  # one model for both
+        if run(validation, request, progress, processes, busy).missing:
+            raise UsageError("--smooth best: other shards still ground the validation split; repeat this command later")
+        prepared = with_best_smoothing(prepared, validation, request.runs_dir)
     folder = RunFolder(request.runs_dir, prepared.spec)
     writer = writer_for(folder, [trial.sample.sample_id for trial in prepared.trials], request.part)
     with writer.claimed(busy):

@@ -22,6 +22,10 @@ SCHEMA = 4
 """Version of the description: bumped when a field is added or changes its meaning, which changes every key."""
 
 
+VALIDATION = "validate"
+"""The split on which smoothing is chosen."""
+
+
 @dataclass(frozen=True)
 class RunSpec:
     """Everything that decides a run's numbers. As JSON it is flat: the method's settings are fields like the others."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import tee
 from pathlib import Path
@@ -12,14 +14,17 @@ from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray
 from gtg_bench.benchmark.api.settings import BOXES
 from gtg_bench.benchmark.metrics.masks import best_threshold
 from gtg_bench.benchmark.metrics.named_masks import BEST, NONE, best_name
+from gtg_bench.benchmark.paths import atomic
 from gtg_bench.benchmark.runs.map_store import MapStore
+from gtg_bench.benchmark.runs.records import RunFolder
 from gtg_bench.benchmark.runs.runner import PreparedRun, with_rules
 from gtg_bench.benchmark.runs.spec import MAP_FIELDS
 from gtg_bench.benchmark.scoring.controls import CONTROLS
-from gtg_bench.benchmark.scoring.protocols import Protocol
+from gtg_bench.benchmark.scoring.protocols import Protocol, definition
 from gtg_bench.benchmark.scoring.score_map import score_map, view
 from gtg_bench.benchmark.scoring.smoothing import SIGMAS
 from gtg_bench.benchmark.scoring.trial import Trial
+from gtg_bench.benchmark.state import Strict, read_state
 from gtg_bench.benchmark.statistics import average
 
 _OF_DATA = ("dataset", "dataset_options")
@@ -69,20 +74,47 @@ def with_best_smoothing(prepared: PreparedRun, tuned_on: PreparedRun, runs_dir: 
     """
     _check(prepared, tuned_on)
     maps, rules = tuned_on.maps(runs_dir), prepared.rules
+    trials = [trial for trial in tuned_on.trials if maps.holds(trial.sample.sample_id)]
+    path = RunFolder(runs_dir, tuned_on.spec).path / "smoothing.json"
+    tried = _read(path)
+    name = f"{definition(with_rules(prepared.spec, replace(rules, smooth=BEST)).as_json())}, {len(trials)} maps"
+    if name not in tried:
+        tried[name] = _means(maps, trials, rules)
+        with suppress(OSError), atomic(path) as part:  # another user's runs may not be writable
+            part.write_text(json.dumps({"tried": tried}, indent=1), encoding="utf-8")
+    if not tried[name]:
+        raise DataError(f"run {tuned_on.spec.key} has no map whose {rules.primary} is defined")
+    rules = replace(rules, smooth=best_name(float(max(tried[name], key=lambda sigma: tried[name][sigma]))))
+    return replace(prepared, rules=rules, spec=with_rules(prepared.spec, rules), validation=None)
+
+
+class _Tried(Strict):
+    """The content of a run's smoothing.json: definition and number of maps -> standard deviation -> mean."""
+
+    tried: dict[str, dict[str, float]]
+
+
+def _read(path: Path) -> dict[str, dict[str, float]]:
+    """The means that are known already; none if the file is missing or damaged, so that it is written again."""
+    try:
+        found: dict[str, dict[str, float]] = read_state(path, _Tried, "")["tried"]
+    except DataError:
+        return {}
+    return found
+
+
+def _means(maps: MapStore, trials: Sequence[Trial], rules: Protocol) -> dict[str, float]:
+    """Standard deviation -> mean of the primary metric, for each of SIGMAS, from the smallest one on."""
     metric = rules.primary
     only = replace(rules, metrics=(metric,), mask=rules.mask if metric in _OF_MASK else NONE)
-    trials = [trial for trial in tuned_on.trials if maps.holds(trial.sample.sample_id)]
     stored, categories = [maps.load(one.sample.sample_id) for one in trials], [one.sample.category for one in trials]
     means = {}
     for sigma in SIGMAS:
         smoother = replace(only, smooth=f"{sigma:g}")
         scores = [score_map(*pair, smoother).metrics.get(metric) for pair in zip(stored, trials, strict=True)]
         if (found := average(scores, categories, rules.average).value) is not None:
-            means[sigma] = found
-    if not means:
-        raise DataError(f"run {tuned_on.spec.key} has no map whose {metric} is defined")
-    rules = replace(rules, smooth=best_name(max(means, key=lambda sigma: means[sigma])))
-    return replace(prepared, rules=rules, spec=with_rules(prepared.spec, rules))
+            means[f"{sigma:g}"] = found
+    return means
 
 
 def _check(prepared: PreparedRun, tuned_on: PreparedRun) -> None:

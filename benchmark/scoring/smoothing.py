@@ -1,6 +1,7 @@
 """Smoothing of maps before they are scored: a declared variable, since CNR and AUROC against boxes reward smooth maps.
 
-The rule is named as a mask is: "0.06", a standard deviation; or "best:0.06", one that was chosen on another split.
+The rule is named as a mask is: "0.06", a standard deviation; "best", one to be chosen on the validation split; or
+"best:0.06", one that was chosen there.
 """
 
 from __future__ import annotations
@@ -19,19 +20,21 @@ _LARGEST = 0.5
 
 
 def smooth_name(text: str) -> str:
-    """The canonical spelling of a standard deviation that a user names: "0.060" becomes "0.06".
+    """The canonical spelling of a standard deviation that a user names: "0.060" becomes "0.06"; "best" stays.
 
     Raises:
-        UsageError: not a number in [0, 0.5].
+        UsageError: not a number in [0, 0.5], or "best".
     """
-    if text.startswith(BEST):
-        raise UsageError("--smooth best is chosen on another split: gtg-bench score RUN --smooth best --tune-on OTHER")
+    if text == BEST:
+        return text
     try:
         if 0 <= float(text) <= _LARGEST:
             return f"{float(text) + 0.0:g}"
     except ValueError:
         pass
-    raise UsageError(f"--smooth {text!r}: give a fraction of the image's shorter side, 0 to {_LARGEST}, such as 0.06")
+    raise UsageError(
+        f"--smooth {text!r}: give a fraction of the image's shorter side, 0 to {_LARGEST}, such as 0.06, or {BEST}"
+    )
 
 
 def smoothed(grounding: GroundingMap, smooth: str, of_longer: bool = False) -> GroundingMap:

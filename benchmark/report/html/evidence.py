@@ -20,6 +20,7 @@ from gtg_bench.benchmark.report.tables.selection import BOXES_NOTE, PHANTOM_NOTE
 from gtg_bench.benchmark.runs.command_line import run_command
 from gtg_bench.benchmark.runs.lookup import FinishedRun, conditions, read_run, specs_in
 from gtg_bench.benchmark.runs.records import RunFolder
+from gtg_bench.benchmark.runs.spec import VALIDATION
 from gtg_bench.benchmark.scoring.protocols import protocol_of
 from gtg_bench.benchmark.statistics import average, bootstrap_averages
 
@@ -104,7 +105,12 @@ def _largest_group(runs_dir: Path, dataset: str | None) -> tuple[list[str], int]
             groups.setdefault(f"{conditions(spec)} {spec.limit}", []).append(run)
     if not groups:
         raise UsageError(f"no run in {runs_dir} has a scored sample; its records say why")
-    runs = max(groups.values(), key=lambda group: (sum(not is_prior(run.spec.method) for run in group), len(group)))
+
+    def size(group: list[FinishedRun]) -> tuple[int, int, bool]:
+        methods = sum(not is_prior(run.spec.method) for run in group)
+        return methods, len(group), group[0].spec.split != VALIDATION
+
+    runs = max(groups.values(), key=size)
     rules = protocol_of(runs[0].spec.protocol)
 
     def score(run: FinishedRun) -> float:

@@ -13,7 +13,7 @@ from gtg_bench.benchmark.api.settings import of_phantom
 from gtg_bench.benchmark.metrics import METRICS
 from gtg_bench.benchmark.runs.labels import labels
 from gtg_bench.benchmark.runs.lookup import FinishedRun, conditions, read_run, specs_in
-from gtg_bench.benchmark.runs.spec import RunSpec
+from gtg_bench.benchmark.runs.spec import VALIDATION, RunSpec
 from gtg_bench.benchmark.scoring.protocols import DEFAULT, definition, protocol_of
 from gtg_bench.benchmark.statistics import Estimate
 
@@ -90,8 +90,8 @@ def usual_specs(runs_dir: Path, dataset: str | None) -> list[RunSpec]:
     return max(groups.values(), key=lambda group: (sum(s.control == PLAIN for s in group), *_usualness(group[0])))
 
 
-def _usualness(spec: RunSpec) -> tuple[bool, bool]:
-    return definition(spec.as_json()) == DEFAULT, spec.limit is None
+def _usualness(spec: RunSpec) -> tuple[bool, bool, bool]:
+    return spec.split != VALIDATION, definition(spec.as_json()) == DEFAULT, spec.limit is None
 
 
 def _command(runs_dir: Path, dataset: str | None = None) -> str:

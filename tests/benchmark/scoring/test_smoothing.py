@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gtg_bench.benchmark.api import Frame, GroundingMap, UsageError
+from gtg_bench.benchmark.datasets.phantom import world
 from gtg_bench.benchmark.metrics.named_masks import best_name
 from gtg_bench.benchmark.runs.rescore import Place, Rules, find_stored, prepare_stored, tuned
 from gtg_bench.benchmark.runs.runner import run
@@ -49,7 +50,8 @@ def test_sigma_is_a_fraction_of_the_shorter_side(
 
 def test_names() -> None:
     assert [smooth_name(text) for text in ("0", "-0", "0.060", "6e-2", "0.5")] == ["0", "0", "0.06", "0.06", "0.5"]
-    for text in ("best", "much", "nan", "-0.1", "0.6"):
+    assert smooth_name("best") == "best"
+    for text in ("best:0.06", "much", "nan", "-0.1", "0.6"):
         with pytest.raises(UsageError, match="--smooth"):
             smooth_name(text)
 
@@ -76,3 +78,22 @@ def test_the_best_smoothing_maximises_the_primary_metric_on_the_other_split(toy:
     assert found.spec.smooth == best_name(SIGMAS[int(np.argmax(means))])
     assert found.spec.mask.startswith("best:") == ("mask" in parts)
     assert find_stored(runs, scored.spec.key) == scored.spec
+
+
+def test_a_run_chooses_its_smoothing_on_the_validation_split_once(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(world.SPLITS, "validate", (6000, 6006))
+    runs, place = toy.folder / "runs", Place()
+    plain = toy.run()
+    with pytest.raises(UsageError, match="--split validate"):
+        prepare_stored(runs, plain.spec, Rules(smooth="best"), place)
+    found, whole = toy.run(smooth="best"), toy.run(split="validate", limit=None)
+    prepared = prepare_stored(runs, plain.spec, Rules(), place)
+    (wanted,) = tuned([prepared], ["smooth"], [whole.spec.key], None, runs, place)
+    assert found.spec == wanted.spec
+    assert toy.run(smooth="best", control="phrase-swap").spec.smooth == found.spec.smooth
+    toy.forbidden = True
+    monkeypatch.setattr("gtg_bench.benchmark.runs.tuned._means", lambda *_: pytest.fail("chosen again"))
+    again = run(prepare_stored(runs, plain.spec, Rules(smooth="best"), place), toy.request())
+    assert (again.spec, again.records) == (found.spec, found.records)
+    with pytest.raises(UsageError, match="validate"):
+        toy.run(split="validate", smooth="best")
