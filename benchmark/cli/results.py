@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,7 +55,8 @@ def prepare_all(
     from gtg_bench.benchmark.analysis.control_battery import Battery, prepare_battery
     from gtg_bench.benchmark.runs.suite import name_of, varying
 
-    names, found = varying(requests), {}
+    names = varying(requests)
+    found: dict[str, Named] = {}
     with err.status("Reading annotations and images"):
         for request in requests:
             with left_out.keep_going(name_of(request, names)):
@@ -88,7 +90,7 @@ def execute(
     rows, done, leads, missing = [], [], Launch.current().leads, 0
     with sharing():
         for name, battery in batteries:
-            source = replace(battery.runs[0][1].source)  # a copy: its method is built for these runs, then released
+            source = copy(battery.runs[0][1].source)  # a copy: its method is built for these runs, then released
             with left_out.keep_going(name):
                 for request, prepared in battery.runs:
                     result = with_progress(replace(prepared, source=source), request, name=name)
@@ -158,11 +160,12 @@ class LeftOut:
         except PlaceError:
             raise
         except GtgError as error:
+            known = str(error) in map(str, self.errors.values())
             self.errors[name] = error
             reasons = list(dict.fromkeys(map(str, self.errors.values())))
             if len(self.errors) == self.total and len(reasons) == 1:
                 raise
-            if not (self.quiet or isinstance(error, ElsewhereError)):
+            if not (self.quiet or known or isinstance(error, ElsewhereError)):  # `finish` names all of one reason
                 complain(f"[yellow]warning:[/yellow] {escape(name)} is left out: {escape(str(error))}")
 
     def finish(self, unscored: Iterable[str] = ()) -> None:
