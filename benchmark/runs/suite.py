@@ -1,7 +1,7 @@
 """Suites: lists of runs as data, such as all cells of a table of the paper.
 
-A YAML file describes a suite: its title, what it ends with, and groups of runs. Every value of a group may be a list; the
-group stands for all combinations. benchmark/README.md has an example.
+A YAML file describes a suite: its title, what it ends with, and groups of runs. Every value of a group may be a list;
+the group stands for all combinations. benchmark/README.md has an example.
 """
 
 from __future__ import annotations
