@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -316,8 +315,9 @@ def _scored(
     """The records of each batch, in order: a batch is scored while the method grounds the next."""
     executor: Executor = ThreadPoolExecutor(1)
     if processes > 1:
-        spawn = multiprocessing.get_context("spawn")
-        executor = ProcessPoolExecutor(processes, spawn, initializer=_end_with_parent, initargs=(os.getpid(),))
+        from loky import ProcessPoolExecutor  # multiprocessing's would run a script that imports this package again
+
+        executor = ProcessPoolExecutor(processes, initializer=_end_with_parent, initargs=(os.getpid(),))
     with executor as scorers:
         waiting: deque[tuple[Sequence[Trial], list[Scored], Future[list[Scored]]]] = deque()
         for batch in batches:
