@@ -156,5 +156,5 @@ class Engine:
             posterior = vae.encode(pixels.expand(1, vae.config.in_channels, -1, -1)).latent_dist
             return posterior.mean[0] * vae.config.scaling_factor, posterior.std[0] * vae.config.scaling_factor
 
-        found: tuple[Tensor, Tensor] = cached_by_image(self.components.posteriors, seen, encode)
+        found: tuple[Tensor, Tensor] = cached_by_image(self.components.caches.posteriors, seen, encode)
         return found
