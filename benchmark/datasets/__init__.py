@@ -127,7 +127,7 @@ DATASETS: dict[str, DatasetEntry] = {
         sources=("VinDr", "VinBigData"),
     ),
     "chestx-det": DatasetEntry(
-        summary="ChestX-Det: outlines and boxes of 13 findings on 3,578 images of ChestX-ray14; or ChestX-Det10",
+        summary="ChestX-Det: outlines of 13 findings on 3,578 images; or ChestX-Det10's boxes",
         target=f"{_HERE}.chestx_det:ChestXDetDataset",
         splits=("train", "test"),
         options=f"region=auto|box, annotations=FILE, phrase=TEMPLATE with {{label}}, {_COMMON}",
@@ -141,7 +141,7 @@ DATASETS: dict[str, DatasetEntry] = {
         sources=("ChestX-ray14", "ChestX-ray8", "NIH", "ChestX-Det"),
     ),
     "chexlocalize": DatasetEntry(
-        summary="CheXlocalize: radiologists' outlines of 10 findings on 686 images of CheXpert",
+        summary="CheXlocalize: outlines of 10 findings on 686 images; images of CheXpert",
         target=f"{_HERE}.chexlocalize:CheXlocalizeDataset",
         splits=("validate", "test"),
         options=f"annotations=FILE, phrase=TEMPLATE with {{label}}, {_COMMON}",
@@ -155,7 +155,7 @@ DATASETS: dict[str, DatasetEntry] = {
         sources=("CheXpert",),
     ),
     "padchest-gr": DatasetEntry(
-        summary="PadChest-GR: 7,037 positive sentences of reports with radiologists' boxes, and 3,422 negative ones",
+        summary="PadChest-GR: sentences of reports with boxes; 7,037 positive and 3,422 negative ones",
         target=f"{_HERE}.padchest_gr:PadChestGrDataset",
         splits=("train", "validate", "test"),
         options=f"reader=1|2, read-twice=true, language=en|es, annotations=FILE, {_COMMON}",

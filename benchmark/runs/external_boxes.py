@@ -234,16 +234,21 @@ def _image_id(row: Row, images: set[str]) -> str:
 
 
 def _unit(found: Iterable[_Found]) -> str:
-    """ "pixels" or "fractions". Raises DataError if boxes are in both, or only some have scores."""
+    """ "pixels" or "fractions". Raises DataError if boxes are in both or in neither, or only some have scores."""
     kinds: dict[bool, _Found] = {}
     scored: dict[bool, _Found] = {}
+    largest = 0.0
     for one in found:
+        largest = max(largest, *one.box)
         kinds.setdefault(max(one.box) > _ROUNDED, one)
         scored.setdefault(one.score is None, one)
     if len(kinds) == 2:
         pixels, fractions = kinds[True], kinds[False]
         what = f"has the box {list(fractions.box)} in fractions, but row {pixels.row.row} has {list(pixels.box)}"
         raise fractions.row.fault(f"{what}, in pixels", "use one unit in the whole file", "region")
+    if _ROUNDED < largest < 2:
+        what = f"has the box {list(kinds[True].box)}, beyond 1 as a fraction and within two pixels otherwise"
+        raise kinds[True].row.fault(what, "clip it to the image", "region")
     if len(scored) == 2:
         what = f"has a box without a score, but row {scored[False].row.row} has scores"
         raise scored[True].row.fault(what, "give every box a score, or none")

@@ -218,6 +218,7 @@ def test_an_invalid_json_file_names_the_row(tmp_path: Path, entries: Any, said: 
         (["1,2,30,40,", ",,,,"], "row 3: answers the same sample as row 2"),
         (["1,2,30,40,", "1,2,30,40,"], "row 2.*twice|row 3.*as row 2 twice"),
         (["1,2,30,40,", "0.1,0.2,0.3,0.4,"], "row 3: .*fractions"),
+        (["0.1,0.2,0.3,1.4,"], "row 2: .*beyond 1"),
         (["1,2,30,40,0.5", "1,2,30,50,"], "row 3: .*score"),
         ([], "no rows"),
     ],
