@@ -84,6 +84,8 @@ def test_only_rows_of_the_same_images_and_number_are_compared() -> None:
         ("0.00123", "-0.001", "0.0035", "0.0012±.0023"),
         ("61.94", "", "", "61.9"),
         ("0", "0", "0", "0.00±.00"),
+        ("3.123e-9", "1e-9", "5.2e-9", "3.1e-09±2.1e-09"),
+        ("282397", "-1e6", "2e6", "2.8e+05±1.5e+06"),
     ],
 )
 def test_a_value_has_as_many_digits_as_its_interval(value: str, low: str, high: str, shown: str) -> None:
