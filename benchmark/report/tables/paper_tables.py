@@ -122,7 +122,7 @@ class _Builder:
 
     def document(self) -> Document:
         first, *more = self.layout.variants
-        if self.added:
+        if self.added or any(map(self.board.runs, self.cells(first))):
             more = [variant for variant in more if any(map(self.board.runs, self.cells(variant)))]
         blocks = [block for variant in (first, *more) if (block := self._measured(variant)).columns]
         if not self.together:
