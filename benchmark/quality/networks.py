@@ -193,7 +193,7 @@ def _file(name: str, file: str, command: str, given: Path | None) -> Path:
         raise DataError(f"--feature-weights {given}: file not found")
     raise DataError(
         f"--features {name} needs {path}; fetch it with `{command.format(path=path)}`, or name your copy with "
-        "--feature-weights"
+        "--feature-weights; --features phantom, for phantom images, is packaged"
     )
 
 

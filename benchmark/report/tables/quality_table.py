@@ -67,8 +67,10 @@ def quality_cell(row: Row, name: str) -> Cell:
 
 
 def _digits(value: float, like: float) -> str:
-    """A number with as many decimals as two digits of another one need, at most 4."""
-    places = 2 if like <= 0 else min(4, max(0, 1 - math.floor(math.log10(like))))
+    """A number with as many decimals as two digits of another one need."""
+    if abs(value) >= 1e5 or 0 < like < 1e-4:
+        return f"{value:.2g}"
+    places = 2 if like <= 0 else max(0, 1 - math.floor(math.log10(like)))
     return f"{value:.{places}f}"
 
 

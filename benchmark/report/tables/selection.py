@@ -13,7 +13,7 @@ from gtg_bench.benchmark.api.settings import BOXES, DEFAULTS, DERIVED, SETTINGS,
 from gtg_bench.benchmark.datasets import DATASETS
 from gtg_bench.benchmark.metrics import METRICS
 from gtg_bench.benchmark.metrics.named_masks import rule_of
-from gtg_bench.benchmark.report import leaderboard
+from gtg_bench.benchmark.report import leaderboard, quality_board
 from gtg_bench.benchmark.report.leaderboard import Row
 from gtg_bench.benchmark.report.quality_board import FIDS, comparable, of_weights
 from gtg_bench.benchmark.report.tables.document import NOTHING, Cell
@@ -253,6 +253,23 @@ def load(
     own = all(where.get(name, getattr(rules, name)) == getattr(rules, name) for name in RULES)
     whole = samples[:3] == ("", "", "all") and own and control == CONTROLS[0] and rules.name in _OF_THE_PAPER
     return Board(dataset, title, whole, tuple(rows), tuple(parts), where, rules, (source_note(path),))
+
+
+def with_quality(board: Board, folder: Path, reference: bool = False) -> Board:
+    """The board with the rows of the folder's quality.csv, else the shipped ones; `reference`: these only."""
+    for path in (
+        [leaderboard.REFERENCE / quality_board.NAME]
+        if reference
+        else [
+            folder / quality_board.NAME,
+            leaderboard.REFERENCE / quality_board.NAME,
+        ]
+    ):
+        if rows := quality_board.read(path):
+            shipped = path.parent == leaderboard.REFERENCE
+            source = "results shipped with gtg-bench (reference/quality.csv)" if shipped else path
+            return replace(board, quality=tuple(rows), notes=(*board.notes, f"FIDs measured here: {source}."))
+    return board
 
 
 def source_note(path: Path) -> str:

@@ -15,7 +15,7 @@ from gtg_bench.benchmark.report.leaderboard import REFERENCE
 from gtg_bench.benchmark.report.quality_board import COLUMNS, NAME, comparable, read, rows_of, update
 from gtg_bench.benchmark.report.tables.paper_tables import paper_table
 from gtg_bench.benchmark.report.tables.quality_table import quality_cell, quality_document
-from gtg_bench.benchmark.report.tables.selection import load
+from gtg_bench.benchmark.report.tables.selection import load, with_quality
 from gtg_bench.benchmark.statistics import Estimate
 
 ESTIMATE = Estimate(0.25, 0.2, 0.3, 6, 0, 6)
@@ -84,6 +84,8 @@ def test_only_rows_of_the_same_images_and_number_are_compared() -> None:
         ("0.00123", "-0.001", "0.0035", "0.0012±.0023"),
         ("61.94", "", "", "61.9"),
         ("0", "0", "0", "0.00±.00"),
+        ("3.123e-9", "1e-9", "5.2e-9", "3.1e-09±2.1e-09"),
+        ("282397", "-1e6", "2e6", "2.8e+05±1.5e+06"),
     ],
 )
 def test_a_value_has_as_many_digits_as_its_interval(value: str, low: str, high: str, shown: str) -> None:
@@ -119,7 +121,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_table_4_takes_the_runs_whose_images_were_measured(folder: Path) -> None:
-    board = replace(load(folder, "phantom", {}), quality=tuple(read(folder / NAME)))
+    board = with_quality(load(folder, "phantom", {}), folder)
     document = paper_table(4, board)
     published, measured = document.blocks
     assert [column.metric for column in measured.columns] == ["fid", "fid_xrv", "fid_phantom", "cnr"]
@@ -137,7 +139,7 @@ def test_table_4_takes_the_runs_whose_images_were_measured(folder: Path) -> None
 
 
 def test_the_tradeoff_has_a_point_for_each_model_with_both_numbers(folder: Path) -> None:
-    board = replace(load(folder, "phantom", {}), quality=tuple(read(folder / NAME)))
+    board = with_quality(load(folder, "phantom", {}), folder)
     figure = plots.tradeoff(board, "phantom")
     (axes,) = figure.axes
     points = {bars.get_label(): bars[0].get_xydata()[0] for bars in axes.containers}
@@ -154,3 +156,14 @@ def test_the_tradeoff_has_a_point_for_each_model_with_both_numbers(folder: Path)
 
 def test_a_floor_alone_is_not_a_model() -> None:
     assert quality_board.of_weights(rows_of(QUALITY)[:1], {"method": "", "weights_version": ""}) is None
+
+
+def test_the_shipped_rows_fill_in_for_missing_ones(folder: Path, tmp_path: Path) -> None:
+    own, shipped = (with_quality(load(place, "phantom", {}), place) for place in (folder, tmp_path / "empty"))
+    assert [board.notes[-1].startswith("FIDs measured here: results shipped") for board in (own, shipped)] == [
+        False,
+        True,
+    ]
+    assert {row["method"] for row in shipped.quality} == {"", "cxrbert-ldm", "clip-ldm"}
+    assert with_quality(own, folder, reference=True).quality == shipped.quality
+    assert any(cell.exact for row in paper_table(4, shipped).blocks[1].rows for cell in row.cells[:3])
