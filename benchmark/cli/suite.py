@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -84,7 +85,6 @@ def suite(
 ) -> None:
     """Run a suite."""
     from gtg_bench.benchmark.datasets import open_dataset
-    from gtg_bench.benchmark.paths import check_writable
     from gtg_bench.benchmark.runs.launch import alone
     from gtg_bench.benchmark.runs.runner import prepare
     from gtg_bench.benchmark.runs.suite import find_suite, passes
@@ -111,14 +111,15 @@ def suite(
         workers=workers,
         runs_dir=runs_dir,
     )
-    for path in filter(None, [html, to if found.figure else None]):
-        check_writable(path)
     if plan and not alone():
         return
-    if plan:
-        os.environ["HF_HUB_OFFLINE"] = "1"  # planning downloads nothing
+    if not plan:
+        _check_places(found, to, html)
     left_out, opened, entry_of = LeftOut(len(requests), quiet=plan), open_dataset(*place.values()), passes(requests)
-    batteries = prepare_all(requests, lambda one: prepare(one, entry_of(one), opened), left_out, controls=all_controls)
+    with _offline() if plan else nullcontext():
+        batteries = prepare_all(
+            requests, lambda one: prepare(one, entry_of(one), opened), left_out, controls=all_controls
+        )
     if plan:
         _show_plan(batteries, left_out)
         return
@@ -148,6 +149,34 @@ def _end(
         _draw(found.figure, done, to)
     if html:
         _report(done, html, folders[1], place)
+
+
+def _check_places(found: Suite, to: Path | None, html: Path | None) -> None:
+    """Refuse files that cannot be written before anything is computed."""
+    from gtg_bench.benchmark.paths import check_writable
+    from gtg_bench.benchmark.report.pictures.drawing import check_format
+    from gtg_bench.benchmark.report.tables.render import SUFFIXES
+
+    if to and not (found.table or found.figure):
+        raise UsageError(f"--out {to}: this suite ends with neither a table nor a figure; --report writes a report")
+    if to and found.figure:
+        check_format(to)
+    for path in (html, to):
+        if path and (path == html or found.figure or path.suffix in SUFFIXES.values()):
+            check_writable(path)
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Keep the block from downloading weights."""
+    before = os.environ.get("HF_HUB_OFFLINE")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["HF_HUB_OFFLINE"]
+        if before is not None:
+            os.environ["HF_HUB_OFFLINE"] = before
 
 
 def _list() -> None:
