@@ -146,7 +146,8 @@ class LdmMethod:
 
     def prepare_image(self, image: FloatArray) -> None:
         """Cut out what the model sees of an image that a later query holds; reading threads call it."""
-        self.engine.cut_ahead(image, self.frame(image))
+        if self.mode not in ("text", "cfg"):  # these start from noise
+            self.engine.cut_ahead(image, self.frame(image))
 
     def frame(self, image: FloatArray) -> Frame:
         """The part of an image that the method sees: shorter side to the model's size, centre crop."""
