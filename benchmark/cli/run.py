@@ -116,8 +116,7 @@ def run(
         for _, battery in batteries:
             _ = battery.runs[0][1].source.device  # refused before anything is computed
     rows, done = execute(batteries, leaderboards_dir, left_out)
-    if rows or not shard:
-        show(leaderboards_dir, rows, runs_dir)
+    show(leaderboards_dir, rows, runs_dir)
     if all_controls:
         ran = {replace(run.spec, smooth=rule_of(run.spec.smooth)) for run in done}
         shown = [battery for _, battery in batteries if battery.runs[0][1].spec in ran]
