@@ -155,6 +155,7 @@ class Engine:
     def posterior(self, image: FloatArray, frame: Frame) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation [C, h, w] of the image's VAE posterior, scaled; cached for its next phrase."""
 
+        # what the model sees is also the cache's key: hashing a whole radiograph takes longer
         known, ahead = self._cut.pop(id(image), (None, None))
         seen = ahead if ahead is not None and known and known() is image else frame.apply(image)
 
@@ -164,7 +165,5 @@ class Engine:
             posterior = vae.encode(pixels.expand(1, vae.config.in_channels, -1, -1)).latent_dist
             return posterior.mean[0] * vae.config.scaling_factor, posterior.std[0] * vae.config.scaling_factor
 
-        found: tuple[Tensor, Tensor] = cached_by_image(
-            self.components.posteriors, seen, encode
-        )  # hashing the whole image takes longer
+        found: tuple[Tensor, Tensor] = cached_by_image(self.components.posteriors, seen, encode)
         return found
