@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import groupby
 from threading import Lock
 
@@ -29,10 +29,15 @@ Read = Callable[[PhraseSample], FloatArray]
 
 
 class Images:
-    """The images of a data set: read when they are asked for, except inside `ahead`."""
+    """The images of a data set: read when they are asked for, except inside `ahead`.
+
+    Attributes:
+        prepare: called in the reading thread with each image that is read ahead, such as to resize it.
+    """
 
     def __init__(self, read: Read) -> None:
         self.read = read
+        self.prepare: Callable[[FloatArray], object] | None = None
         self._coming: deque[tuple[PhraseSample, Read]] = deque()
         self._reading: dict[str, tuple[Future[FloatArray], int]] = {}
         self._pool: ThreadPoolExecutor | None = None
@@ -83,8 +88,15 @@ class Images:
             if self._reading and held + size > MOST_BYTES:
                 return
             self._coming.popleft()
-            self._reading[sample.sample_id] = self._pool.submit(read, sample), size
+            self._reading[sample.sample_id] = self._pool.submit(self._read, read, sample), size
             held += size
+
+    def _read(self, read: Read, sample: PhraseSample) -> FloatArray:
+        image = read(sample)
+        if self.prepare:
+            with suppress(Exception):  # the method raises it again, for its sample
+                self.prepare(image)
+        return image
 
 
 def _shared(samples: Sequence[PhraseSample], read: Read) -> Iterator[tuple[PhraseSample, Read]]:

@@ -70,7 +70,9 @@ class ModelSource:
     @cached_property
     def method(self) -> Method:
         """The method. Raises UsageError if it cannot be built."""
-        return self.entry.built(replace(self.settings, device=self.device))
+        made = self.entry.built(replace(self.settings, device=self.device))
+        self.images.prepare = getattr(made, "prepare_image", None)
+        return made
 
     def maps(self, trials: Sequence[Trial], fail: Fail) -> Iterator[tuple[Trial, GroundingMap]]:
         """The method's maps."""

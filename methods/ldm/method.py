@@ -144,6 +144,11 @@ class LdmMethod:
         states, chosen, start = (part.to(self.components.device) for part in (encoding.states[0], chosen, start))
         return Prompt(text, states, chosen, start, note)
 
+    def prepare_image(self, image: FloatArray) -> None:
+        """Cut out what the model sees of an image that a later query holds; reading threads call it."""
+        if self.mode not in ("text", "cfg"):  # these start from noise
+            self.engine.cut_ahead(image, self.frame(image))
+
     def frame(self, image: FloatArray) -> Frame:
         """The part of an image that the method sees: shorter side to the model's size, centre crop."""
         height, width = image.shape

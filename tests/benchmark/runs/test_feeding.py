@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from gtg_bench.benchmark.api.types import MethodCard, PhraseSample
 from gtg_bench.benchmark.runs import feeding, runner
 from gtg_bench.benchmark.runs.feeding import Images
 from gtg_bench.benchmark.runs.runner import RunRequest
+from gtg_bench.methods.ldm.components import LdmComponents
+from gtg_bench.methods.ldm.method import LdmMethod
 
 SIZE = (40, 30)
 BYTES = 4 * SIZE[0] * SIZE[1]
@@ -93,6 +96,22 @@ def test_few_images_are_read_ahead(depth: int, most_bytes: int, expected: int, m
             assert sum(data.reads.values()) == number + expected
         assert images(data.rows[7]).shape == SIZE[::-1]  # out of order: read at once
     assert data.reads["j"] == 0
+
+
+def test_a_method_may_prepare_images_in_the_reading_threads(components: LdmComponents) -> None:
+    """The maps are the same bits; an image that was prepared is not cut out again, and a dropped one is forgotten."""
+    settings = MethodSettings("tiny-ldm", sampling="gt-cfg", steps=2, tokens="all")
+    method, plain = LdmMethod(components, settings), LdmMethod(components, settings)
+    images = Images(Pictures().image)
+    images.prepare = method.prepare_image
+    with images.ahead(ROWS[2:5], 2, 3):
+        queries = [Query(images(one), one.phrase) for one in ROWS[2:5]]
+    assert len(method.engine._cut) == 3
+    expected = [one.values for one in plain.ground_batch([replace(one, image=one.image.copy()) for one in queries])]
+    assert np.array_equal([one.values for one in method.ground_batch(queries)], expected)
+    assert not method.engine._cut
+    method.prepare_image(Pictures().image(ROWS[0]))
+    assert not method.engine._cut
 
 
 def test_threads_end_with_the_block_and_after_an_error() -> None:
