@@ -25,6 +25,7 @@ OCCLUSIONS = ("occlude-region", "occlude-elsewhere")
 SEEDS = ("seed-1", "seed-2")
 WEIGHTS = ("weights-25", "weights-50", "weights-100")
 ABSENT = "absent"
+# A change of what these do to a model needs new names: they are all that a run's key knows of it.
 PROBES = (*OCCLUSIONS, "paraphrase", *PIXELS, *SEEDS, *WEIGHTS, ABSENT)
 """Names of the probes."""
 
