@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from gtg_bench.benchmark.api.errors import GtgError
 from gtg_bench.benchmark.cli.common import complain, err, out
 from gtg_bench.benchmark.metrics.named_masks import BEST
 from gtg_bench.benchmark.paths import PlaceError
-from gtg_bench.benchmark.runs.launch import ElsewhereError
+from gtg_bench.benchmark.runs.launch import ElsewhereError, Launch
 
 if TYPE_CHECKING:
     from gtg_bench.benchmark.analysis.control_battery import Battery
@@ -54,7 +55,8 @@ def prepare_all(
     from gtg_bench.benchmark.analysis.control_battery import Battery, prepare_battery
     from gtg_bench.benchmark.runs.suite import name_of, varying
 
-    names, found = varying(requests), {}
+    names = varying(requests)
+    found: dict[str, Named] = {}
     with err.status("Reading annotations and images"):
         for request in requests:
             with left_out.keep_going(name_of(request, names)):
@@ -70,6 +72,9 @@ def execute(
 ) -> tuple[list[Row], list[FinishedRun]]:
     """Execute runs one after the other, update the leaderboard after each, and share models and what they computed.
 
+    The command ends here, without tables, where others are still computing, and in all processes of a launch but the
+    first, which reports for all.
+
     Args:
         batteries: the runs, see `prepare_all`.
         leaderboards_dir: folder of the leaderboards.
@@ -82,18 +87,22 @@ def execute(
     from gtg_bench.benchmark.report import leaderboard
     from gtg_bench.benchmark.runs.lookup import FinishedRun
 
-    rows, done = [], []
+    rows, done, leads, missing = [], [], Launch.current().leads, 0
     with sharing():
         for name, battery in batteries:
-            source = replace(battery.runs[0][1].source)  # a copy: its method is built for these runs, then released
+            source = copy(battery.runs[0][1].source)  # a copy: its method is built for these runs, then released
             with left_out.keep_going(name):
                 for request, prepared in battery.runs:
                     result = with_progress(replace(prepared, source=source), request, name=name)
                     report(result, name)
-                    if result.missing:
+                    missing += result.missing
+                    if result.missing or not leads:
                         continue
                     rows.append(leaderboard.update(leaderboards_dir, result.spec, result.records))
                     done.append(FinishedRun(result.spec, result.records))
+    if missing or not leads:
+        left_out.finish()
+        raise typer.Exit
     return rows, done
 
 
@@ -101,8 +110,8 @@ def report(result: RunResult, name: str = "") -> None:
     """Print how long a run took, how much of it was reused, and its first failures."""
     if result.missing:
         total = len(result.records) + result.missing
-        text = f"{len(result.records)} of {total} samples have records; the last shard to end finishes the run"
-        err.print(f"{result.spec.method}: {text} {result.spec.key}", soft_wrap=True, markup=False)
+        text = f"{len(result.records)} of {total} samples have a record; the last shard to end finishes the run"
+        err.print(f"{name or result.spec.method}: {text} {result.spec.key}", soft_wrap=True, markup=False)
         return
     known, total = len(result.records) - result.computed, len(result.records)
     notes = [f"smoothing {result.spec.smooth}"] if result.spec.smooth.startswith(BEST) else []
@@ -112,6 +121,8 @@ def report(result: RunResult, name: str = "") -> None:
         notes.append(f"rescored {result.reused} stored maps{source}")
     if result.made_by:
         notes.append(f"made by {result.made_by}; --fresh computes them anew")
+    if used := [record.steps_used for record in result.records if record.steps_used is not None]:
+        notes.append(f"{sum(used) / len(used):.1f} steps per sample on average, {min(used)} to {max(used)}")
     note = f" ({'; '.join(notes)})" if notes else ""
     text = f"{name or result.spec.method}: {result.seconds:.1f} s{note}; records in {result.folder}"
     err.print(text, soft_wrap=True, markup=False)
@@ -149,11 +160,12 @@ class LeftOut:
         except PlaceError:
             raise
         except GtgError as error:
+            known = str(error) in map(str, self.errors.values())
             self.errors[name] = error
             reasons = list(dict.fromkeys(map(str, self.errors.values())))
             if len(self.errors) == self.total and len(reasons) == 1:
                 raise
-            if not (self.quiet or isinstance(error, ElsewhereError)):
+            if not (self.quiet or known or isinstance(error, ElsewhereError)):  # `finish` names all of one reason
                 complain(f"[yellow]warning:[/yellow] {escape(name)} is left out: {escape(str(error))}")
 
     def finish(self, unscored: Iterable[str] = ()) -> None:

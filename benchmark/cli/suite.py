@@ -12,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 from rich.text import Text
 
+from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.cli.common import (
     DataRoot,
     DatasetOption,
@@ -19,6 +20,8 @@ from gtg_bench.benchmark.cli.common import (
     LeaderboardsDir,
     Plugins,
     RunsDir,
+    ShardOption,
+    Workers,
     err,
     key_values,
     load_plugins,
@@ -27,10 +30,13 @@ from gtg_bench.benchmark.cli.common import (
     takes_choices,
 )
 from gtg_bench.benchmark.cli.results import LeftOut, Named, execute, prepare_all, show
+from gtg_bench.benchmark.runs.launch import Launch
 from gtg_bench.benchmark.scoring.controls import CONTROLS
 
 if TYPE_CHECKING:
+    from gtg_bench.benchmark.report.leaderboard import Row
     from gtg_bench.benchmark.runs.lookup import FinishedRun
+    from gtg_bench.benchmark.runs.suite import Suite
 
 HELP = "Run all cells of a table or figure of the paper, or a list of runs in a YAML file; rerun it to resume."
 
@@ -68,7 +74,9 @@ def suite(
         Path | None, typer.Option("--report", help="Write an HTML report of the runs to this file.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute every map and score anew.")] = False,
+    shard: ShardOption = None,
     batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change results.")] = 16,
+    workers: Workers = 2,
     device: Device = "auto",
     runs_dir: RunsDir = Path("runs"),
     leaderboards_dir: LeaderboardsDir = Path("leaderboards"),
@@ -77,12 +85,16 @@ def suite(
     """Run a suite."""
     from gtg_bench.benchmark.datasets import open_dataset
     from gtg_bench.benchmark.paths import check_writable
+    from gtg_bench.benchmark.runs.launch import alone
     from gtg_bench.benchmark.runs.runner import prepare
     from gtg_bench.benchmark.runs.suite import find_suite, passes
 
     if name is None:
         _list()
         return
+    launch = Launch.current()
+    if plan and launch.count > 1:
+        raise UsageError("--plan measures one process; leave out the launcher")
     load_plugins(plugin)
     found = find_suite(name)
     place: dict[str, Any] = {"dataset": dataset, "data_root": data_root, "dataset_options": key_values(dataset_option)}
@@ -94,11 +106,15 @@ def suite(
         limit=limit,
         device=device,
         fresh=fresh,
+        shard=shard,
         batch_size=batch_size,
+        workers=workers,
         runs_dir=runs_dir,
     )
     for path in filter(None, [html, to if found.figure else None]):
         check_writable(path)
+    if plan and not alone():
+        return
     if plan:
         os.environ["HF_HUB_OFFLINE"] = "1"  # planning downloads nothing
     left_out, opened, entry_of = LeftOut(len(requests), quiet=plan), open_dataset(*place.values()), passes(requests)
@@ -107,16 +123,31 @@ def suite(
         _show_plan(batteries, left_out)
         return
     rows, done = execute(batteries, leaderboards_dir, left_out)
-    if found.table and done:
-        _show_table(found.table, done, settings, leaderboards_dir, runs_dir, to)
-    else:
-        show(leaderboards_dir, rows, runs_dir)
-    _show_sensitivity(done)
-    if found.figure and to and done:
-        _draw(found.figure, done, to)
-    if html and done:
-        _report(done, html, runs_dir, place)
+    if launch.leads and done:
+        _end(found, rows, done, settings, (leaderboards_dir, runs_dir), place, to, html)
     left_out.finish(row["method"] for row in rows if row["n_ok"] == "0")
+
+
+def _end(
+    found: Suite,
+    rows: list[Row],
+    done: Sequence[FinishedRun],
+    settings: Mapping[str, Any],
+    folders: tuple[Path, Path],
+    place: Mapping[str, Any],
+    to: Path | None,
+    html: Path | None,
+) -> None:
+    """Show the table or the runs, and write what was asked for; `folders` hold the leaderboards and the runs."""
+    if found.table:
+        _show_table(found.table, done, settings, *folders, to)
+    else:
+        show(folders[0], rows, folders[1])
+    _show_sensitivity(done)
+    if found.figure and to:
+        _draw(found.figure, done, to)
+    if html:
+        _report(done, html, folders[1], place)
 
 
 def _list() -> None:
@@ -127,23 +158,14 @@ def _list() -> None:
     for name, found in packaged_suites().items():
         table.add_row(name, str(len(found.requests({}))), found.title)
     out.print(table)
-    out.print("Your own: a YAML file, see `runs/suite.py`", markup=False, highlight=False)
+    out.print("Your own: a YAML file, see Suites in benchmark/README.md", markup=False, highlight=False)
 
 
 def _show_plan(batteries: Sequence[Named], left_out: LeftOut) -> None:
     """Print how far each run is, then what the rest takes."""
     from gtg_bench.benchmark.runs.plan import estimate, shared_notes, steps_of
 
-    named = [
-        (
-            name if prepared.spec.control == CONTROLS[0] else f"{name}, control {prepared.spec.control}",
-            request,
-            prepared,
-        )
-        for name, battery in batteries
-        for request, prepared in battery.runs
-    ]
-    steps = steps_of(named)
+    steps = steps_of((name, *run) for name, battery in batteries for run in battery.runs)
     table = Table(
         "run", "state", Column("to make", justify="right"), Column("to score", justify="right"), box=SIMPLE_HEAD
     )
@@ -153,21 +175,30 @@ def _show_plan(batteries: Sequence[Named], left_out: LeftOut) -> None:
     for name in left_out.errors:
         table.add_row(Text(name), "[red]cannot run[/red]", "-", "-")
     out.print(table)
+    reasons: dict[str, list[str]] = {}
     for name, error in left_out.errors.items():
-        out.print(f"{name}: {error}", markup=False, highlight=False, soft_wrap=True)
+        reasons.setdefault(str(error), []).append(name)
+    for reason, (name, *more) in reasons.items():
+        others = f" and {_number(len(more), 'other run')}" if more else ""
+        out.print(f"- {name}{others} cannot run: {reason}", markup=False, highlight=False, soft_wrap=True)
     for note in shared_notes(steps):
         out.print(f"- {note}", markup=False, highlight=False)
     with err.status("Measuring") as status:
         found = estimate(steps, lambda name: status.update(Text(f"Measuring {name}")))
     done = sum(one.state == "done" for one in steps)
-    out.print(f"{done} of {len(steps)} runs are done.", highlight=False, end=" ")
+    text = f"{done} of {_number(len(steps), 'run')} done."
     if done < len(steps):
-        about = f"The rest takes about {_duration(found.seconds)} on this machine and writes {_bytes(found.bytes)}"
-        kinds = f"measured on a few samples of {found.measured} kind{'' if found.measured == 1 else 's'} of runs"
-        rest = f"; {found.unmeasured} more count as their mean" if found.unmeasured else ""
-        out.print(f"{about} ({kinds}{rest}).", highlight=False)
+        text += f" The rest takes about {_duration(found.seconds)} here and writes {_bytes(found.bytes)}"
+    if found.measured:
+        text += f" (estimated from a few samples of {_number(found.measured, 'kind')} of runs"
+        text += f"; {found.unmeasured} more count as their mean)" if found.unmeasured else ")"
+    out.print(text, markup=False, highlight=False)
     if left_out.errors:
         raise typer.Exit(1)
+
+
+def _number(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _count(number: int) -> str:
@@ -220,13 +251,14 @@ def _draw(number: int, done: Sequence[FinishedRun], to: Path) -> None:
     from gtg_bench.benchmark.cli.plot import write
     from gtg_bench.benchmark.report.plots import paper_steps
 
-    plain = [run for run in done if run.spec.control == CONTROLS[0]]
+    plain = [(run, run.spec.settings) for run in done if run.spec.control == CONTROLS[0]]
     if number == 5:
-        drawn = paper_steps.figure5({run.spec.settings.last_steps or run.spec.settings.steps: run for run in plain})
+        drawn = paper_steps.figure5({int(one.last_steps or one.steps or 0): run for run, one in plain})
     else:
         modes: dict[str, dict[int, FinishedRun]] = {}
-        for run in plain:
-            modes.setdefault(run.spec.settings.sampling or "", {})[run.spec.settings.steps or 0] = run
+        for run, one in plain:
+            if isinstance(one.steps, int):  # "auto" has no place on the axis
+                modes.setdefault(one.sampling or "", {})[one.steps] = run
         drawn = paper_steps.figure4(modes)
     write(drawn, [to])
 

@@ -154,7 +154,7 @@ def check(
     by_split = {split: dataset.samples(split) for split in splits if split != ALL or len(splits) == 1}
     everything: Sequence[PhraseSample] = [sample for samples in by_split.values() for sample in samples]
     if isinstance(dataset, AnnotatedDataset):
-        everything = dataset.everything
+        everything, report.published = dataset.everything, dataset.counts_to_expect()
         report.problems += dataset.problems + _row_problems(dataset) + _image_problems(dataset, deep, progress)
         try:
             report.overlap = dataset.overlap()

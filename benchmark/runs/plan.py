@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -68,10 +69,10 @@ def steps_of(runs: Iterable[tuple[str, RunRequest, PreparedRun]]) -> list[Step]:
     found, coming = [], set()
     for name, request, prepared in runs:
         records = {} if request.fresh else RunFolder(request.runs_dir, prepared.spec).read()
-        maps = prepared.maps(request.runs_dir, request.fresh)
+        maps, key = prepared.maps(request.runs_dir), prepared.spec.map_key
         todo = [one for one in prepared.trials if _unscored(records.get(one.sample.sample_id))]
-        key = prepared.spec.map_key
-        missing = [one for one in todo if not maps.holds(one.sample.sample_id) and (key, one.map_name) not in coming]
+        new = [one for one in todo if request.fresh or not maps.holds(one.sample.sample_id)]
+        missing = [one for one in new if request.fresh or (key, one.map_name) not in coming]
         rest = {one.sample.sample_id for one in missing}
         stored = [one for one in todo if one.sample.sample_id not in rest]
         coming |= {(key, one.map_name) for one in missing}
@@ -87,15 +88,17 @@ def _unscored(record: object) -> bool:
 
 def shared_notes(steps: Sequence[Step]) -> list[str]:
     """What the runs that are not done share, as sentences."""
-    todo = [one for one in steps if one.missing]
-    models = {one.model for one in todo if METHODS.get(one.prepared.spec.method).card.kind not in NO_MODEL}
-    images = {trial.image_sha256 for one in todo for trial in one.missing}
+    kinds = {one.model: METHODS.get(one.prepared.spec.method).card.kind for one in steps if one.missing}
+    todo = [one for one in steps if one.missing and kinds[one.model] not in NO_MODEL]
+    images = {trial.image_sha256 for one in todo for trial in one.missing if kinds[one.model] == "ldm"}
     merged = [one for one in todo if one.prepared.spec.settings.bbm not in (None, "none")]
     maps = sum(len(one.stored) for one in steps)
     notes = []
     if todo:
-        notes.append(f"{_count(len(models), 'model')} built once for {_count(len(todo), 'run')}")
-        notes.append(f"{_count(len(images), 'image')} encoded once by each autoencoder")
+        models = len({one.model for one in todo})
+        notes.append(f"{_count(models, 'model')} built once for {_count(len(todo), 'run')}")
+    if images:
+        notes.append(f"{_count(len(images), 'image')} encoded at most once by each autoencoder")
     if len(merged) > 1:
         notes.append(f"text biases shared by {_count(len(merged), 'run')} where model, seed, steps and layers agree")
     if maps:
@@ -137,25 +140,30 @@ def estimate(steps: Sequence[Step], say: Callable[[str], None] = lambda name: No
         say: called with the name of each run before it is measured.
     """
     todo = [one for one in steps if one.missing]
-    rates: dict[object, _Rate] = {}
-    starts: dict[object, float] = {}
-    begun = time.monotonic()
+    rates: dict[Hashable, _Rate] = {}
+    starts: dict[Hashable, float] = {}
+    spent = 0.0
     with sharing(), TemporaryDirectory(prefix="gtg-bench-plan-") as folder:
-        for one in _examples(todo):
-            if not rates or time.monotonic() - begun < ALL_SECONDS:
-                say(one.name)
-                start, rates[_kind(one)] = _measured(one, Path(folder))
-                starts.setdefault(one.model, start)
+        for one in todo:
+            new = _kind(one) not in rates and (not rates or spent < ALL_SECONDS)
+            if not new and (one.model in starts or len(starts) > 1):
+                continue
+            say(one.name)
+            source, begun = copy(one.prepared.source), time.monotonic()  # released after it was measured
+            _ = getattr(source, "method", None)
+            starts.setdefault(one.model, time.monotonic() - begun)
+            if new:
+                begun = time.monotonic()
+                rates[_kind(one)] = _rate(replace(one.prepared, source=source), one.request, Path(folder))
+                spent += time.monotonic() - begun
     scoring = {one.request.rules: _scoring_seconds(one) for one in steps if one.stored}
     seconds = sum(scoring[one.request.rules] * len(one.stored) for one in steps if one.stored)
     if not todo:
         return Estimate(seconds, 0.0, 0, 0)
     mean = _Rate(fmean(one.seconds for one in rates.values()), fmean(one.bytes for one in rates.values()))
     found = [(rates.get(_kind(one), mean), len(one.missing)) for one in todo]
-    first, *others = starts.values()  # the first one includes the import of the libraries
-    models = {one.model for one in todo}
-    seconds += sum(starts.values()) + (len(models) - len(starts)) * min([first, *others])
     seconds += sum(rate.seconds * number for rate, number in found)
+    seconds += sum(starts.values()) + (len({one.model for one in todo}) - len(starts)) * min(starts.values())
     size = sum(rate.bytes * number for rate, number in found)
     return Estimate(seconds, size, len(rates), len({_kind(one) for one in todo} - rates.keys()))
 
@@ -170,37 +178,21 @@ def _kind(one: Step) -> Hashable:
     return model, tuple(v for name, v in settings.as_json().items() if name not in same), one.request.rules
 
 
-def _examples(steps: Sequence[Step]) -> list[Step]:
-    """A run of each kind, in order; of a model that has not been chosen yet, if there is one."""
-    kinds: dict[Hashable, list[Step]] = {}
-    for one in steps:
-        kinds.setdefault(_kind(one), []).append(one)
-    chosen: list[Step] = []
-    for alike in kinds.values():
-        models = {one.model for one in chosen}
-        chosen.append(next((one for one in alike if one.model not in models), alike[0]))
-    return chosen
+def _rate(prepared: PreparedRun, request: RunRequest, folder: Path) -> _Rate:
+    """What a sample takes, from as many as a batch or `MOST_SECONDS` allow; the first one only warms up."""
+    path = RunFolder(folder, prepared.spec).path
 
+    def timed(number: int, fresh: bool) -> float:
+        """Seconds until the first samples are done."""
+        some = replace(prepared, trials=prepared.trials[:number])
+        return run(some, replace(request, runs_dir=folder, fresh=fresh, shard=None), processes=1).seconds
 
-def _measured(one: Step, folder: Path) -> tuple[float, _Rate]:
-    """Seconds to build the method, and the rate of its next samples: as many as a batch, or `MOST_SECONDS` allow."""
-    trials = one.missing
-    source = replace(one.prepared.source)
-    request = replace(one.request, runs_dir=folder, fresh=False)
-
-    def timed(number: int) -> float:
-        prepared = replace(one.prepared, trials=list(trials[:number]), source=source)
-        return run(prepared, request, processes=1).seconds
-
-    started, done = timed(1), 1
-    if len(trials) == 1:
-        return 0.0, _Rate(started, _size(folder))
-    seconds, done = timed(2), 2
-    more = min(request.batch_size, len(trials) - done, int(MOST_SECONDS / seconds))
-    if more > 1:
-        seconds, done = timed(done + more) / more, done + more
-    path = RunFolder(folder, one.prepared.spec).path
-    return max(0.0, started - seconds), _Rate(seconds, _size(path) / done)
+    timed(1, fresh=True)
+    seconds, done = timed(1, fresh=True), 1
+    more = min(request.batch_size, len(prepared.trials) - 1, int(MOST_SECONDS / seconds))
+    if more:
+        seconds, done = timed(1 + more, fresh=False) / more, 1 + more
+    return _Rate(seconds, _size(path) / done)
 
 
 def _size(folder: Path) -> int:

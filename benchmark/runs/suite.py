@@ -1,21 +1,16 @@
 """Suites: lists of runs as data, such as all cells of a table of the paper.
 
-A YAML file describes a suite. Every value of a group may be a list; a group stands for all combinations.
-
-    title: Tokens and seeds
-    table: 3                            # optional: end with this table of the paper (or figure: 4 or 5)
-    runs:
-      - method: [cxrbert-ldm, clip-ldm]
-        sampling: [text, gt-cfg]
-        seed: [1, 2, 3]
-        control: all                    # plain and every sanity-check control
+A YAML file describes a suite: its title, what it ends with, and groups of runs. Every value of a group may be a list;
+the group stands for all combinations. benchmark/README.md has an example.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from itertools import product
+from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
@@ -50,7 +45,7 @@ def _kind_of(setting: str) -> Any:
     if setting in CHOICES:
         return Literal[CHOICES[setting]]
     hint = get_type_hints(MethodSettings)[setting]
-    return next(kind for kind in get_args(hint) or (hint,) if kind is not type(None))
+    return reduce(or_, [kind for kind in get_args(hint) or (hint,) if kind is not type(None)])
 
 
 class _Group(Strict):
@@ -63,7 +58,8 @@ class _Group(Strict):
     control: _several(Literal[(ALL, *CONTROLS)]) = ()  # type: ignore[valid-type]
 
 
-Group: Any = create_model("Group", __base__=_Group, **{name: (_several(_kind_of(name)), ()) for name in OPTIONS})
+_SETTINGS: dict[str, Any] = {name: (_several(_kind_of(name)), ()) for name in OPTIONS}
+Group: Any = create_model("Group", __base__=_Group, **_SETTINGS)
 """A group with an optional field for every setting of a method."""
 
 
@@ -112,7 +108,7 @@ def find_suite(name: str) -> Suite:
     if name in packaged:
         return _parsed(packaged[name], f"{PACKAGED}: {name}")
     if not name.endswith((".yaml", ".yml")):
-        raise UsageError(f"{unknown('suite', name, packaged)}; or name a YAML file")
+        raise UsageError(f"{unknown('suite', name, packaged)} Or name a YAML file.")
     return _parsed(read_yaml(Path(name), "a suite with a list of `runs`"), name)
 
 
@@ -161,8 +157,9 @@ def passes(requests: Sequence[RunRequest]) -> Callable[[RunRequest], MethodEntry
         return repr(replace(one, settings=replace(one.settings, last_steps=None), protocol=PROTOCOL))
 
     for first in requests:
-        numbers = list(dict.fromkeys(one.settings.last_steps for one in requests if alike(one) == alike(first)))
-        if len(numbers) > 1 and None not in numbers and first.settings.bbm in (None, "none"):
+        same = {one.settings.last_steps for one in requests if alike(one) == alike(first)}
+        numbers = sorted(n for n in same if n)
+        if len(numbers) > 1 and first.settings.bbm in (None, "none"):
             entry = METHODS.get(first.settings.method)
             if entry.samplings and alike(first) not in found:
                 found |= {f"{alike(first)}{n}": made for n, made in of_one_pass(entry, numbers).items()}

@@ -19,8 +19,10 @@ from gtg_bench.benchmark.analysis.audit.agreement import (
 from gtg_bench.benchmark.analysis.audit.random_weights import modules_of, scrambled
 from gtg_bench.benchmark.api.errors import DataError, GtgError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry, unknown
+from gtg_bench.benchmark.api.settings import BOXES
 from gtg_bench.benchmark.api.types import Dataset, GroundingMap, MethodSettings, SampleRecord
 from gtg_bench.benchmark.datasets import open_dataset
+from gtg_bench.benchmark.metrics import METRICS
 from gtg_bench.benchmark.metrics.named_masks import BEST
 from gtg_bench.benchmark.runs.identity import digest_of_samples
 from gtg_bench.benchmark.runs.lookup import FinishedRun
@@ -83,7 +85,8 @@ class Done:
         found = {name: record.metrics[metric] for name, record in self.records.items() if metric in record.metrics}
         if metric in _CONTRAST:
             missing = [n for n, r in self.records.items() if r.status == "ok" and n not in found and n in self.maps]
-            found |= {name: 0.0 for name in missing if not np.ptp(self.maps[name].values)}
+            constant = [name for name in missing if not np.ptp(self.maps[name].values)]
+            found |= {name: 0.0 for name in constant if self.maps[name].answer is None}
         return found
 
 
@@ -290,9 +293,14 @@ def find_subject(request: RunRequest, execute: Execute) -> Subject:
         raise UsageError(f"{unknown('method', name, METHODS.names())}; nor is it a run in {request.runs_dir}") from None
     if spec.control != PLAIN:
         raise UsageError(f"run {name} is under control {spec.control}; name the plain run, of which the audit makes it")
+    usual = find_protocol(spec.protocol)
+    if spec.settings.weights == BOXES and METRICS[usual.primary].of_map:
+        raise UsageError(
+            f"run {spec.key} answers with boxes, for which {usual.primary} is undefined; audit the key of a run of "
+            f"protocol boxes: gtg-bench score {spec.key} --protocol boxes"
+        )
     manifest = RunFolder(request.runs_dir, spec).manifest()
     root = request.data_root or (Path(manifest["data_root"]) if manifest.get("data_root") else None)
-    usual = find_protocol(spec.protocol)
     rules = {part: getattr(spec, part).removeprefix(f"{BEST}:") for part in RULES}
     request = replace(
         request,

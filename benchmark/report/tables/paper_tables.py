@@ -122,7 +122,7 @@ class _Builder:
 
     def document(self) -> Document:
         first, *more = self.layout.variants
-        if self.added:
+        if self.added or any(map(self.board.runs, self.cells(first))):
             more = [variant for variant in more if any(map(self.board.runs, self.cells(variant)))]
         blocks = [block for variant in (first, *more) if (block := self._measured(variant)).columns]
         if not self.together:
@@ -148,7 +148,7 @@ class _Builder:
         for name in () if paired else self.layout.unpublished:
             column, fill = self._own_column(_Place("", name, "distance", name, METRICS[name]), variant)
             if any(fill(line).exact for line in (*lines, *own_rows)):
-                filled.append((column, fill))
+                filled.insert(len(filled) - 1, (column, fill))  # CNR stays the last
         filled += self._added_columns() if not own_rows else []
         title = "PUBLISHED (paper) and MEASURED (here)" if paired else "MEASURED here"
         title = f"PUBLISHED (paper) and, in section '{_ADDED}', MEASURED" if alone else title

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import unknown
-from gtg_bench.benchmark.api.settings import DEFAULTS, DERIVED, SETTINGS, of_phantom
+from gtg_bench.benchmark.api.settings import BOXES, DEFAULTS, DERIVED, SETTINGS, of_phantom
 from gtg_bench.benchmark.datasets import DATASETS
+from gtg_bench.benchmark.metrics import METRICS
 from gtg_bench.benchmark.metrics.named_masks import rule_of
 from gtg_bench.benchmark.report import leaderboard
 from gtg_bench.benchmark.report.leaderboard import Row
@@ -279,6 +280,14 @@ def by_samples(dataset: str, rows: Sequence[Row]) -> dict[tuple[str, ...], list[
         return options != "", limit != "", place, [-int(part) for part in re.findall(r"\d+", version)], samples
 
     return {samples: found[samples] for samples in sorted(found, key=preference)}
+
+
+def of_boxes(row: Row) -> bool:
+    """Whether a method answered with boxes: from a file, or so that no metric of the map is defined for any sample."""
+    metrics = [name for name in find_protocol(row["protocol"]).metrics if METRICS[name].of_map]
+    always = [name for name in metrics if not METRICS[name].partial]
+    undefined = bool(always) and row["n_ok"] != "0" and not any(row.get(name) for name in always)
+    return undefined or row["weights"] == BOXES
 
 
 def title_of(row: Row) -> str:

@@ -211,8 +211,9 @@ def test_a_batch_gives_the_maps_of_its_queries_alone_and_encodes_once(
         batch = fresh.ground_batch(queries)
         again = fresh.ground_batch(queries[::-1])[::-1]
     assert (images.call_count, texts.call_count) == (3, 3)
+    size = next(iter(fresh._patches.values())).nbytes
     fresh._patches.clear()
-    monkeypatch.setattr(image_cache, "CACHED", 2)
+    monkeypatch.setattr(image_cache, "MOST_BYTES", 2 * size)
     for query, one, other in zip(queries, batch, again, strict=True):
         alone = fresh.ground(query.image, query.text)
         np.testing.assert_array_equal(one.values, alone.values)
