@@ -47,6 +47,8 @@ class Page:
     """Data set and version."""
     split: str
     """Split."""
+    limit: int | None
+    """Only the first samples; None for all."""
     protocol: str
     """Protocol and version."""
     metric: str
@@ -64,7 +66,9 @@ class Page:
 
     def as_json(self) -> dict[str, Any]:
         """As plain JSON values."""
-        facts = {name: getattr(self, name) for name in ("method", "key", "dataset", "split", "protocol", "metric")}
+        facts = {
+            name: getattr(self, name) for name in ("method", "key", "dataset", "split", "limit", "protocol", "metric")
+        }
         score = {
             "score": self.score.value,
             "low": self.score.low,
@@ -103,6 +107,7 @@ def make(subject: Subject, numbers: Sequence[int] | None = None, against: Sequen
         key=spec.key,
         dataset=f"{spec.dataset} v{spec.dataset_version}",
         split=spec.split,
+        limit=spec.limit,
         protocol=f"{spec.protocol}@{spec.protocol_version}",
         metric=subject.primary,
         score=subject.score(plain),

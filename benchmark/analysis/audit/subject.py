@@ -58,6 +58,8 @@ class Done:
     prepared: PreparedRun
     run: FinishedRun
     runs_dir: Path
+    scores: dict[str, Estimate] = field(default_factory=dict, compare=False)
+    """Averages that were computed so far, by metric."""
 
     @cached_property
     def trials(self) -> dict[str, Trial]:
@@ -204,7 +206,10 @@ class Subject:
 
     def score(self, done: Done, metric: str | None = None) -> Estimate:
         """The average of a metric, by default the primary one."""
-        return self.mean(done.values(metric or self.primary))
+        metric = metric or self.primary
+        if metric not in done.scores:
+            done.scores[metric] = self.mean(done.values(metric))
+        return done.scores[metric]
 
     def constant(self, metric: str | None = None) -> float:
         """What a constant map scores; 0 where the metric is undefined for it."""

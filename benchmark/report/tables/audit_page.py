@@ -57,7 +57,10 @@ def to_markdown(page: Page) -> str:
     lines += [f"| {q.number} | {md_escaped(q.title)} | **{q.verdict}** |" for q in page.questions]
     for question in page.questions:
         lines += ["", f"### {question.number}. {md_escaped(question.title)} {question.verdict}", ""]
-        lines += [f"| {' | '.join(_HEADS)} |", "| --- | ---: | --- | ---: | ---: | ---: | --- |"]
+        lines += [
+            f"| {' | '.join([f'{page.metric}, or as named', *_HEADS[1:]])} |",
+            "| --- | ---: | --- | ---: | ---: | ---: | --- |",
+        ]
         cells = (row(page, finding) for finding in question.findings)
         lines += [f"| {' | '.join(md_escaped(cell) for cell in one)} |" for one in cells]
         notes = list(remarks(question))
@@ -77,13 +80,15 @@ def as_sections(page: Page) -> dict[str, Any]:
         }
         for question in page.questions
     ]
-    facts = {"summary": summary(page), "heads": _HEADS, "closing": " ".join(closing(page))}
+    heads = (f"{page.metric}, or as named", *_HEADS[1:])
+    facts = {"summary": summary(page), "heads": heads, "closing": " ".join(closing(page))}
     return facts | {"questions": questions}
 
 
 def heading(page: Page) -> str:
     """What was audited, on what."""
-    return f"Audit of {page.method} on {page.dataset}, {page.split} split"
+    part = "" if page.limit is None else f", first {page.limit} samples"
+    return f"Audit of {page.method} on {page.dataset}, {page.split} split{part}"
 
 
 def summary(page: Page) -> str:
@@ -136,7 +141,12 @@ def _table(page: Page, question: Question) -> Table:
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for number, head in enumerate(_HEADS):
         words = number in (0, len(_HEADS) - 1)
-        table.add_column(head, overflow="fold", no_wrap=not words, justify="left" if words else "right")
+        table.add_column(
+            head or f"{page.metric}, or as named",
+            overflow="fold",
+            no_wrap=not words,
+            justify="left" if words else "right",
+        )
     for finding in question.findings:
         if not finding.detail:
             *cells, verdict = row(page, finding)

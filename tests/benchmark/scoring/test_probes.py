@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gtg_bench.benchmark.api.types import PhraseSample
+from gtg_bench.benchmark.runs import identity
 from gtg_bench.benchmark.scoring import edits
 from gtg_bench.benchmark.scoring.controls import plan
 from gtg_bench.benchmark.scoring.probes import PROBES
@@ -38,6 +39,14 @@ def test_maps_of_changed_images_have_their_own_names() -> None:
     moved = plan([replace(SAMPLE, boxes=((10, 10, 30, 30),))], "occlude-region")[0]
     assert moved.map_name != names["occlude-region"]
     assert plan([SAMPLE], "noise")[0].map_name == plan([replace(SAMPLE, boxes=((1, 1, 9, 9),))], "noise")[0].map_name
+
+
+def test_the_version_of_the_edits_is_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {probe: identity.digest_of_samples(plan([SAMPLE], probe)) for probe in ("none", "noise")}
+    monkeypatch.setattr(identity, "EDITS_VERSION", 2)
+    after = {probe: identity.digest_of_samples(plan([SAMPLE], probe)) for probe in before}
+    assert after["none"] == before["none"]
+    assert after["noise"] != before["noise"]
 
 
 def test_an_area_is_filled_from_its_border() -> None:
