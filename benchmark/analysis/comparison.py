@@ -115,7 +115,8 @@ def make(
     protocol = protocol_of(first.spec.protocol)
     chosen, kind = tuple(metrics or protocol.metrics), average or protocol.average
     margins = _margins(margins or {}, chosen)
-    primary = protocol.primary if protocol.primary in chosen else chosen[0]
+    defined = [name for name in chosen if all(any(name in r.metrics for r in run.records) for run in runs)] or chosen
+    primary = protocol.primary if protocol.primary in defined else defined[0]  # a box answer has no CNR
     rows = [[], *compare_with_all(first, runs[1:], chosen, kind, by_category, margins)]
     titles = [run.name for run in runs]
     compared, subjects = {key for run in runs for key in run.keys}, []

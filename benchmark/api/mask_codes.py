@@ -31,7 +31,7 @@ def unpack(coding: Coding, code: str, size: tuple[int, int]) -> NDArray[np.bool_
 
 
 class NoAreaError(ValueError):
-    """A polygon of fewer than three corners, or with all corners on one line."""
+    """A polygon of fewer than three corners, or with all corners on one line; run lengths without a pixel inside."""
 
 
 def check_code(coding: Coding, code: str, size: tuple[int, int]) -> None:
@@ -87,7 +87,7 @@ def _check_counts(counts: NDArray[np.int64], size: tuple[int, int]) -> None:
     if counts.sum() > pixels:
         raise ValueError(f"it covers {counts.sum()} pixels, but {size[0]} x {size[1]} has {pixels}")
     if not counts[1::2].any():
-        raise ValueError("it has no pixels")
+        raise NoAreaError("it has no pixels")
 
 
 def _unpacked(counts: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.bool_]:

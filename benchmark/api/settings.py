@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 SAMPLINGS = ("text", "cfg", "gt1-cfg", "gt-cfg")
 """The paper's sampling modes (Appendix A), in its order."""
@@ -24,6 +24,10 @@ PROFILES = ("paper", "released")
 
 PRECISIONS = ("float32", "float16", "bfloat16")
 """Floating-point type of the U-Net; maps are always summed in float32."""
+
+
+AUTO = "auto"
+"""`steps`: as many steps as a sample's map needs to settle, see `methods.ldm.settled`."""
 
 
 def _option(text: str, choices: tuple[str, ...] = (), default: str | None = None, from_card: bool = False) -> Any:
@@ -66,7 +70,9 @@ class MethodSettings:
     bbm: str | None = _option("Bimodal Bias Merging; the paper's BBM is 'mixture'.", BBM, "none")
     profile: str | None = _option("Follow the paper, or its released code where the two differ.", PROFILES, "paper")
     precision: str | None = _option("Floating-point type of the U-Net.", PRECISIONS, "float32")
-    steps: int | None = _option("Number of DDIM steps.", from_card=True)
+    steps: int | Literal["auto"] | None = _option(
+        "Number of DDIM steps, or 'auto': until the sample's map has settled.", from_card=True
+    )
     last_steps: int | None = _option("Average only the last N steps. (default: all)")
     guidance: float | None = _option("Classifier-free guidance scale.", from_card=True)
     layers: str | None = _option(

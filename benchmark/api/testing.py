@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -186,7 +186,7 @@ class _Check:
         if found.values.ndim != 2 or not np.isfinite(found.values).all():
             self._note("the values are not a finite 2-D array: exclude what is not covered from the frame", case)
             return None
-        return GroundingMap(found.values.copy(), found.frame)
+        return replace(found, values=found.values.copy(), note="")
 
     def _same(self, ones: Maps, others: Maps, violation: str) -> None:
         for number, (one, other) in enumerate(zip(ones, others, strict=True), 1):

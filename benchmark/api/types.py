@@ -77,6 +77,8 @@ class GroundingMap:
     """Anything unusual about this map, for its record."""
     answer: BoxAnswer | None = None
     """The boxes of a method that returns boxes, see `of_boxes`; `values` is then only a picture of them."""
+    steps_used: int | None = None
+    """Denoising steps that this map took, where the method decides that for each sample."""
 
     @classmethod
     def of_boxes(cls, boxes: ArrayLike, image_size: Size, scores: ArrayLike | None = None, note: str = "") -> Self:
@@ -271,6 +273,8 @@ class SampleRecord:
     """Digest of the image, see `datasets.digests`; "" if the maps come from files and no image was read."""
     map_name: str = ""
     """Name of the map's file, see `scoring.trial.Trial.map_name`."""
+    steps_used: int | None = None
+    """Denoising steps that the map took, where the method decides that for each sample (`--steps auto`)."""
 
     def as_json(self) -> dict[str, Any]:
         """The record as plain JSON values, in a fixed order."""

@@ -28,7 +28,8 @@ from gtg_bench.benchmark.cli.common import (
 from gtg_bench.benchmark.cli.results import with_progress
 
 if TYPE_CHECKING:
-    from gtg_bench.benchmark.runs.runner import PreparedRun, RunRequest, RunResult
+    from gtg_bench.benchmark.runs.request import RunRequest, RunResult
+    from gtg_bench.benchmark.runs.runner import PreparedRun
 
 HELP = "Ask whether a method grounds or only looks as if: eight questions, each with figures and a verdict."
 
@@ -49,6 +50,10 @@ def audit(
         list[str] | None,
         typer.Option(metavar="METHOD", help="Also compare with this method at matched smoothing; repeatable."),
     ] = None,
+    repeat: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RUN", help="Run of the same method from another training, for a CI over trainings."),
+    ] = None,
     format: Annotated[str | None, choice(["markdown"], "--format", help="Print Markdown, with every figure.")] = None,
     to: Annotated[Path | None, typer.Option("--out", help="Write the page as .md or .json.")] = None,
     batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change results.")] = 16,
@@ -59,10 +64,12 @@ def audit(
 ) -> None:
     """Audit a method."""
     from gtg_bench.benchmark.analysis.audit.audit import QUESTIONS, make
+    from gtg_bench.benchmark.analysis.audit.stored import keep
     from gtg_bench.benchmark.analysis.audit.subject import find_subject
     from gtg_bench.benchmark.paths import atomic
     from gtg_bench.benchmark.report.tables.audit_page import show, to_markdown
-    from gtg_bench.benchmark.runs.runner import RunRequest
+    from gtg_bench.benchmark.runs.lookup import find_run
+    from gtg_bench.benchmark.runs.request import RunRequest
 
     if wrong := [number for number in question or () if not 1 <= number <= len(QUESTIONS)]:
         raise UsageError(f"--question {wrong[0]}: the questions are 1 to {len(QUESTIONS)}")
@@ -82,7 +89,10 @@ def audit(
         batch_size=batch_size,
         runs_dir=runs_dir,
     )
-    page = make(find_subject(request, _execute), question, against or ())
+    subject = find_subject(request, _execute)
+    subject.repeats = tuple(find_run(runs_dir, name) for name in repeat or ())
+    page = make(subject, question, against or ())
+    keep(runs_dir, subject.plain.run.spec, page)
     texts = {".json": json.dumps(page.as_json(), indent=1), ".md": to_markdown(page)}
     if to is not None:
         with atomic(to) as part:

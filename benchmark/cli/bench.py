@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +12,7 @@ from gtg_bench.benchmark.cli.common import (
     AsJson,
     Device,
     Plugins,
+    Workers,
     choice,
     err,
     load_plugins,
@@ -21,6 +23,7 @@ from gtg_bench.benchmark.cli.common import (
 from gtg_bench.benchmark.cli.results import LeftOut
 
 if TYPE_CHECKING:
+    from gtg_bench.benchmark.api.registry import MethodEntry
     from gtg_bench.benchmark.api.settings import MethodSettings
     from gtg_bench.benchmark.api.types import Method
 
@@ -40,6 +43,14 @@ def bench(
         int | None, typer.Option(min=1, max=64, help="Samples per batch. (default: 8, or 1 with --architecture)")
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Report the median of N measurements.")] = 5,
+    files: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Time N generated JPEG files of 2,544 x 3,056 pixels instead, against the same images in memory.",
+        ),
+    ] = None,
+    workers: Workers = 2,
     device: Device = "auto",
     as_json: AsJson = False,
     plugin: Plugins = None,
@@ -64,13 +75,30 @@ def bench(
                 wanted = {**settings, "sampling": mode}
                 complete = entry.completed(MethodSettings(entry.name, **wanted, dataset="phantom", device=place))
                 err.print(f"measuring {' '.join(filter(None, [entry.name, mode]))} ...", markup=False)
+                if files:
+                    rows.append(_with_files(entry, complete, files, batch, workers, as_json))
+                    continue
                 built = _random(architecture, complete) if architecture else entry.built(complete)
                 rows.append(measured(built, complete, batch, repeats, architecture))
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
-    elif rows:
+    elif rows and not files:
         _print(rows)
     left_out.finish()
+
+
+def _with_files(
+    entry: MethodEntry, settings: MethodSettings, files: int, batch: int, workers: int, as_json: bool
+) -> Row:
+    """Measure, and print, what it costs to read the images from files."""
+    from gtg_bench.benchmark.runs.bench_files import files_cost
+
+    cost = files_cost(entry, settings, files, batch, workers)
+    name = " ".join(filter(None, [entry.name, settings.sampling]))
+    if not as_json:
+        text = f"{cost.seconds:.1f} s with {workers} workers, {cost.in_memory_seconds:.1f} s in memory"
+        out.print(f"{name}: {files} files in {text}: ratio {cost.ratio:.3f}", markup=False, soft_wrap=True)
+    return {"method": entry.name, "sampling": settings.sampling, **asdict(cost), "ratio": cost.ratio}
 
 
 def _random(architecture: str, settings: MethodSettings) -> Method:

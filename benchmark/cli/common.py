@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from gtg_bench.benchmark.api.errors import GtgError, UsageError, described, plugin_line
 from gtg_bench.benchmark.api.registry import METHODS
-from gtg_bench.benchmark.api.settings import CHOICES, OPTIONS, MethodSettings
+from gtg_bench.benchmark.api.settings import AUTO, CHOICES, OPTIONS, MethodSettings
 from gtg_bench.benchmark.report.terminal import Terminal
 from gtg_bench.benchmark.runs.launch import ElsewhereError, Launch
 from gtg_bench.benchmark.scoring.controls import CONTROLS
@@ -90,6 +90,9 @@ DatasetOption = Annotated[
 DataRoot = Annotated[
     Path | None, typer.Option("--data-root", help="Folder with the data set's annotations and images.")
 ]
+Workers = Annotated[
+    int, typer.Option("--workers", help="Threads that read the next batch's images; does not change results.")
+]
 ShardOption = Annotated[
     str | None,
     typer.Option(
@@ -148,9 +151,22 @@ def _option(name: str, several: bool) -> Any:
         kind = list[next(one for one in get_args(kind) or (kind,) if one is not type(None))]  # type: ignore[misc]
     if name in CHOICES:
         option = choice(CHOICES[name], flag, help=text, panel=panel)
+    elif name == "steps":
+        kind = list[str] if several else str
+        option = typer.Option(flag, metavar="[N|auto]", help=text, callback=_numbers, rich_help_panel=panel)
     else:
         option = typer.Option(flag, help=text, rich_help_panel=panel)
     return Annotated[kind | None, option]
+
+
+def _numbers(value: str | list[str] | None) -> Any:
+    """A whole number or "auto", once or, for a list, repeatedly; None stays None."""
+    if isinstance(value, list):
+        return [_numbers(one) for one in value]
+    try:
+        return value if value is None or value == AUTO else int(value)
+    except ValueError:
+        raise typer.BadParameter(f"{value!r} is neither a whole number nor {AUTO!r}") from None
 
 
 class _Terminated(BaseException):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +15,7 @@ from gtg_bench.benchmark.cli.common import (
     DatasetOption,
     Device,
     Plugins,
+    ShardOption,
     choice,
     err,
     key_values,
@@ -53,17 +53,13 @@ def generate(
         0
     ],
     batch_size: Annotated[int, typer.Option(min=1, help="Images per batch; changes rounding only.")] = 8,
-    shard: Annotated[
-        str | None,
-        typer.Option(
-            metavar="K/N", help="Generate the K-th of N shares. (default: torchrun's RANK and WORLD_SIZE, else 1/1)"
-        ),
-    ] = None,
+    shard: ShardOption = None,
     device: Device = "auto",
     plugin: Plugins = None,
 ) -> None:
     """Generate images."""
     from gtg_bench.benchmark.report.terminal import counting
+    from gtg_bench.benchmark.runs.writers import shard_of
     from gtg_bench.training.generation.generate import generate as run
     from gtg_bench.training.generation.plan import GenerationRequest, plan
 
@@ -92,33 +88,20 @@ def generate(
         per_phrase=per_phrase,
         batch_size=batch_size,
         device=device,
-        shard=_shard(shard),
+        shard=None if shard is None else shard_of(shard),
     )
     planned = plan(request)
     if planned.repeated:
-        err.print(f"{phrases}: left out {planned.repeated} repeated phrases", soft_wrap=True, markup=False)
+        said = f"{phrases}: {planned.repeated} repeated phrase{'s' * (planned.repeated > 1)} left out"
+        err.print(said, soft_wrap=True, markup=False)
     with counting(err, "Generating images") as progress:
-        done = run(request, planned, progress, lambda: err.print("another process works on this share; waiting"))
+        done = run(request, planned, progress, lambda: err.print("another process makes these images; waiting for it"))
     number = len(planned.images)
     speed = f", {done.seconds / done.made:.2f} s each" if done.made else ""
-    share = f"share {request.shard[0] + 1} of {request.shard[1]}: " if request.shard[1] > 1 else ""
-    said = f"{share}{done.made} images made{speed}; {number - done.missing} of {number} are in {to}"
+    made = f"{done.made} image{'s' * (done.made != 1)} made{speed}"
+    said = f"{made}; {to} holds {number - done.missing} of {number}"
     out.print(said, soft_wrap=True, markup=False, highlight=False)
     if not done.missing:
         out.print(f"look at {to / 'sheet.png'}", soft_wrap=True, markup=False, highlight=False)
         if of_phantom(planned.settings.weights):
             out.print("Phantom weights know the phantom only: not radiographs of patients.")
-
-
-def _shard(text: str | None) -> tuple[int, int]:
-    """(K - 1, N) of K/N, by default of what torchrun and accelerate set. Raises UsageError for anything else."""
-    source, said = "--shard", text
-    if text is None:
-        source, said = "RANK and WORLD_SIZE", "1/1"
-        if os.environ.get("WORLD_SIZE", "1") != "1":
-            rank = os.environ.get("RANK", "")
-            said = f"{int(rank) + 1 if rank.isdecimal() else rank}/{os.environ['WORLD_SIZE']}"
-    number, _, shares = (said or "").partition("/")
-    if not (number.isdecimal() and shares.isdecimal() and 1 <= int(number) <= int(shares)):
-        raise UsageError(f"{source} {said!r}: expected K/N with K from 1 to N, such as 2/4")
-    return int(number) - 1, int(shares)

@@ -137,19 +137,17 @@ def _figure(
 
 def _tradeoff(folder: Path, dataset: str, metric: str | None, features: str, look: dict[str, Any]) -> Figure:
     """The runs of a leaderboard against quality.csv."""
-    from dataclasses import replace
-
     from gtg_bench.benchmark.api.registry import unknown
     from gtg_bench.benchmark.metrics import METRICS
     from gtg_bench.benchmark.report import plots
-    from gtg_bench.benchmark.report.quality_board import FIDS, NAME, read
-    from gtg_bench.benchmark.report.tables.selection import load
+    from gtg_bench.benchmark.report.quality_board import FIDS
+    from gtg_bench.benchmark.report.tables.selection import load, with_quality
 
     if metric is not None and metric not in METRICS:
         raise UsageError(unknown("metric", metric, METRICS))
     if features not in FIDS.values():
         raise UsageError(unknown("feature network", features, FIDS.values()))
-    board = replace(load(folder, dataset, {}), quality=tuple(read(folder / NAME)))
+    board = with_quality(load(folder, dataset, {}), folder)
     return plots.tradeoff(board, features, metric, **look)
 
 

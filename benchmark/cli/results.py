@@ -16,7 +16,7 @@ from gtg_bench.benchmark.api.errors import GtgError
 from gtg_bench.benchmark.cli.common import complain, err, out
 from gtg_bench.benchmark.metrics.named_masks import BEST
 from gtg_bench.benchmark.paths import PlaceError
-from gtg_bench.benchmark.runs.launch import ElsewhereError
+from gtg_bench.benchmark.runs.launch import ElsewhereError, Launch
 
 if TYPE_CHECKING:
     from gtg_bench.benchmark.analysis.control_battery import Battery
@@ -72,6 +72,9 @@ def execute(
 ) -> tuple[list[Row], list[FinishedRun]]:
     """Execute runs one after the other, update the leaderboard after each, and share models and what they computed.
 
+    The command ends here, without tables, where others are still computing, and in all processes of a launch but the
+    first, which reports for all.
+
     Args:
         batteries: the runs, see `prepare_all`.
         leaderboards_dir: folder of the leaderboards.
@@ -84,7 +87,7 @@ def execute(
     from gtg_bench.benchmark.report import leaderboard
     from gtg_bench.benchmark.runs.lookup import FinishedRun
 
-    rows, done = [], []
+    rows, done, leads, missing = [], [], Launch.current().leads, 0
     with sharing():
         for name, battery in batteries:
             source = copy(battery.runs[0][1].source)  # a copy: its method is built for these runs, then released
@@ -92,10 +95,14 @@ def execute(
                 for request, prepared in battery.runs:
                     result = with_progress(replace(prepared, source=source), request, name=name)
                     report(result, name)
-                    if result.missing:
+                    missing += result.missing
+                    if result.missing or not leads:
                         continue
                     rows.append(leaderboard.update(leaderboards_dir, result.spec, result.records))
                     done.append(FinishedRun(result.spec, result.records))
+    if missing or not leads:
+        left_out.finish()
+        raise typer.Exit
     return rows, done
 
 
@@ -103,7 +110,7 @@ def report(result: RunResult, name: str = "") -> None:
     """Print how long a run took, how much of it was reused, and its first failures."""
     if result.missing:
         total = len(result.records) + result.missing
-        text = f"{len(result.records)} of {total} samples have records; the last shard to end finishes the run"
+        text = f"{len(result.records)} of {total} samples have a record; the last shard to end finishes the run"
         err.print(f"{name or result.spec.method}: {text} {result.spec.key}", soft_wrap=True, markup=False)
         return
     known, total = len(result.records) - result.computed, len(result.records)
@@ -114,6 +121,8 @@ def report(result: RunResult, name: str = "") -> None:
         notes.append(f"rescored {result.reused} stored maps{source}")
     if result.made_by:
         notes.append(f"made by {result.made_by}; --fresh computes them anew")
+    if used := [record.steps_used for record in result.records if record.steps_used is not None]:
+        notes.append(f"{sum(used) / len(used):.1f} steps per sample on average, {min(used)} to {max(used)}")
     note = f" ({'; '.join(notes)})" if notes else ""
     text = f"{name or result.spec.method}: {result.seconds:.1f} s{note}; records in {result.folder}"
     err.print(text, soft_wrap=True, markup=False)

@@ -24,6 +24,7 @@ from gtg_bench.benchmark.cli.common import (
     ShardOption,
     SmoothOption,
     UncoveredOption,
+    Workers,
     key_values,
     load_plugins,
     out,
@@ -60,6 +61,7 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute every map and score anew.")] = False,
     shard: ShardOption = None,
     batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change results.")] = 16,
+    workers: Workers = 2,
     device: Device = "auto",
     runs_dir: RunsDir = Path("runs"),
     leaderboards_dir: LeaderboardsDir = Path("leaderboards"),
@@ -101,6 +103,7 @@ def run(
             fresh=fresh,
             shard=shard,
             batch_size=batch_size,
+            workers=workers,
             runs_dir=runs_dir,
         )
         for name in names
@@ -113,8 +116,7 @@ def run(
         for _, battery in batteries:
             _ = battery.runs[0][1].source.device  # refused before anything is computed
     rows, done = execute(batteries, leaderboards_dir, left_out)
-    if rows or not shard:
-        show(leaderboards_dir, rows, runs_dir)
+    show(leaderboards_dir, rows, runs_dir)
     if all_controls:
         ran = {replace(run.spec, smooth=rule_of(run.spec.smooth)) for run in done}
         shown = [battery for _, battery in batteries if battery.runs[0][1].spec in ran]

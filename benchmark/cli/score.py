@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.settings import BOXES
 from gtg_bench.benchmark.cli.common import (
     DataRoot,
     DatasetOption,
@@ -49,6 +50,15 @@ def score(
             "--boxes",
             help="Score the boxes in this file instead: JSON (a list of image, phrase, boxes and optionally scores) or "
             "CSV (a row per box: image, phrase, x1, y1, x2, y2 and optionally score), in pixels or in fractions.",
+        ),
+    ] = None,
+    boxes_of: Annotated[
+        str | None,
+        typer.Option(
+            "--boxes-of",
+            metavar="KEY=VALUE",
+            help="Score the data set's own boxes under another option instead, such as reader=2: how far a second "
+            "reader agrees with the first.",
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="With --maps or --boxes: name of the method.")] = None,
@@ -102,23 +112,27 @@ def score(
     from gtg_bench.benchmark.runs.rescore import Place, Rules, find_stored, prepare_stored, tuned
     from gtg_bench.benchmark.runs.runner import RunRequest
 
-    if sum((bool(run), maps is not None, boxes is not None)) != 1:
-        raise UsageError("name runs, or --maps DIR or --boxes FILE with --name METHOD --dataset NAME")
+    external = {"--maps DIR": maps, "--boxes FILE": boxes, "--boxes-of KEY=VALUE": boxes_of}
+    given = [option for option, value in external.items() if value is not None]
+    if bool(run) + len(given) != 1:
+        raise UsageError(f"name runs, or one of {', '.join(external)} with --name METHOD --dataset NAME")
     best = [part for part, value in (("mask", mask), ("smooth", smooth)) if value == BEST]
     if (mask == BEST and not tune_on) or (tune_on and not best):
         raise UsageError("--mask best and --tune-on VALIDATION_RUN belong together (with --smooth best it is optional)")
     fixed, fixed_smooth = None if mask == BEST else mask, None if smooth == BEST and tune_on else smooth
     place = Place(data_root, key_values(dataset_option))
-    if maps is None and boxes is None:
+    if not given:
         if name or split or control or limit is not None:
             raise UsageError("--name, --split, --limit and --control need --maps or --boxes: a stored run has its own")
         rules = Rules(protocol, frame, uncovered, fixed, fixed_smooth)
         stored = [find_stored(runs_dir, one, dataset) for one in dict.fromkeys(run or [])]
+        for spec in stored:
+            if spec.settings.weights == BOXES and (mask or smooth):
+                raise UsageError(f"run {spec.key} answers with boxes; --mask and --smooth are for maps")
         prepared = [prepare_stored(runs_dir, one, rules, place) for one in stored]
     else:
         if name is None or dataset is None:
-            option = "--boxes FILE" if maps is None else "--maps DIR"
-            raise UsageError(f"{option} needs --name METHOD and --dataset NAME")
+            raise UsageError(f"{given[0]} needs --name METHOD and --dataset NAME")
         request = RunRequest.of(
             name,
             dataset=dataset,
@@ -127,7 +141,7 @@ def score(
             split=split or "test",
             limit=limit,
             control=control or "none",
-            protocol=protocol or ("gtg" if boxes is None else "boxes"),
+            protocol=protocol or ("gtg" if boxes is None and boxes_of is None else "boxes"),
             frame=frame,
             uncovered=uncovered,
             mask=fixed,
@@ -135,6 +149,7 @@ def score(
         )
         prepared = [_external_maps(maps, request)] if maps is not None else []
         prepared += [_external_boxes(boxes, request)] if boxes is not None else []
+        prepared += [_reader(boxes_of, request)] if boxes_of is not None else []
     rows = []
     for plan in tuned(prepared, best, tune_on, dataset, runs_dir, place) if tune_on else prepared:
         result = with_progress(plan, RunRequest(plan.spec.settings, fail_fast=fail_fast, runs_dir=runs_dir))
@@ -177,7 +192,14 @@ def _external_boxes(boxes: Path, request: RunRequest) -> PreparedRun:
     return prepared
 
 
+def _reader(option: str, request: RunRequest) -> PreparedRun:
+    from gtg_bench.benchmark.runs.external_boxes import prepare_reader
+
+    ((key, value),) = key_values([option]).items()
+    return prepare_reader((key, value), request)
+
+
 def _say_elsewhere(path: Path, elsewhere: int, split: str) -> None:
     if elsewhere:
-        text = f"{path}: {elsewhere} rows name samples of other splits than {split}"
+        text = f"{path}: {elsewhere} rows name absent findings or samples of other splits than {split}"
         err.print(text, soft_wrap=True, markup=False)

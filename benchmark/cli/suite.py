@@ -22,6 +22,7 @@ from gtg_bench.benchmark.cli.common import (
     Plugins,
     RunsDir,
     ShardOption,
+    Workers,
     err,
     key_values,
     load_plugins,
@@ -76,6 +77,7 @@ def suite(
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute every map and score anew.")] = False,
     shard: ShardOption = None,
     batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change results.")] = 16,
+    workers: Workers = 2,
     device: Device = "auto",
     runs_dir: RunsDir = Path("runs"),
     leaderboards_dir: LeaderboardsDir = Path("leaderboards"),
@@ -83,6 +85,7 @@ def suite(
 ) -> None:
     """Run a suite."""
     from gtg_bench.benchmark.datasets import open_dataset
+    from gtg_bench.benchmark.runs.launch import alone
     from gtg_bench.benchmark.runs.runner import prepare
     from gtg_bench.benchmark.runs.suite import find_suite, passes
 
@@ -105,8 +108,11 @@ def suite(
         fresh=fresh,
         shard=shard,
         batch_size=batch_size,
+        workers=workers,
         runs_dir=runs_dir,
     )
+    if plan and not alone():
+        return
     if not plan:
         _check_places(found, to, html)
     left_out, opened, entry_of = LeftOut(len(requests), quiet=plan), open_dataset(*place.values()), passes(requests)
@@ -274,15 +280,14 @@ def _draw(number: int, done: Sequence[FinishedRun], to: Path) -> None:
     from gtg_bench.benchmark.cli.plot import write
     from gtg_bench.benchmark.report.plots import paper_steps
 
-    plain = [run for run in done if run.spec.control == CONTROLS[0]]
+    plain = [(run, run.spec.settings) for run in done if run.spec.control == CONTROLS[0]]
     if number == 5:
-        drawn = paper_steps.figure5(
-            {run.spec.settings.last_steps or run.spec.settings.steps or 0: run for run in plain}
-        )
+        drawn = paper_steps.figure5({int(one.last_steps or one.steps or 0): run for run, one in plain})
     else:
         modes: dict[str, dict[int, FinishedRun]] = {}
-        for run in plain:
-            modes.setdefault(run.spec.settings.sampling or "", {})[run.spec.settings.steps or 0] = run
+        for run, one in plain:
+            if isinstance(one.steps, int):  # "auto" has no place on the axis
+                modes.setdefault(one.sampling or "", {})[one.steps] = run
         drawn = paper_steps.figure4(modes)
     write(drawn, [to])
 

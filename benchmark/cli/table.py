@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -117,12 +116,10 @@ def _document(
     source: Source,
 ) -> Document:
     """The table that was asked for; `source` are the arguments of `selection.load`."""
-    from gtg_bench.benchmark.report.leaderboard import REFERENCE
-    from gtg_bench.benchmark.report.quality_board import NAME, read
     from gtg_bench.benchmark.report.tables.paper_tables import averages, paper_table
     from gtg_bench.benchmark.report.tables.pivot import pivot
     from gtg_bench.benchmark.report.tables.run_table import board_document
-    from gtg_bench.benchmark.report.tables.selection import load
+    from gtg_bench.benchmark.report.tables.selection import load, with_quality
 
     folder, dataset, where, _, reference = source
     if what not in (None, *_NAMES):
@@ -145,5 +142,5 @@ def _document(
         raise UsageError("--metric needs --rows and --columns: the paper's tables have their own metrics")
     twin = load(folder, dataset, {k: v for k, v in where.items() if k not in _DEFINITION}, "biovil", reference)
     if what == "4":
-        board = replace(board, quality=tuple(read((REFERENCE if reference else folder) / NAME)))
+        board = with_quality(board, folder, reference)
     return paper_table(int(what or 0), board, average, twin, add)

@@ -269,6 +269,10 @@ class AnnotatedDataset(ABC):
         """Further lines for `data check` that are not problems, by a short name."""
         return {}
 
+    def counts_to_expect(self) -> Published | None:
+        """The publisher's counts of the files that were opened; None if they are not known."""
+        return self.published
+
     def has_image(self, sample: PhraseSample) -> bool:
         """Whether the sample's image was found and its header, if needed, could be read."""
         return self._images[self._first[sample.sample_id].image].problem is None

@@ -154,7 +154,7 @@ def check(
     by_split = {split: dataset.samples(split) for split in splits if split != ALL or len(splits) == 1}
     everything: Sequence[PhraseSample] = [sample for samples in by_split.values() for sample in samples]
     if isinstance(dataset, AnnotatedDataset):
-        everything = dataset.everything
+        everything, report.published = dataset.everything, dataset.counts_to_expect()
         report.problems += dataset.problems + _row_problems(dataset) + _image_problems(dataset, deep, progress)
         try:
             report.overlap = dataset.overlap()
@@ -162,6 +162,9 @@ def check(
             report.problems.append(error.problem)
             report.overlap = {"text": f"unknown: {error.problem.file} cannot be used"}
         report.notes = [Check(about, "note", text) for about, text in dataset.notes().items()]
+        if number := len(dataset.absent):
+            text = f"{number} phrases name a finding that their image does not show; only `gtg-bench audit` uses them"
+            report.notes.append(Check("absent findings", "note", text))
     report.splits = {split: _counts(samples) for split, samples in by_split.items()}
     report.by_category = {split: dict(Counter(s.category for s in samples)) for split, samples in by_split.items()}
     report.categories = dict(sorted(Counter(sample.category for sample in everything).items()))

@@ -18,7 +18,24 @@ SUFFIXES = (".dcm", ".dicom", ".png", ".jpg", ".jpeg")
 """Suffixes to try for the file of an image id."""
 
 
-class ClassLabelDataset(AnnotatedDataset):
+class LabelPhraseDataset(AnnotatedDataset):
+    """A set without text. Option `phrase`: a template with `{label}` in it; default: the bare label."""
+
+    own_options: ClassVar[tuple[str, ...]] = ("annotations", "phrase")
+    rescaled = True
+
+    def checked_options(self, options: Mapping[str, str]) -> dict[str, str]:
+        """The options, with `{label}` in the phrase. Raises UsageError."""
+        if "{label}" not in options.get("phrase", "{label}"):
+            raise UsageError(f"{self.name}: phrase must contain {{label}}; {options['phrase']!r} does not")
+        return super().checked_options(options)
+
+    def phrase_of(self, label: str) -> str:
+        """The phrase for a label."""
+        return self.options.get("phrase", "{label}").replace("{label}", label)
+
+
+class ClassLabelDataset(LabelPhraseDataset):
     """A set of image ids, labels and regions in one table: the user's own copy, or the one in torchxrayvision.
 
     Further options: `annotations` (the table, relative to the data root or the working folder) and `phrase` (a template
@@ -27,9 +44,6 @@ class ClassLabelDataset(AnnotatedDataset):
     Attributes:
         negatives: images that the table says have no finding; they have no sample.
     """
-
-    own_options: ClassVar[tuple[str, ...]] = ("annotations", "phrase")
-    rescaled = True
 
     tables: ClassVar[tuple[str, ...]]
     """Names of the publisher's table in the data root, the likeliest first; each may be gzipped or zipped."""
@@ -55,12 +69,6 @@ class ClassLabelDataset(AnnotatedDataset):
     @abstractmethod
     def annotation(self, row: Row) -> Annotation | None:
         """The annotation for a row with a finding; None if the options exclude the row."""
-
-    def checked_options(self, options: Mapping[str, str]) -> dict[str, str]:
-        """The options, with `{label}` in the phrase. Raises UsageError."""
-        if "{label}" not in options.get("phrase", "{label}"):
-            raise UsageError(f"{self.name}: phrase must contain {{label}}; {options['phrase']!r} does not")
-        return super().checked_options(options)
 
     def read(self) -> list[Annotation]:
         """The rows with a finding; images without one are counted in `negatives`."""
@@ -114,7 +122,7 @@ class ClassLabelDataset(AnnotatedDataset):
             image_id=image_id,
             patient_id=image_id,
             category=label,
-            phrase=self.options.get("phrase", "{label}").replace("{label}", label),
+            phrase=self.phrase_of(label),
             problems=(row.broken,) if row.broken else tuple(faults),
             **region,
         )

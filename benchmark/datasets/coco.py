@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from gtg_bench.benchmark.api.mask_codes import NoAreaError
 from gtg_bench.benchmark.datasets.base import ALL, AnnotatedDataset, Annotation
 from gtg_bench.benchmark.datasets.locate import chosen_file, is_within
 from gtg_bench.benchmark.datasets.problems import fault
-from gtg_bench.benchmark.datasets.tables import Faults, Row, read_text, shown
+from gtg_bench.benchmark.datasets.tables import Faults, Row, read_json, shown
 
 PHRASES = ("label_text", "phrase", "caption")
 """Where an annotation may have its phrase; the first one present counts, else its category's name."""
@@ -154,15 +153,7 @@ def read_coco(path: Path) -> list[CocoEntry]:
     Raises:
         DataError: the file is missing, not JSON, or not COCO-style; names file and fix.
     """
-    text = read_text(path)
-    if not text.strip():
-        raise fault(path, "is empty", "download it again")
-    try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise fault(path, f"is not valid JSON ({error.msg})", "download it again", error.lineno, "file") from error
-    except (ValueError, RecursionError) as error:
-        raise fault(path, f"cannot be read as JSON ({error})", "download it again") from error
+    found = read_json(path)
     if not isinstance(found, dict):
         raise fault(path, f"is not a COCO file: it contains a {type(found).__name__}", f"it must be {_SHAPE}")
     images, annotations = (_rows(path, found, name) for name in ("images", "annotations"))
@@ -247,7 +238,7 @@ def _mask(row: Row, size: Size | None) -> Mask | None:
         if not all(isinstance(side, (int, float)) and side >= 1 and side == int(side) for side in (height, width)):
             raise ValueError(f"a size of {found['size']}")
         compressed = isinstance(found["counts"], str)
-        code = found["counts"] if compressed else _joined(found["counts"])
+        code = found["counts"] if compressed else joined(found["counts"])
         return Mask.of((int(width), int(height)), "coco" if compressed else "counts", code)
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         fix = 'give polygons [[x, y, x, y, ...], ...] or {"size": [height, width], "counts": [...]}'
@@ -258,7 +249,7 @@ def _polygons(size: Size, polygons: Any) -> Mask:
     parts, empty = [], None
     for polygon in polygons:
         try:
-            parts.append(Mask.of(size, "polygon", _joined(polygon)))
+            parts.append(Mask.of(size, "polygon", joined(polygon)))
         except NoAreaError as error:
             empty = error
     if empty is not None and not parts:
@@ -266,7 +257,8 @@ def _polygons(size: Size, polygons: Any) -> Mask:
     return Mask.union(parts)
 
 
-def _joined(values: Any) -> str:
+def joined(values: Any) -> str:
+    """Numbers as the code of a mask, see `api.mask_codes`. Raises TypeError for anything but a list of numbers."""
     if not isinstance(values, list) or any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in values):
         raise TypeError("not a list of numbers")
     return " ".join(str(int(value) if float(value).is_integer() else value) for value in values)

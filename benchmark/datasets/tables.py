@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import json
 import math
 import zipfile
 import zlib
@@ -105,6 +106,13 @@ class Row:
             raise self.fault(f"{name} is {shown(values)}, not [x, y, width, height]", kind="region")
         x, y, w, h = (self._number(value, name, "region") for value in values)
         return x, y, x + w, y + h
+
+    def corners(self, value: Any, name: str) -> Box:
+        """An unchecked xyxy box from a list of four numbers."""
+        if not isinstance(value, list) or len(value) != 4:
+            raise self.fault(f"{name} is {shown(value)}, not [x1, y1, x2, y2]", kind="region")
+        x0, y0, x1, y1 = (self._number(side, name, "region") for side in value)
+        return x0, y0, x1, y1
 
     def _number(self, value: Any, name: str, kind: Kind) -> float:
         textual = isinstance(self.row, int)
@@ -253,6 +261,23 @@ def read_text(path: Path) -> str:
         DataError: the file is missing, cannot be read, is too large, is a web page, or is UTF-16.
     """
     return _content(path).decode("utf-8-sig", errors="replace")
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file, plain, gzipped, or alone in a zip archive.
+
+    Raises:
+        DataError: as `read_text`, and for a file that is empty or not JSON.
+    """
+    text = read_text(path)
+    if not text.strip():
+        raise fault(path, "is empty", _AGAIN)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise fault(path, f"is not valid JSON ({error.msg})", _AGAIN, error.lineno, "file") from error
+    except (ValueError, RecursionError) as error:
+        raise fault(path, f"cannot be read as JSON ({error})", _AGAIN) from error
 
 
 def _content(path: Path) -> bytes:

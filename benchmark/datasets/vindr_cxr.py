@@ -94,7 +94,17 @@ class VinDrCxrDataset(ClassLabelDataset):
         paths = [path for name in _SIZES if os.path.exists(path := self.root / name)]
         self._sizes = self._read_sizes(paths) if paths else None
         self._reach: dict[str, tuple[float, float]] = {}
+        self._is_consensus = False
         return super().read()
+
+    def counts_to_expect(self) -> Published | None:
+        """The counts of the training table; those of the test table are not known."""
+        return None if self._is_consensus else self.published
+
+    def notes(self) -> dict[str, str]:
+        """As for other tables, and whose boxes they are if not those of single readers."""
+        consensus = {"readers": "consensus boxes of the test set's five readers"} if self._is_consensus else {}
+        return super().notes() | consensus
 
     def is_negative(self, row: Row) -> bool:
         """The label "No finding" by a chosen reader."""
@@ -105,6 +115,7 @@ class VinDrCxrDataset(ClassLabelDataset):
         faults = Faults()
         label, reader = row.text("class_name"), row.text("rad_id")
         if "rad_id" not in row.values:
+            self._is_consensus = True
             if "readers" in self.options:
                 raise UsageError(f"{self.name}: {row.file} has no column rad_id, so readers cannot be chosen")
         elif reader not in READERS:

@@ -171,13 +171,13 @@ METRICS: dict[str, Metric] = {
         partial=True,
     ),
     "matched_iou": Metric(
-        "IoU of boxes matched one to one, a surplus or missing box counting 0; of a map the boxes of its mask",
+        "IoU of boxes matched one to one; a surplus or missing box counts 0; a map has the boxes of its mask",
         lambda scene: matched_iou(scene.predicted.boxes, scene.true),
     ),
-    "box_ap10": _of_boxes("average precision of a phrase's boxes at IoU 0.1; of a map the boxes of its mask", box_ap10),
+    "box_ap10": _of_boxes("average precision of a phrase's boxes at IoU 0.1", box_ap10),
     "box_ap30": _of_boxes("average precision of a phrase's boxes at IoU 0.3", box_ap30),
     "box_ap50": _of_boxes("average precision of a phrase's boxes at IoU 0.5", box_ap50),
-    "box_top1": Metric("share of phrases whose best box has its centre inside the region", _pointed),
+    "box_top1": Metric("share of phrases whose best box is centred in the region", _pointed),
     "coverage": Metric(
         "share of the region inside the method's field of view",
         lambda scene: None if scene.covered is None else coverage(scene.covered, scene.region),

@@ -42,7 +42,7 @@ def compare(
     found = _measured(pairs, seed)
     found["fid"] = fid(real, other)
     spread = None
-    if len(real) >= 4:
+    if "kid" in found:
         found["kid"], spread = kid(real, other, seed)
     drawn: dict[str, list[float]] = {}
     if min(len(set(real_groups)), len(set(groups))) >= LEAST_PATIENTS:
@@ -91,9 +91,9 @@ class _Pairs:
 def _measured(pairs: _Pairs, seed: int, inner: bool = False) -> dict[str, float]:
     """The measures of one draw; `inner` for those of a half."""
     n, size = pairs.real.shape
-    found = {}
-    if n >= 2:
-        found |= {"fid": fast_fid(pairs.real, pairs.other), "kid": mmd(*pairs.kernels)}
+    found = {"fid": fast_fid(pairs.real, pairs.other)}
+    if n >= 4 or inner:
+        found["kid"] = mmd(*pairs.kernels)
     if n >= 2 * size and (not inner or size <= _EXTRAPOLATED):
         found["fid_infinity"] = fid_infinity(pairs.real, pairs.other, seed)
     if n > NEIGHBOURS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gtg_bench.benchmark.quality.images import Pictures, digest_of
+from gtg_bench.benchmark.quality.images import Pictures, digest_of, to_bytes
 from gtg_bench.benchmark.quality.networks import Network
 
 Count = Callable[[int, int], None]
@@ -45,15 +46,22 @@ class Encoded:
 
 
 class Encoder:
-    """Reads images, 32 at a time, and computes their features."""
+    """Reads images, 32 at a time, and computes their features.
+
+    Attributes:
+        enlarged: name of a set -> its images that are smaller than the side.
+    """
 
     def __init__(self, network: Network, side: int, progress: Count, total: int) -> None:
         self.network, self.side, self.progress, self.total, self.done = network, side, progress, total, 0
+        self.enlarged: Counter[str] = Counter()
 
     def __call__(self, pictures: Pictures) -> Encoded:
         features, digests = [], []
         for start in range(0, len(pictures), _BATCH):
-            pixels = [picture.bytes(self.side) for picture in pictures[start : start + _BATCH]]
+            images = [picture.pixels() for picture in pictures[start : start + _BATCH]]
+            self.enlarged[pictures.name] += sum(min(image.shape) < self.side for image in images)
+            pixels = [to_bytes(image, self.side) for image in images]
             digests += [digest_of(each) for each in pixels]
             features.append(self.network.features(torch.from_numpy(np.stack(pixels))))
             self.done += len(pixels)

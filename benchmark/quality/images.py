@@ -46,10 +46,8 @@ class Picture:
     categories: tuple[str, ...] = ()
 
     def bytes(self, side: int) -> Bytes:
-        """uint8 [side, side]: shorter side resized (bilinear, antialiased), centre crop, rounded to 8 bits."""
-        image = self.pixels()
-        frame = Frame.center_crop((image.shape[1], image.shape[0]), side)
-        return np.rint(frame.apply(image).clip(0, 1) * 255).astype(np.uint8)
+        """The image as `to_bytes` prepares it."""
+        return to_bytes(self.pixels(), side)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +159,7 @@ def read_folder(folder: Path) -> Pictures:
         )
         for image in read_generated(folder)
     ]
-    notes = ()
+    notes: tuple[str, ...] = ()
     if (wanted := made.get("images", 0)) > len(images):
         notes = (f"{name} is unfinished: {len(images)} of {wanted} images",)
     texts = {key: "" if made[key] is None else str(made[key]) for key in _MADE if key in made}
@@ -184,6 +182,12 @@ def halves(real: Pictures, seed: int) -> tuple[Pictures, Pictures]:
     if not parts[1]:
         raise DataError(f"{real.name}: a floor needs real images of at least two patients; it has one")
     return real.only(parts[0]), real.only(parts[1])
+
+
+def to_bytes(image: FloatArray, side: int) -> Bytes:
+    """uint8 [side, side]: shorter side resized (bilinear, antialiased), centre crop, rounded to 8 bits."""
+    frame = Frame.center_crop((image.shape[1], image.shape[0]), side)
+    return np.rint(frame.apply(image).clip(0, 1) * 255).astype(np.uint8)
 
 
 def digest_of(pixels: Bytes) -> str:

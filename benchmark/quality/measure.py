@@ -59,15 +59,15 @@ def measure(
     """
     if len({pictures.name for pictures in generated}) < len(generated):
         raise UsageError("two folders have the same name; rename one of them")
+    for pictures, least in ((real, 2 if profile == "released" else 4), *((each, 2) for each in generated)):
+        if len(pictures) < least:
+            count = f"{len(pictures)} image{'' if len(pictures) == 1 else 's'}"
+            raise DataError(f"{pictures.name}: has {count}, and a distance needs {least} or more; add images")
     side = common_side([*generated, real])
     window = window_for(side)
     sets = [pictures.shuffled(seed) for pictures in generated]
     released = profile == "released"
     reference, others = (real, sets) if released else _balanced(real, sets, limit, seed)
-    if short := [pictures for pictures in (reference, *others) if len(pictures) < 2]:
-        raise DataError(
-            f"{short[0].name}: only {len(short[0])} image on this side, and a distance needs two; add images"
-        )
     encode = Encoder(network, side, progress, sum(map(len, [reference, *others, training or ()])))
     encoded, first = [encode(pictures) for pictures in others], encode(reference)
     trained = encode(training) if training else None
@@ -86,6 +86,11 @@ def measure(
         rows += _by_category(first, encoded, seed, skipped)
     keyed = [replace(row, key=_key(row, first, trained, network, side, profile, seed)) for row in rows]
     notes = _notes(rows, first, [real, *sets], side, skipped, profile)
+    notes += [
+        f"{name}: {count} image{'' if count == 1 else 's'} below {side} px, enlarged."
+        for name, count in encode.enlarged.items()
+        if count
+    ]
     facts = network.name, network.version, first.features.shape[1], network.prepared, network.published
     return Quality(keyed, real.name, first.digest, *facts, side, window, profile, notes)
 

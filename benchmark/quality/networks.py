@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -28,13 +29,17 @@ from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.registry import load_method, unknown
 from gtg_bench.benchmark.paths import cache_dir
 
-INCEPTION_URL = (
-    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+INCEPTION_FILE, XRV_FILE = "weights-inception-2015-12-05-6726825d.pth", "densenet121-res224-all.pt"
+INCEPTION_COMMAND = (
+    "curl -L -o {path} https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/" + INCEPTION_FILE
 )
-XRV_URL = (
-    "https://github.com/mlmed/torchxrayvision/releases/download/v1/"
-    "nih-pc-chex-mimic_ch-google-openi-kaggle-densenet121-d121-tw-lr001-rot45-tr15-sc15-seed0-best.pt"
+XRV_COMMAND = (
+    'python -c "import torch, torchxrayvision as xrv; '
+    "torch.save(xrv.models.DenseNet(weights='densenet121-res224-all').state_dict(), '{path}')\""
 )
+"""Commands that fetch weights. torchxrayvision's own file is a pickled model, which is read here only in the zip format
+of PyTorch 1.6 and later."""
+
 XRV_SIZES: dict[str, Any] = {}
 """Arguments of torchxrayvision's DenseNet other than its defaults."""
 
@@ -96,7 +101,7 @@ def find_network(name: str, weights: Path | None = None, device: str = "cpu") ->
 def _inception(weights: Path | None, device: torch.device) -> Network:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    path = _file("inception", INCEPTION_URL, weights)
+    path = _file("inception", INCEPTION_FILE, INCEPTION_COMMAND, weights)
     _read(path)  # torch-fidelity reads it without protection against pickled code
     try:
         model = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path))
@@ -114,9 +119,9 @@ def _inception(weights: Path | None, device: torch.device) -> Network:
 def _xrv(weights: Path | None, device: torch.device) -> Network:
     from torchxrayvision import models, utils
 
-    path = _file("xrv", XRV_URL, weights)
+    path = _file("xrv", XRV_FILE, XRV_COMMAND, weights)
     with torch.serialization.safe_globals(_xrv_classes(models)):
-        found = _read(path)
+        found = _read(path, f"; save its tensors alone with `{XRV_COMMAND.format(path=XRV_FILE)}` and name that file")
     model = models.DenseNet(weights=None, **XRV_SIZES)
     try:
         model.load_state_dict(found.state_dict() if isinstance(found, nn.Module) else found)
@@ -125,8 +130,8 @@ def _xrv(weights: Path | None, device: torch.device) -> Network:
     model = model.to(device).eval()
 
     def extract(images: Tensor) -> Tensor:
-        values = utils.normalize(images.to(device).float(), 255)[:, None]
-        resized = F.interpolate(values, (224, 224), mode="bilinear", antialias=True)
+        values = torch.from_numpy(utils.normalize(images.cpu().numpy(), 255))[:, None]
+        resized = F.interpolate(values.to(device), (224, 224), mode="bilinear", antialias=True)
         with redirect_stdout(StringIO()):  # torchxrayvision prints a warning about images without black or white
             return model.features2(resized)
 
@@ -135,7 +140,7 @@ def _xrv(weights: Path | None, device: torch.device) -> Network:
 
 
 def _xrv_classes(models: Any) -> list[Any]:
-    """What the published file, a pickled model, is made of. Everything else in a file is refused."""
+    """What a pickled model is made of. Everything else in a file is refused."""
     layers = [nn.Sequential, nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.Linear]
     return [models.DenseNet, models._DenseBlock, models._DenseLayer, models._Transition, *layers, set]
 
@@ -179,23 +184,25 @@ NETWORKS: dict[str, Callable[[Path | None, torch.device], Network]] = {
 """Name -> function of a weights file and a device."""
 
 
-def _file(name: str, url: str, given: Path | None) -> Path:
+def _file(name: str, file: str, command: str, given: Path | None) -> Path:
     """The weights file: the given one, or the one in the cache."""
-    path = given or cache_dir() / "features" / url.rpartition("/")[2]
-    if not path.is_file():
-        if given:
-            raise DataError(f"--feature-weights {given}: file not found")
-        raise DataError(
-            f"--features {name} needs {path}; fetch it with `curl -L --create-dirs -o {path} {url}`, or name your copy "
-            "with --feature-weights"
-        )
-    return path
+    path = given or cache_dir() / file
+    if path.is_file():
+        return path
+    if given:
+        raise DataError(f"--feature-weights {given}: file not found")
+    raise DataError(
+        f"--features {name} needs {path}; fetch it with `{command.format(path=path)}`, or name your copy with "
+        "--feature-weights; --features phantom, for phantom images, is packaged"
+    )
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, hint: str = "") -> Any:
     """The content of a file that torch saved, without running any code in it."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DataError(f"{path} holds more than tensors, or is damaged, and is not read{hint}") from error
     except Exception as error:  # damaged files fail in many ways
         raise DataError(f"{path} cannot be read: {_line(error)}") from error
 

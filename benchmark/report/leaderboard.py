@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, create_model
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
-from gtg_bench.benchmark.api.settings import SETTINGS
+from gtg_bench.benchmark.api.settings import AUTO, SETTINGS
 from gtg_bench.benchmark.api.text import csv_cell, csv_text
 from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.metrics import METRICS
@@ -48,7 +48,8 @@ _Whole = Annotated[str, StringConstraints(pattern=r"^\d{0,9}$")]
 _Count = Annotated[str, StringConstraints(pattern=r"^\d{1,9}$")]
 _Number = Annotated[str, StringConstraints(pattern=r"^(-?\d{1,9}(\.\d{1,20})?([eE][+-]?\d\d?)?)?$")]
 _Text = Annotated[str, StringConstraints(pattern="^[^\0\ufffd]{0,4096}$")]
-_NUMBERS: dict[str, Any] = dict.fromkeys(("limit", "steps", "last_steps"), _Whole)
+_Steps = Annotated[str, StringConstraints(pattern=rf"^(\d{{0,9}}|{AUTO})$")]
+_NUMBERS: dict[str, Any] = {"steps": _Steps} | dict.fromkeys(("limit", "last_steps"), _Whole)
 _NUMBERS |= {"guidance": _Number} | dict.fromkeys(("protocol_version", *COUNTS), _Count)
 _TEXTS = {*COLUMNS, "category", "run_key"} - set(_NUMBERS)
 

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 
-from gtg_bench.benchmark.api.settings import DEFAULTS, OPTIONS
+from gtg_bench.benchmark.api.settings import BOXES, DEFAULTS, OPTIONS
 from gtg_bench.benchmark.datasets import DATASETS
 from gtg_bench.benchmark.metrics.named_masks import rule_of
 from gtg_bench.benchmark.runs.external_maps import WEIGHTS
 from gtg_bench.benchmark.runs.runner import RunRequest
 from gtg_bench.benchmark.runs.spec import RunSpec
 from gtg_bench.benchmark.scoring.controls import REGION_CONTROLS
-from gtg_bench.benchmark.scoring.protocols import RULES, protocol_of
+from gtg_bench.benchmark.scoring.protocols import PROTOCOL, RULES, protocol_of
 
 _DEFAULTS = {one.name: one.default for one in fields(RunRequest) if one.default is not MISSING}
 _SETTINGS = dict.fromkeys(OPTIONS) | dict(DEFAULTS) | {"weights": "phantom", "seed": 4200}
@@ -24,11 +24,14 @@ _SETTINGS = dict.fromkeys(OPTIONS) | dict(DEFAULTS) | {"weights": "phantom", "se
 _OBJECT = "object "
 """Start of the code of a method that exists in one Python process only, see `python_api.evaluate`."""
 
+_EXTERNAL = {WEIGHTS: ("--maps", "DIR"), BOXES: ("--boxes", "FILE")}
+"""Value of `weights` -> the option of `gtg-bench score`."""
+
 _ELSEWHERE = ("dataset_options", "control", "data_root")
 
 
 def run_command(spec: RunSpec, runs_dir: Path, *more: str) -> str:
-    """`gtg-bench run ...`, or `score --maps ...` for external maps, quoted for a shell.
+    """`gtg-bench run ...`, or `score --maps ...` or `score --boxes ...` for external answers, quoted for a shell.
 
     DIR and FILE are placeholders for what a description does not contain.
 
@@ -39,11 +42,12 @@ def run_command(spec: RunSpec, runs_dir: Path, *more: str) -> str:
     """
     words = ["gtg-bench", "run", "--method", spec.method]
     rules, values = protocol_of(spec.protocol), spec.as_json()
-    if values["weights"] == WEIGHTS:
-        words = ["gtg-bench", "score", "--maps", "DIR", "--name", spec.method, "--dataset", spec.dataset]
+    usual = _DEFAULTS | _SETTINGS | {part: getattr(rules, part) for part in RULES}
+    if option := _EXTERNAL.get(values["weights"] or ""):
+        words = ["gtg-bench", "score", *option, "--name", spec.method, "--dataset", spec.dataset]
+        usual["protocol"] = BOXES if values["weights"] == BOXES else PROTOCOL
         values = {name: values[name] for name in ("split", "limit", "protocol", *RULES)}
     values["smooth"] = rule_of(values["smooth"])  # it is chosen again
-    usual = _DEFAULTS | _SETTINGS | {part: getattr(rules, part) for part in RULES}
     if (values.get("weights") or "").endswith(" training split"):  # priors take theirs from the data set
         usual["weights"] = values["weights"]
     for name, value in values.items():
@@ -58,14 +62,14 @@ def run_command(spec: RunSpec, runs_dir: Path, *more: str) -> str:
 
 
 def possible_controls(spec: RunSpec, controls: Sequence[str]) -> tuple[str, ...]:
-    """Those of the controls that can be run for a run: external maps allow no other phrases."""
-    return tuple(one for one in controls if spec.settings.weights != WEIGHTS or one in REGION_CONTROLS)
+    """Those of the controls that can be run for a run: external answers allow no other phrases."""
+    return tuple(one for one in controls if spec.settings.weights not in _EXTERNAL or one in REGION_CONTROLS)
 
 
 def controls_command(spec: RunSpec, runs_dir: Path, missing: Sequence[str]) -> str:
     """The command that runs the missing controls of a run; "" if no command can, because its method is an object."""
     if (spec.code or "").startswith(_OBJECT):
         return ""
-    if spec.settings.weights == WEIGHTS:
+    if spec.settings.weights in _EXTERNAL:
         return "; ".join(run_command(spec, runs_dir, "--control", control) for control in missing)
     return run_command(spec, runs_dir, "--all-controls")

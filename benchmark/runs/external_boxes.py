@@ -12,10 +12,10 @@ from typing import Any
 from gtg_bench.benchmark.api.errors import SampleError, UsageError
 from gtg_bench.benchmark.api.geometry import Size
 from gtg_bench.benchmark.api.settings import BOXES
-from gtg_bench.benchmark.api.types import Box, GroundingMap, MethodSettings, PhraseSample
+from gtg_bench.benchmark.api.types import Box, Dataset, GroundingMap, MethodSettings, PhraseSample
 from gtg_bench.benchmark.datasets import open_dataset
 from gtg_bench.benchmark.datasets.problems import fault
-from gtg_bench.benchmark.datasets.tables import Row, read_rows, read_text, shown
+from gtg_bench.benchmark.datasets.tables import Row, read_json, read_rows, shown
 from gtg_bench.benchmark.runs.external_index import KnownSamples
 from gtg_bench.benchmark.runs.external_maps import check_request, other_samples
 from gtg_bench.benchmark.runs.runner import PreparedRun, RunRequest, planned
@@ -50,7 +50,7 @@ class Answers:
         boxes: sample id -> its boxes, float xyxy in pixels of the image, each with its score or None; empty for a
             sample that the file answers without a box, absent for one that it does not name.
         unit: "pixels", "fractions", or "" if there is no box.
-        elsewhere: number of rows for samples of other splits.
+        elsewhere: number of rows for samples of other splits or absent findings.
     """
 
     path: Path
@@ -71,18 +71,53 @@ def prepare_boxes(path: Path, request: RunRequest) -> tuple[PreparedRun, Answers
         UsageError: an invalid name or option.
         DataError: an invalid file or data set.
     """
+    dataset = _opened(request)
+    samples = dataset.samples(request.split)
+    answers = read_boxes(path, samples, lambda: other_samples(dataset, request))
+    return _prepared(request, dataset, answers, str(path.resolve())), answers
+
+
+def prepare_reader(option: tuple[str, str], request: RunRequest) -> PreparedRun:
+    """A run on the boxes that the data set has under another value of an option, such as those of a second reader.
+
+    Args:
+        option: name and value of the option; the others are the request's.
+        request: names the reader as its method.
+
+    Raises:
+        UsageError: an invalid name or option, or a sample without a box under the option: that it was read is unknown.
+        DataError: an invalid data set.
+    """
+    dataset, said = _opened(request), "=".join(option)
+    samples = dataset.samples(request.split)
+    other = open_dataset(request.dataset, request.data_root, request.dataset_options | {option[0]: option[1]})
+    found = [sample for sample in other.samples(request.split) if sample.boxes]
+    boxes: dict[str, list[tuple[Box, float | None]]] = {s.sample_id: [(box, None) for box in s.boxes] for s in found}
+    missing = [sample.sample_id for sample in samples if sample.sample_id not in boxes]
+    if missing:
+        raise UsageError(
+            f"--boxes-of {said}: {len(missing)} of {len(samples)} samples have no box there, such as {missing[0]}; "
+            "choose samples that both have, for padchest-gr with --dataset-option read-twice=true"
+        )
+    return _prepared(request, dataset, Answers(Path(said), boxes, "pixels", 0), said)
+
+
+def _opened(request: RunRequest) -> Dataset:
+    """The data set of a run on boxes. Raises UsageError for options that are for maps."""
     check_request(request)
     if request.mask is not None or request.smooth is not None:
         raise UsageError("--mask and --smooth are for maps; the mask of a box answer is the union of its boxes")
-    dataset = open_dataset(request.dataset, request.data_root, request.dataset_options)
+    return open_dataset(request.dataset, request.data_root, request.dataset_options)
+
+
+def _prepared(request: RunRequest, dataset: Dataset, answers: Answers, source: str) -> PreparedRun:
     samples = dataset.samples(request.split)
-    answers = read_boxes(path, samples, lambda: other_samples(dataset, request))
     names = sorted(trial.sample.sample_id for trial in plan(samples, request.control, request.limit))
     parts = [[name, sorted(answers.boxes[name], key=repr) if name in answers.boxes else None] for name in names]
     version = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
     settings = MethodSettings(request.settings.method, BOXES, version, seed=0)
     prepared = planned(request, settings, dataset, BoxSource(answers), code=None)
-    return replace(prepared, facts=prepared.facts | {"boxes_from": str(path.resolve())}), answers
+    return replace(prepared, facts=prepared.facts | {"boxes_from": source})
 
 
 @dataclass(frozen=True)
@@ -166,12 +201,7 @@ def _check_columns(row: Row) -> None:
 
 
 def _json_rows(path: Path) -> Iterator[tuple[Row, list[_Found]]]:
-    try:
-        entries = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise fault(path, f"is not valid JSON ({error.msg})", "write it again", error.lineno, "file") from error
-    except (ValueError, RecursionError) as error:
-        raise fault(path, f"cannot be read as JSON ({error})", "write it again") from error
+    entries = read_json(path)
     if not isinstance(entries, list) or not entries:
         raise fault(path, "is not a list of answers", f"write {_FORM}")
     for number, entry in enumerate(entries):
@@ -204,16 +234,21 @@ def _image_id(row: Row, images: set[str]) -> str:
 
 
 def _unit(found: Iterable[_Found]) -> str:
-    """ "pixels" or "fractions". Raises DataError if boxes are in both, or only some have scores."""
+    """ "pixels" or "fractions". Raises DataError if boxes are in both or in neither, or only some have scores."""
     kinds: dict[bool, _Found] = {}
     scored: dict[bool, _Found] = {}
+    largest = 0.0
     for one in found:
+        largest = max(largest, *one.box)
         kinds.setdefault(max(one.box) > _ROUNDED, one)
         scored.setdefault(one.score is None, one)
     if len(kinds) == 2:
         pixels, fractions = kinds[True], kinds[False]
         what = f"has the box {list(fractions.box)} in fractions, but row {pixels.row.row} has {list(pixels.box)}"
         raise fractions.row.fault(f"{what}, in pixels", "use one unit in the whole file", "region")
+    if _ROUNDED < largest < 2:
+        what = f"has the box {list(kinds[True].box)}, beyond 1 as a fraction and within two pixels otherwise"
+        raise kinds[True].row.fault(what, "clip it to the image", "region")
     if len(scored) == 2:
         what = f"has a box without a score, but row {scored[False].row.row} has scores"
         raise scored[True].row.fault(what, "give every box a score, or none")

@@ -40,7 +40,7 @@ class Index:
     entries: dict[str, Entry]
     """Sample id -> its row."""
     elsewhere: int
-    """Number of rows for samples of other splits."""
+    """Number of rows for samples of other splits or absent findings."""
 
 
 def read_index(folder: Path, samples: Sequence[PhraseSample], others: Callable[[], Sequence[PhraseSample]]) -> Index:
@@ -83,7 +83,7 @@ class KnownSamples:
     """The samples that rows may name: those of the split that is scored, and those of other splits.
 
     Attributes:
-        elsewhere: how many rows named a sample of another split.
+        elsewhere: how many rows named a sample of another split or an absent finding.
     """
 
     def __init__(self, samples: Sequence[PhraseSample], others: Callable[[], Sequence[PhraseSample]]) -> None:

@@ -19,7 +19,7 @@ from gtg_bench.benchmark.api.files import npz_array
 from gtg_bench.benchmark.api.geometry import FloatArray, Frame, Size
 from gtg_bench.benchmark.api.mask_codes import MAX_PIXELS
 from gtg_bench.benchmark.api.registry import METHODS
-from gtg_bench.benchmark.api.types import Box, Dataset, GroundingMap, MethodSettings, PhraseSample
+from gtg_bench.benchmark.api.types import Box, Dataset, GroundingMap, KnowsAbsence, MethodSettings, PhraseSample
 from gtg_bench.benchmark.datasets import DATASETS, open_dataset
 from gtg_bench.benchmark.datasets.grey_range import check_pixels
 from gtg_bench.benchmark.runs.external_index import Index, check_place, read_index
@@ -77,11 +77,12 @@ def check_request(request: RunRequest) -> None:
 
 
 def other_samples(dataset: Dataset, request: RunRequest) -> list[PhraseSample]:
-    """The samples of the other splits."""
+    """The samples of the other splits, and the phrases of absent findings of all splits."""
     found: list[PhraseSample] = []
     for split in DATASETS[request.dataset].splits:
         try:
             found += dataset.samples(split) if split != request.split else ()
+            found += dataset.absent_samples(split) if isinstance(dataset, KnowsAbsence) else ()
         except UsageError:  # older releases of some data sets have fewer splits
             continue
     return found

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gtg_bench.benchmark.api.text import csv_cell
 from gtg_bench.benchmark.datasets.problems import fault
-from gtg_bench.benchmark.datasets.tables import Row, read_rows
+from gtg_bench.benchmark.datasets.tables import Row, iter_rows
 from gtg_bench.benchmark.paths import atomic
 from gtg_bench.benchmark.runs.external_index import check_place
 from gtg_bench.benchmark.state import read_state
@@ -96,7 +96,7 @@ def read_generated(folder: Path) -> list[GeneratedImage]:
             and fix.
     """
     images: dict[str, GeneratedImage] = {}
-    for row in read_rows(folder / INDEX, ["file", "phrase"]):
+    for row in iter_rows(folder / INDEX, ["file", "phrase"]):
         if row.broken:
             raise row.fault(row.broken.what, row.broken.fix)
         image = _image(row)
@@ -108,6 +108,8 @@ def read_generated(folder: Path) -> list[GeneratedImage]:
             reason = getattr(error, "strerror", None) or error
             raise fault(row.file, f"{image.file} cannot be read ({reason})", _AGAIN, row.row) from error
         images[image.file] = image
+    if not images:
+        raise fault(folder / INDEX, "lists no image", _AGAIN)
     return list(images.values())
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from gtg_bench.benchmark.api.types import PLACES, Box, Dataset, PhraseSample
 from gtg_bench.benchmark.datasets.digests import image_digests
+from gtg_bench.benchmark.scoring.edits import VERSION as EDITS_VERSION
 from gtg_bench.benchmark.scoring.trial import Trial
 
 
@@ -18,7 +19,7 @@ def options_in_key(dataset: Dataset) -> str:
 
 
 def digest_of_samples(trials: Sequence[Trial]) -> str:
-    """sha256 of what is scored: phrases, ids, image sizes, regions and the image's other regions, in order."""
+    """sha256 of what is scored: phrases, ids, image sizes, regions, the image's other regions and edits."""
     parts = [
         [
             t.phrase,
@@ -29,6 +30,7 @@ def digest_of_samples(trials: Sequence[Trial]) -> str:
             t.sample.image_size,
             _region(t.scored_on),
             [_region(other) for other in t.others],
+            *([t.edit, EDITS_VERSION] if t.edit else []),
         ]
         for t in trials
     ]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from gtg_bench.benchmark.api.errors import DataError
+from gtg_bench.benchmark.api.errors import DataError, UsageError
 
-_PATIENCE = timedelta(days=1)
-"""How long the processes wait for each other to begin a run; the first one may be waiting for a run to be free."""
+_START, _PATIENCE = timedelta(minutes=30), timedelta(days=1)
+"""How long the processes wait for each other to start, and to begin a run: it may be in use by another process."""
 
 _lost: list[str] = []
 """Why the processes cannot exchange anything any more."""
@@ -53,20 +53,41 @@ class Launch:
             value: anything that can be pickled.
 
         Raises:
+            UsageError: the launcher's variables are incomplete.
             DataError: a process has ended.
         """
-        from accelerate import PartialState
         from accelerate.utils import gather_object
 
         if _lost:
             raise DataError(_lost[0])
         try:
-            PartialState(cpu=True, timeout=_PATIENCE)  # on CPUs: a few words are exchanged, and GPUs may be shared
+            _connect()
             return gather_object([value])
+        except ValueError as error:
+            raise UsageError(f"{error}: start by `torchrun`, or unset WORLD_SIZE ({self.count})") from error
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
             _lost.append(f"a process of this launch has ended ({reason}); rerun the same command to resume")
             raise DataError(_lost[0]) from error
+
+
+def _connect() -> None:
+    """Connect the processes by Accelerate, through their CPUs: few words are exchanged, and GPUs may be shared."""
+    from accelerate import PartialState
+    from torch import distributed
+
+    if not distributed.is_initialized():
+        store, _, _ = next(distributed.rendezvous("env://", timeout=_START))
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # processes started again do not meet the dead ones
+        PartialState(cpu=True, store=distributed.PrefixStore(f"gtg-bench-{attempt}", store), timeout=_PATIENCE)
+
+
+def alone() -> bool:
+    """Let this process go on as the only one if it is the first of its launch; whether it is."""
+    leads = Launch.current().leads
+    if leads:
+        os.environ.pop("WORLD_SIZE", None)
+    return leads
 
 
 def own_device(device: str) -> str:

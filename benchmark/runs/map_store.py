@@ -56,13 +56,25 @@ class MapStore:
         others = [folder for folder in folders if folder != self.folder and not folder.suffix]
         return [folder for folder in others if _map_key(folder) == self.key]
 
+    @cached_property
+    def _shared(self) -> dict[Path, set[str]]:
+        """The names of the maps in each of these folders, listed once: there may be hundreds."""
+        return {folder: {path.stem for path in folder.glob("maps/*.npz")} for folder in self.siblings}
+
+    def _in(self, folder: Path, sample_id: str) -> bool:
+        """Whether a folder has a map."""
+        if folder in self._shared:
+            return self.names[sample_id] in self._shared[folder]
+        return self._path(folder, sample_id).exists()
+
     def save(self, sample_id: str, grounding: GroundingMap) -> None:
         """Store a map in the run's own folder."""
         frame = grounding.frame
         numbers = np.array([*frame.image_size, *frame.resized, *frame.window], dtype=np.int64)
         answer = {} if grounding.answer is None else {name: getattr(grounding.answer, name) for name in _ANSWER}
         with atomic(self._path(self.folder, sample_id), sync=False) as part:
-            np.savez(part, values=grounding.values, frame=numbers, note=np.array(grounding.note), **answer)
+            steps = {} if grounding.steps_used is None else {"steps_used": np.array(grounding.steps_used)}
+            np.savez(part, values=grounding.values, frame=numbers, note=np.array(grounding.note), **answer, **steps)
 
     def holds(self, sample_id: str) -> bool:
         """Whether a map is stored, here or in another folder; it may still be damaged."""
@@ -72,13 +84,13 @@ class MapStore:
         """The file of a map, here or in another folder; None if none is stored."""
         if not self.names.get(sample_id):
             return None
-        paths = (self._path(folder, sample_id) for folder in (self.folder, *self.siblings))
-        return next((path for path in paths if path.exists()), None)
+        folders = (folder for folder in (self.folder, *self.siblings) if self._in(folder, sample_id))
+        return next((self._path(folder, sample_id) for folder in folders), None)
 
     def source(self, sample_ids: Iterable[str]) -> Path | None:
         """The other folder with most of these samples' maps; None if no other folder has any."""
         wanted = list(sample_ids)
-        counts = {folder: sum(self._path(folder, name).exists() for name in wanted) for folder in self.siblings}
+        counts = {folder: sum(self._in(folder, name) for name in wanted) for folder in self.siblings}
         best = max(counts, key=lambda folder: counts[folder], default=None)
         return best if best is not None and counts[best] else None
 
@@ -90,7 +102,7 @@ class MapStore:
         """
         damage = None
         for folder in (self.folder, *self.siblings) if self.names.get(sample_id) else ():
-            if self._path(folder, sample_id).exists():
+            if self._in(folder, sample_id):
                 try:
                     return self._read(folder, sample_id)
                 except DataError as error:
@@ -124,7 +136,9 @@ def _unpacked(path: Path) -> GroundingMap:
             values, n = archive["values"], [int(number) for number in archive["frame"]]
             note = str(archive["note"]) if "note" in archive else ""
             answer = BoxAnswer(*(archive[name] for name in _ANSWER)) if "boxes" in archive else None
-        return GroundingMap(values, Frame((n[0], n[1]), (n[2], n[3]), (n[4], n[5], n[6], n[7])), note, answer)
+            steps = int(archive["steps_used"]) if "steps_used" in archive else None
+        frame = Frame((n[0], n[1]), (n[2], n[3]), (n[4], n[5], n[6], n[7]))
+        return GroundingMap(values, frame, note, answer, steps)
     except Exception as error:  # numpy and zipfile raise many kinds
         raise DataError(f"{path} is damaged ({type(error).__name__}); delete the file and run again") from error
 

@@ -6,13 +6,14 @@ import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.paths import atomic
 from gtg_bench.benchmark.runs.map_store import MapStore
-from gtg_bench.benchmark.runs.records import FINAL, MANIFEST, ORDER, RunFolder, record_files, records_in
+from gtg_bench.benchmark.runs.records import FINAL, MANIFEST, RunFolder, record_files, records_in
 from gtg_bench.benchmark.runs.spec import RunSpec
 from gtg_bench.benchmark.runs.writers import block
 
@@ -50,28 +51,27 @@ def merge(runs_dir: Path, spec: RunSpec, others: Sequence[Path], busy: Callable[
     if len(set(paths)) < len(paths):
         raise UsageError(f"--from names {runs_dir} itself, or a folder twice")
     with folder.claimed(busy):
-        order: list[str] = []
+        order: list[list[str]] = []
         for source in sources:
             with source.claimed(busy):
-                order = order or _order(source)
+                order = order or _batches(source)
                 _copy(source, folder)
         _agreed(folder.path)
-        order = _order(folder) or order or list(folder.read())
-        records, total = folder.read(), folder.manifest().get("n_total") or len(order)
+        batches = _batches(folder) or order or [list(folder.read())]
+        records, total = folder.read(), folder.manifest().get("n_total") or sum(map(len, batches))
         if missing := total - len(records):
-            return Merged(folder.path, list(records.values()), missing, _unfinished(folder.path, order, records))
-        records = folder.join(order)
+            return Merged(folder.path, list(records.values()), missing, _unfinished(folder.path, batches, records))
+        records = folder.join(list(chain(*batches)))
         folder.finish()
     return Merged(folder.path, list(records.values()), 0)
 
 
-def _order(folder: RunFolder) -> list[str]:
+def _batches(folder: RunFolder) -> list[list[str]]:
     """The ids of all samples of a run that several processes write, or that is finished."""
-    path = folder.path / ORDER
-    if path.exists():
-        return path.read_text(encoding="utf-8").split()
+    if found := folder.batches():
+        return found
     finished = (folder.path / MANIFEST).exists() and folder.manifest().get("finished")
-    return list(folder.read()) if finished else []
+    return [list(folder.read())] if finished else []
 
 
 def _agreed(*folders: Path) -> dict[str, SampleRecord]:
@@ -112,11 +112,11 @@ def _copy(source: RunFolder, to: RunFolder) -> None:
     to.append(record for name, record in new.items() if name not in known or known[name].status not in FINAL)
 
 
-def _unfinished(folder: Path, order: Sequence[str], records: Mapping[str, SampleRecord]) -> list[str]:
+def _unfinished(folder: Path, batches: Sequence[Sequence[str]], records: Mapping[str, SampleRecord]) -> list[str]:
     """The shards that lack records, if all files of records are those of equally many shards."""
     names = [re.search(r"-of-(\d+)\.jsonl$", path.name) for path in record_files(folder)]
     counts = {int(name[1]) for name in names if name}
     if len(counts) != 1:
         return []
     (count,) = counts
-    return [f"{k + 1}/{count}" for k in range(count) if set(block(order, k, count)) - set(records)]
+    return [f"{k + 1}/{count}" for k in range(count) if set(chain(*block(batches, k, count))) - set(records)]

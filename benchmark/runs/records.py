@@ -2,7 +2,7 @@
 
 Each of several processes writes its own `samples-<writer>.jsonl`; a finished run has only samples.jsonl. Records are
 merged by sample id: of several lines for one sample, the last one with a final status ("ok" or "unscorable") counts;
-without one, the last line. While several processes write, `order.txt` lists all samples in the data set's order.
+without one, the last line. While several processes write, `order.json` lists the batches of all samples.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.paths import atomic, flocked, locked
 from gtg_bench.benchmark.runs.revision import git_revision
 from gtg_bench.benchmark.runs.spec import RunSpec
-from gtg_bench.benchmark.state import numbered, read_lines, read_state, safe_name, warn
+from gtg_bench.benchmark.state import numbered, parsed, read_lines, read_state, safe_name, warn
 
 _PACKAGES = ("gtg-bench", "torch", "diffusers", "transformers", "numpy", "scikit-learn")
 FINAL = ("ok", "unscorable")
 MANIFEST = "manifest.json"
 REPLACED = ".replaced"
 """Suffix of the folder of a run that is being computed anew."""
-ORDER = "order.txt"
-"""File with the ids of all samples while several processes write."""
+ORDER = "order.json"
+"""File with the ids of all samples, batch by batch in the data set's order, while several processes write."""
 
 RERUN = "rerun the same `gtg-bench run`"
 
@@ -73,14 +73,14 @@ class RunFolder:
         """This process's file of records."""
         return file_of(self.path, self.writer)
 
-    def open(self, device: str, order: Sequence[str] = (), **facts: Any) -> None:
+    def open(self, device: str, batches: Sequence[Sequence[str]] = (), **facts: Any) -> None:
         """Create the folder and its manifest, or check that an existing manifest describes the same run.
 
         A damaged manifest is written again, and lines that the last `read` could not use are removed.
 
         Args:
             device: device that computes the maps.
-            order: ids of all samples in the data set's order, kept if there are several writers.
+            batches: ids of all samples in the data set's order, kept if there are several writers.
             facts: more entries of the manifest, as JSON values; None is left out.
 
         Raises:
@@ -96,7 +96,7 @@ class RunFolder:
                 if known != self.spec.as_json():
                     raise DataError(f"{path} belongs to another run; move the folder away or choose another --runs-dir")
                 self._mend()
-                self._keep_order(order)
+                self._keep_order(batches)
                 return
         manifest: dict[str, Any] = {"spec": self.spec.as_json(), "key": self.spec.key}
         manifest |= {"started": _now(), "device": device}
@@ -104,12 +104,24 @@ class RunFolder:
         manifest |= {"versions": _versions(), "git_revision": git_revision(), "python": platform.python_version()}
         self.write_manifest(manifest | {"machine": platform.platform(), "finished": None})
         self._mend()
-        self._keep_order(order)
+        self._keep_order(batches)
 
-    def _keep_order(self, order: Sequence[str]) -> None:
+    def _keep_order(self, batches: Sequence[Sequence[str]]) -> None:
         if self.writer and not (self.path / ORDER).exists():
             with atomic(self.path / ORDER) as part:
-                part.write_text("".join(f"{name}\n" for name in order), encoding="utf-8")
+                part.write_text(json.dumps(batches), encoding="utf-8")
+
+    def batches(self) -> list[list[str]]:
+        """The ids of all samples in batches, as the first of several writers noted them; empty if none did.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        path = self.path / ORDER
+        try:
+            return parsed(path.read_bytes(), TypeAdapter(list[list[str]])) if path.exists() else []
+        except ValueError as error:
+            raise DataError(f"{path} is damaged ({error}); {RERUN}, without --shard, to finish the run") from error
 
     def finish(self) -> None:
         """Note in the manifest that every sample has its record; delete the run that this one replaces."""

@@ -9,6 +9,7 @@ from typing import Any
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import unknown
 from gtg_bench.benchmark.api.types import MethodSettings, SampleRecord
+from gtg_bench.benchmark.runs.feeding import MOST_WORKERS, WORKERS
 from gtg_bench.benchmark.runs.sources import check_device
 from gtg_bench.benchmark.runs.spec import RunSpec
 from gtg_bench.benchmark.runs.writers import shard_of
@@ -50,6 +51,8 @@ class RunRequest:
     """Compute every map and score anew, even if they are stored."""
     batch_size: int = 16
     """Samples per batch; does not change results."""
+    workers: int = WORKERS
+    """Threads that read the next batch's images; does not change results. 0 reads them when they are needed."""
     runs_dir: Path = Path("runs")
     """Folder of the records and maps."""
     shard: str | None = None
@@ -62,6 +65,8 @@ class RunRequest:
             raise UsageError(f"--batch-size must be at least 1, not {self.batch_size}")
         if self.shard is not None and self.fresh:
             raise UsageError("--shard cannot be combined with --fresh; delete the run with `gtg-bench runs rm` first")
+        if not 0 <= self.workers <= MOST_WORKERS:
+            raise UsageError(f"--workers must be between 0 and {MOST_WORKERS}, not {self.workers}")
         check_device(self.settings.device)
         _ = self.rules, self.part
 

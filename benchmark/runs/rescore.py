@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.api.settings import BOXES
 from gtg_bench.benchmark.api.types import Dataset
 from gtg_bench.benchmark.datasets import open_dataset
 from gtg_bench.benchmark.metrics.named_masks import BEST
@@ -41,8 +40,6 @@ class Rules:
 
     def applied(self, spec: RunSpec) -> Protocol:
         """The rules for the maps of a run. Raises UsageError for unknown names."""
-        if spec.settings.weights == BOXES and (self.mask or self.smooth):
-            raise UsageError(f"run {spec.key} answers with boxes; --mask and --smooth are for maps")
         protocol = find_protocol(self.protocol or spec.protocol)
         if self.protocol is None:
             protocol = replace(protocol, **{part: getattr(spec, part) for part in RULES})

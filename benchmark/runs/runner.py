@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from gtg_bench.benchmark.api.errors import DataError, SampleError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
-from gtg_bench.benchmark.api.types import Dataset, GroundingMap, KnowsAbsence, MethodSettings
+from gtg_bench.benchmark.api.types import Dataset, GroundingMap, KnowsAbsence, MethodSettings, PhraseSample
 from gtg_bench.benchmark.datasets import open_dataset
 from gtg_bench.benchmark.metrics.named_masks import BEST
 from gtg_bench.benchmark.paths import PlaceError
@@ -189,7 +190,7 @@ def run(
 
     Args:
         prepared: the run.
-        request: its runs_dir, batch_size, fail_fast, fresh and shard are used.
+        request: its runs_dir, batch_size, workers, fail_fast, fresh and shard are used.
         progress: called after each batch.
         processes: number of scoring processes. 1 scores in this process while the method grounds. None chooses 2 if
             all maps are stored and there are many samples.
@@ -208,7 +209,8 @@ def run(
             raise UsageError("--smooth best: other shards still ground the validation split; repeat this command later")
         prepared = with_best_smoothing(prepared, validation, request.runs_dir)
     folder = RunFolder(request.runs_dir, prepared.spec)
-    writer = writer_for(folder, [trial.sample.sample_id for trial in prepared.trials], request.part)
+    order = [trial.sample.sample_id for trial in prepared.trials]
+    writer = writer_for(folder, order, request.batch_size, request.part)
     with writer.claimed(busy):
         return _run(writer, prepared, request, progress, processes)
 
@@ -219,16 +221,17 @@ def _run(
     started = time.monotonic()
     folder = writer.folder
     todo, (maps, maps_of, computing) = writer.begun(partial(_open, writer, prepared, request))
-    mine = set(writer.mine(todo))
-    trials = [trial for trial in prepared.trials if trial.sample.sample_id in mine]
+    trials = {trial.sample.sample_id: trial for trial in prepared.trials}
+    batches = [[trials[name] for name in names] for names in writer.batches(todo)]
     grounder = _Grounder(prepared, maps)
+    left = sum(map(len, batches))
     if processes is None:
-        processes = 2 if len(trials) > MANY and not computing and (os.cpu_count() or 1) > 1 else 1
-    left = len(trials)
+        processes = 2 if left > MANY and not computing and (os.cpu_count() or 1) > 1 else 1
     progress(writer.done(left), writer.total)
-    batches = (trials[start : start + request.batch_size] for start in range(0, left, request.batch_size))
-    with writer.computing(progress):
-        for scored in _scored(grounder, batches, prepared.rules, processes) if trials else ():
+    mine = [trial for batch in batches for trial in batch]
+    missing = [trial.sample for trial in mine if not maps.holds(trial.sample.sample_id)] if computing else []
+    with writer.computing(progress), _reading_ahead(prepared.source, missing, request):
+        for scored in _scored(grounder, iter(batches), prepared.rules, processes) if batches else ():
             _keep(folder, scored, request.fail_fast)
             left -= len(scored)
             progress(writer.done(left), writer.total)
@@ -268,11 +271,20 @@ def _open(
     maps = prepared.maps(request.runs_dir, fresh)
     other = maps.source(writer.order)
     maps_of = other.name if other else None
-    computing = not all(map(maps.holds, writer.mine(todo)))
+    computing = not all(map(maps.holds, chain(*writer.batches(todo))))
     facts = {**prepared.facts, "n_total": len(writer.order), "map_key": prepared.spec.map_key, "maps_of": maps_of}
     device = prepared.source.device if computing else "cpu"
-    folder.open(device, writer.order, **facts, fresh=fresh or None)
+    folder.open(device, writer.all_batches, **facts, fresh=fresh or None)
     return todo, (maps, maps_of, computing)
+
+
+def _reading_ahead(
+    source: Source, samples: Sequence[PhraseSample], request: RunRequest
+) -> AbstractContextManager[None]:
+    """Read the next batch's images while the method works on one."""
+    if isinstance(source, ModelSource):
+        return source.images.ahead(samples, request.workers, request.batch_size)
+    return nullcontext()
 
 
 def _keep(folder: RunFolder, scored: Sequence[Scored], fail_fast: bool) -> None:
@@ -303,8 +315,9 @@ def _scored(
     """The records of each batch, in order: a batch is scored while the method grounds the next."""
     executor: Executor = ThreadPoolExecutor(1)
     if processes > 1:
-        spawn = multiprocessing.get_context("spawn")
-        executor = ProcessPoolExecutor(processes, spawn, initializer=_end_with_parent, initargs=(os.getpid(),))
+        from loky import ProcessPoolExecutor  # multiprocessing's would run a script that imports this package again
+
+        executor = ProcessPoolExecutor(processes, initializer=_end_with_parent, initargs=(os.getpid(),))
     with executor as scorers:
         waiting: deque[tuple[Sequence[Trial], list[Scored], Future[list[Scored]]]] = deque()
         for batch in batches:

@@ -24,6 +24,7 @@ from gtg_bench.benchmark.api.types import (
     Query,
     seed_for,
 )
+from gtg_bench.benchmark.runs.feeding import Images
 from gtg_bench.benchmark.runs.launch import own_device
 from gtg_bench.benchmark.scoring.score_map import check_trial
 from gtg_bench.benchmark.scoring.trial import Trial
@@ -62,16 +63,23 @@ class ModelSource:
         return resolve_device(self.settings.device, self.entry)
 
     @cached_property
+    def images(self) -> Images:
+        """The images of its data set."""
+        return Images(self.dataset.image)
+
+    @cached_property
     def method(self) -> Method:
         """The method. Raises UsageError if it cannot be built."""
-        return self.entry.built(replace(self.settings, device=self.device))
+        made = self.entry.built(replace(self.settings, device=self.device))
+        self.images.prepare = getattr(made, "prepare_image", None)
+        return made
 
     def maps(self, trials: Sequence[Trial], fail: Fail) -> Iterator[tuple[Trial, GroundingMap]]:
         """The method's maps."""
         queries = []
         for trial in trials:
             try:
-                image = self.dataset.image(trial.sample)  # first: the data set gives the best reason for an invalid row
+                image = self.images(trial.sample)  # first: the data set gives the best reason for an invalid row
                 check_trial(trial)
                 image = trial.edited(image)
             except Exception as error:

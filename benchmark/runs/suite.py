@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from itertools import product
+from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
@@ -43,7 +45,7 @@ def _kind_of(setting: str) -> Any:
     if setting in CHOICES:
         return Literal[CHOICES[setting]]
     hint = get_type_hints(MethodSettings)[setting]
-    return next(kind for kind in get_args(hint) or (hint,) if kind is not type(None))
+    return reduce(or_, [kind for kind in get_args(hint) or (hint,) if kind is not type(None)])
 
 
 class _Group(Strict):

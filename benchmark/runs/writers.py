@@ -2,7 +2,8 @@
 
 Each writes its own file of records. A single process claims the run, the first one of a launch claims it for all, and
 shards share a claim. Nobody waits while maps are computed. A writer locks its file as long as it computes: so the
-others see when it is done, or dead.
+others see when it is done, or dead. Batches are the same whoever computes them, since the last bits of a model's output
+depend on them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import chain
+from pathlib import Path
 from typing import Any, TypeVar
 
 from gtg_bench.benchmark.api.errors import DataError, GtgError, UsageError
@@ -18,6 +21,7 @@ from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.paths import flocked, is_flocked
 from gtg_bench.benchmark.runs.launch import ElsewhereError, Launch
 from gtg_bench.benchmark.runs.records import RunFolder, file_of, records_in
+from gtg_bench.benchmark.state import warn
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
@@ -45,7 +49,7 @@ def name_of(index: int, count: int) -> str:
 
 
 def block(items: Sequence[T], index: int, count: int) -> Sequence[T]:
-    """One of `count` consecutive parts of nearly equal length: so most phrases of an image stay together."""
+    """One of `count` consecutive parts of nearly equal length: so the phrases of an image stay together."""
     return items[len(items) * index // count : len(items) * (index + 1) // count]
 
 
@@ -55,11 +59,13 @@ class Alone:
     Args:
         folder: the run's folder.
         order: ids of all its samples, in the data set's order.
+        size: samples per batch.
     """
 
-    def __init__(self, folder: RunFolder, order: Sequence[str]) -> None:
+    def __init__(self, folder: RunFolder, order: Sequence[str], size: int) -> None:
         self.folder, self.order = folder, order
         self.total = len(order)
+        self.all_batches = [list(order[start : start + size]) for start in range(0, self.total, size)]
 
     @contextmanager
     def claimed(self, busy: Callable[[], None]) -> Iterator[None]:
@@ -71,9 +77,9 @@ class Alone:
         """What `begin` returns: the ids of the samples without a final record, and anything else about the run."""
         return begin()
 
-    def mine(self, todo: Sequence[str]) -> Sequence[str]:
-        """Those of the samples without a final record that this process computes."""
-        return todo
+    def batches(self, todo: Sequence[str]) -> list[list[str]]:
+        """What this process computes of the samples without a final record."""
+        return _left(self.all_batches, todo)
 
     def done(self, left: int) -> int:
         """Number of samples that are done if this process has some left."""
@@ -94,10 +100,10 @@ class Alone:
 class Shard(Alone):
     """One process of a job array, which knows nothing of the others. Whichever ends last finishes the run."""
 
-    def __init__(self, folder: RunFolder, order: Sequence[str], index: int, count: int) -> None:
-        super().__init__(folder, order)
-        self._own = block(order, index, count)
-        self.total = len(self._own)
+    def __init__(self, folder: RunFolder, order: Sequence[str], size: int, index: int, count: int) -> None:
+        super().__init__(folder, order, size)
+        self._own = block(self.all_batches, index, count)
+        self.total = sum(map(len, self._own))
         self._claim = ExitStack()
         folder.writer = name_of(index, count)
 
@@ -109,10 +115,9 @@ class Shard(Alone):
             self._claim.enter_context(flocked(self.folder.file, busy))
             yield
 
-    def mine(self, todo: Sequence[str]) -> Sequence[str]:
+    def batches(self, todo: Sequence[str]) -> list[list[str]]:
         """Those of the shard's samples without a final record."""
-        wanted = set(todo)
-        return [name for name in self._own if name in wanted]
+        return _left(self._own, todo)
 
     def finish(self) -> dict[str, SampleRecord]:
         """Finish the run if every sample has a record and no shard is running; the records so far."""
@@ -127,29 +132,36 @@ class Shard(Alone):
 class Member(Alone):
     """One process of a launch. The first one claims the run for all, opens and finishes it."""
 
-    def __init__(self, folder: RunFolder, order: Sequence[str], launch: Launch) -> None:
-        super().__init__(folder, order)
+    def __init__(self, folder: RunFolder, order: Sequence[str], size: int, launch: Launch) -> None:
+        super().__init__(folder, order, size)
         self.launch = launch
         names = [name_of(index, launch.count) for index in range(launch.count)]
         self._files = [file_of(folder.path, name) for name in names]
+        self._counted: dict[Path, tuple[int, int]] = {}  # bytes and lines
         self._todo: Sequence[str] = ()
         self._records: dict[str, SampleRecord] = {}
         folder.writer = names[launch.index]
 
     @contextmanager
     def claimed(self, busy: Callable[[], None]) -> Iterator[None]:
-        """The first process keeps others from working on the run; the rest of the launch waits for it in `begun`."""
+        """The first process keeps others from working on the run; the rest of the launch waits for it in `begun`.
+
+        Raises:
+            DataError: the processes are about to compute different runs.
+        """
+        keys = self.launch.exchange(self.folder.spec.key)
+        if other := next((n for n, key in enumerate(keys, 1) if key != keys[0]), 0):
+            raise (DataError if self.launch.leads else ElsewhereError)(
+                f"process {other} of {len(keys)} would compute run {keys[other - 1]}, but process 1 run {keys[0]}: "
+                "all nodes need the same program, weights and images"
+            )
         with ExitStack() as stack:
             if self.launch.leads:
                 stack.enter_context(self.folder.claimed(busy))
             yield
 
     def begun(self, begin: Callable[[], tuple[Sequence[str], T]]) -> tuple[Sequence[str], T]:
-        """What `begin` returns in the first process.
-
-        Raises:
-            GtgError: it failed there, or the processes are about to compute different runs.
-        """
+        """What `begin` returns in the first process. Raises its GtgError in all."""
         found: Any = None
         error: GtgError | None = None
         if self.launch.leads:
@@ -158,29 +170,34 @@ class Member(Alone):
                 self.folder.join(self.order)  # of earlier processes: from here on a file shows what its writer has done
             except GtgError as raised:
                 error = raised
-        told = self.launch.exchange((self.folder.spec.key, found, None if error is None else str(error)))
-        key, found, failure = told[0]
+        found, failure = self.launch.exchange((found, None if error is None else str(error)))[0]
         if error is not None:
             raise error
         if failure is not None:
             raise ElsewhereError(failure)
-        for number, (other, *_) in enumerate(told, 1):
-            if other != key:
-                raise (DataError if self.launch.leads else ElsewhereError)(
-                    f"process {number} of {len(told)} would compute another run ({other}) than process 1 ({key}): "
-                    "all nodes need the same program, weights and images"
-                )
         self._todo = found[0]
+        if self.launch.leads and len(self.all_batches) < self.launch.count:
+            warn(
+                f"{self.launch.count} processes share {len(self.all_batches)} batches; a smaller --batch-size uses all"
+            )
         return found
 
-    def mine(self, todo: Sequence[str]) -> Sequence[str]:
-        """An equal part of the samples without a final record."""
-        return block(todo, self.launch.index, self.launch.count)
+    def batches(self, todo: Sequence[str]) -> list[list[str]]:
+        """An equal part of the batches with samples without a final record."""
+        return self._share(todo, self.launch.index)
 
     def done(self, left: int) -> int:
-        """Number of samples of the whole run that are done."""
-        written = sum(path.read_bytes().count(b"\n") for path in self._files if path.exists())
-        return min(self.total, self.total - len(self._todo) + written)
+        """Number of samples of the whole run that are done, as far as this process can tell without effort."""
+        if not self.launch.leads:
+            return self.total - left
+        for path in self._files:
+            if path.exists():
+                with path.open("rb") as file:
+                    size, lines = self._counted.get(path, (0, 0))
+                    file.seek(size)
+                    new = file.read()
+                self._counted[path] = size + len(new), lines + new.count(b"\n")
+        return min(self.total, self.total - len(self._todo) + sum(lines for _, lines in self._counted.values()))
 
     @contextmanager
     def computing(self, progress: Progress) -> Iterator[None]:
@@ -216,10 +233,13 @@ class Member(Alone):
         found = self._records or self.folder.read()
         return {name: found[name] for name in self.order}
 
+    def _share(self, todo: Sequence[str], index: int) -> list[list[str]]:
+        return list(block(_left(self.all_batches, todo), index, self.launch.count))
+
     def _check(self) -> None:
         """Raise DataError if another process has ended without computing all its samples."""
         for index, path in enumerate(self._files):
-            missing = set(block(self._todo, index, self.launch.count)) - set(records_in(path))
+            missing = set(chain(*self._share(self._todo, index))) - set(records_in(path))
             if missing and index != self.launch.index and not is_flocked(path):
                 kind = DataError if self.launch.leads or index == 0 else ElsewhereError
                 raise kind(
@@ -228,12 +248,20 @@ class Member(Alone):
                 )
 
 
-def writer_for(folder: RunFolder, order: Sequence[str], shard: tuple[int, int] | None) -> Alone:
+def _left(batches: Sequence[Sequence[str]], todo: Sequence[str]) -> list[list[str]]:
+    """The batches with samples to do, without the others."""
+    wanted = set(todo)
+    found = ([name for name in batch if name in wanted] for batch in batches)
+    return [batch for batch in found if batch]
+
+
+def writer_for(folder: RunFolder, order: Sequence[str], size: int, shard: tuple[int, int] | None) -> Alone:
     """What this process does of a run.
 
     Args:
         folder: the run's folder.
         order: ids of all its samples, in the data set's order.
+        size: samples per batch.
         shard: number of the shard, from 0, and that of all shards; None without a job array.
 
     Raises:
@@ -241,7 +269,7 @@ def writer_for(folder: RunFolder, order: Sequence[str], shard: tuple[int, int] |
     """
     launch = Launch.current()
     if shard is None:
-        return Member(folder, order, launch) if launch.count > 1 else Alone(folder, order)
+        return Member(folder, order, size, launch) if launch.count > 1 else Alone(folder, order, size)
     if launch.count > 1:
         raise UsageError("--shard is for jobs without a launcher: the processes of this launch already share the work")
-    return Shard(folder, order, *shard)
+    return Shard(folder, order, size, *shard)

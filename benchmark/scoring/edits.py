@@ -16,7 +16,7 @@ from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray, Frame, regio
 from gtg_bench.benchmark.api.types import PhraseSample, seed_for
 
 VERSION = 1
-"""Increases whenever an edit's pixels change; part of the name of an edited image's map."""
+"""Increases whenever an edit's pixels change; part of the run's key and of the name of an edited image's map."""
 
 SHIFT = 0.03
 """Shift to the right and down, as a fraction of the image's shorter side."""

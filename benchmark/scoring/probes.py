@@ -23,6 +23,7 @@ from gtg_bench.benchmark.scoring.trial import Trial
 
 OCCLUSIONS = ("occlude-region", "occlude-elsewhere")
 SEEDS = ("seed-1", "seed-2")
+# The names are all that a run's key knows of what is done to the weights: another way to do it needs other names.
 WEIGHTS = ("weights-25", "weights-50", "weights-100")
 ABSENT = "absent"
 PROBES = (*OCCLUSIONS, "paraphrase", *PIXELS, *SEEDS, *WEIGHTS, ABSENT)

@@ -189,7 +189,7 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol(
             name="boxes",
             version=1,
-            summary="predicted boxes against true ones: matched IoU, IoU of the unions, AP, pointing by the best box",
+            summary="predicted boxes: matched IoU, IoU of the unions, AP, pointing by the best box",
             frame=ORIGINAL,
             uncovered=LOWEST,
             mask=MIXTURE,
@@ -208,7 +208,7 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol(
             name="threshold-sweep",
             version=1,
-            summary="recent papers: padded to 518 pixels, smoothed, IoU and Dice over thresholds, macro average",
+            summary="recent papers: IoU and Dice over thresholds; padded to 518 pixels, smoothed, macro",
             frame=PADDED,
             uncovered=LOWEST,
             mask=NONE,

@@ -40,7 +40,8 @@ class Trial:
         """24 hex digits over everything that decides its map beside the method: sample, text and image."""
         parts: tuple[str, ...] = (self.sample.sample_id, self.phrase, self.category, self.image_sha256)
         if self.edit:
-            regions = [(one.boxes, one.mask and one.mask.digest) for one in (self.sample, *self.others)]
+            covering = () if self.edit in PIXELS else (self.sample, *self.others)
+            regions = [(one.boxes, one.mask and one.mask.digest) for one in covering]
             parts += (self.edit, str(EDITS_VERSION), repr(regions))
         return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:24]
 

@@ -60,6 +60,7 @@ def _scored(trial: Trial, grounding: GroundingMap, seconds: float, rules: Protoc
         metrics={name: round(value, 8) for name, value in scores.metrics.items()},
         error=scores.unscorable,
         note=grounding.note,
+        steps_used=grounding.steps_used,
         seconds=round(seconds + time.monotonic() - started, 4),
         map_sha256=grounding.sha256,
     )

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gtg_bench.benchmark.api.types import Query
+from gtg_bench.methods.ldm.settled import BLOCK
 
 if TYPE_CHECKING:
     from gtg_bench.methods.ldm.method import LdmMethod
@@ -32,7 +33,8 @@ def measure(method: LdmMethod, queries: Sequence[Query], repeats: int) -> dict[s
         peak_bytes_over_model: peak bytes of tensors, minus the peak of the bare forward passes; negative where the
             U-Net stops before the layers that need the most.
         all_maps_bytes: bytes that the maps of all steps, layers and tokens would take at the latent size.
-        forwards_per_sample: rows that go through the U-Net, each a conditional or an unconditional branch.
+        forwards_per_sample: rows that go through the U-Net, each a conditional or an unconditional branch. With
+            `--steps auto` their mean over the batch; the bare passes are as many.
     """
     engine, batch, tokens = method.engine, len(queries), method.components.text_encoder.max_length
     method.prompts("warm up", "")  # a lexicon is loaded once
@@ -42,8 +44,10 @@ def measure(method: LdmMethod, queries: Sequence[Query], repeats: int) -> dict[s
     def ours() -> object:
         return method.maps(prepared)
 
-    bare = _bare(method, prepared.prompts)
-    ours(), bare()  # warm up: kernels are chosen, and text biases computed, once
+    _, used = method.maps(prepared)  # warm up: kernels are chosen, and text biases computed, once
+    forwards = _forwards(method, batch, used)
+    bare = _bare(method, prepared.prompts, forwards)
+    bare()
     pairs: list[tuple[float, float]] = []
     for number in range(repeats):
         first, second = (_timed(method, run)[0] for run in ((bare, ours) if number % 2 else (ours, bare)))
@@ -56,12 +60,18 @@ def measure(method: LdmMethod, queries: Sequence[Query], repeats: int) -> dict[s
         "text_seconds_per_sample": text / batch,
         "peak_bytes_over_model": float(peak_bytes(method, ours) - peak_bytes(method, bare)),
         "all_maps_bytes": 4.0 * batch * len(engine.timesteps) * len(engine.layers) * tokens * engine.side**2,
-        "forwards_per_sample": sum(count * rows for count, rows in _forwards(method, batch)) / batch,
+        "forwards_per_sample": sum(count * rows for count, rows in forwards) / batch,
     }
 
 
-def _forwards(method: LdmMethod, batch: int) -> list[tuple[int, int]]:
-    """(forward passes, rows of each): in GT mode all kept steps in batches, else both branches of every step."""
+def _forwards(method: LdmMethod, batch: int, used: Sequence[int | None]) -> list[tuple[int, int]]:
+    """(forward passes, rows of each): in GT mode all kept steps in batches, else both branches of every step.
+
+    `used`: the steps that each sample took, where the method decides that.
+    """
+    if taken := [steps for steps in used if steps is not None]:
+        full, rest = divmod(sum(taken), BLOCK)
+        return [(full, BLOCK), (1, rest)] if rest else [(full, BLOCK)]
     steps, guidance, most = len(method.engine.timesteps), method.settings.guidance, method.engine.rows
     if method.mode == "gt-cfg":
         full, rest = divmod(batch * (method.kept if method.bbm == "none" else steps), most)
@@ -72,14 +82,14 @@ def _forwards(method: LdmMethod, batch: int) -> list[tuple[int, int]]:
     return [(steps - 1, 2 * batch), (1, batch)] if together else [(2 * steps - 1, batch)]
 
 
-def _bare(method: LdmMethod, prompts: Sequence[Prompt]) -> Callable[[], object]:
+def _bare(method: LdmMethod, prompts: Sequence[Prompt], forwards: Sequence[tuple[int, int]]) -> Callable[[], object]:
     """The forward passes alone, each batch of rows with its own latents and states."""
     engine = method.engine
     states = torch.stack([prompt.states for prompt in prompts]).to(engine.dtype)
     noise = engine.normal(0, 1).to(engine.dtype)
 
     def run() -> None:
-        for count, rows in _forwards(method, len(prompts)):
+        for count, rows in forwards:
             sample = torch.arange(rows, device=states.device) % len(prompts)
             for _ in range(count):
                 engine.unet(noise.repeat(rows, 1, 1, 1), torch.full_like(sample, 500), states[sample])

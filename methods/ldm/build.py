@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import load_object
-from gtg_bench.benchmark.api.settings import CHOICES, DEFAULTS
+from gtg_bench.benchmark.api.settings import AUTO, CHOICES, DEFAULTS
 from gtg_bench.benchmark.api.sharing import shared
 from gtg_bench.benchmark.api.types import MethodSettings
 from gtg_bench.methods.ldm.lexicon import installed_lexicon
+from gtg_bench.methods.ldm.settled import SCHEDULE
 from gtg_bench.methods.weights import find_weights
 
 if TYPE_CHECKING:
@@ -45,25 +47,46 @@ def complete(wanted: MethodSettings) -> MethodSettings:
             raise UsageError(f"--{name} {value}: choose from {', '.join(known)}")
     weights = find_weights(wanted.method, wanted.weights)
     defaults = weights.plan.defaults
-    steps = int(defaults.get("steps", 50)) if wanted.steps is None else wanted.steps
-    if not 1 <= steps <= MOST_STEPS:
-        raise UsageError(f"--steps must be between 1 and {MOST_STEPS}, not {steps}")
-    last_steps = wanted.last_steps
-    if last_steps is None and chosen["profile"] == "released":
-        last_steps = min(RELEASED_LAST_STEPS, steps)
-    if last_steps is not None and not 1 <= last_steps <= steps:
-        raise UsageError(f"--last-steps must be between 1 and --steps ({steps}), not {last_steps}")
+    usual = int(defaults.get("steps", SCHEDULE))
+    steps, last_steps = _steps(usual if wanted.steps is None else wanted.steps, wanted.last_steps, chosen)
     return replace(
         wanted,
         weights=weights.name,
         weights_version=weights.version,
         steps=steps,
-        last_steps=None if last_steps == steps else last_steps,
+        last_steps=last_steps,
         guidance=wanted.guidance if wanted.guidance is not None else float(defaults.get("guidance", 16.0)),
         layers=_layers(wanted.layers or defaults.get("layers", "all")),
         lexicon=installed_lexicon() if chosen["tokens"] == "lexical" else None,
         **chosen,
     )
+
+
+def _steps(
+    steps: int | str, last_steps: int | None, chosen: Mapping[str, Any]
+) -> tuple[int | Literal["auto"], int | None]:
+    """Check `steps` and `last_steps`; the latter is None where all steps are averaged."""
+    if isinstance(steps, str):
+        if steps != AUTO:
+            raise UsageError(f"--steps must be a whole number or {AUTO!r}, not {steps!r}")
+        if chosen["sampling"] != "gt-cfg":
+            why = "in other modes each step starts from the one before, so none can be left out"
+            raise UsageError(f"--steps {AUTO} needs --sampling gt-cfg: {why}")
+        if chosen["bbm"] != "none":
+            why = "its text bias comes from a denoising run, which needs every step"
+            raise UsageError(f"--steps {AUTO} cannot be used with --bbm: {why}; give a number of steps")
+        if last_steps is not None or chosen["profile"] == "released":
+            option = "--profile released" if last_steps is None else "--last-steps"
+            why = "averages the last steps of a fixed schedule"
+            raise UsageError(f"--steps {AUTO} cannot be used with {option}, which {why}; give a number of steps")
+        return "auto", None
+    if not 1 <= steps <= MOST_STEPS:
+        raise UsageError(f"--steps must be between 1 and {MOST_STEPS}, not {steps}")
+    if last_steps is None and chosen["profile"] == "released":
+        last_steps = min(RELEASED_LAST_STEPS, steps)
+    if last_steps is not None and not 1 <= last_steps <= steps:
+        raise UsageError(f"--last-steps must be between 1 and --steps ({steps}), not {last_steps}")
+    return steps, None if last_steps == steps else last_steps
 
 
 def _layers(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,16 @@ _CONDITIONS = (
 """Settings that condition a U-Net on more than text states."""
 
 
+@dataclass
+class Caches:
+    """What components have computed."""
+
+    posteriors: OrderedDict[str, Any] = field(default_factory=OrderedDict)
+    """Of images, see `engine.Engine.posterior`; shared by methods with the same VAE."""
+    text_biases: OrderedDict[Any, Any] = field(default_factory=OrderedDict)
+    """Of prompts, see `text_bias.TextBiases`."""
+
+
 @dataclass(frozen=True)
 class LdmComponents:
     """U-Net, autoencoder, scheduler and frozen text encoder, on one device, in evaluation mode."""
@@ -49,10 +59,8 @@ class LdmComponents:
     scheduler: Any
     text_encoder: TextEncoder
     device: torch.device
-    posteriors: OrderedDict[str, Any] = field(default_factory=OrderedDict, compare=False)
-    """Cache of the images' posteriors, see `engine.Engine.posterior`; shared by methods with the same VAE."""
-    text_biases: OrderedDict[Any, Any] = field(default_factory=OrderedDict, compare=False)
-    """Cache of the prompts' text biases, see `text_bias.TextBiases`."""
+    caches: Caches = field(default_factory=Caches, init=False, compare=False, repr=False)
+    """Empty in a copy with other components."""
 
     @property
     def image_size(self) -> int:
@@ -94,7 +102,8 @@ def load_components(weights: Weights, device: torch.device) -> LdmComponents:
         device=device,
     )
     encoder_of_images = weights.version_of("vae"), found.image_size, str(device)
-    return replace(found, posteriors=shared("posteriors", encoder_of_images, OrderedDict))
+    found.caches.posteriors = shared("posteriors", encoder_of_images, OrderedDict)
+    return found
 
 
 def check_attention(unet: Any, place: Path) -> None:

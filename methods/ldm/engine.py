@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ from gtg_bench.methods.ldm.attention import AttentionCapture, select_layers
 from gtg_bench.methods.ldm.components import LdmComponents
 from gtg_bench.methods.ldm.reduction import Reduction, Rows
 from gtg_bench.methods.ldm.sampling import Predict, ddim_timesteps, denoise, first_latent, generate, ground_truth
+from gtg_bench.methods.ldm.settled import SCHEDULE, schedule
 
 POSITIONS_PER_FORWARD = 2**16
 """Default batch of a forward pass, as rows times latent positions: 64 rows of 32 x 32, 16 rows of 64 x 64."""
@@ -45,11 +47,21 @@ class Engine:
         self.side = int(self.unet.config.sample_size)
         self.size = (self.side, self.side)
         self.rows = rows or max(1, POSITIONS_PER_FORWARD // self.side**2)
-        self.timesteps = ddim_timesteps(components.scheduler, settings.steps or 50)
+        self.timesteps = ddim_timesteps(components.scheduler, schedule(settings.steps or SCHEDULE))
         self.layers = select_layers(self.unet, settings.layers or "all")
         self.dtype = next(self.unet.parameters()).dtype
+        self._cut: dict[int, tuple[weakref.ref[FloatArray], FloatArray]] = {}
 
-    def run(self, mode: str, latents: Latents, states: Tensor, weights: Tensor, maps: Reduction, kept: int) -> None:
+    def run(
+        self,
+        mode: str,
+        latents: Latents,
+        states: Tensor,
+        weights: Tensor,
+        maps: Reduction,
+        kept: int,
+        steps: Sequence[int] | None = None,
+    ) -> None:
         """Sample in a mode (Appendix A); `maps` receives the maps of the last `kept` steps.
 
         Args:
@@ -59,6 +71,7 @@ class Engine:
             weights: float32 [B, K, L], token weights of each of K maps.
             maps: the reduction.
             kept: number of steps, `len(self.timesteps)` for all.
+            steps: indices of the steps to run instead, in GT mode, where they are independent.
         """
         capture = AttentionCapture(self.unet, self.layers)
         scheduler, guidance = self.components.scheduler, None if mode == "text" else self.settings.guidance
@@ -77,8 +90,8 @@ class Engine:
         with capture.open():
             if mode == "gt-cfg":
                 assert latents.image is not None
-                first = len(self.timesteps) - kept
-                ground_truth(observe, scheduler, self.timesteps, latents.image, latents.noise, self.rows, first)
+                chosen = range(len(self.timesteps))[-kept:] if steps is None else steps
+                ground_truth(observe, scheduler, self.timesteps, latents.image, latents.noise, self.rows, chosen)
                 return
             x = latents.noise[:, 0]
             if latents.image is not None:
@@ -134,14 +147,23 @@ class Engine:
         shape = (draws, self.unet.config.in_channels, *self.size)
         return torch.randn(shape, generator=generator).to(self.components.device)
 
+    def cut_ahead(self, image: FloatArray, frame: Frame) -> None:
+        """Cut out, for `posterior`, what the model sees of an array that does not change until then."""
+        key = id(image)
+        self._cut[key] = weakref.ref(image, lambda gone: self._cut.pop(key, None)), frame.apply(image)
+
     def posterior(self, image: FloatArray, frame: Frame) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation [C, h, w] of the image's VAE posterior, scaled; cached for its next phrase."""
 
+        # what the model sees is also the cache's key: hashing a whole radiograph takes longer
+        known, ahead = self._cut.pop(id(image), (None, None))
+        seen = ahead if ahead is not None and known and known() is image else frame.apply(image)
+
         def encode() -> tuple[Tensor, Tensor]:
             vae = self.components.vae
-            pixels = torch.from_numpy(frame.apply(image)).to(self.components.device) * 2 - 1
+            pixels = torch.from_numpy(seen).to(self.components.device) * 2 - 1
             posterior = vae.encode(pixels.expand(1, vae.config.in_channels, -1, -1)).latent_dist
             return posterior.mean[0] * vae.config.scaling_factor, posterior.std[0] * vae.config.scaling_factor
 
-        found: tuple[Tensor, Tensor] = cached_by_image(self.components.posteriors, image, encode)
+        found: tuple[Tensor, Tensor] = cached_by_image(self.components.caches.posteriors, seen, encode)
         return found

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gtg_bench.benchmark.api.errors import SampleError
 from gtg_bench.benchmark.api.geometry import FloatArray, Frame
+from gtg_bench.benchmark.api.settings import AUTO
 from gtg_bench.benchmark.api.types import GroundingMap, MethodSettings, Query
 from gtg_bench.methods.ldm.attention import layer_sizes
 from gtg_bench.methods.ldm.bbm import Array, BiasMaps, check_size, merged, similarity, text_bias
@@ -21,6 +22,7 @@ from gtg_bench.methods.ldm.components import LdmComponents
 from gtg_bench.methods.ldm.engine import Engine
 from gtg_bench.methods.ldm.lexicon import Word, installed_lexicon, load_lexicon
 from gtg_bench.methods.ldm.reduction import LayerMaps, MeanMaps, Reduction, Several
+from gtg_bench.methods.ldm.settled import blocks, is_settled
 from gtg_bench.methods.ldm.text_bias import TextBiases
 from gtg_bench.methods.ldm.tokens import Prompt, choose_tokens, start_token, word_weights
 from gtg_bench.methods.text_encoders.base import TextEncoding
@@ -59,8 +61,11 @@ class LdmMethod:
     def ground_batch(self, queries: Sequence[Query]) -> list[GroundingMap]:
         """One map per query; each query draws noise from its own seed, so batches do not matter."""
         batch = self.prepare(queries)
-        found = zip(self.maps(batch), batch.frames, batch.prompts, strict=True)
-        return [GroundingMap(np.ascontiguousarray(values, np.float32), frame, p.note) for values, frame, p in found]
+        found = zip(*self.maps(batch), batch.frames, batch.prompts, strict=True)
+        return [
+            GroundingMap(np.ascontiguousarray(values, np.float32), frame, prompt.note, steps_used=steps)
+            for values, steps, frame, prompt in found
+        ]
 
     @torch.inference_mode()
     def last_step_maps(self, queries: Sequence[Query], numbers: Sequence[int]) -> list[list[GroundingMap]]:
@@ -139,6 +144,11 @@ class LdmMethod:
         states, chosen, start = (part.to(self.components.device) for part in (encoding.states[0], chosen, start))
         return Prompt(text, states, chosen, start, note)
 
+    def prepare_image(self, image: FloatArray) -> None:
+        """Cut out what the model sees of an image that a later query holds; reading threads call it."""
+        if self.mode not in ("text", "cfg"):  # these start from noise
+            self.engine.cut_ahead(image, self.frame(image))
+
     def frame(self, image: FloatArray) -> Frame:
         """The part of an image that the method sees: shorter side to the model's size, centre crop."""
         height, width = image.shape
@@ -159,9 +169,27 @@ class LdmMethod:
         """P_BBM from P_comb, P_mult and the two mean biases, all float64 [H, W] (section 2.3)."""
         return merged(combined, product, similarity(image, text), self.bbm)
 
-    def maps(self, batch: Batch) -> list[NDArray[Any]]:
-        """[H, W] per query on the latent grid: P_comb, or P_BBM where biases are merged."""
-        return list(self._mean_maps(batch) if self.bbm == "none" else self._merged_maps(batch))
+    def maps(self, batch: Batch) -> tuple[list[NDArray[Any]], list[int | None]]:
+        """[H, W] per query on the latent grid: P_comb, or P_BBM where biases are merged; and the steps it took.
+
+        The steps are None where the settings give their number.
+        """
+        if self.settings.steps == AUTO:
+            found = [self._settled_map(*one) for one in zip(batch.queries, batch.frames, batch.prompts, strict=True)]
+            return [values for values, _ in found], [steps for _, steps in found]
+        maps = self._mean_maps(batch) if self.bbm == "none" else self._merged_maps(batch)
+        return list(maps), [None] * len(batch.queries)
+
+    def _settled_map(self, query: Query, frame: Frame, prompt: Prompt) -> tuple[NDArray[np.float32], int]:
+        """P_comb of one query, float32 [H, W], over as many steps as it needs to settle, and their number."""
+        latents = self.engine.prepare_latents(self.mode, [query], [frame])
+        maps, means, steps = MeanMaps(1, self.engine.size), list[Tensor](), 0
+        for block in blocks():
+            self.engine.run(self.mode, latents, prompt.states[None], prompt.chosen[None, None], maps, 0, block)
+            means, steps = [*means[-1:], maps.mean()[0, 0]], steps + len(block)
+            if len(means) > 1 and is_settled(*means):
+                break
+        return means[-1].cpu().numpy(), steps
 
     def _mean_maps(self, batch: Batch) -> NDArray[np.float32]:
         """P_comb before its normalisation, float32 [B, H, W] (section 2.2)."""

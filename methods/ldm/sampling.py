@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -28,7 +28,13 @@ def ddim_timesteps(scheduler: Any, steps: int) -> Tensor:
 
 
 def ground_truth(
-    observe: Observe, scheduler: Any, timesteps: Tensor, latents: Tensor, noise: Tensor, rows: int, first: int = 0
+    observe: Observe,
+    scheduler: Any,
+    timesteps: Tensor,
+    latents: Tensor,
+    noise: Tensor,
+    rows: int,
+    steps: Sequence[int] | None = None,
 ) -> None:
     """GT + CFG: noise the image itself to every timestep (section 2.2, Appendix A).
 
@@ -43,12 +49,12 @@ def ground_truth(
         latents: [B, T, C, h, w], a fresh scaled sample of the image's posterior for every step.
         noise: [B, T, C, h, w].
         rows: most rows of a forward pass.
-        first: index of the first step that runs.
+        steps: indices of the steps that run; by default all.
     """
-    batch, steps = latents.shape[:2]
     device = latents.device
-    sample = torch.arange(batch, device=device).repeat_interleave(steps - first)
-    step = torch.arange(first, steps, device=device).repeat(batch)
+    chosen = torch.tensor(range(len(timesteps)) if steps is None else steps, device=device)
+    sample = torch.arange(len(latents), device=device).repeat_interleave(len(chosen))
+    step = chosen.repeat(len(latents))
     t = timesteps.to(device)[step]
     for samples, numbers, t_rows in zip(sample.split(rows), step.split(rows), t.split(rows), strict=True):
         noisy = scheduler.add_noise(latents[samples, numbers], noise[samples, numbers], t_rows)

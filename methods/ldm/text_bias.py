@@ -28,7 +28,7 @@ class TextBiases:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._cache: OrderedDict[Hashable, Maps] = engine.components.text_biases
+        self._cache: OrderedDict[Hashable, Maps] = engine.components.caches.text_biases
         chosen = engine.settings
         self._same = (chosen.seed, chosen.steps, chosen.guidance, chosen.layers)
 

@@ -21,8 +21,10 @@ from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.paths import atomic, check_writable, locked, remove_parts
 from gtg_bench.benchmark.report.terminal import Count
 from gtg_bench.benchmark.runs.generated import GENERATION, GeneratedImage, read_generation, write_index
+from gtg_bench.benchmark.runs.launch import Launch
 from gtg_bench.benchmark.runs.records import this_program
 from gtg_bench.benchmark.runs.sources import resolve_device
+from gtg_bench.benchmark.runs.writers import name_of
 from gtg_bench.training.generation.plan import GenerationRequest, Plan
 
 if TYPE_CHECKING:
@@ -35,11 +37,11 @@ _INDEX_EVERY = 30.0
 
 @dataclass(frozen=True)
 class Generated:
-    """What a call of `generate` did.
+    """What a call of `generate` did, together with the other processes of its launch.
 
     Attributes:
-        made: number of images that it made.
-        missing: number of images that the folder still lacks: the shares of other processes.
+        made: number of images that were made.
+        missing: number of images that the folder still lacks: the shards of other jobs.
         seconds: wall time for making them, without loading the model.
     """
 
@@ -61,33 +63,51 @@ def generate(
 
     Raises:
         DataError: the folder holds other images, or the model cannot be loaded or fails.
-        UsageError: the method has no components to generate with, or the device cannot be used.
+        UsageError: the method has no components to generate with, the device cannot be used, or a launch of several
+            processes is asked for a shard.
         PlaceError: the folder cannot be written.
     """
-    (index, shares), folder = request.shard, request.out
+    launch, folder = Launch.current(), request.out
+    if request.shard and launch.count > 1:
+        raise UsageError("--shard is for jobs without a launcher: the processes of this launch already share the work")
     if request.device not in ("auto", "cpu"):
         resolve_device(request.device, planned.entry)  # refused before anything is written
+    is_claimed(folder, planned)
+    index, shares = request.shard or (launch.index, launch.count)
+    share, seconds = planned.images[index::shares], 0.0
+    make = _generator(request, planned) if missing_of(folder, share) else None
     claim(folder, planned)
-    share = planned.images[index::shares]
-    with locked(folder / f".share-{index + 1}-of-{shares}.lock", busy):
+    with locked(folder / f".share-{name_of(index, shares)}.lock", busy):
         missing = missing_of(folder, share)
-        started = time.monotonic()
-        if missing:
-            progress(len(share) - len(missing), len(share))
-            make = _generator(request, planned)
-            started = time.monotonic()
-            try:
-                _make(
-                    folder, planned, missing, make, lambda done: progress(len(share) - len(missing) + done, len(share))
-                )
-            finally:
-                update_index(folder, planned)
-        seconds = time.monotonic() - started
-        return Generated(len(missing), update_index(folder, planned), seconds)
+        there, started = len(share) - len(missing), time.monotonic()
+        progress(there, len(share))
+        try:
+            if make and missing:
+                _make(folder, planned, missing, make, lambda done: progress(there + done, len(share)))
+                seconds = time.monotonic() - started
+        finally:
+            left = update_index(folder, planned)
+    if launch.count == 1:
+        return Generated(len(missing), left, seconds)
+    made, times = zip(*launch.exchange((len(missing), seconds)), strict=True)  # after the last one, nothing is missing
+    return Generated(sum(made), len(missing_of(folder, planned.images)), max(times))
+
+
+def is_claimed(folder: Path, planned: Plan) -> bool:
+    """Whether a folder's manifest describes the plan's images. Raises DataError if it holds other images or files."""
+    if (folder / GENERATION).exists():
+        known = read_generation(folder)
+        if known["key"] != planned.manifest["key"]:
+            unlike = _difference(known, planned.manifest)
+            raise DataError(f"{folder} holds other images ({unlike}); choose another --out, or remove the folder")
+        return True
+    if folder.is_dir() and (others := sorted(one.name for one in folder.iterdir() if not one.name.startswith("."))):
+        raise DataError(f"{folder} holds other files, such as {others[0]}; choose another --out")
+    return False
 
 
 def claim(folder: Path, planned: Plan) -> None:
-    """Write the folder's manifest, or check that it describes the same images.
+    """Write the folder's manifest and an empty index unless they are there.
 
     Raises:
         DataError: the folder holds other images or files.
@@ -96,24 +116,16 @@ def claim(folder: Path, planned: Plan) -> None:
     path = folder / GENERATION
     check_writable(path)
     with locked(folder / _LOCK):
-        if path.exists():
-            known = read_generation(folder)
-            if known["key"] != planned.manifest["key"]:
-                raise DataError(
-                    f"{folder} holds other images ({_difference(known, planned.manifest)}); choose another --out, or "
-                    "remove the folder"
-                )
-        elif others := sorted(one.name for one in folder.iterdir() if not one.name.startswith(".")):
-            raise DataError(f"{folder} holds other files, such as {others[0]}; choose another --out")
-        else:
+        if not is_claimed(folder, planned):
+            text = json.dumps({**planned.manifest, "made_by": this_program()}, indent=1, ensure_ascii=False)
             with atomic(path) as part:
-                text = json.dumps({**planned.manifest, "made_by": this_program()}, indent=1, ensure_ascii=False)
                 part.write_text(f"{text}\n", encoding="utf-8")
+            write_index(folder, [])
 
 
 def missing_of(folder: Path, images: Sequence[GeneratedImage]) -> list[GeneratedImage]:
     """The images that have no file yet."""
-    there = {one.name for one in os.scandir(folder)}
+    there = {one.name for one in os.scandir(folder)} if folder.is_dir() else set()
     return [image for image in images if image.file not in there]
 
 
@@ -164,14 +176,10 @@ def _save(path: Path, pixels: NDArray[np.uint8], phrase: str) -> None:
 
 def _generator(request: GenerationRequest, planned: Plan) -> ImageGenerator:
     """The generator of the method's components. Raises UsageError if it has none."""
-    import torch
-
     from gtg_bench.methods.ldm.components import LdmComponents
     from gtg_bench.training.generation.images import ImageGenerator
 
     device = resolve_device(request.device, planned.entry)
-    if device == "cuda" and torch.cuda.device_count() > 1 and (rank := os.environ.get("LOCAL_RANK", "")).isdecimal():
-        device = f"cuda:{int(rank) % torch.cuda.device_count()}"
     method = planned.entry.built(replace(planned.settings, device=device))
     components = getattr(method, "components", None)
     if not isinstance(components, LdmComponents):

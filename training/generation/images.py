@@ -48,24 +48,24 @@ class ImageGenerator:
             uint8 [B, H, W], grey: the mean of the decoder's channels, in the size that the model was trained on.
 
         Raises:
-            DataError: a pixel is not finite.
+            DataError: a pixel is not finite, or the GPU's memory is too small for a batch.
         """
-        parts = [
-            self._batch(phrases[first : first + self.batch_size], seeds[first : first + self.batch_size])
-            for first in range(0, len(phrases), self.batch_size)
-        ]
-        return np.concatenate(parts)
+        places = [slice(first, first + self.batch_size) for first in range(0, len(phrases), self.batch_size)]
+        try:
+            return np.concatenate([self._batch(phrases[place], seeds[place]) for place in places])
+        except torch.OutOfMemoryError as error:
+            raise DataError(f"no memory for {self.batch_size} images at once; choose a smaller --batch-size") from error
 
     def _batch(self, phrases: Sequence[str], seeds: Sequence[int]) -> NDArray[np.uint8]:
-        spare = self.batch_size - len(phrases)
-        states = torch.stack([self.states(phrase) for phrase in (*phrases, *phrases[-1:] * spare)])
-        noise = torch.cat([self.engine.normal(seed, 1) for seed in (*seeds, *seeds[-1:] * spare)])
+        spare = range(self.batch_size - len(phrases))
+        states = torch.stack([self.states(phrase) for phrase in (*phrases, *(phrases[-1] for _ in spare))])
+        noise = torch.cat([self.engine.normal(seed, 1) for seed in (*seeds, *(seeds[-1] for _ in spare))])
         vae = self.components.vae
         latents = self.engine.generate(noise, states) / vae.config.scaling_factor
-        pixels = vae.decode(latents.to(vae.dtype)).sample.float().mean(1)[: len(phrases)]
+        pixels = vae.decode(latents.to(vae.dtype)).sample.float()[: len(phrases)]
         if not torch.isfinite(pixels).all():
             raise DataError("an image has pixels that are not finite; try --precision float32")
-        return (pixels / 2 + 0.5).clamp(0, 1).mul(255).round().byte().cpu().numpy()
+        return (pixels / 2 + 0.5).clamp(0, 1).mean(1).mul(255).round().byte().cpu().numpy()
 
     def _states(self, phrase: str) -> Tensor:
         """Text states [L, D]; encoded one by one, so that they do not depend on other phrases."""

@@ -44,7 +44,8 @@ class GenerationRequest:
         per_phrase: number of images of each.
         batch_size: images per forward pass.
         device: where to compute.
-        shard: (k, n): generate the k-th of n shares of the images, k from 0.
+        shard: (k, n): generate the k-th of n shares of the images, k from 0; None: all, or the share of this process
+            of a launch.
     """
 
     method: str
@@ -63,7 +64,7 @@ class GenerationRequest:
     per_phrase: int = 4
     batch_size: int = 8
     device: str = "auto"
-    shard: tuple[int, int] = (0, 1)
+    shard: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,8 @@ def read_phrases(path: Path) -> tuple[list[GeneratedImage], int]:
             if row.broken:
                 raise row.fault(row.broken.what, row.broken.fix)
             names = ("phrase", "sample_id", "image_id", "patient_id", "category")
-            found += [GeneratedImage("", *(row.text(name) for name in names))] if row.has("phrase") else []
+            values: dict[str, Any] = {name: row.text(name) for name in names}
+            found += [GeneratedImage("", **values)] if values["phrase"] else []
     else:
         for number, line in enumerate(read_text(path).splitlines(), 1):
             if "\ufffd" in line or "\0" in line:
@@ -156,9 +158,9 @@ def read_phrases(path: Path) -> tuple[list[GeneratedImage], int]:
             found += [GeneratedImage("", line.strip())] if line.strip() else []
     if not found:
         raise DataError(f"--phrases {path}: contains no phrase; write one per line")
-    distinct: dict[str, GeneratedImage] = {}
+    distinct: dict[tuple[str, str], GeneratedImage] = {}
     for one in found:
-        distinct.setdefault(one.sample_id or one.phrase, one)
+        distinct.setdefault((one.sample_id, one.phrase), one)
     return list(distinct.values()), len(found) - len(distinct)
 
 

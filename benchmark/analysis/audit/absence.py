@@ -32,16 +32,20 @@ def ask(subject: Subject) -> list[Finding]:
     except UsageError as error:
         return [impossible(name, unit, _reason(str(error)))]
     denials = {key for key, trial in absent.trials.items() if negated(trial.phrase, trial.category)}
-    kinds = {"absent": absent.records.keys() - denials, "denied": denials}
-    found = [_auroc(subject, absent, kind, names) for kind, names in kinds.items() if names]
-    return [*found, _area(subject, absent, kinds["absent"])]
+    kinds = {"absent": absent.records.keys() - denials, "denied": denials & absent.records.keys()}
+    kinds = {kind: names for kind, names in kinds.items() if names}
+    if not kinds:
+        return [impossible(name, unit, "no phrase of an absent finding could be grounded")]
+    main = next(iter(kinds))
+    found = [_auroc(subject, absent, kind, names, kind == main) for kind, names in kinds.items()]
+    return [*found, _area(subject, absent, main, kinds[main])]
 
 
 def _reason(said: str) -> str:
     return "the data set has no phrases of absent findings" if "has no samples" in said else said
 
 
-def _auroc(subject: Subject, absent: Done, kind: str, names: set[str]) -> Finding:
+def _auroc(subject: Subject, absent: Done, kind: str, names: set[str], decides: bool) -> Finding:
     found = _presence(subject.plain, absent, names)
     try:
         prior = _presence(subject.other(_TEXT_ONLY), subject.other(_TEXT_ONLY, control=ABSENT), names).value
@@ -53,7 +57,7 @@ def _auroc(subject: Subject, absent: Done, kind: str, names: set[str]) -> Findin
     note = "score of a map: its maximum before normalisation; pairs within a category"
     note += "" if prior is None else f"; floor: {_TEXT_ONLY}, which sees only the text"
     facts = {"floor": floor, "ceiling": 1.0, "verdict": above(found, bar), "rule": rule, "note": note}
-    return finding(f"present against {kind}", "AUROC", found, decides=kind == "absent", **facts)
+    return finding(f"present against {kind}", "AUROC", found, decides=decides, **facts)
 
 
 def _presence(plain: Done, absent: Done, names: set[str]) -> Estimate:
@@ -69,16 +73,23 @@ def _presence(plain: Done, absent: Done, names: set[str]) -> Estimate:
 
 
 def _maxima(maps: Mapping[str, GroundingMap]) -> dict[str, float]:
-    return {name: float(grounding.values.max()) for name, grounding in maps.items()}
+    return {name: confidence(grounding) for name, grounding in maps.items()}
 
 
-def _area(subject: Subject, absent: Done, names: set[str]) -> Finding:
-    """The area above half the typical maximum, for absent findings relative to present ones."""
+def confidence(grounding: GroundingMap) -> float:
+    """The maximum of a map; of a box answer the highest score, and less than any score if it has no box."""
+    if grounding.answer is None:
+        return float(grounding.values.max())
+    return float(grounding.answer.scores.max(initial=np.finfo(np.float32).min))
+
+
+def _area(subject: Subject, absent: Done, kind: str, names: set[str]) -> Finding:
+    """The area above half the typical maximum, for absent or denied findings relative to present ones."""
     present = subject.plain.maps
-    threshold = float(np.median(list(_maxima(present).values()))) / 2 if present else 0.0
+    threshold = float(np.median([one.values.max() for one in present.values()])) / 2 if present else 0.0
     usual = float(np.mean([(one.values > threshold).mean() for one in present.values()])) if present else 0.0
     maps = {name: absent.maps[name] for name in sorted(names) if name in absent.maps}
-    name, unit = "hot area, absent/present", "ratio"
+    name, unit = f"hot area, {kind}/present", "ratio"
     if not usual or not maps:
         return impossible(name, unit, "no map exceeds half the median maximum")
     shares = [float((one.values > threshold).mean()) / usual for one in maps.values()]

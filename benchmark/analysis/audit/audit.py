@@ -18,6 +18,7 @@ from gtg_bench.benchmark.analysis.audit import (
 )
 from gtg_bench.benchmark.analysis.audit.finding import Finding, Question
 from gtg_bench.benchmark.analysis.audit.subject import Subject
+from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.benchmark.statistics import Estimate
 
 Ask = Callable[[Subject], Sequence[Finding]]
@@ -46,6 +47,8 @@ class Page:
     """Data set and version."""
     split: str
     """Split."""
+    limit: int | None
+    """Only the first samples; None for all."""
     protocol: str
     """Protocol and version."""
     metric: str
@@ -54,6 +57,8 @@ class Page:
     """The method's score in that metric."""
     constant: float
     """What a constant map scores."""
+    ceiling: float | None
+    """What a perfect localiser scores; None if the data set has none."""
     n_total: int
     """Samples, scored or not."""
     questions: tuple[Question, ...]
@@ -61,12 +66,15 @@ class Page:
 
     def as_json(self) -> dict[str, Any]:
         """As plain JSON values."""
-        facts = {name: getattr(self, name) for name in ("method", "key", "dataset", "split", "protocol", "metric")}
+        facts = {
+            name: getattr(self, name) for name in ("method", "key", "dataset", "split", "limit", "protocol", "metric")
+        }
         score = {
             "score": self.score.value,
             "low": self.score.low,
             "high": self.score.high,
             "constant_map": self.constant,
+            "ceiling": self.ceiling,
         }
         counts = {"n_total": self.n_total, "n_scored": self.score.n, "n_patients": self.score.n_patients}
         return {**facts, **score, **counts, "questions": [question.as_json() for question in self.questions]}
@@ -82,9 +90,12 @@ def make(subject: Subject, numbers: Sequence[int] | None = None, against: Sequen
 
     Raises:
         UsageError: the method or data set cannot be used.
-        DataError: files of the data set or weights cannot be used.
+        DataError: files of the data set or weights cannot be used, or no sample could be scored.
     """
     plain = subject.plain
+    if not any(record.status == "ok" for record in plain.run.records):
+        reason = next((record.error for record in plain.run.records if record.error), "")
+        raise DataError(f"{plain.run.name} has no scored sample, so nothing can be asked: {reason}")
     asked = []
     for number, (title, ask) in enumerate(QUESTIONS, start=1):
         if numbers is None or number in numbers:
@@ -96,10 +107,12 @@ def make(subject: Subject, numbers: Sequence[int] | None = None, against: Sequen
         key=spec.key,
         dataset=f"{spec.dataset} v{spec.dataset_version}",
         split=spec.split,
+        limit=spec.limit,
         protocol=f"{spec.protocol}@{spec.protocol_version}",
         metric=subject.primary,
         score=subject.score(plain),
         constant=subject.constant(),
+        ceiling=subject.ceiling(),
         n_total=len(plain.run.records),
         questions=tuple(asked),
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gtg_bench.benchmark.analysis.audit.finding import FEWEST, NO, UNKNOWN, YES, Finding, finding
+from gtg_bench.benchmark.analysis.audit.finding import FEWEST, NO, UNKNOWN, YES, Finding, finding, impossible
 from gtg_bench.benchmark.analysis.audit.subject import Subject
 from gtg_bench.benchmark.analysis.subgroups import BY
 from gtg_bench.benchmark.api.types import SampleRecord
@@ -42,7 +42,7 @@ def ask(subject: Subject) -> list[Finding]:
             one = bootstrap(values, [r.category for r in members], [r.patient_id for r in members])
             facts = {"floor": subject.constant(), "decides": False, "detail": by == "category"}
             found.append(finding(f"{by}: {name}", metric, one, **facts))
-    return found
+    return found or [impossible("subgroups", metric, f"{metric} is defined for no sample")]
 
 
 def _verdict(gap: Estimate, bar: float) -> str:

@@ -27,8 +27,9 @@ def _occlusion(subject: Subject) -> list[Finding]:
     first, second = above(leaves, bar), above(selective, bar)
     said = "selective" if second == YES else "ignores the region" if first == NO else "unstable" if second == NO else ""
     facts = {"floor": 0.0, "ceiling": subject.span(), "rule": LOSS}
+    how = "the area is filled smoothly from its border; a map of the lesion leaves its region and stays for the other"
     return [
-        finding(name, metric, leaves, verdict=first, **facts),
+        finding(name, metric, leaves, verdict=first, note=how, **facts),
         finding("loss, elsewhere filled", metric, moves, floor=0.0, decides=False),
         finding("first minus second", metric, selective, verdict=second, note=said, **facts),
     ]

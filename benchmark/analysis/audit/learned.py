@@ -22,7 +22,8 @@ def ask(subject: Subject) -> list[Finding]:
         except UsageError as error:
             return [impossible("layers random", "rank corr.", str(error))]
         last = probe == WEIGHTS[-1]
+        note = "the values of each weight tensor are shuffled, from the output on" if last else ""
         rule = f"yes if the CI is below {BAR} for all layers, no if all of it is above" if last else ""
         facts = {"verdict": below(ranks, BAR)} if last else {"decides": False}
-        found.append(finding(name, "rank corr.", ranks, floor=1.0, ceiling=0.0, rule=rule, **facts))
+        found.append(finding(name, "rank corr.", ranks, floor=1.0, ceiling=0.0, rule=rule, note=note, **facts))
     return found

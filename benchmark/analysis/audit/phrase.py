@@ -18,14 +18,13 @@ def ask(subject: Subject) -> list[Finding]:
     """Losses by controls on the phrase, agreement of the maps of two phrases, and discrimination of two findings."""
     found = [loss(subject, control) for control in ("phrase-swap", "neutral-phrase")]
     found.append(loss(subject, "side-swap", decides=False, note="a method may also take the side from the image"))
-    unit = "rank corr."
     try:
-        maps, _ = subject.agreement(subject.under("phrase-swap"))
-        rule = f"yes if the CI is below {DEAF}, no if all of it is above"
-        name = "maps of two phrases"
-        found.append(finding(name, unit, maps, floor=subject.chance, ceiling=1.0, verdict=below(maps, DEAF), rule=rule))
-    except UsageError as error:
-        found.append(impossible("maps of two phrases", unit, str(error)))
+        maps, note = subject.agreement(subject.under("phrase-swap"))[0], ""
+    except UsageError:
+        maps, note = subject.two_findings(), "on images with two findings"
+    facts = {"floor": subject.chance, "ceiling": 1.0, "verdict": below(maps, DEAF), "note": note}
+    rule = f"yes if the CI is below {DEAF}, no if all of it is above"
+    found.append(finding("maps of two phrases", "rank corr.", maps, rule=rule, **facts))
     found.append(_discrimination(subject))
     return found
 

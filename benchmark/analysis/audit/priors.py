@@ -9,7 +9,7 @@ from gtg_bench.benchmark.analysis.audit.finding import NO, UNKNOWN, YES, Finding
 from gtg_bench.benchmark.analysis.audit.subject import MATERIAL, Subject
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.metrics import METRICS
-from gtg_bench.benchmark.statistics import Estimate
+from gtg_bench.benchmark.statistics import Estimate, detectable
 
 TITLE = "Better than the priors?"
 PRIORS = ("center-prior", "class-prior", "phrase-prior")
@@ -45,8 +45,11 @@ def _against(subject: Subject, name: str) -> list[Finding]:
     metric = subject.primary
     ours, theirs = subject.under("none", SMOOTH), subject.other(name, SMOOTH)
     smooth = subject.difference(ours, theirs)
-    room = (subject.score(theirs).value or 0.0) - subject.constant()
-    found = [finding(f"minus {name}", metric, smooth, floor=0.0, verdict=_verdict(smooth, room), rule=_RULE)]
+    reached, best = subject.score(theirs).value or 0.0, subject.ceiling(SMOOTH)
+    room, most = reached - subject.constant(), None if best is None else best - reached
+    found = [
+        finding(f"minus {name}", metric, smooth, floor=0.0, ceiling=most, verdict=_verdict(smooth, room), rule=_RULE)
+    ]
     raw = subject.difference(subject.plain, subject.other(name))
     found.append(finding(f"minus {name}, as returned", metric, raw, floor=0.0, decides=False))
     ahead: dict[str, list[str]] = {"ahead": [], "behind": []}
@@ -61,6 +64,8 @@ def _against(subject: Subject, name: str) -> list[Finding]:
     notes = [f"also {where} in {', '.join(names)}" for where, names in ahead.items() if names]
     if raw.low is not None and raw.low > 0 and smooth.low is not None and smooth.low <= 0:
         notes.append("its lead as returned is one of smoothness")
+    if (smallest := detectable(smooth.low, smooth.high)) is not None and smallest > 0:
+        notes.append(f"this n detects {smallest:.2f} with 80 % power")
     found[0] = replace(found[0], note="; ".join(notes))
     return found
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from gtg_bench.benchmark.analysis.audit.finding import Finding, above, below, finding, impossible
 from gtg_bench.benchmark.analysis.audit.subject import MATERIAL, Subject
+from gtg_bench.benchmark.analysis.seeds import mean_of
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.scoring.edits import PIXELS
 from gtg_bench.benchmark.scoring.probes import SEEDS
-from gtg_bench.benchmark.statistics import over_runs_and_patients
+from gtg_bench.benchmark.statistics import Estimate, over_runs_and_patients
 
 TITLE = "Is it stable under small changes?"
 SAME = 0.98
@@ -19,7 +22,7 @@ SAME = 0.98
 def ask(subject: Subject) -> list[Finding]:
     """Agreement of maps under each change, and the score of the next seeds."""
     found = [one for probe in ("paraphrase", *PIXELS, SEEDS[0]) for one in _agreement(subject, probe)]
-    return [*found, *_seeds(subject)]
+    return [*found, *_seeds(subject), *_trainings(subject)]
 
 
 def _agreement(subject: Subject, probe: str) -> list[Finding]:
@@ -50,11 +53,30 @@ def _seeds(subject: Subject) -> list[Finding]:
     lead = subject.mean({name: values[0][name] - float(np.mean([o[name] for o in values[1:]])) for name in names})
     bar = MATERIAL * subject.span()
     rule = f"yes if the CI is below {MATERIAL:.0%} of the score above a constant map's, no if all of it is above"
-    records = [subject.plain.records[name] for name in names]
-    groups = [r.category for r in records], [r.patient_id for r in records]
-    overall = over_runs_and_patients([[one[n] for n in names] for one in values], *groups, subject.average)
+    overall = _over_runs(subject, values)
     name, note = "lead over the next seeds", "CI over seeds and patients"
     return [
         finding(name, metric, lead, ceiling=0.0, verdict=below(lead, bar), rule=rule),
         finding("mean of three seeds", metric, overall, floor=subject.constant(), note=note, decides=False),
     ]
+
+
+def _trainings(subject: Subject) -> list[Finding]:
+    """The score over the trainings that the user names. Raises UsageError if they are of another method."""
+    if not subject.repeats:
+        return []
+    runs = [subject.plain.run, *subject.repeats]
+    mean_of(runs)
+    metric = subject.primary
+    values = [{r.sample_id: r.metrics[metric] for r in one.records if metric in r.metrics} for one in runs]
+    note = "CI over trainings and patients; with few trainings it is too narrow"
+    facts = {"floor": subject.constant(), "note": note, "decides": False}
+    return [finding(f"mean of {len(runs)} trainings", metric, _over_runs(subject, values), **facts)]
+
+
+def _over_runs(subject: Subject, values: Sequence[Mapping[str, float]]) -> Estimate:
+    """The score over runs, from each one's values by sample id."""
+    names = sorted(set.intersection(*(set(one) for one in values)) & subject.plain.records.keys())
+    records = [subject.plain.records[name] for name in names]
+    groups = [r.category for r in records], [r.patient_id for r in records]
+    return over_runs_and_patients([[one[name] for name in names] for one in values], *groups, subject.average)

@@ -17,21 +17,25 @@ from gtg_bench.benchmark.analysis.audit.agreement import (
     structural_similarity,
 )
 from gtg_bench.benchmark.analysis.audit.random_weights import modules_of, scrambled
-from gtg_bench.benchmark.api.errors import DataError, UsageError
+from gtg_bench.benchmark.api.errors import DataError, GtgError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry, unknown
+from gtg_bench.benchmark.api.settings import BOXES
 from gtg_bench.benchmark.api.types import Dataset, GroundingMap, MethodSettings, SampleRecord
 from gtg_bench.benchmark.datasets import open_dataset
+from gtg_bench.benchmark.metrics import METRICS
+from gtg_bench.benchmark.metrics.named_masks import BEST
 from gtg_bench.benchmark.runs.identity import digest_of_samples
 from gtg_bench.benchmark.runs.lookup import FinishedRun
 from gtg_bench.benchmark.runs.records import RunFolder
+from gtg_bench.benchmark.runs.request import RunRequest, RunResult
 from gtg_bench.benchmark.runs.rescore import Place, Rules, find_stored, open_data, prepare_stored
-from gtg_bench.benchmark.runs.runner import PreparedRun, RunRequest, RunResult, prepare
+from gtg_bench.benchmark.runs.runner import PreparedRun, prepare
 from gtg_bench.benchmark.runs.sources import Source
 from gtg_bench.benchmark.runs.spec import RunSpec
 from gtg_bench.benchmark.scoring.controls import CONTROLS, REGION_CONTROLS, plan
 from gtg_bench.benchmark.scoring.edits import shift_of
 from gtg_bench.benchmark.scoring.probes import SEEDS, WEIGHTS
-from gtg_bench.benchmark.scoring.protocols import RULES
+from gtg_bench.benchmark.scoring.protocols import RULES, find_protocol
 from gtg_bench.benchmark.scoring.trial import Trial
 from gtg_bench.benchmark.statistics import Estimate, bootstrap
 
@@ -39,6 +43,7 @@ PLAIN = CONTROLS[0]
 MATERIAL = 0.1
 """Share of the score above a constant map's that counts as a material change."""
 
+_CEILING = "oracle-lesion"
 _CONTRAST = ("cnr", "cnr_abs")
 """Metrics that are undefined for a constant map."""
 
@@ -53,6 +58,8 @@ class Done:
     prepared: PreparedRun
     run: FinishedRun
     runs_dir: Path
+    scores: dict[str, Estimate] = field(default_factory=dict, compare=False)
+    """Averages that were computed so far, by metric."""
 
     @cached_property
     def trials(self) -> dict[str, Trial]:
@@ -80,7 +87,8 @@ class Done:
         found = {name: record.metrics[metric] for name, record in self.records.items() if metric in record.metrics}
         if metric in _CONTRAST:
             missing = [n for n, r in self.records.items() if r.status == "ok" and n not in found and n in self.maps]
-            found |= {name: 0.0 for name in missing if not np.ptp(self.maps[name].values)}
+            constant = [name for name in missing if not np.ptp(self.maps[name].values)]
+            found |= {name: 0.0 for name in constant if self.maps[name].answer is None}
         return found
 
 
@@ -94,6 +102,8 @@ class Subject:
     """Executes a run."""
     stored: RunSpec | None = None
     """The stored run that is audited; None for a registered method."""
+    repeats: tuple[FinishedRun, ...] = ()
+    """Runs of the same method from other trainings."""
     _done: dict[tuple[str, ...], Done] = field(default_factory=dict)
     _source: Source | None = None
 
@@ -176,8 +186,8 @@ class Subject:
         images = {trial.sample.sample_id: trial.image_sha256 for trial in prepared.trials}
         trials = plan(self.dataset.samples(stored.split), request.control, stored.limit)
         trials = [replace(trial, image_sha256=images.get(trial.sample.sample_id, "")) for trial in trials]
-        changed = {"control": request.control, "samples_sha256": digest_of_samples(trials)}
-        return replace(prepared, spec=replace(prepared.spec, **changed), trials=trials)
+        spec = replace(prepared.spec, control=request.control, samples_sha256=digest_of_samples(trials))
+        return replace(prepared, spec=spec, trials=trials)
 
     def other(self, method: str, smooth: str | None = None, control: str = PLAIN) -> Done:
         """Another method on the same samples with its default settings.
@@ -196,11 +206,21 @@ class Subject:
 
     def score(self, done: Done, metric: str | None = None) -> Estimate:
         """The average of a metric, by default the primary one."""
-        return self.mean(done.values(metric or self.primary))
+        metric = metric or self.primary
+        if metric not in done.scores:
+            done.scores[metric] = self.mean(done.values(metric))
+        return done.scores[metric]
 
     def constant(self, metric: str | None = None) -> float:
         """What a constant map scores; 0 where the metric is undefined for it."""
         return self.score(self.other("uniform"), metric).value or 0.0
+
+    def ceiling(self, smooth: str | None = None) -> float | None:
+        """What a perfect localiser scores in the primary metric; None if the data set has none."""
+        try:
+            return self.score(self.other(_CEILING, smooth)).value
+        except GtgError:
+            return None
 
     def span(self, metric: str | None = None) -> float:
         """How far the method's score is above a constant map's, at least 0."""
@@ -232,6 +252,18 @@ class Subject:
     def grids(self) -> dict[str, Grid]:
         """The plain maps on a common grid, by sample id."""
         return {name: on_grid(grounding) for name, grounding in self.plain.maps.items()}
+
+    def two_findings(self) -> Estimate:
+        """Rank correlation of a map with that of another phrase of the same image, where it has several."""
+        by_image: dict[str, list[str]] = {}
+        for name in sorted(self.grids):
+            by_image.setdefault(self.plain.records[name].image_id, []).append(name)
+        values = {}
+        for names in by_image.values():
+            for name, other in zip(names, [*names[1:], names[0]], strict=True) if len(names) > 1 else ():
+                if (value := rank_correlation(self.grids[name], self.grids[other])) is not None:
+                    values[name] = value
+        return self.mean(values)
 
     @cached_property
     def chance(self) -> float:
@@ -266,8 +298,15 @@ def find_subject(request: RunRequest, execute: Execute) -> Subject:
         raise UsageError(f"{unknown('method', name, METHODS.names())}; nor is it a run in {request.runs_dir}") from None
     if spec.control != PLAIN:
         raise UsageError(f"run {name} is under control {spec.control}; name the plain run, of which the audit makes it")
+    usual = find_protocol(spec.protocol)
+    if spec.settings.weights == BOXES and METRICS[usual.primary].of_map:
+        raise UsageError(
+            f"run {spec.key} answers with boxes, for which {usual.primary} is undefined; audit the key of a run of "
+            f"protocol boxes: gtg-bench score {spec.key} --protocol boxes"
+        )
     manifest = RunFolder(request.runs_dir, spec).manifest()
     root = request.data_root or (Path(manifest["data_root"]) if manifest.get("data_root") else None)
+    rules = {part: getattr(spec, part).removeprefix(f"{BEST}:") for part in RULES}
     request = replace(
         request,
         settings=replace(spec.settings, dataset=None, device=request.settings.device),
@@ -277,7 +316,7 @@ def find_subject(request: RunRequest, execute: Execute) -> Subject:
         split=spec.split,
         limit=spec.limit,
         protocol=spec.protocol,
-        **{part: getattr(spec, part) for part in RULES},
+        **{part: value for part, value in rules.items() if value != getattr(usual, part)},
     )
     live = spec.method in METHODS.names() and spec.code is not None
     return Subject(request, execute, stored=None if live else spec)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from gtg_bench.benchmark.analysis.audit.absence import confidence
 from gtg_bench.benchmark.analysis.audit.finding import Finding, above, finding, impossible
 from gtg_bench.benchmark.analysis.audit.subject import Subject
 from gtg_bench.benchmark.metrics.arrays import minmax
@@ -29,7 +30,7 @@ def ask(subject: Subject) -> list[Finding]:
             scene = view(grounding, subject.plain.trials[name], rules).scene
             curves.append(ious_above(minmax(scene.values), scene.region, THRESHOLDS))
             at_area.append(_iou_at_own_area(scene.values, scene.region))
-            maxima.append(float(grounding.values.max()))
+            maxima.append(confidence(grounding))
             names.append(name)
     if not names:
         return [impossible("thresholds that hold", "share", "no map is stored")]

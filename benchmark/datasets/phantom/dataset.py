@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -151,7 +149,9 @@ def generate(seed: int, split: str) -> list[Study]:
     if last - first < _PARALLEL_FROM:
         return _generate_range((seed, first, last))
     ranges = [(seed, start, min(start + _CHUNK, last)) for start in range(first, last, _CHUNK)]
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+    from loky import ProcessPoolExecutor  # multiprocessing's would run a script that imports this package again
+
+    with ProcessPoolExecutor() as pool:
         return [study for chunk in pool.map(_generate_range, ranges) for study in chunk]
 
 

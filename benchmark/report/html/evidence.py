@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from gtg_bench.benchmark.analysis.audit import stored
+from gtg_bench.benchmark.analysis.audit.finding import Question
 from gtg_bench.benchmark.analysis.compare import Difference, compare_with_all, in_words
 from gtg_bench.benchmark.analysis.comparison import Report, make
 from gtg_bench.benchmark.analysis.seeds import seeds_note
@@ -16,6 +18,7 @@ from gtg_bench.benchmark.analysis.sensitivity import PLAIN, control_in_words, is
 from gtg_bench.benchmark.analysis.subgroups import subgroups
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.settings import BOXES, of_phantom
+from gtg_bench.benchmark.report.tables import audit_page
 from gtg_bench.benchmark.report.tables.selection import BOXES_NOTE, PHANTOM_NOTE
 from gtg_bench.benchmark.runs.command_line import run_command
 from gtg_bench.benchmark.runs.lookup import FinishedRun, conditions, read_run, specs_in
@@ -120,6 +123,22 @@ def _largest_group(runs_dir: Path, dataset: str | None) -> tuple[list[str], int]
 
     methods = [run for run in runs if not is_prior(run.spec.method)] or runs
     return [run.spec.key for run in sorted(methods, key=score, reverse=True)], len(specs) - len(runs)
+
+
+def audits(evidence: Evidence, runs_dir: Path, private: bool) -> list[Json]:
+    """The stored audits of the page's runs; a private page has no notes, which may name files."""
+    pages = []
+    for line in evidence.lines:
+        for part in line.run.parts or (line.run,):
+            if (page := stored.find(runs_dir, part.spec)) is not None:
+                if private:
+                    page = replace(page, questions=tuple(map(_without_notes, page.questions)))
+                pages.append(audit_page.as_sections(page) | {"label": line.label})
+    return pages
+
+
+def _without_notes(question: Question) -> Question:
+    return replace(question, findings=tuple(replace(one, note="") for one in question.findings))
 
 
 def estimates(line: Line, metrics: Sequence[str], kind: str) -> dict[str, Json]:

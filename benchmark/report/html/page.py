@@ -78,6 +78,7 @@ def write_report(
         "sentences": found.sentences(evidence),
         "provenance": [[line.label, found.provenance(line, runs_dir, private)] for line in evidence.lines],
         "data": data,
+        "audits": found.audits(evidence, runs_dir, private),
     }
     if private:
         shown = _hidden(shown, found.secrets(evidence))

@@ -71,8 +71,8 @@ class Album:
 
         Returns:
             map: index of the map. at: its rectangle. low, high: its range. mask: outline as `outlined` returns it.
-            peak: the maximum in the evaluation frame, None for a constant map. All places are [x, y] or
-            [left, top, width, height] as shares of the image's width and height.
+            peak: the maximum in the evaluation frame, None for a constant map; the centre of the best box of an answer.
+            All places are [x, y] or [left, top, width, height] as shares of the image's width and height.
         """
         key = (grounding.sha256, grounding.frame, *(getattr(rules, part) for part in RULES))
         return self._once(key, lambda: self._heat(grounding, trial, rules))
@@ -90,6 +90,9 @@ class Album:
         scene = view(grounding, trial, rules).scene
         seen = _seen(grounding, trial, rules)
         row, column = np.unravel_index(int(scene.values.argmax()), scene.values.shape) if scene.values.size else (0, 0)
+        if scene.answer is not None and len(scene.answer.boxes):
+            best = scene.answer.boxes[scene.answer.scores.argmax()]
+            row, column = (best[1] + best[3] - 1) / 2, (best[0] + best[2] - 1) / 2
         x, y, width, height = seen
         peak = [x + width * (column + 0.5) / scene.values.shape[1], y + height * (row + 0.5) / scene.values.shape[0]]
         found: Json = {"map": stored, "at": _shares(frame, (0, 0, *frame.size)), "low": low, "high": high}

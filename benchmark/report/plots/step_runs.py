@@ -47,7 +47,7 @@ def sweeps(runs_dir: Path, names: Sequence[str] = (), dataset: str | None = None
     Raises:
         UsageError: no such group exists; the message has commands that make one.
     """
-    specs = [s for s in usual_specs(runs_dir, dataset) if s.control == PLAIN and s.settings.steps]
+    specs = [s for s in usual_specs(runs_dir, dataset) if s.control == PLAIN and isinstance(s.settings.steps, int)]
     if names:
         specs = [spec for spec in specs if any(_fits(spec, name) for name in names)]
     found = [(over, group) for over in OVER for group in _groups(specs, over)]

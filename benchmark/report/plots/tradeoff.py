@@ -109,7 +109,7 @@ def _caption(board: Board, rows: Sequence[Row], points: Sequence[_Point], featur
 
     first = rows[0]
     name = style.NAMES.get(metric, metric)
-    sentences = [f"{name} ({AVERAGE_NAMES[board.rules.average]}) on {board.title}, against FID of generated images"]
+    sentences = [f"{name}, {AVERAGE_NAMES[board.rules.average]} of {board.title}, against FID of generated images"]
     floor = ", grey line: floor, the two halves of the real images" if first["images"] == FLOOR else ""
     sentences.append(f"FID: {first['real']}, n = {first['n']} on each side{floor}. Bars: 95 % CI")
     if len(points) >= _ENOUGH:

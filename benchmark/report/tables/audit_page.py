@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -56,7 +57,10 @@ def to_markdown(page: Page) -> str:
     lines += [f"| {q.number} | {md_escaped(q.title)} | **{q.verdict}** |" for q in page.questions]
     for question in page.questions:
         lines += ["", f"### {question.number}. {md_escaped(question.title)} {question.verdict}", ""]
-        lines += [f"| {' | '.join(_HEADS)} |", "| --- | ---: | --- | ---: | ---: | ---: | --- |"]
+        lines += [
+            f"| {' | '.join([f'{page.metric}, or as named', *_HEADS[1:]])} |",
+            "| --- | ---: | --- | ---: | ---: | ---: | --- |",
+        ]
         cells = (row(page, finding) for finding in question.findings)
         lines += [f"| {' | '.join(md_escaped(cell) for cell in one)} |" for one in cells]
         notes = list(remarks(question))
@@ -64,18 +68,37 @@ def to_markdown(page: Page) -> str:
     return "\n".join([*lines, "", *map(md_escaped, closing(page)), ""])
 
 
+def as_sections(page: Page) -> dict[str, Any]:
+    """An audit as plain values for a template: summary, heads, and each question with its rows and remarks as text."""
+    questions = [
+        {
+            "number": question.number,
+            "title": question.title,
+            "verdict": question.verdict,
+            "rows": [row(page, finding) for finding in question.findings],
+            "remarks": list(remarks(question)),
+        }
+        for question in page.questions
+    ]
+    heads = (f"{page.metric}, or as named", *_HEADS[1:])
+    facts = {"summary": summary(page), "heads": heads, "closing": " ".join(closing(page))}
+    return facts | {"questions": questions}
+
+
 def heading(page: Page) -> str:
     """What was audited, on what."""
-    return f"Audit of {page.method} on {page.dataset}, {page.split} split"
+    part = "" if page.limit is None else f", first {page.limit} samples"
+    return f"Audit of {page.method} on {page.dataset}, {page.split} split{part}"
 
 
 def summary(page: Page) -> str:
     """The method's score, with its counts."""
     score = page.score
     interval = f" (95 % CI {_number(score.low)} to {_number(score.high)})" if score.low is not None else ""
+    best = "" if page.ceiling is None else f", a perfect localiser {_number(page.ceiling)}"
     return (
         f"{page.metric} {_number(score.value)}{interval} over {score.n} of {page.n_total} samples, {score.n_patients} "
-        f"patients; a constant map scores {_number(page.constant)}. Protocol {page.protocol}, run {page.key}."
+        f"patients; a constant map scores {_number(page.constant)}{best}. Protocol {page.protocol}, run {page.key}."
     )
 
 
@@ -89,7 +112,7 @@ def row(page: Page, finding: Finding) -> tuple[str, ...]:
     name = finding.name if finding.unit == page.metric else f"{finding.name}, {finding.unit}"
     interval = "-" if finding.low is None else f"{_number(finding.low)} to {_number(finding.high)}"
     figures = (_number(finding.figure), interval, _number(finding.floor), _number(finding.ceiling))
-    verdict = finding.verdict if finding.rule or finding.figure is None else ""
+    verdict = finding.verdict if finding.rule or (finding.note and finding.figure is None) else ""
     return name, *figures, str(finding.n or "-"), verdict if finding.decides or not verdict else f"({verdict})"
 
 
@@ -118,7 +141,12 @@ def _table(page: Page, question: Question) -> Table:
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for number, head in enumerate(_HEADS):
         words = number in (0, len(_HEADS) - 1)
-        table.add_column(head, overflow="fold", no_wrap=not words, justify="left" if words else "right")
+        table.add_column(
+            head or f"{page.metric}, or as named",
+            overflow="fold",
+            no_wrap=not words,
+            justify="left" if words else "right",
+        )
     for finding in question.findings:
         if not finding.detail:
             *cells, verdict = row(page, finding)

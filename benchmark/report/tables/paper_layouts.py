@@ -20,7 +20,7 @@ METRICS = {
     "AUC-ROC": "auroc",
     "FID": "fid",
     "FIDXRV": "fid_xrv",
-    "FID, phantom encoder": "fid_phantom",
+    "FID-phantom": "fid_phantom",
 }
 """Metric as printed -> column of the leaderboard."""
 
@@ -219,7 +219,7 @@ TABLE_4 = Layout(
     },
     variants=(Variant(_LEXICAL),),
     along="column",
-    unpublished=("FID, phantom encoder",),
+    unpublished=("FID-phantom",),
     letters={("", "Frozen CXR-BERT", "", "CNR"): "a", ("", "Frozen CXR-BERT", "", "FID"): "b"},
     notes=(
         (

@@ -148,7 +148,7 @@ class _Builder:
         for name in () if paired else self.layout.unpublished:
             column, fill = self._own_column(_Place("", name, "distance", name, METRICS[name]), variant)
             if any(fill(line).exact for line in (*lines, *own_rows)):
-                filled.append((column, fill))
+                filled.insert(len(filled) - 1, (column, fill))  # CNR stays the last
         filled += self._added_columns() if not own_rows else []
         title = "PUBLISHED (paper) and MEASURED (here)" if paired else "MEASURED here"
         title = f"PUBLISHED (paper) and, in section '{_ADDED}', MEASURED" if alone else title

@@ -55,22 +55,22 @@ def quality_cell(row: Row, name: str) -> Cell:
     if not row[name]:
         return NOTHING
     value, low, high = float(row[name]), row[f"{name}_low"], row[f"{name}_high"]
-    facts = {
-        "exact": row[name],
-        "n": row["n"],
-        "run_key": row["key"],
-        "method": row["method"],
-        "weights": row["weights"],
-    }
-    if not low:
-        return Cell(_digits(value, abs(value) / 30), **facts)
-    half = (float(high) - float(low)) / 2
-    return Cell(_digits(value, half), spread=_digits(half, half), **facts)
+    half = (float(high) - float(low)) / 2 if low else None
+    return Cell(
+        _digits(value, abs(value) / 30 if half is None else half),
+        row[name],
+        "" if half is None else _digits(half, half),
+        n=row["n"],
+        run_key=row["key"],
+        method=row["method"],
+    )
 
 
 def _digits(value: float, like: float) -> str:
-    """A number with as many decimals as two digits of another one need, at most 4."""
-    places = 2 if like <= 0 else min(4, max(0, 1 - math.floor(math.log10(like))))
+    """A number with as many decimals as two digits of another one need."""
+    if abs(value) >= 1e5 or 0 < like < 1e-4:
+        return f"{value:.2g}"
+    places = 2 if like <= 0 else max(0, 1 - math.floor(math.log10(like)))
     return f"{value:.{places}f}"
 
 
@@ -100,14 +100,14 @@ def _definitions(quality: Quality) -> list[str]:
     if quality.window:
         notes.append(
             f"MS-SSIM: mean over pairs of up to {PER_PROMPT} images of a prompt ({quality.window}); lower is more "
-            "diverse. Real images: different patients with the same phrase."
+            "diverse." + (" Real images: patients with the same phrase." if quality.profile == "paired" else "")
         )
-    copied = [row for row in quality.rows if row.copies]
+    copied = [row for row in quality.rows if row.copies and row.name != FLOOR]
     if copied:
         notes.append(
             f"Near copies: share of images nearer to a training image than {EXPECTED:.0%} of the held-out real images."
         )
-    for row in copied[1:]:
+    for row in copied:
         assert row.copies
         image, training = row.copies.nearest
         same = f"; {row.copies.identical} identical" if row.copies.identical else ""

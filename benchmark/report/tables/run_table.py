@@ -13,7 +13,7 @@ from rich.text import Text
 
 from gtg_bench.benchmark.analysis.sensitivity import is_ceiling, is_prior
 from gtg_bench.benchmark.api.registry import METHODS
-from gtg_bench.benchmark.api.settings import BOXES, SETTINGS, of_phantom
+from gtg_bench.benchmark.api.settings import SETTINGS, of_phantom
 from gtg_bench.benchmark.report import leaderboard
 from gtg_bench.benchmark.report.leaderboard import Row, measured
 from gtg_bench.benchmark.report.tables.document import HEADINGS, Block, Column, Document
@@ -27,6 +27,7 @@ from gtg_bench.benchmark.report.tables.selection import (
     changed_rules,
     find_rows,
     measured_cell,
+    of_boxes,
     samples_note,
     source_note,
     title_of,
@@ -157,7 +158,7 @@ def _summary(
     block = _block(rows, metrics, own=own, shipped=shipped, label_width=max(18, console.width - width + 18))
     names = [f"{HEADINGS[name]} = {name}" for name in metrics if name in HEADINGS]
     marks = ["† shipped result"] if any(row["run_key"] in shipped for row in rows) else []
-    marks += [BOXES_NOTE] if any(row["weights"] == BOXES for row in rows) else []
+    marks += [BOXES_NOTE] if any(map(of_boxes, rows)) else []
     average = "" if rules.average == "overall" else f"{AVERAGE_NAMES[rules.average]} "
     patients = [int(row["n_patients"]) for row in rows if row.get("n_patients")]
     marks += [note] if patients and (note := interval_note(min(patients))) else []
@@ -213,7 +214,7 @@ def board_document(
     short = dict.fromkeys(c.name for block in blocks for c in block.columns if c.name in HEADINGS)
     notes += [f"{', '.join(f'{HEADINGS[name]} = {name}' for name in short)}."] if short else []
     notes += list(dict.fromkeys(note for found in sets for note in samples_note(found)))
-    notes += [f"{BOXES_NOTE}."] if any(row["weights"] == BOXES for row in rows) else []
+    notes += [f"{BOXES_NOTE}."] if any(map(of_boxes, rows)) else []
     notes += [PHANTOM_NOTE] if any(of_phantom(row["weights"]) for row in rows) else []
     notes += [] if rows else ["This leaderboard has no such rows; `gtg-bench run` makes them."]
     return Document(path.stem, f"Leaderboard of {dataset}", tuple(blocks), tuple(("", note) for note in notes))
@@ -250,7 +251,7 @@ def _block(
         items = ["  plain, same"] if SAME in row else items
         items += [f"control {row['control']}"] if controlled and family != before else []
         before = family
-        marks = ("‡" if row["weights"] == BOXES else "") + ("†" if row["run_key"] in shipped else "")
+        marks = ("‡" if of_boxes(row) else "") + ("†" if row["run_key"] in shipped else "")
         items = [items[0] + marks, *items[1:]]
         items[-1] += f" n={row['n_ok']}" if row["n_ok"] != total else ""
         cells = tuple(measured_cell(row, name, average) for name in metrics)

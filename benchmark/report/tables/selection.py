@@ -9,10 +9,11 @@ from pathlib import Path
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import unknown
-from gtg_bench.benchmark.api.settings import DEFAULTS, DERIVED, SETTINGS, of_phantom
+from gtg_bench.benchmark.api.settings import BOXES, DEFAULTS, DERIVED, SETTINGS, of_phantom
 from gtg_bench.benchmark.datasets import DATASETS
+from gtg_bench.benchmark.metrics import METRICS
 from gtg_bench.benchmark.metrics.named_masks import rule_of
-from gtg_bench.benchmark.report import leaderboard
+from gtg_bench.benchmark.report import leaderboard, quality_board
 from gtg_bench.benchmark.report.leaderboard import Row
 from gtg_bench.benchmark.report.quality_board import FIDS, comparable, of_weights
 from gtg_bench.benchmark.report.tables.document import NOTHING, Cell
@@ -254,6 +255,23 @@ def load(
     return Board(dataset, title, whole, tuple(rows), tuple(parts), where, rules, (source_note(path),))
 
 
+def with_quality(board: Board, folder: Path, reference: bool = False) -> Board:
+    """The board with the rows of the folder's quality.csv, else the shipped ones; `reference`: these only."""
+    for path in (
+        [leaderboard.REFERENCE / quality_board.NAME]
+        if reference
+        else [
+            folder / quality_board.NAME,
+            leaderboard.REFERENCE / quality_board.NAME,
+        ]
+    ):
+        if rows := quality_board.read(path):
+            shipped = path.parent == leaderboard.REFERENCE
+            source = "results shipped with gtg-bench (reference/quality.csv)" if shipped else path
+            return replace(board, quality=tuple(rows), notes=(*board.notes, f"FIDs measured here: {source}."))
+    return board
+
+
 def source_note(path: Path) -> str:
     """Which file the measured values come from."""
     if path.parent.resolve() == leaderboard.REFERENCE.resolve():
@@ -279,6 +297,14 @@ def by_samples(dataset: str, rows: Sequence[Row]) -> dict[tuple[str, ...], list[
         return options != "", limit != "", place, [-int(part) for part in re.findall(r"\d+", version)], samples
 
     return {samples: found[samples] for samples in sorted(found, key=preference)}
+
+
+def of_boxes(row: Row) -> bool:
+    """Whether a method answered with boxes: from a file, or so that no metric of the map is defined for any sample."""
+    metrics = [name for name in find_protocol(row["protocol"]).metrics if METRICS[name].of_map]
+    always = [name for name in metrics if not METRICS[name].partial]
+    undefined = bool(always) and row["n_ok"] != "0" and not any(row.get(name) for name in always)
+    return undefined or row["weights"] == BOXES
 
 
 def title_of(row: Row) -> str:

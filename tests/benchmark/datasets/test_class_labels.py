@@ -193,6 +193,9 @@ def test_vindrs_other_tables(tmp_path: Path) -> None:
     data = VinDrCxrDataset(root)
     assert [(s.image_id, s.boxes) for s in data.samples("test")] == [(HEART, ((1, 2, 3, 4),))]
     assert (data.problems, data.negatives) == ([], 1)
+    report = check("vindr-cxr", root, {})
+    assert (report.published, report.notes[0].name) == (None, "negatives"), "the training table's counts do not apply"
+    assert "consensus" in report.notes[1].text
     with pytest.raises(UsageError, match="rad_id"):
         VinDrCxrDataset(root, {"readers": "R9"})
     header, row = header.replace("id,", "id,rad_id,", 1), f"{HEART},R9,Rib fracture,10.5,20.25,99.75,80"

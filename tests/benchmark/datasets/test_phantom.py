@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -204,6 +207,19 @@ def test_many_processes_make_the_same_studies(small: Path, monkeypatch: pytest.M
     monkeypatch.setattr(dataset, "_PARALLEL_FROM", 1)
     monkeypatch.setattr(dataset, "_CHUNK", 3)
     assert same(dataset.generate(0, "train"), alone)
+
+
+def test_a_script_without_a_main_guard_may_generate(tmp_path: Path) -> None:
+    """Processes of multiprocessing would run the script again, and wait for the lock that it holds."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from gtg_bench.benchmark.datasets.phantom import dataset, world\n"
+        "world.SPLITS['train'], dataset._PARALLEL_FROM, dataset._CHUNK = (0, 4), 1, 2\n"
+        "print(len(dataset.load_studies(0, 'train')))\n"
+    )
+    environment = {**os.environ, "GTG_BENCH_CACHE": str(tmp_path)}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == [str(sum(1 for n in range(4) for _ in patient_studies(0, n)))], done.stderr
 
 
 def test_the_drawn_lesion_fills_the_boxes() -> None:

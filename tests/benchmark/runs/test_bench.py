@@ -44,6 +44,13 @@ def test_the_parts_of_the_time_add_up() -> None:
     assert "Milliseconds per sample" in result.stdout
 
 
+def test_files_are_timed_against_images_in_memory() -> None:
+    (row,) = bench("-m", "uniform", "--files", "2", "--workers", "1")
+    assert (row["files"], row["workers"]) == (2, 1)
+    assert row["seconds"] > row["in_memory_seconds"] > 0, "uniform maps are cheaper than a JPEG"
+    assert row["ratio"] == pytest.approx(row["seconds"] / row["in_memory_seconds"])
+
+
 @pytest.mark.parametrize(
     ("changes", "forwards"),
     [

@@ -36,7 +36,7 @@ def test_a_printed_command_makes_the_same_run(request_: RunRequest, monkeypatch:
     words = shlex.split(run_command(spec, Path("runs")))
     seen: list[RunSpec] = []
 
-    def catch(request: RunRequest) -> Any:
+    def catch(request: RunRequest, **options: Any) -> Any:
         seen.append(prepare(request).spec)
         raise UsageError("caught")
 
@@ -64,5 +64,9 @@ def test_controls_of_external_maps_and_of_an_object(finished: Make) -> None:
     command = controls_command(maps, Path("runs"), ["image-swap"])
     words = "score --maps DIR --name mine --dataset d --limit 5 --control image-swap"
     assert command == f"gtg-bench {words}"
+    boxes = finished(weights="boxes", method="mine", limit=5, seed=0)
+    assert possible_controls(boxes, CONTROLS[1:]) == ("image-swap",)
+    command = controls_command(boxes, Path("runs"), ["image-swap"])
+    assert command == f"gtg-bench {words}".replace("--maps DIR", "--boxes FILE").replace("5 ", "5 --protocol gtg ")
     assert controls_command(finished(code="object 1f"), Path("runs"), CONTROLS) == ""
     assert controls_command(finished(), Path("runs"), CONTROLS).endswith(" --all-controls")

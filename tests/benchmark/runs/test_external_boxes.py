@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from gtg_bench.benchmark.analysis import comparison
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.types import GroundingMap, PhraseSample
 from gtg_bench.benchmark.cli import app
 from gtg_bench.benchmark.datasets import open_dataset
+from gtg_bench.benchmark.report import leaderboard
+from gtg_bench.benchmark.report.html import write_report
+from gtg_bench.benchmark.report.tables.selection import of_boxes
 from gtg_bench.benchmark.runs import runner
 from gtg_bench.benchmark.runs.external_boxes import prepare_boxes, read_boxes
 from gtg_bench.benchmark.runs.map_store import MapStore
@@ -111,8 +115,9 @@ def test_the_maps_metrics_are_left_out_and_stored_boxes_can_be_rescored(tmp_path
     assert [record.metrics for record in direct.records] == [record.metrics for record in again.records]
     kept = MapStore.of_run(first.folder).load(samples()[0].sample_id)
     np.testing.assert_array_equal(kept.answer and kept.answer.boxes, samples()[0].boxes)
-    with pytest.raises(UsageError, match="boxes"):
-        prepare_stored(tmp_path / "runs", first.spec, Rules(smooth="0.1"), Place())
+    for option in (["--smooth", "0.1"], ["--mask", "otsu"]):
+        refused = CliRunner().invoke(app, ["score", first.spec.key, *option, "--runs-dir", str(tmp_path / "runs")])
+        assert (refused.exit_code, "answers with boxes" in refused.output) == (2, True)
 
 
 def test_image_swap_scores_the_same_boxes_on_another_region(tmp_path: Path) -> None:
@@ -139,10 +144,31 @@ def test_a_method_may_answer_with_boxes(toy: Any, monkeypatch: pytest.MonkeyPatc
             return GroundingMap.of_boxes([[-3, 0, 40, 30], [64, 64, 128, 140]], image.shape[::-1], [0.2, 0.8])
 
     monkeypatch.setattr(type(runner.METHODS.get("toy")), "built", lambda *_: Corner())
+    marked = toy.run(limit=2)
+    row = leaderboard.update(toy.folder / "boards", marked.spec, marked.records)
+    assert (of_boxes(row), row["auroc"], row["iou"] != "") == (True, "", True)
     result = toy.run(protocol="boxes", limit=2)
     assert [record.status for record in result.records] == ["ok", "ok"]
     answer = MapStore.of_run(result.folder).load(result.records[0].sample_id).answer
     np.testing.assert_array_equal(answer.boxes, [[0, 0, 40, 30], [64, 64, 128, 128]])
+
+
+def test_answers_to_absent_findings_are_counted_and_never_scored(tmp_path: Path) -> None:
+    (denied,) = open_dataset("phantom", None, {}).absent_samples("test")[:1]  # type: ignore[attr-defined]
+    entries = [*perfect(), {"sample_id": denied.sample_id, "boxes": [[1, 2, 30, 40]]}]
+    prepared, answers = prepare_boxes(write_json(tmp_path / "a.json", entries), RunRequest.of("mine", limit=N))
+    assert (answers.elsewhere, len(answers.boxes), len(prepared.trials)) == (1, N, N)
+
+
+def test_the_audit_takes_box_answers_under_a_protocol_that_is_defined_for_them(tmp_path: Path) -> None:
+    path = write_json(tmp_path / "a.json", perfect())
+    words = ["audit", "--runs-dir", str(tmp_path / "runs"), "--question", "3", "--json"]
+    done = CliRunner().invoke(app, [*words, scored(path, tmp_path).spec.key])
+    assert done.exit_code == 0, done.output
+    page = json.loads(done.stdout)
+    assert (page["metric"], page["score"], page["n_scored"]) == ("matched_iou", pytest.approx(1), N)
+    refused = CliRunner().invoke(app, [*words, scored(path, tmp_path, protocol="gtg").spec.key])
+    assert (refused.exit_code, "cnr is undefined" in refused.output) == (2, True)
 
 
 def entry(**changes: Any) -> list[dict[str, Any]]:
@@ -192,6 +218,7 @@ def test_an_invalid_json_file_names_the_row(tmp_path: Path, entries: Any, said: 
         (["1,2,30,40,", ",,,,"], "row 3: answers the same sample as row 2"),
         (["1,2,30,40,", "1,2,30,40,"], "row 2.*twice|row 3.*as row 2 twice"),
         (["1,2,30,40,", "0.1,0.2,0.3,0.4,"], "row 3: .*fractions"),
+        (["0.1,0.2,0.3,1.4,"], "row 2: .*beyond 1"),
         (["1,2,30,40,0.5", "1,2,30,50,"], "row 3: .*score"),
         ([], "no rows"),
     ],
@@ -241,3 +268,14 @@ def test_the_command_says_what_it_read_and_stands_beside_maps(toy: Any, tmp_path
     compared = CliRunner().invoke(app, ["compare", "mine", "toy", *places[:2]], env={"COLUMNS": "200"})
     assert compared.exit_code == 0, compared.output
     assert "matched_iou" in compared.output
+
+
+def test_a_comparison_with_a_map_is_about_a_metric_that_both_have(toy: Any, tmp_path: Path) -> None:
+    toy.run(limit=N)
+    path, runs = write_json(tmp_path / "a.json", perfect()), toy.folder / "runs"
+    scored(path, tmp_path, protocol="gtg", runs_dir=runs)
+    found = comparison.make(runs, ["mine", "toy"])
+    assert {subject.primary for subject in found.subjects} == {"miou"}
+    text = write_report(["mine", "toy"], tmp_path / "report.html", runs).read_text(encoding="utf-8")
+    assert "answers with boxes" in text
+    assert '"primary":"miou"' in text.replace(" ", "")

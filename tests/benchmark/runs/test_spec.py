@@ -105,7 +105,7 @@ from pathlib import Path
 import gtg_bench
 
 path = Path(gtg_bench.__path__[0], "benchmark", "api", "settings.py")
-source, line = path.read_text(encoding="utf-8"), "    steps: int | None = _option("
+source, line = path.read_text(encoding="utf-8"), "    last_steps: int | None = _option("
 assert source.count(line) == 1
 source = source.replace(line, '    sharpness: float | None = _option("Exponent.")\\n' + line)
 name = "gtg_bench.benchmark.api.settings"

@@ -135,29 +135,29 @@ GUIDED = STEPS - 1
 
 
 def test_one_run_for_each_distinct_prompt(components: LdmComponents) -> None:
-    method = LdmMethod(components, SETTINGS)
+    method = LdmMethod(replace(components), SETTINGS)
     with unconditional(components) as rows:
         for queries in ([QUERIES[0]], [QUERIES[2]], QUERIES, QUERIES[::-1]):  # 0 and 2 share a prompt
             method.ground_batch(queries)
         assert rows == [1] * GUIDED + [2] * GUIDED, "two new prompts together, each once"
-    disease, text = LdmMethod(components, replace(SETTINGS, tokens="disease")), "small effusion, mild edema"
+    disease, text = LdmMethod(replace(components), replace(SETTINGS, tokens="disease")), "small effusion, mild edema"
     with unconditional(components) as rows:
         disease.ground_batch([query(0, text, "Edema"), query(0, text, "Pleural Effusion"), query(1, text, "edema")])
     assert rows == [2] * GUIDED, "one for each choice of tokens"
     with unconditional(components) as rows:
-        LdmMethod(components, SETTINGS, 1).ground_batch(QUERIES)
+        LdmMethod(replace(components), SETTINGS, 1).ground_batch(QUERIES)
     assert rows == [1] * 3 * GUIDED, "no more than `rows` at once"
     with unconditional(components) as rows:
-        LdmMethod(components, replace(SETTINGS, bbm="none")).ground_batch(QUERIES)
+        LdmMethod(replace(components), replace(SETTINGS, bbm="none")).ground_batch(QUERIES)
     assert rows == [], "without merging"
 
 
 def test_dropped_text_biases_are_computed_again(components: LdmComponents, monkeypatch: pytest.MonkeyPatch) -> None:
     """With room for one prompt: the same maps, and the oldest is dropped."""
-    expected = LdmMethod(components, SETTINGS).ground_batch(QUERIES)
+    expected = LdmMethod(replace(components), SETTINGS).ground_batch(QUERIES)
     one = STEPS * 4 * (3 * 8 * 8 + 4 * 4 * 4)  # bytes of a prompt: three layers of 8 x 8, four of 4 x 4
     monkeypatch.setattr(text_biases, "MOST_BYTES", one + 1)
-    method = LdmMethod(components, SETTINGS)
+    method = LdmMethod(replace(components), SETTINGS)
     with unconditional(components) as rows:
         found = [method.ground_batch([QUERIES[number]])[0] for number in (0, 2, 1, 2, 3, 0)]  # prompts a a b a c a
         found += method.ground_batch(QUERIES)

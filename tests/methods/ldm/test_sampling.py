@@ -119,7 +119,7 @@ def two_queries() -> list[Query]:
 def test_gt_runs_only_the_conditional_branch_of_the_averaged_steps(components: LdmComponents) -> None:
     for last_steps, expected in ((None, [3, 3, 2]), (1, [2]), (2, [3, 1])):
         with watched(components) as seen:
-            method = LdmMethod(components, replace(TINY, sampling="gt-cfg", last_steps=last_steps), rows=3)
+            method = LdmMethod(replace(components), replace(TINY, sampling="gt-cfg", last_steps=last_steps), rows=3)
             method.ground_batch(two_queries())
         assert seen == {"rows": expected, "unconditional": [0] * len(expected), "outputs": 0, "calls": (2, 0, 0)}
 
@@ -129,7 +129,7 @@ def test_denoising_runs_both_branches_only_with_guidance(components: LdmComponen
     """In one forward pass if it takes so many rows; the output of the last step is not computed."""
     for guidance, rows in ((None, 4), (1.0, 4), (3.0, 4), (3.0, 3)):
         with watched(components) as seen:
-            method = LdmMethod(components, replace(TINY, sampling=mode, guidance=guidance, last_steps=2), rows)
+            method = LdmMethod(replace(components), replace(TINY, sampling=mode, guidance=guidance, last_steps=2), rows)
             method.ground_batch(two_queries())
         passes = [(2, 0)] * 4
         if mode != "text" and guidance == 3.0:
@@ -141,7 +141,7 @@ def test_denoising_runs_both_branches_only_with_guidance(components: LdmComponen
 
 @pytest.mark.parametrize("mode", ["cfg", "gt1-cfg", "gt-cfg"])
 def test_a_failing_unet_keeps_its_processors(components: LdmComponents, mode: str) -> None:
-    unet, method = components.unet, LdmMethod(components, replace(TINY, sampling=mode, bbm="mixture"))
+    unet, method = components.unet, LdmMethod(replace(components), replace(TINY, sampling=mode, bbm="mixture"))
     before, forward = unet.attn_processors, unet.forward
 
     def fail(x: Tensor, t: Tensor, states: Tensor, **options: Any) -> Any:

@@ -53,5 +53,5 @@ def test_a_model_is_shared_only_with_the_same_weights_and_precision() -> None:
         assert built("cxrbert-ldm", seed=1, sampling="text").components is first
         half = built("cxrbert-ldm", precision="bfloat16").components
         assert half is not first
-        assert half.posteriors is first.posteriors  # the autoencoder stays in float32
+        assert half.caches.posteriors is first.caches.posteriors  # the autoencoder stays in float32
         assert str(first.unet.dtype) == "torch.float32"

@@ -241,6 +241,35 @@ def test_every_diffusion_model_is_covered_and_has_different_maps(values: Callabl
     assert all(values(method).shape == (8, 8) and values(method).std() > 1e-6 for method in PLANS)
 
 
+def test_a_published_layout_generates_what_diffusers_pipeline_does(
+    torch: Any, hub: Path, loaded: Callable[[str], Any]
+) -> None:
+    """Stable Diffusion 1.5 with DDIM; as in the paper's code, its text encoder gets the mask."""
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    from gtg_bench.training.generation.images import ImageGenerator
+
+    kinds = {"vae": AutoencoderKL, "unet": UNet2DConditionModel, "scheduler": DDIMScheduler}
+    kinds |= {"text_encoder": CLIPTextModel, "tokenizer": CLIPTokenizer}
+    parts = {name: kind.from_pretrained(hub / "sd" / name) for name, kind in kinds.items()}
+    absent = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    texts = parts["tokenizer"]([PHRASE, ""], padding="max_length", max_length=77, return_tensors="pt")
+    states = parts["text_encoder"](**texts)[0]
+    image = StableDiffusionPipeline(**parts, **absent)(
+        prompt_embeds=states[:1],
+        negative_prompt_embeds=states[1:],
+        latents=torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(7)),
+        num_inference_steps=3,
+        guidance_scale=4.0,
+        output_type="np",
+    ).images[0]
+    assert image.shape == (16, 16, 3)
+    found = ImageGenerator(loaded("clip-ldm").components, 3, 4.0)([PHRASE], [7])[0]
+    np.testing.assert_allclose(found, 255 * image.mean(-1), atol=0.51)
+    assert found.std() > 1
+
+
 # Parts
 
 

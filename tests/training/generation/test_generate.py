@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -115,6 +116,7 @@ def test_methods_that_cannot_generate_are_refused(ask: Ask, tmp_path: Path) -> N
 
     with pytest.raises(UsageError, match="components"):
         run(replace(ask(), method="plain", weights=None))
+    assert not ask().out.exists()
 
 
 def test_a_plugin_with_components_generates(ask: Ask, components: Any) -> None:
@@ -213,6 +215,7 @@ def test_a_folder_of_other_images_or_files_is_refused(ask: Ask, tmp_path: Path) 
         ("file,phrase,seed\n0.png,x,1.5\n", "row 2.*seed"),
         ("file\n0.png\n", "phrase"),
         ("", "empty"),
+        ("file,phrase\n", "no image"),
     ],
 )
 def test_a_damaged_index_is_refused(tmp_path: Path, index: str, message: str) -> None:
@@ -240,9 +243,7 @@ def test_the_command_says_what_it_made(ask: Ask, tmp_path: Path, monkeypatch: py
     request = ask()
     words = ["generate", "-m", "tiny-ldm", "--weights", request.weights, "--steps", "2", "--limit", "1"]
     words += ["--per-phrase", "2", "--out", str(request.out)]
-    monkeypatch.setenv("RANK", "1")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    done = CliRunner().invoke(app, words)
+    done = CliRunner().invoke(app, [*words, "--shard", "2/2"])
     assert done.exit_code == 0, done.output
     assert "1 of 2" in done.output
     assert [one.copy for one in read_generated(request.out)] == [1]
@@ -262,8 +263,15 @@ def test_the_command_says_what_it_made(ask: Ask, tmp_path: Path, monkeypatch: py
     assert not (tmp_path / "new").exists()
 
 
-def test_killed_processes_end_like_one_that_was_not(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of two processes is killed after its first image; then both run at once."""
+def in_a_launch(request: GenerationRequest, rank: int, port: int) -> None:
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port, "MASTER_ADDR": "127.0.0.1"}
+    os.environ.update({name: str(value) for name, value in place.items()})
+    done = run(request)
+    assert (done.made, done.missing) == (5, 0)  # of both
+
+
+def test_killed_processes_end_like_one_that_was_not(ask: Ask, monkeypatch: pytest.MonkeyPatch, free_port: int) -> None:
+    """One of two processes is killed after its first image; then both run at once, as in a launch."""
     run(ask("one", batch_size=1))
     start, original = get_context("fork").Process, ImageGenerator.__call__
     first = ask("two", batch_size=1, shard=(0, 2))
@@ -282,7 +290,9 @@ def test_killed_processes_end_like_one_that_was_not(ask: Ask, monkeypatch: pytes
     process.kill()
     process.join()
     assert len(pixels(first.out)) == 1
-    both = [start(target=run, args=(replace(first, shard=(index, 2)),)) for index in (0, 1)]
+    with pytest.raises(DataError, match="no image"):
+        read_generated(first.out)
+    both = [start(target=in_a_launch, args=(replace(first, shard=None), rank, free_port)) for rank in (0, 1)]
     for process in both:
         process.start()
     for process in both:

@@ -15,12 +15,13 @@ from gtg_bench.benchmark.analysis.audit.audit import Page, make
 from gtg_bench.benchmark.analysis.audit.subject import Subject
 from gtg_bench.benchmark.api.geometry import FloatArray, Frame
 from gtg_bench.benchmark.api.phrases import read_phrase
-from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
-from gtg_bench.benchmark.api.types import GroundingMap, MethodCard, MethodSettings
+from gtg_bench.benchmark.api.registry import METHODS, MethodEntry, load_method
+from gtg_bench.benchmark.api.types import GroundingMap, Method, MethodCard, MethodSettings
 from gtg_bench.benchmark.datasets.negation import negated
 from gtg_bench.benchmark.datasets.phantom.dataset import load_studies
 from gtg_bench.benchmark.datasets.phantom.world import Study
-from gtg_bench.benchmark.runs.runner import RunRequest, run
+from gtg_bench.benchmark.runs.request import RunRequest
+from gtg_bench.benchmark.runs.runner import run
 
 SIZE = 128
 
@@ -95,6 +96,24 @@ class Deaf(Honest):
         return as_map(blobs([box for s in self.found(image)[0].statements for box in s.boxes]))
 
 
+class NearlyDeaf(Deaf):
+    """The same, with a trace of the phrase."""
+
+    def ground(self, image: FloatArray, text: str) -> GroundingMap:
+        trace = np.random.default_rng(sha256(text.encode()).digest()[0]).random((SIZE, SIZE))
+        return as_map(super().ground(image, text).values + 0.02 * trace)
+
+
+class NearlyBlind:
+    """A prior with a trace of the image."""
+
+    def __init__(self, prior: Method) -> None:
+        self.prior = prior
+
+    def ground(self, image: FloatArray, text: str) -> GroundingMap:
+        return as_map(self.prior.ground(image, text).on_image() + 0.05 * image)
+
+
 class Talkative(Honest):
     """Where it finds nothing, it points somewhere with the same confidence."""
 
@@ -155,6 +174,8 @@ class Blurred(Noisy):
 BUILD: dict[str, Callable[[MethodSettings], object]] = {
     "honest": lambda settings: Honest(),
     "deaf": lambda settings: Deaf(),
+    "nearly-deaf": lambda settings: NearlyDeaf(),
+    "nearly-blind": lambda settings: NearlyBlind(load_method("phrase-prior", dataset="phantom")),
     "talkative": lambda settings: Talkative(),
     "memory": lambda settings: Memory(),
     "lucky": lambda settings: Lucky(settings.seed),
@@ -199,6 +220,8 @@ def test_an_honest_method_passes(audit: Callable[..., Page]) -> None:
         ("deaf", 2, "loss by phrase-swap"),
         ("deaf", 2, "maps of two phrases"),
         ("phrase-prior", 3, "first minus second"),
+        ("nearly-deaf", 2, "loss by phrase-swap"),
+        ("nearly-blind", 3, "loss, region filled"),
         ("memory", 3, "first minus second"),
         ("memory", 5, "noise"),
         ("talkative", 4, "present against absent"),
