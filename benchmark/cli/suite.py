@@ -92,8 +92,7 @@ def suite(
     if name is None:
         _list()
         return
-    launch = Launch.current()
-    if plan and launch.count > 1:
+    if plan and Launch.current().count > 1:
         raise UsageError("--plan measures one process; leave out the launcher")
     load_plugins(plugin)
     found = find_suite(name)
@@ -124,7 +123,7 @@ def suite(
         _show_plan(batteries, left_out)
         return
     rows, done = execute(batteries, leaderboards_dir, left_out)
-    if launch.leads and done:
+    if done:
         _end(found, rows, done, settings, (leaderboards_dir, runs_dir), place, to, html)
     left_out.finish(row["method"] for row in rows if row["n_ok"] == "0")
 

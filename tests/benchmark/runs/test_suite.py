@@ -57,12 +57,13 @@ def test_packaged_suites_are_described() -> None:
 
 
 def test_groups_are_multiplied_and_sorted_by_model(tmp_path: Path) -> None:
-    text = "runs:\n- {method: [a, b], seed: [1, 2]}\n- {method: a, control: all, seed: 1}\n- {method: a, layers: 3}\n"
+    text = "runs:\n- {method: [a, b], seed: [1, 2]}\n- {method: a, control: all, seed: 1}\n"
+    text += "- {method: a, layers: 3, steps: auto}\n"
     found = written(tmp_path / "mine.yaml", text).requests({}, limit=3)
     assert [one.settings.method for one in found] == ["a"] * 7 + ["b"] * 2
     assert [one.control for one in found[2:6]] == ["neutral-phrase", "phrase-swap", "image-swap", "side-swap"]
     assert settings_of(found, "seed")[:3] == [(1,), (2,), (1,)]
-    assert (found[6].settings.layers, found[6].limit) == ("3", 3)
+    assert (found[6].settings.layers, found[6].settings.steps, found[6].limit) == ("3", "auto", 3)
 
 
 def test_choices_replace_those_of_the_groups_that_name_them() -> None:
