@@ -52,8 +52,11 @@ def _auroc(subject: Subject, absent: Done, kind: str, names: set[str], decides: 
     except UsageError:
         prior = None
     floor = 0.5 if prior is None else prior
-    bar = max(BAR, floor + BAR - 0.5)
-    rule = f"yes if the CI is above {BAR} and {BAR - 0.5:.2f} above the floor, no if all of it is below"
+    bar = max(BAR, min(floor + BAR - 0.5, (floor + 1) / 2))
+    rule = (
+        f"yes if the CI is above {BAR} and {BAR - 0.5:.1f} above the floor (or, where that is nearer, above the middle "
+        "of floor and 1), no if all of it is below"
+    )
     note = "score of a map: its maximum before normalisation; pairs within a category"
     note += "" if prior is None else f"; floor: {_TEXT_ONLY}, which sees only the text"
     facts = {"floor": floor, "ceiling": 1.0, "verdict": above(found, bar), "rule": rule, "note": note}

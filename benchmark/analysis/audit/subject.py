@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -226,13 +226,21 @@ class Subject:
         """How far the method's score is above a constant map's, at least 0."""
         return max(0.0, (self.score(self.plain, metric).value or 0.0) - self.constant(metric))
 
-    def difference(self, one: Done, other: Done, metric: str | None = None) -> Estimate:
-        """Average of one run minus the other's, on the samples that both have."""
+    def difference(
+        self, one: Done, other: Done, metric: str | None = None, only: Collection[str] | None = None
+    ) -> Estimate:
+        """Average of one run minus the other's, on the samples that both have, or only those with these ids."""
         ours, theirs = one.values(metric or self.primary), other.values(metric or self.primary)
-        return self.mean({name: ours[name] - theirs[name] for name in ours.keys() & theirs.keys()})
+        shared = ours.keys() & theirs.keys() & set(ours if only is None else only)
+        return self.mean({name: ours[name] - theirs[name] for name in shared})
 
     def agreement(self, other: Done, shift: bool = False) -> tuple[Estimate, Estimate]:
-        """Rank correlation and SSIM of the plain maps with those of another run, sample by sample.
+        """Rank correlation and SSIM of the plain maps with those of another run: averages of `agreements`."""
+        ranks, similar = self.agreements(other, shift)
+        return self.mean(ranks), self.mean(similar)
+
+    def agreements(self, other: Done, shift: bool = False) -> tuple[dict[str, float], dict[str, float]]:
+        """Rank correlation and SSIM of the plain maps with those of another run, by sample id.
 
         Args:
             other: the run.
@@ -246,7 +254,7 @@ class Subject:
                 if value is not None:
                     ranks[name] = value
                     similar[name] = structural_similarity(self.grids[name], moved)
-        return self.mean(ranks), self.mean(similar)
+        return ranks, similar
 
     @cached_property
     def grids(self) -> dict[str, Grid]:

@@ -104,6 +104,23 @@ class NearlyDeaf(Deaf):
         return as_map(super().ground(image, text).values + 0.02 * trace)
 
 
+class SideReader(Honest):
+    """Every lesion on the side that the phrase names, whatever the finding."""
+
+    def ground(self, image: FloatArray, text: str) -> GroundingMap:
+        side, (study, moved, _) = read_phrase(text).side, self.found(image)
+        named = [s for s in study.statements if side is None or s.finding.side == side]
+        return as_map(blobs([box for s in named for box in s.boxes], moved))
+
+
+class NoisilyDeaf(Deaf):
+    """Every lesion, under strong smooth noise that depends on the phrase, so that each phrase has another map."""
+
+    def ground(self, image: FloatArray, text: str) -> GroundingMap:
+        noise = np.random.default_rng(sha256(text.encode()).digest()[0]).normal(0, 2.4, (SIZE, SIZE))
+        return as_map(super().ground(image, text).values + gaussian_filter(noise, 3))
+
+
 class NearlyBlind:
     """A prior with a trace of the image."""
 
@@ -175,6 +192,8 @@ BUILD: dict[str, Callable[[MethodSettings], object]] = {
     "honest": lambda settings: Honest(),
     "deaf": lambda settings: Deaf(),
     "nearly-deaf": lambda settings: NearlyDeaf(),
+    "side-reader": lambda settings: SideReader(),
+    "noisily-deaf": lambda settings: NoisilyDeaf(),
     "nearly-blind": lambda settings: NearlyBlind(load_method("phrase-prior", dataset="phantom")),
     "talkative": lambda settings: Talkative(),
     "memory": lambda settings: Memory(),
@@ -221,6 +240,8 @@ def test_an_honest_method_passes(audit: Callable[..., Page]) -> None:
         ("deaf", 2, "maps of two phrases"),
         ("phrase-prior", 3, "first minus second"),
         ("nearly-deaf", 2, "loss by phrase-swap"),
+        ("side-reader", 2, "swap within a side"),
+        ("noisily-deaf", 2, "paraphrase minus swap"),
         ("nearly-blind", 3, "loss, region filled"),
         ("memory", 3, "first minus second"),
         ("memory", 5, "noise"),
