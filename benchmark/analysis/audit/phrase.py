@@ -5,7 +5,7 @@ from __future__ import annotations
 from gtg_bench.benchmark.analysis.audit.finding import NO, Finding, above, below, finding, impossible
 from gtg_bench.benchmark.analysis.audit.subject import MATERIAL, Subject
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.api.phrases import read_phrase
+from gtg_bench.benchmark.scoring.probes import FINDING_SWAP
 from gtg_bench.benchmark.statistics import Estimate, bootstrap
 
 TITLE = "Does it use the phrase?"
@@ -19,25 +19,10 @@ def ask(subject: Subject) -> list[Finding]:
     """Losses by controls on the phrase, agreement of the maps of two phrases, and discrimination of two findings."""
     found = [loss(subject, control) for control in ("phrase-swap", "neutral-phrase")]
     found.append(loss(subject, "side-swap", decides=False, note="a method may also take the side from the image"))
-    found += [*_same_side(subject), *_maps(subject)]
+    found.append(loss(subject, FINDING_SWAP, note="both phrases name the same side, or none"))
+    found += _maps(subject)
     found.append(_discrimination(subject))
     return found
-
-
-def _same_side(subject: Subject) -> list[Finding]:
-    """The loss by phrase-swap where both phrases name the same side or none: a method that reads the side only."""
-    try:
-        swapped = subject.under("phrase-swap")
-    except UsageError:
-        return []
-    trials = swapped.trials.items()
-    alike = {name for name, t in trials if read_phrase(t.phrase).side == read_phrase(t.sample.phrase).side}
-    lost = subject.difference(subject.plain, swapped, only=alike)
-    span = subject.span()
-    facts = {"floor": 0.0, "ceiling": span, "verdict": above(lost, MATERIAL * span), "rule": LOSS}
-    return [
-        finding("swap within a side", subject.primary, lost, note="phrases that name the same side, or none", **facts)
-    ]
 
 
 def _maps(subject: Subject) -> list[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -226,13 +226,10 @@ class Subject:
         """How far the method's score is above a constant map's, at least 0."""
         return max(0.0, (self.score(self.plain, metric).value or 0.0) - self.constant(metric))
 
-    def difference(
-        self, one: Done, other: Done, metric: str | None = None, only: Collection[str] | None = None
-    ) -> Estimate:
-        """Average of one run minus the other's, on the samples that both have, or only those with these ids."""
+    def difference(self, one: Done, other: Done, metric: str | None = None) -> Estimate:
+        """Average of one run minus the other's, on the samples that both have."""
         ours, theirs = one.values(metric or self.primary), other.values(metric or self.primary)
-        shared = ours.keys() & theirs.keys() & set(ours if only is None else only)
-        return self.mean({name: ours[name] - theirs[name] for name in shared})
+        return self.mean({name: ours[name] - theirs[name] for name in ours.keys() & theirs.keys()})
 
     def agreement(self, other: Done, shift: bool = False) -> tuple[Estimate, Estimate]:
         """Rank correlation and SSIM of the plain maps with those of another run: averages of `agreements`."""

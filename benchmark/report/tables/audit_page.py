@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gtg_bench.benchmark.analysis.audit.audit import Page
-from gtg_bench.benchmark.analysis.audit.finding import NO, NONE, UNKNOWN, YES, Finding, Question
+from gtg_bench.benchmark.analysis.audit.finding import FEWEST, NO, NONE, UNKNOWN, YES, Finding, Question
 from gtg_bench.benchmark.report.tables.render import md_escaped
 
 _STYLES = {YES: "green", NO: "red", UNKNOWN: "yellow", NONE: "dim"}
@@ -124,6 +124,8 @@ def remarks(question: Question) -> Iterator[str]:
             rules.setdefault(finding.rule, []).append(finding.name)
     for rule, names in rules.items():
         yield f"Rule: {rule}." if len(rules) == 1 else f"Rule for {_listed(names)}: {rule}."
+    if few := [f.name for f in question.findings if f.verdict == UNKNOWN and f.n_patients < FEWEST and not f.detail]:
+        yield f"{_listed(few)}: fewer than {FEWEST} patients, so no verdict."
     notes: dict[str, list[str]] = {}
     for finding in question.findings:
         if finding.note and not finding.detail:

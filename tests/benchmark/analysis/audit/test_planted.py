@@ -240,7 +240,7 @@ def test_an_honest_method_passes(audit: Callable[..., Page]) -> None:
         ("deaf", 2, "maps of two phrases"),
         ("phrase-prior", 3, "first minus second"),
         ("nearly-deaf", 2, "loss by phrase-swap"),
-        ("side-reader", 2, "swap within a side"),
+        ("side-reader", 2, "loss by finding-swap"),
         ("noisily-deaf", 2, "paraphrase minus swap"),
         ("nearly-blind", 3, "loss, region filled"),
         ("memory", 3, "first minus second"),
