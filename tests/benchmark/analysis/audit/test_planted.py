@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter, uniform_filter
 
 from gtg_bench.benchmark.analysis.audit.audit import Page, make
 from gtg_bench.benchmark.analysis.audit.subject import Subject
+from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.geometry import FloatArray, Frame
 from gtg_bench.benchmark.api.phrases import read_phrase
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry, load_method
@@ -170,6 +171,31 @@ class Lucky(Honest):
         return as_map(gaussian_filter(np.random.default_rng(self.seed).random((SIZE, SIZE)), 4))
 
 
+class Constant:
+    def ground(self, image: FloatArray, text: str) -> GroundingMap:
+        return as_map(np.ones((SIZE, SIZE)))
+
+
+class WholeLung:
+    """Always the same box."""
+
+    def ground(self, image: FloatArray, text: str) -> GroundingMap:
+        return GroundingMap.of_boxes([[10, 20, 58, 110]], (SIZE, SIZE))
+
+
+class QuietMemory(Memory):
+    """Knows the answer by the exact pixels; elsewhere it falls back to a prior."""
+
+    def __init__(self, prior: Method) -> None:
+        super().__init__()
+        self.prior = prior
+
+    def ground(self, image: FloatArray, text: str) -> GroundingMap:
+        pixels = np.round(image * 255).astype(np.uint8)
+        same = pixels.tobytes() in self.known and np.array_equal(image, pixels.astype(np.float32) / np.float32(255))
+        return super().ground(image, text) if same else self.prior.ground(image, text)
+
+
 class Noisy(Honest):
     """Right, under heavy noise of its own."""
 
@@ -197,6 +223,9 @@ BUILD: dict[str, Callable[[MethodSettings], object]] = {
     "nearly-blind": lambda settings: NearlyBlind(load_method("phrase-prior", dataset="phantom")),
     "talkative": lambda settings: Talkative(),
     "memory": lambda settings: Memory(),
+    "quiet-memory": lambda settings: QuietMemory(load_method("class-prior", dataset="phantom")),
+    "constant": lambda settings: Constant(),
+    "whole-lung": lambda settings: WholeLung(),
     "lucky": lambda settings: Lucky(settings.seed),
     "noisy": lambda settings: Noisy(),
     "blurred": lambda settings: Blurred(),
@@ -245,6 +274,7 @@ def test_an_honest_method_passes(audit: Callable[..., Page]) -> None:
         ("nearly-blind", 3, "loss, region filled"),
         ("memory", 3, "first minus second"),
         ("memory", 5, "noise"),
+        ("quiet-memory", 5, "loss by noise"),
         ("talkative", 4, "present against absent"),
         ("lucky", 5, "lead over the next seeds"),
         ("blurred", 1, "minus class-prior"),
@@ -261,3 +291,10 @@ def test_a_lead_by_blur_vanishes_at_matched_smoothing(audit: Callable[..., Page]
     found = {one.name: one for one in question.findings if one.unit == "cnr"}
     assert (found["minus noisy, as returned"].low or 0) > 0.3
     assert found["minus noisy"].verdict == "no"
+
+
+def test_a_constant_map_passes_nothing_and_boxes_need_their_protocol(audit: Callable[..., Page]) -> None:
+    page = audit("constant", 5, 7)
+    assert [question.verdict for question in page.questions] == ["not applicable", "no"]
+    with pytest.raises(UsageError, match="--protocol boxes"):
+        audit("whole-lung", 7)
