@@ -12,7 +12,7 @@ from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import unknown
 from gtg_bench.benchmark.cli.common import AsJson, RunsDir, out, reports_errors
 
-HELP = "Show results by size of the region, number of boxes, side, phrase length or category."
+HELP = "Show results by region size, boxes, side, phrase length, category, view, sex or age."
 
 
 @reports_errors
@@ -23,7 +23,10 @@ def subgroups(
     ],
     by: Annotated[
         list[str] | None,
-        typer.Option(metavar="[size|boxes|side|length|category]", help="Repeatable. (default: all of them)"),
+        typer.Option(
+            metavar="[size|boxes|side|length|category|...]",
+            help="Also view, sex, age; repeatable. (default: all known)",
+        ),
     ] = None,
     metric: Annotated[
         list[str] | None, typer.Option(help="Metric; repeatable. (default: the protocol's primary metric)")
