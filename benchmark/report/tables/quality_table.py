@@ -88,7 +88,7 @@ def _definitions(quality: Quality) -> list[str]:
     if quality.profile == "released":
         notes.append(
             "Profile released: FID from unequal numbers of images, MS-SSIM with each pair's own range of values; it "
-            "has no floor. Not comparable with other rows."
+            "has no floor. Not comparable with other rows. ±: half-width of the 95 % CI (bootstrap over prompts)."
         )
     else:
         notes += [
@@ -96,7 +96,8 @@ def _definitions(quality: Quality) -> list[str]:
             "model would score. FID grows as n shrinks: compare it with the floor, never with a FID of another n.",
             f"KID: unbiased; mean over {SUBSETS} subsets of min({LARGEST_SUBSET:,}, n/2) images; around 0 (also "
             "negative) for equal distributions.",
-            f"±: half-width of the 95 % CI, from {HALVES} random halves by patient and by prompt.",
+            f"±: half-width of the 95 % CI, from {HALVES} random halves by patient and by prompt; of MS-SSIM and near "
+            "copies from a bootstrap over them.",
         ]
     if any("precision" in row.values for row in quality.rows):
         notes.append(
