@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -144,7 +143,7 @@ def test_a_fallback_is_noted_with_the_map(components: LdmComponents, tokens: str
 
 
 def test_a_text_and_an_image_are_encoded_once(components: LdmComponents) -> None:
-    fresh = replace(components, posteriors=OrderedDict())
+    fresh = replace(components)  # with empty caches
     method, encoder, vae = LdmMethod(fresh, SETTINGS), components.text_encoder, components.vae
     with (
         patch.object(encoder, "encode", wraps=encoder.encode) as texts,
