@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from copy import copy
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, ParamSpec, TypeVar, get_args, get_type_hints
@@ -21,7 +22,7 @@ from gtg_bench.benchmark.api.settings import AUTO, CHOICES, OPTIONS, MethodSetti
 from gtg_bench.benchmark.report.terminal import Terminal
 from gtg_bench.benchmark.runs.launch import ElsewhereError, Launch
 from gtg_bench.benchmark.scoring.controls import CONTROLS
-from gtg_bench.benchmark.scoring.protocols import FRAMES, PROTOCOLS, UNCOVERED
+from gtg_bench.benchmark.scoring.protocols import FRAMES, PROTOCOL, PROTOCOLS, UNCOVERED
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,6 +30,7 @@ out = Terminal()
 err = Terminal(stderr=True, highlight=False)
 
 _PANEL = "Method settings"
+_REPEATABLE = " (repeatable: all combinations are run)"
 
 
 def choice(values: Sequence[str], *names: str, help: str, panel: str | None = None) -> Any:
@@ -104,6 +106,17 @@ ShardOption = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+_SCORING: dict[str, Any] = {
+    "protocol": ProtocolOption,
+    "control": ControlOption,
+    "frame": FrameOption,
+    "uncovered": UncoveredOption,
+    "mask": MaskOption,
+    "smooth": SmoothOption,
+}
+"""The options that say what is grounded and how it is scored; `takes_choices` makes them repeatable."""
+
+
 def takes_settings(command: Callable[..., R]) -> Callable[..., R]:
     """Replace a command's parameter `settings` by one option for every setting of `MethodSettings`.
 
@@ -113,7 +126,7 @@ def takes_settings(command: Callable[..., R]) -> Callable[..., R]:
 
 
 def takes_choices(command: Callable[..., R]) -> Callable[..., R]:
-    """As `takes_settings`, but every option is repeatable: the dictionary holds lists of distinct values."""
+    """As `takes_settings`, with the options of scoring too. All are repeatable: the values are distinct, in lists."""
     return _with_options(command, several=True)
 
 
@@ -121,10 +134,12 @@ def _with_options(command: Callable[..., R], several: bool) -> Callable[..., R]:
     signature = inspect.signature(command)
     own = [p for p in signature.parameters.values() if p.name != "settings"]
     hints = get_type_hints(command, include_extras=True)
+    options = {name: _repeatable(name) for name in _SCORING} if several else {}
+    options |= {name: _option(name, several) for name in OPTIONS}
 
     @functools.wraps(command)
     def wrapped(**values: Any) -> R:
-        given = {name: values.pop(name) for name in OPTIONS}
+        given = {name: values.pop(name) for name in options}
         chosen = {name: value for name, value in given.items() if value not in (None, [])}
         if several:
             chosen = {name: list(dict.fromkeys(value)) for name, value in chosen.items()}
@@ -132,12 +147,21 @@ def _with_options(command: Callable[..., R], several: bool) -> Callable[..., R]:
 
     typed = [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in own]
     added = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_option(name, several))
-        for name in OPTIONS
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
+        for name, option in options.items()
     ]
     wrapped.__signature__ = inspect.Signature([*typed, *added], return_annotation=signature.return_annotation)  # type: ignore[attr-defined]
     wrapped.__annotations__ = {p.name: p.annotation for p in (*typed, *added)}
     return wrapped
+
+
+def _repeatable(name: str) -> Any:
+    """The option of a part of scoring, repeatable."""
+    (facts,) = map(copy, _SCORING[name].__metadata__)
+    facts.rich_help_panel = f"Scoring{_REPEATABLE}"
+    if default := {"protocol": PROTOCOL, "control": CONTROLS[0]}.get(name):
+        facts.help += f" (default: {default})"
+    return Annotated[list[str] | None, facts]
 
 
 def _option(name: str, several: bool) -> Any:
@@ -147,7 +171,7 @@ def _option(name: str, several: bool) -> Any:
     text = f"{facts['help']} (default: {default})" if default else facts["help"]
     kind, panel = get_type_hints(MethodSettings)[name], _PANEL
     if several:
-        panel += " (repeatable: all combinations are run)"
+        panel += _REPEATABLE
         kind = list[next(one for one in get_args(kind) or (kind,) if one is not type(None))]  # type: ignore[misc]
     if name in CHOICES:
         option = choice(CHOICES[name], flag, help=text, panel=panel)

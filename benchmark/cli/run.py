@@ -11,19 +11,13 @@ import typer
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.cli.common import (
-    ControlOption,
     DataRoot,
     DatasetOption,
     Device,
-    FrameOption,
     LeaderboardsDir,
-    MaskOption,
     Plugins,
-    ProtocolOption,
     RunsDir,
     ShardOption,
-    SmoothOption,
-    UncoveredOption,
     Workers,
     key_values,
     load_plugins,
@@ -48,12 +42,6 @@ def run(
     data_root: DataRoot = None,
     dataset_option: DatasetOption = None,
     limit: Annotated[int | None, typer.Option(help="Evaluate only the first N samples.")] = None,
-    protocol: ProtocolOption = "gtg",
-    frame: FrameOption = None,
-    uncovered: UncoveredOption = None,
-    mask: MaskOption = None,
-    smooth: SmoothOption = None,
-    control: ControlOption = "none",
     all_controls: Annotated[
         bool, typer.Option("--all-controls", help="Run plain and under every sanity-check control.")
     ] = False,
@@ -76,8 +64,8 @@ def run(
     from gtg_bench.benchmark.runs.runner import RunRequest, prepare
     from gtg_bench.benchmark.runs.suite import combinations
 
-    if all_controls and control != "none":
-        raise UsageError(f"--all-controls includes every control; leave out --control {control}")
+    if all_controls and "control" in settings:
+        raise UsageError(f"--all-controls includes every control; leave out --control {settings['control'][0]}")
     load_plugins(plugin)
     names = list(dict.fromkeys(method))
     for name in names:
@@ -93,12 +81,6 @@ def run(
             dataset_options=key_values(dataset_option),
             split=split,
             limit=limit,
-            protocol=protocol,
-            frame=frame,
-            uncovered=uncovered,
-            mask=mask,
-            smooth=smooth,
-            control=control,
             fail_fast=fail_fast,
             fresh=fresh,
             shard=shard,
