@@ -75,6 +75,8 @@ def _absent(rows: Sequence[Row], n: int, size: int) -> list[str]:
         notes.append(f"No precision, recall, density and coverage: they need {NEIGHBOURS + 1} images on each side.")
     if without := [row.name for row in rows if not row.category and row.values["fid"].low is None]:
         notes.append(f"No CI for {', '.join(without)}: fewer than {LEAST_PATIENTS} patients or prompts on a side.")
+    elif NEIGHBOURS < n < 2 * (NEIGHBOURS + 1):
+        notes.append(f"No CI for precision, recall, density and coverage: it needs {2 * (NEIGHBOURS + 1)} images.")
     return notes
 
 

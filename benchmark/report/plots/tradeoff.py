@@ -73,9 +73,8 @@ def tradeoff(
     if rows[0]["images"] == FLOOR and rows[0]["fid"]:
         floor = float(rows[0]["fid"])
         axes.axvline(floor, color=style.FAINT, linewidth=0.8, zorder=0.9, gid="floor")
-        place, beside = (floor, 0.02), axes.get_xaxis_transform()
-        shift = {"xytext": (2, 0), "textcoords": "offset points"}
-        axes.annotate("floor", place, xycoords=beside, fontsize=5.5, color=style.GREY, rotation=90, **shift)
+        beside = axes.get_xaxis_transform()
+        axes.text(floor, 0.02, " floor", transform=beside, fontsize=5.5, color=style.GREY, rotation=90, va="bottom")
     axes.set_xlabel(f"FID, {features} features (lower is better)")
     axes.set_ylabel(style.axis_label(metric, 2.2))
     axes.grid(axis="both")

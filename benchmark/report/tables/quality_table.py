@@ -131,8 +131,9 @@ def fid_notes(rows: Sequence[Row]) -> list[str]:
         if found:
             first = found[0]
             floor = f"; floor {quality_cell(first, 'fid').figure}" if first["images"] == FLOOR else ""
+            never = "never comparable with published FIDs; " if features == "phantom" else ""
             notes.append(
-                f"FID with features of {features}: against {first['real']}, n = {first['n']} on each side{floor}. "
-                "`gtg-bench quality` measures more of it."
+                f"FID with features of {features}: {never}against {first['real']}, n = {first['n']} on each side"
+                f"{floor}. `gtg-bench quality` measures more of it."
             )
     return notes
