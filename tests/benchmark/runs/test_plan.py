@@ -62,17 +62,23 @@ def test_an_estimate_is_near_the_time_and_size_of_the_runs(toy: Any, monkeypatch
 
 
 def test_a_plan_runs_the_validation_split_before_runs_whose_smoothing_is_chosen_there(toy: Any) -> None:
-    requests = [toy.request(smooth="best", limit=5), toy.request(smooth="best", limit=5, control="phrase-swap")]
-    validation = prepare(requests[0]).validation
-    assert validation is not None
-    steps = planned(*requests)
+    best = toy.request(smooth="best", mask="otsu", limit=5)
+    requests = [best, replace(best, control="phrase-swap")]
+
+    def short(request: Any) -> Any:
+        prepared = prepare(request)
+        assert prepared.validation is not None
+        return replace(prepared, validation=replace(prepared.validation, trials=prepared.validation.trials[:4]))
+
+    def found(**changed: Any) -> Any:
+        return steps_of((str(k), one, short(one)) for k, one in enumerate(replace(one, **changed) for one in requests))
+
+    steps = found()
     assert [one.name for one in steps] == ["0, split validate", "0", "1, control phrase-swap"]
-    assert [one.chosen_on for one in steps] == [0, *[len(validation.trials)] * 2]
-    assert [(one.state, one.total) for one in steps[:2]] == [("to do", len(validation.trials)), ("to do", 5)]
+    assert [(one.total, one.chosen_on) for one in steps] == [(4, 0), (5, 4), (5, 4)]
+    assert {one.state for one in steps} == {"to do"}
     assert estimate(steps).seconds > 0
     assert not (toy.folder / "runs").exists()
-    runner.run(prepare(requests[0]), requests[0])
-    assert [one.state for one in planned(*requests)] == ["done", "done", "to do"]
-    assert [one.chosen_on for one in planned(*requests)] == [0, 0, 0]
-    again = planned(*(replace(one, fresh=True) for one in requests))
-    assert [one.state for one in again] == ["to do"] * 4  # each computes the validation split anew
+    runner.run(short(best), best)
+    assert [(one.state, one.chosen_on) for one in found()] == [("done", 0), ("done", 0), ("to do", 0)]
+    assert [one.state for one in found(fresh=True)] == ["to do"] * 4  # each computes the validation split anew
