@@ -18,8 +18,8 @@ from gtg_bench.benchmark.cli.common import (
     load_plugins,
     out,
     reports_errors,
-    takes_settings,
 )
+from gtg_bench.benchmark.cli.groups import takes_settings
 from gtg_bench.benchmark.cli.results import LeftOut
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from gtg_bench.benchmark.api.registry import unknown
 from gtg_bench.benchmark.cli.common import (
     AsJson,
     LeaderboardsDir,
+    OnlyDataset,
     Plugins,
     RunsDir,
     err,
@@ -27,13 +28,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True)
 Names = Annotated[list[str], typer.Argument(metavar="RUN...", help="A run's key, or its method with settings.")]
-Dataset = Annotated[str | None, typer.Option("--dataset", help="Only runs on this data set.")]
 
 
 @app.command("list")
 @reports_errors
 def list_(
-    runs_dir: RunsDir = Path("runs"), dataset: Dataset = None, as_json: AsJson = False, plugin: Plugins = None
+    runs_dir: RunsDir = Path("runs"), dataset: OnlyDataset = None, as_json: AsJson = False, plugin: Plugins = None
 ) -> None:
     """List the stored runs, unfinished and unreadable ones too."""
     from rich.table import Table
@@ -66,7 +66,7 @@ def list_(
 def show(
     run: Names,
     runs_dir: RunsDir = Path("runs"),
-    dataset: Dataset = None,
+    dataset: OnlyDataset = None,
     as_json: AsJson = False,
     plugin: Plugins = None,
 ) -> None:
@@ -104,7 +104,7 @@ def rm(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     runs_dir: RunsDir = Path("runs"),
     leaderboards_dir: LeaderboardsDir = Path("leaderboards"),
-    dataset: Dataset = None,
+    dataset: OnlyDataset = None,
     plugin: Plugins = None,
 ) -> None:
     """Delete runs: their records, maps, and rows in the leaderboards."""
@@ -143,7 +143,7 @@ def merge(
     ] = None,
     runs_dir: RunsDir = Path("runs"),
     leaderboards_dir: LeaderboardsDir = Path("leaderboards"),
-    dataset: Dataset = None,
+    dataset: OnlyDataset = None,
     plugin: Plugins = None,
 ) -> None:
     """Join the shards of runs, made with `run --shard K/N`, and update the leaderboard."""

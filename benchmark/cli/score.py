@@ -12,6 +12,7 @@ from gtg_bench.benchmark.api.settings import BOXES
 from gtg_bench.benchmark.cli.common import (
     DataRoot,
     DatasetOption,
+    FailFast,
     FrameOption,
     LeaderboardsDir,
     RunsDir,
@@ -102,7 +103,7 @@ def score(
     ] = None,
     data_root: DataRoot = None,
     dataset_option: DatasetOption = None,
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first sample that fails.")] = False,
+    fail_fast: FailFast = False,
     runs_dir: RunsDir = Path("runs"),
     leaderboards_dir: LeaderboardsDir = Path("leaderboards"),
 ) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import unknown
-from gtg_bench.benchmark.cli.common import AsJson, RunsDir, out, reports_errors
+from gtg_bench.benchmark.cli.common import AsJson, OnlyDataset, RunsDir, out, reports_errors
 
 HELP = "Show results by size of the region, number of boxes, side, phrase length or category."
 
@@ -28,7 +28,7 @@ def subgroups(
     metric: Annotated[
         list[str] | None, typer.Option(help="Metric; repeatable. (default: the protocol's primary metric)")
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="Only runs on this data set.")] = None,
+    dataset: OnlyDataset = None,
     runs_dir: RunsDir = Path("runs"),
     to: Annotated[Path | None, typer.Option("--csv", help="Also write the rows to this CSV file.")] = None,
     as_json: AsJson = False,

@@ -15,21 +15,15 @@ from rich.text import Text
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.cli.common import (
-    DataRoot,
-    DatasetOption,
-    Device,
     LeaderboardsDir,
+    Limit,
     Plugins,
-    RunsDir,
-    ShardOption,
-    Workers,
     err,
-    key_values,
     load_plugins,
     out,
     reports_errors,
-    takes_choices,
 )
+from gtg_bench.benchmark.cli.groups import DataOptions, JobOptions, takes_choices
 from gtg_bench.benchmark.cli.results import LeftOut, Named, execute, prepare_all, show
 from gtg_bench.benchmark.runs.launch import Launch
 from gtg_bench.benchmark.scoring.controls import CONTROLS
@@ -62,11 +56,8 @@ def suite(
     all_controls: Annotated[
         bool, typer.Option("--all-controls", help="Add every sanity-check control of each run.")
     ] = False,
-    dataset: Annotated[str, typer.Option(help="Data set; see `gtg-bench list datasets`.")] = "phantom",
-    split: Annotated[str, typer.Option(help="Split to evaluate.")] = "test",
-    data_root: DataRoot = None,
-    dataset_option: DatasetOption = None,
-    limit: Annotated[int | None, typer.Option(help="Evaluate only the first N samples.")] = None,
+    data: DataOptions = DataOptions(),
+    limit: Limit = None,
     to: Annotated[
         Path | None,
         typer.Option("--out", help="Write the suite's table to this folder or file, or its figure to this file."),
@@ -74,12 +65,7 @@ def suite(
     html: Annotated[
         Path | None, typer.Option("--report", help="Write an HTML report of the runs to this file.")
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Compute every map and score anew.")] = False,
-    shard: ShardOption = None,
-    batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change results.")] = 16,
-    workers: Workers = 2,
-    device: Device = "auto",
-    runs_dir: RunsDir = Path("runs"),
+    job: JobOptions = JobOptions(),
     leaderboards_dir: LeaderboardsDir = Path("leaderboards"),
     plugin: Plugins = None,
 ) -> None:
@@ -96,25 +82,22 @@ def suite(
         raise UsageError("--plan measures one process; leave out the launcher")
     load_plugins(plugin)
     found = find_suite(name)
-    place: dict[str, Any] = {"dataset": dataset, "data_root": data_root, "dataset_options": key_values(dataset_option)}
     chosen = {**settings, "method": method, "protocol": protocol}
     requests = found.requests(
         {key: values for key, values in chosen.items() if values},
-        **place,
-        split=split,
+        **data.request,
+        **vars(job),
         limit=limit,
-        device=device,
-        fresh=fresh,
-        shard=shard,
-        batch_size=batch_size,
-        workers=workers,
-        runs_dir=runs_dir,
     )
     if plan and not alone():
         return
     if not plan:
         _check_places(found, to, html)
-    left_out, opened, entry_of = LeftOut(len(requests), quiet=plan), open_dataset(*place.values()), passes(requests)
+    left_out, opened, entry_of = (
+        LeftOut(len(requests), quiet=plan),
+        open_dataset(*data.place.values()),
+        passes(requests),
+    )
     with _offline() if plan else nullcontext():
         batteries = prepare_all(
             requests, lambda one: prepare(one, entry_of(one), opened), left_out, controls=all_controls
@@ -124,7 +107,7 @@ def suite(
         return
     rows, done = execute(batteries, leaderboards_dir, left_out)
     if done:
-        _end(found, rows, done, settings, (leaderboards_dir, runs_dir), place, to, html)
+        _end(found, rows, done, settings, (leaderboards_dir, job.runs_dir), data.place, to, html)
     left_out.finish(row["method"] for row in rows if row["n_ok"] == "0")
 
 
