@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gtg_bench.benchmark.report.tables.document import Document
 
 HELP = "Show a whole leaderboard, the paper's tables beside measured values, or any two columns as a table."
-_NAMES = ("1", "2", "3", "4", "averages")
+_NAMES = ("1", "2", "3", "4", "averages", "smoothing")
 _FORMATS = ("csv", "markdown", "latex")
 Source = tuple[Path, str, dict[str, str], str, bool]
 """Arguments of `selection.load`."""
@@ -30,8 +30,9 @@ def table(
     what: Annotated[
         str | None,
         typer.Argument(
-            metavar="[1|2|3|4|averages]",
-            help="A table of the paper, or which average it prints. (default: the whole leaderboard)",
+            metavar="[1|2|3|4|averages|smoothing]",
+            help="A table of the paper, which average it prints, or each method at every smoothing that was scored. "
+            "(default: the whole leaderboard)",
         ),
     ] = None,
     rows: Annotated[str | None, typer.Option(help="Leaderboard column, or category. Needs --columns.")] = None,
@@ -120,16 +121,20 @@ def _document(
     from gtg_bench.benchmark.report.tables.pivot import pivot
     from gtg_bench.benchmark.report.tables.run_table import board_document
     from gtg_bench.benchmark.report.tables.selection import load, with_quality
+    from gtg_bench.benchmark.report.tables.smoothing_table import METRICS as SMOOTHED
+    from gtg_bench.benchmark.report.tables.smoothing_table import smoothing_document
 
     folder, dataset, where, _, reference = source
     if what not in (None, *_NAMES):
         raise UsageError(f"unknown table {what!r}; choose from {', '.join(_NAMES)}")
     if (rows is None) != (columns is None) or (what and rows):
         raise UsageError("name a table of the paper, or both --rows and --columns")
-    if add and what in (None, "averages"):
+    if add and what in (None, "averages", "smoothing"):
         raise UsageError("--add needs a table of the paper: `gtg-bench table 1` to `4`")
     if what == "averages":
         return averages()
+    if what == "smoothing":
+        return smoothing_document(*source, metrics=metric or SMOOTHED, average=average)
     if what is None and (rows is None or columns is None):
         return board_document(*source, metrics=metric or ())
     board = load(*source)

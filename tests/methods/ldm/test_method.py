@@ -143,7 +143,8 @@ def test_a_fallback_is_noted_with_the_map(components: LdmComponents, tokens: str
 
 
 def test_a_text_and_an_image_are_encoded_once(components: LdmComponents) -> None:
-    method, encoder, vae = LdmMethod(components, SETTINGS), components.text_encoder, components.vae
+    fresh = replace(components)  # with empty caches
+    method, encoder, vae = LdmMethod(fresh, SETTINGS), components.text_encoder, components.vae
     with (
         patch.object(encoder, "encode", wraps=encoder.encode) as texts,
         patch.object(vae, "encode", wraps=vae.encode) as images,
