@@ -90,7 +90,7 @@ def audit(
     if to is not None:
         with atomic(to) as part:
             part.write_text(texts[to.suffix] + "\n", encoding="utf-8")
-        err.print(f"wrote {to}", markup=False, soft_wrap=True)
+        err.say(f"wrote {to}")
     if as_json:
         typer.echo(texts[".json"])
     elif format:

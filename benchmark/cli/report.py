@@ -46,4 +46,4 @@ def report(
     place = Place(data_root, key_values(dataset_option))
     with err.status("comparing runs and drawing maps"):
         path = write_report(run or [], to, runs_dir, dataset, private, place)
-    out.print(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB)", soft_wrap=True, highlight=False, markup=False)
+    out.say(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB)")

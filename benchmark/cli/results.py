@@ -111,7 +111,7 @@ def report(result: RunResult, name: str = "") -> None:
     if result.missing:
         total = len(result.records) + result.missing
         text = f"{len(result.records)} of {total} samples have a record; the last shard to end finishes the run"
-        err.print(f"{name or result.spec.method}: {text} {result.spec.key}", soft_wrap=True, markup=False)
+        err.say(f"{name or result.spec.method}: {text} {result.spec.key}")
         return
     known, total = len(result.records) - result.computed, len(result.records)
     notes = [f"smoothing {result.spec.smooth}"] if result.spec.smooth.startswith(BEST) else []
@@ -125,12 +125,12 @@ def report(result: RunResult, name: str = "") -> None:
         notes.append(f"{sum(used) / len(used):.1f} steps per sample on average, {min(used)} to {max(used)}")
     note = f" ({'; '.join(notes)})" if notes else ""
     text = f"{name or result.spec.method}: {result.seconds:.1f} s{note}; records in {result.folder}"
-    err.print(text, soft_wrap=True, markup=False)
+    err.say(text)
     bad = [record for record in result.records if record.status == "failed"]
     if bad:
         err.print(f"[yellow]warning:[/yellow] {len(bad)} of {total} samples failed; the first ones:")
         for record in bad[:3]:
-            err.print(f"  {record.sample_id}: {record.error}", soft_wrap=True, markup=False)
+            err.say(f"  {record.sample_id}: {record.error}")
 
 
 def show(folder: Path, rows: list[Row], runs_dir: Path) -> None:

@@ -52,4 +52,4 @@ def subgroups(
         return
     show_subgroups(found, chosen, out)
     if to is not None:
-        out.print(f"Written: {to}", soft_wrap=True, highlight=False, markup=False)
+        out.say(f"Written: {to}")

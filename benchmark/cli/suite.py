@@ -14,6 +14,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.text import number_of
 from gtg_bench.benchmark.cli.common import (
     LeaderboardsDir,
     Limit,
@@ -190,26 +191,22 @@ def _show_plan(batteries: Sequence[Named], left_out: LeftOut) -> None:
     for name, error in left_out.errors.items():
         reasons.setdefault(str(error), []).append(name)
     for reason, (name, *more) in reasons.items():
-        others = f" and {_number(len(more), 'other run')}" if more else ""
-        out.print(f"- {name}{others} cannot run: {reason}", markup=False, highlight=False, soft_wrap=True)
+        others = f" and {number_of(len(more), 'other run')}" if more else ""
+        out.say(f"- {name}{others} cannot run: {reason}")
     for note in shared_notes(steps):
         out.print(f"- {note}", markup=False, highlight=False)
     with err.status("Measuring") as status:
         found = estimate(steps, lambda name: status.update(Text(f"Measuring {name}")))
     done = sum(one.state == "done" for one in steps)
-    text = f"{done} of {_number(len(steps), 'run')} done."
+    text = f"{done} of {number_of(len(steps), 'run')} done."
     if done < len(steps):
         text += f" The rest takes about {_duration(found.seconds)} here and writes {_bytes(found.bytes)}"
     if found.measured:
-        text += f" (estimated from a few samples of {_number(found.measured, 'kind')} of runs"
+        text += f" (estimated from a few samples of {number_of(found.measured, 'kind')} of runs"
         text += f"; {found.unmeasured} more count as their mean)" if found.unmeasured else ")"
     out.print(text, markup=False, highlight=False)
     if left_out.errors:
         raise typer.Exit(1)
-
-
-def _number(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _count(number: int) -> str:
@@ -244,7 +241,7 @@ def _show_table(
     document = paper_document(number, (folder, specs[0]["dataset"], where, specs[0]["protocol"], False), runs_dir)
     show_document(document, out)
     for path in write(document, to) if to else ():
-        out.print(f"Written: {path}", soft_wrap=True, highlight=False, markup=False)
+        out.say(f"Written: {path}")
 
 
 def _show_sensitivity(done: Sequence[FinishedRun]) -> None:
@@ -285,4 +282,4 @@ def _report(done: Sequence[FinishedRun], path: Path, runs_dir: Path, place: Mapp
     where = Place(place["data_root"], place["dataset_options"])
     with err.status("Comparing runs and drawing maps"):
         write_report(keys, path, runs_dir, place["dataset"], place=where)
-    out.print(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB)", soft_wrap=True, highlight=False, markup=False)
+    out.say(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB)")

@@ -13,7 +13,7 @@ from gtg_bench.benchmark.paths import locked
 from gtg_bench.benchmark.quality.results import FLOOR, MEASURES, Quality
 from gtg_bench.benchmark.quality.results import Row as Measured
 from gtg_bench.benchmark.report.leaderboard import REFERENCE, write_csv
-from gtg_bench.benchmark.state import printable
+from gtg_bench.benchmark.state import one_line
 
 Row = dict[str, str]
 
@@ -95,7 +95,7 @@ def read(path: Path) -> list[Row]:
     try:
         lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig")), strict=True))
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read ({printable(str(error))}); move it away and rerun") from error
+        raise DataError(f"{path} cannot be read ({one_line(str(error))}); move it away and rerun") from error
     if not lines or tuple(lines[0]) != COLUMNS:
         raise DataError(f"{path} was written by another version; move it away and rerun")
     rows = []

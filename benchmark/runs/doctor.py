@@ -19,6 +19,7 @@ from rich.filesize import decimal
 
 from gtg_bench.benchmark.api.errors import GtgError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
+from gtg_bench.benchmark.api.text import number_of
 from gtg_bench.benchmark.api.types import NO_MODEL, MethodSettings, PhraseSample
 from gtg_bench.benchmark.datasets import DATASETS, open_dataset
 from gtg_bench.benchmark.datasets.check import Check, Progress
@@ -149,7 +150,7 @@ def _check_data(found: Diagnosis, plan: Plan, progress: Progress) -> Sequence[Ph
             usable, pairs = report.counts.get("usable", 0), report.counts.get("pairs", 0)
             text = f"{usable} of {pairs} pairs are usable"
             if wrong:
-                problems = f"{len(wrong)} problem{'s' * (len(wrong) > 1)}, the first: {wrong[0]}"
+                problems = f"{number_of(len(wrong), 'problem')}, the first: {wrong[0]}"
                 words = ["gtg-bench", "data", "check", report.dataset, "--data-root", str(plan.data_root)]
                 for key, value in plan.dataset_options.items():
                     words += ["--dataset-option", f"{key}={value}"]

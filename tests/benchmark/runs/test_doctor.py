@@ -75,7 +75,7 @@ def test_the_main_job_would_run() -> None:
         ({"dataset": "chestxray14"}, "data", "--data-root"),
         ({"dataset": "chestxray14", "data_root": Path("nowhere")}, "data", "nowhere"),
         ({"split": "tset"}, "data", "tset"),
-        ({"options": {"sede": "1"}}, "data", "sede"),
+        ({"dataset_options": {"sede": "1"}}, "data", "sede"),
         ({"methods": ("cxrbert-lmd",)}, "method", "did you mean cxrbert-ldm"),
         ({"weights": "nowhere"}, "weights", "cxrbert-ldm: --weights nowhere"),
         ({"methods": ("clip-ldm-lora",)}, "weights", "clip-ldm-lora has no phantom weights"),
