@@ -65,7 +65,7 @@ class JobOptions:
 def takes_groups(command: Callable[..., R]) -> Callable[..., R]:
     """Replace every parameter whose type is a dataclass, such as `DataOptions`, by one option for each field."""
     hints = get_type_hints(command, include_extras=True)
-    groups = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
 
     def grouped(**values: Any) -> R:
         made = {name: kind(**{one.name: values.pop(one.name) for one in fields(kind)}) for name, kind in groups.items()}
