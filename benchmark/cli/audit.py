@@ -62,7 +62,7 @@ def audit(
     from gtg_bench.benchmark.analysis.audit.audit import QUESTIONS, make
     from gtg_bench.benchmark.analysis.audit.stored import keep
     from gtg_bench.benchmark.analysis.audit.subject import find_subject
-    from gtg_bench.benchmark.paths import atomic
+    from gtg_bench.benchmark.paths import write_text
     from gtg_bench.benchmark.report.tables.audit_page import show, to_markdown
     from gtg_bench.benchmark.runs.lookup import find_run
     from gtg_bench.benchmark.runs.request import RunRequest
@@ -88,8 +88,7 @@ def audit(
     keep(runs_dir, subject.plain.run.spec, page)
     texts = {".json": json.dumps(page.as_json(), indent=1), ".md": to_markdown(page)}
     if to is not None:
-        with atomic(to) as part:
-            part.write_text(texts[to.suffix] + "\n", encoding="utf-8")
+        write_text(to, texts[to.suffix] + "\n")
         err.say(f"wrote {to}")
     if as_json:
         typer.echo(texts[".json"])

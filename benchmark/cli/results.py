@@ -168,14 +168,15 @@ class LeftOut:
             if not (self.quiet or known or isinstance(error, ElsewhereError)):  # `finish` names all of one reason
                 complain(f"[yellow]warning:[/yellow] {escape(name)} is left out: {escape(str(error))}")
 
-    def finish(self, unscored: Iterable[str] = ()) -> None:
+    def finish(self, rows: Iterable[Row] = ()) -> None:
         """Name everything that failed and exit with code 1, or return if nothing did.
 
         Args:
-            unscored: names of methods that ran, but without a single scored sample.
+            rows: leaderboard rows of what ran; one without a single scored sample has failed.
         """
         failed = [f"{name} (left out)" for name in self.errors]
-        failed += [f"{name} (no sample scored)" for name in dict.fromkeys(unscored)]
+        unscored = dict.fromkeys(row["method"] for row in rows if row["n_ok"] == "0")
+        failed += [f"{name} (no sample scored)" for name in unscored]
         if failed:
             err.print(f"[red]failed:[/red] {escape(', '.join(failed))}", soft_wrap=True)
             raise typer.Exit(1)

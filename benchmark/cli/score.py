@@ -157,7 +157,7 @@ def score(
         rows.append(leaderboard.update(leaderboards_dir, result.spec, result.records))
         report(result)
     show(leaderboards_dir, rows, runs_dir)
-    LeftOut(1).finish(row["method"] for row in rows if row["n_ok"] == "0")
+    LeftOut(1).finish(rows)
 
 
 def _external_maps(maps: Path, request: RunRequest) -> PreparedRun:

@@ -109,6 +109,13 @@ def categories_of(path: Path) -> Path:
     return path.with_name(f"{path.stem}.by_category.csv")
 
 
+def make_own(folder: Path) -> None:
+    """Create a folder of results. Raises UsageError if it is that of the shipped ones."""
+    if folder.resolve() == REFERENCE.resolve():
+        raise UsageError(f"{folder} holds the shipped results; choose another --leaderboards-dir")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
 def update(folder: Path, spec: RunSpec, records: Sequence[SampleRecord]) -> Row:
     """Write a run's rows into its leaderboard and the one by category, atomically; return its overall row.
 
@@ -116,9 +123,7 @@ def update(folder: Path, spec: RunSpec, records: Sequence[SampleRecord]) -> Row:
         UsageError: the folder is that of the shipped results.
         DataError: an existing file is not a leaderboard of this version.
     """
-    if folder.resolve() == REFERENCE.resolve():
-        raise UsageError(f"{folder} holds the shipped results; choose another --leaderboards-dir")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_own(folder)
     rules, values = find_protocol(spec.protocol), spec.as_json()
     settings = {name: as_text(values[name]) for name in COLUMNS}
     overall = settings | measured(records, rules) | {"run_key": spec.key}

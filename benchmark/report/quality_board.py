@@ -7,12 +7,12 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from gtg_bench.benchmark.api.errors import DataError, UsageError
+from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.benchmark.api.text import csv_text
 from gtg_bench.benchmark.paths import locked
 from gtg_bench.benchmark.quality.results import FLOOR, MEASURES, Quality
 from gtg_bench.benchmark.quality.results import Row as Measured
-from gtg_bench.benchmark.report.leaderboard import REFERENCE, write_csv
+from gtg_bench.benchmark.report.leaderboard import make_own, write_csv
 from gtg_bench.benchmark.state import one_line
 
 Row = dict[str, str]
@@ -73,9 +73,7 @@ def update(folder: Path, rows: Sequence[Row]) -> Path:
         UsageError: the folder is that of the shipped results.
         DataError: the existing file was written by another version.
     """
-    if folder.resolve() == REFERENCE.resolve():
-        raise UsageError(f"{folder} holds the shipped results; choose another --leaderboards-dir")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_own(folder)
     path = folder / NAME
     with locked(folder / ".quality.lock"):
         known = {row["key"]: row for row in read(path)} | {row["key"]: row for row in rows}
