@@ -1,8 +1,11 @@
-"""Results by size of the region, number of boxes, side, phrase length or category. Every difference is A - B."""
+"""Results by size of the region, number of boxes, side, phrase length, category, view, sex or age.
+
+Every difference is A - B.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -22,12 +25,19 @@ SIZES: Bins = ((0.01, "below 1 %"), (0.05, "1 to 5 %"), (0.15, "5 to 15 %"), (fl
 
 BOXES: Bins = ((2, "1 box"), (3, "2 boxes"), (float("inf"), "3 boxes and more"))
 LENGTHS: Bins = ((4, "1 to 3 words"), (7, "4 to 6 words"), (11, "7 to 10 words"), (float("inf"), "11 words and more"))
+AGES: Bins = ((18, "below 18"), (40, "18 to 39"), (60, "40 to 59"), (80, "60 to 79"), (float("inf"), "80 and more"))
+"""Upper end (exclusive) of the age in years."""
+
 SIDES = ("left", "right", "bilateral", "none")
 
 _CSV_RUN = ("n", "n_undefined", "n_patients", "mean", "low", "high")
 _CSV_DIFFERENCE = ("difference", "difference_low", "difference_high", "p_value", "p_value_holm")
 CSV_COLUMNS = ("by", "subgroup", "metric", "run", "run_key", *_CSV_RUN, *_CSV_DIFFERENCE)
 """Columns of the CSV file; `difference` is the first run minus the row's."""
+
+
+TRAITS = ("view", "sex", "age")
+"""Keys of BY that only some data sets know."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +70,17 @@ BY: dict[str, tuple[Callable[[SampleRecord], str], tuple[str, ...]]] = {
     "side": (lambda record: str(record.facts.get("side", UNKNOWN)), (*SIDES, UNKNOWN)),
     "length": _binned("n_words", LENGTHS),
     "category": (lambda record: record.category, ()),
+    "view": (lambda record: str(record.facts.get("view", UNKNOWN)), ()),
+    "sex": (lambda record: str(record.facts.get("sex", UNKNOWN)), ("female", "male", UNKNOWN)),
+    "age": _binned("age", AGES),
 }
 """Name -> function from a record to its subgroup, and the subgroups in order; unlisted ones follow alphabetically."""
+
+
+def known_groups(records: Iterable[SampleRecord]) -> list[str]:
+    """The keys of BY without those traits that no record has."""
+    known = {name for record in records for name in record.facts}
+    return [by for by in BY if by not in TRAITS or by in known]
 
 
 def subgroups(runs: Sequence[FinishedRun], by: Sequence[str], metrics: Sequence[str] | None = None) -> list[Subgroup]:

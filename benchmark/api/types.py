@@ -43,6 +43,8 @@ class PhraseSample:
     """(width, height) of the original image in pixels."""
     mask: Mask | None = None
     """The region, if it is not a set of boxes; `api.geometry.region_in` handles both."""
+    traits: tuple[tuple[str, str], ...] = ()
+    """What is known of patient and image, by which subgroups are formed: sex (female, male), age in years, view."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

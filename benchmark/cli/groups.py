@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
@@ -14,19 +15,37 @@ import typer
 from gtg_bench.benchmark.api.settings import AUTO, CHOICES, OPTIONS, MethodSettings
 from gtg_bench.benchmark.cli.common import (
     BatchSize,
+    ControlOption,
     DataRoot,
     DatasetOption,
     Device,
+    FrameOption,
+    MaskOption,
+    ProtocolOption,
     RunsDir,
     ShardOption,
+    SmoothOption,
+    UncoveredOption,
     Workers,
     choice,
     key_values,
 )
+from gtg_bench.benchmark.scoring.controls import CONTROLS
+from gtg_bench.benchmark.scoring.protocols import PROTOCOL
 
 R = TypeVar("R")
 
 _PANEL = "Method settings"
+_REPEATABLE = " (repeatable: all combinations are run)"
+_SCORING: dict[str, Any] = {
+    "protocol": ProtocolOption,
+    "control": ControlOption,
+    "frame": FrameOption,
+    "uncovered": UncoveredOption,
+    "mask": MaskOption,
+    "smooth": SmoothOption,
+}
+"""The options that say what is grounded and how it is scored; `takes_choices` makes them repeatable."""
 
 
 @dataclass(frozen=True)
@@ -90,22 +109,24 @@ def takes_settings(command: Callable[..., R]) -> Callable[..., R]:
 
 
 def takes_choices(command: Callable[..., R]) -> Callable[..., R]:
-    """As `takes_settings`, but every option is repeatable: the dictionary holds lists of distinct values."""
+    """As `takes_settings`, with the options of scoring too. All are repeatable: the values are distinct, in lists."""
     return _with_options(command, several=True)
 
 
 def _with_options(command: Callable[..., R], several: bool) -> Callable[..., R]:
     command = takes_groups(command)
+    options = {name: _repeatable(name) for name in _SCORING} if several else {}
+    options |= {name: _option(name, several) for name in OPTIONS}
 
     def with_settings(**values: Any) -> R:
-        given = {name: values.pop(name) for name in OPTIONS}
+        given = {name: values.pop(name) for name in options}
         chosen = {name: value for name, value in given.items() if value not in (None, [])}
         if several:
             chosen = {name: list(dict.fromkeys(value)) for name, value in chosen.items()}
         return command(**values, settings=chosen)
 
     own = [one for one in inspect.signature(command).parameters.values() if one.name != "settings"]
-    added = [_parameter(name, None, _option(name, several)) for name in OPTIONS]
+    added = [_parameter(name, None, option) for name, option in options.items()]
     return _as_command(with_settings, command, [*own, *added])
 
 
@@ -123,6 +144,15 @@ def _as_command(
     return wrapper
 
 
+def _repeatable(name: str) -> Any:
+    """The option of a part of scoring, repeatable."""
+    (facts,) = map(copy, _SCORING[name].__metadata__)
+    facts.rich_help_panel = f"Scoring{_REPEATABLE}"
+    if default := {"protocol": PROTOCOL, "control": CONTROLS[0]}.get(name):
+        facts.help += f" (default: {default})"
+    return Annotated[list[str] | None, facts]
+
+
 def _option(name: str, several: bool) -> Any:
     """The command-line option of a setting, repeatable if it may have several values."""
     facts, flag = OPTIONS[name], f"--{name.replace('_', '-')}"
@@ -130,7 +160,7 @@ def _option(name: str, several: bool) -> Any:
     text = f"{facts['help']} (default: {default})" if default else facts["help"]
     kind, panel = get_type_hints(MethodSettings)[name], _PANEL
     if several:
-        panel += " (repeatable: all combinations are run)"
+        panel += _REPEATABLE
         kind = list[next(one for one in get_args(kind) or (kind,) if one is not type(None))]  # type: ignore[misc]
     if name in CHOICES:
         option = choice(CHOICES[name], flag, help=text, panel=panel)

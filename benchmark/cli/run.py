@@ -11,16 +11,10 @@ import typer
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.cli.common import (
-    ControlOption,
     FailFast,
-    FrameOption,
     LeaderboardsDir,
     Limit,
-    MaskOption,
     Plugins,
-    ProtocolOption,
-    SmoothOption,
-    UncoveredOption,
     load_plugins,
     out,
     reports_errors,
@@ -40,12 +34,6 @@ def run(
     settings: dict[str, Any],
     data: DataOptions = DataOptions(),
     limit: Limit = None,
-    protocol: ProtocolOption = "gtg",
-    frame: FrameOption = None,
-    uncovered: UncoveredOption = None,
-    mask: MaskOption = None,
-    smooth: SmoothOption = None,
-    control: ControlOption = "none",
     all_controls: Annotated[
         bool, typer.Option("--all-controls", help="Run plain and under every sanity-check control.")
     ] = False,
@@ -63,28 +51,15 @@ def run(
     from gtg_bench.benchmark.runs.runner import RunRequest, prepare
     from gtg_bench.benchmark.runs.suite import combinations
 
-    if all_controls and control != "none":
-        raise UsageError(f"--all-controls includes every control; leave out --control {control}")
+    if all_controls and "control" in settings:
+        raise UsageError(f"--all-controls includes every control; leave out --control {settings['control'][0]}")
     load_plugins(plugin)
     names = list(dict.fromkeys(method))
     for name in names:
         if name not in METHODS.names():
             raise UsageError(unknown("method", name, METHODS.names()))
     requests = [
-        RunRequest.of(
-            name,
-            **one,
-            **data.request,
-            **vars(job),
-            limit=limit,
-            protocol=protocol,
-            frame=frame,
-            uncovered=uncovered,
-            mask=mask,
-            smooth=smooth,
-            control=control,
-            fail_fast=fail_fast,
-        )
+        RunRequest.of(name, **one, **data.request, **vars(job), limit=limit, fail_fast=fail_fast)
         for name in names
         for one in combinations(settings)
     ]

@@ -35,7 +35,7 @@ def subgroups(
 ) -> None:
     """Show results by subgroup."""
     from gtg_bench.benchmark.analysis.seeds import find_method
-    from gtg_bench.benchmark.analysis.subgroups import BY, as_rows
+    from gtg_bench.benchmark.analysis.subgroups import BY, as_rows, known_groups
     from gtg_bench.benchmark.analysis.subgroups import subgroups as split_by
     from gtg_bench.benchmark.report.tables.analysis_tables import show_subgroups, write_subgroups
 
@@ -44,7 +44,7 @@ def subgroups(
     first = find_method(runs_dir, runs[0], dataset)
     others = list(dict.fromkeys(runs))[1:]
     chosen = [first, *(find_method(runs_dir, name, dataset, first.spec) for name in others)]
-    found = split_by(chosen, by or list(BY), metric)
+    found = split_by(chosen, by or known_groups(first.records), metric)
     if to is not None:
         write_subgroups(found, chosen, to)
     if as_json:

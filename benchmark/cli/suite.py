@@ -28,6 +28,7 @@ from gtg_bench.benchmark.cli.groups import DataOptions, JobOptions, takes_choice
 from gtg_bench.benchmark.cli.results import LeftOut, Named, execute, prepare_all, show
 from gtg_bench.benchmark.runs.launch import Launch
 from gtg_bench.benchmark.scoring.controls import CONTROLS
+from gtg_bench.benchmark.scoring.protocols import RULES
 
 if TYPE_CHECKING:
     from gtg_bench.benchmark.report.leaderboard import Row
@@ -50,9 +51,6 @@ def suite(
     ] = False,
     method: Annotated[
         list[str] | None, typer.Option("--method", "-m", help="Run these methods instead of the suite's; repeatable.")
-    ] = None,
-    protocol: Annotated[
-        list[str] | None, typer.Option(help="Score by these protocols instead of the suite's; repeatable.")
     ] = None,
     all_controls: Annotated[
         bool, typer.Option("--all-controls", help="Add every sanity-check control of each run.")
@@ -83,22 +81,15 @@ def suite(
         raise UsageError("--plan measures one process; leave out the launcher")
     load_plugins(plugin)
     found = find_suite(name)
-    chosen = {**settings, "method": method, "protocol": protocol}
     requests = found.requests(
-        {key: values for key, values in chosen.items() if values},
-        **data.request,
-        **vars(job),
-        limit=limit,
+        settings | ({"method": method} if method else {}), **data.request, **vars(job), limit=limit
     )
     if plan and not alone():
         return
     if not plan:
         _check_places(found, to, html)
-    left_out, opened, entry_of = (
-        LeftOut(len(requests), quiet=plan),
-        open_dataset(*data.place.values()),
-        passes(requests),
-    )
+    left_out, entry_of = LeftOut(len(requests), quiet=plan), passes(requests)
+    opened = open_dataset(*data.place.values())
     with _offline() if plan else nullcontext():
         batteries = prepare_all(
             requests, lambda one: prepare(one, entry_of(one), opened), left_out, controls=all_controls
@@ -230,13 +221,15 @@ def _show_table(
 ) -> None:
     """Print the paper's table, filled from the runs of the suite."""
     from gtg_bench.benchmark.cli.table import paper_document
+    from gtg_bench.benchmark.metrics.named_masks import rule_of
     from gtg_bench.benchmark.report.tables.render import show as show_document
     from gtg_bench.benchmark.report.tables.render import write
     from gtg_bench.benchmark.runs.labels import as_text
 
     specs = [run.spec.as_json() for run in done]
-    names = ("dataset_options", "split", "limit", "seed", "weights", *settings)
+    names = {"dataset_options", "split", "limit", "seed", "weights", *RULES, *settings} - {"protocol"}
     values = {name: {as_text(spec[name]) for spec in specs} for name in names}
+    values |= {name: set(map(rule_of, values[name])) for name in RULES}
     where = {name: found.pop() for name, found in values.items() if len(found) == 1}
     document = paper_document(number, (folder, specs[0]["dataset"], where, specs[0]["protocol"], False), runs_dir)
     show_document(document, out)

@@ -74,6 +74,7 @@ class Annotation:
         split: the split's name.
         problems: what is wrong with the row.
         absent: the image does not show what the phrase names, so the row has neither box nor mask.
+        traits: see `PhraseSample.traits`.
     """
 
     file: Path
@@ -89,6 +90,7 @@ class Annotation:
     split: str = "test"
     problems: tuple[Problem, ...] = ()
     absent: bool = False
+    traits: tuple[tuple[str, str], ...] = ()
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -351,6 +353,7 @@ class AnnotatedDataset(ABC):
             category=first.category,
             boxes=(),
             image_size=image.size or first.size or (1, 1),
+            traits=first.traits,
         )
         self._first[made.sample_id] = first
         problems = [problem for row in rows for problem in row.problems]

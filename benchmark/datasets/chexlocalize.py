@@ -121,6 +121,7 @@ class CheXlocalizeDataset(LabelPhraseDataset):
             size=None if mask is None else mask.size,
             split=split,
             problems=tuple(faults),
+            traits=(("view", _parts(image)[2].rpartition("_")[2]),) if _NAME.fullmatch(image) else (),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ SPLITS = {"train": "train", "validation": "validate", "test": "test"}
 
 NO_LABEL = "unlabelled"
 PUBLISHED = {"studies": 4555, "positive sentences": 7037, "negative sentences": 3422}
+_SEXES = {"F": "female", "M": "male"}
 _SLACK = 0.001
 
 
@@ -146,6 +148,7 @@ class PadChestGrDataset(AnnotatedDataset):
             phrase=faults.text(row, f"sentence_{self.options.get('language', 'en')}"),
             split=SPLITS.get(split, ""),
             absent=absent,
+            traits=_traits(entry) if entry else (),
         )
         for box in boxes or [None]:
             own = Faults(faults)
@@ -161,6 +164,18 @@ class PadChestGrDataset(AnnotatedDataset):
     def image_names(self, row: Annotation) -> Sequence[str]:
         """The name as given, and with the suffix that some releases leave out."""
         return [row.image, f"{row.image}.png"]
+
+
+def _traits(entry: Row) -> tuple[tuple[str, str], ...]:
+    """Sex and age in years from a row of the master table, as far as it has them."""
+    given = {name.lower(): entry.text(name) for name in entry.values}
+    sex = next((given[name] for name in ("sex", "patientsex", "patientsex_dicom") if given.get(name)), "")
+    age = next((given[name] for name in ("age", "patientage") if given.get(name)), "").removesuffix("Y")
+    found = {
+        "sex": _SEXES.get(sex[:1].upper(), ""),
+        "age": f"{float(age):g}" if re.fullmatch(r"\d{1,3}(\.\d+)?", age) else "",
+    }
+    return tuple((name, value) for name, value in found.items() if value)
 
 
 def _fractions(row: Row, box: Any) -> tuple[float, float, float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,11 @@ HALVES = 100
 """Pairs of random halves from which an interval is computed."""
 
 _Z = 1.959964
+_LIMITS = {"fid": (0.0, math.inf), "density": (0.0, math.inf)} | dict.fromkeys(
+    ("precision", "recall", "coverage"), (0.0, 1.0)
+)
+"""Smallest and largest possible values, which an interval does not leave."""
+
 _EXTRAPOLATED = 256
 """Most features for which the extrapolated FID gets an interval, which takes 17 FIDs for each pair of halves."""
 
@@ -51,17 +57,18 @@ def compare(
             for name, value in _measured(pairs.part(a, b), seed, inner=True).items():
                 drawn.setdefault(name, []).append(value)
     return {
-        name: _value(found[name], drawn.get(name), spread if name == "kid" else None)
+        name: _value(name, found[name], drawn.get(name), spread if name == "kid" else None)
         for name in MEASURES
         if name in found
     }
 
 
-def _value(value: float, drawn: list[float] | None, spread: float | None) -> Value:
+def _value(name: str, value: float, drawn: list[float] | None, spread: float | None) -> Value:
     if drawn is None:
         return Value(value, spread=spread)
     half = _Z * float(np.std(drawn, ddof=1))
-    return Value(value, value - half, value + half, spread)
+    least, most = _LIMITS.get(name, (-math.inf, math.inf))
+    return Value(value, max(least, value - half), min(most, value + half), spread)
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,12 @@ class Encoded:
         """16 hex digits over the pixels, whatever their order."""
         return hashlib.sha256("".join(sorted(self.digests)).encode()).hexdigest()[:16]
 
+    @property
+    def identity(self) -> str:
+        """64 hex digits over what distances and intervals depend on: pixels and groups of the images, in order."""
+        told = [f"{digest} {group}\n" for digest, group in zip(self.digests, self.pictures.groups, strict=True)]
+        return hashlib.sha256("".join(told).encode()).hexdigest()
+
 
 class Encoder:
     """Reads images, 32 at a time, and computes their features.

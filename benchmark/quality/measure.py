@@ -14,16 +14,13 @@ from gtg_bench.benchmark.quality.copies import copies
 from gtg_bench.benchmark.quality.distances import fid
 from gtg_bench.benchmark.quality.encoded import Count, Encoded, Encoder
 from gtg_bench.benchmark.quality.images import Pictures, common_side, halves
-from gtg_bench.benchmark.quality.neighbours import NEIGHBOURS
 from gtg_bench.benchmark.quality.networks import Network
+from gtg_bench.benchmark.quality.notes import LEAST_IN_CATEGORY, notes_of
 from gtg_bench.benchmark.quality.results import FLOOR, Quality, Row, Value
 from gtg_bench.benchmark.quality.similarity import similarity, window_for
 
-CODE = 1
+CODE = 2
 """Bumped whenever the same images give other numbers."""
-
-LEAST_IN_CATEGORY = 4 * NEIGHBOURS
-"""Fewest images of a category, on each side, that get a row."""
 
 
 def measure(
@@ -85,8 +82,9 @@ def measure(
     skipped: list[str] = []
     if by_category and not released:
         rows += _by_category(first, encoded, seed, skipped)
-    keyed = [replace(row, key=_key(row, first, trained, network, side, profile, seed)) for row in rows]
-    notes = _notes(rows, first, [real, *sets], side, skipped, profile)
+    checked = f"{trained.digest} {encoded[0].identity}" if trained else ""
+    keyed = [replace(row, key=_key(row, checked, network, side, profile, seed)) for row in rows]
+    notes = notes_of(rows, [first, *encoded], [real, *sets], side, skipped, profile)
     notes += [
         f"{name}: {number_of(count, 'image')} below {side} px, enlarged."
         for name, count in encode.enlarged.items()
@@ -99,12 +97,21 @@ def measure(
 def _balanced(
     real: Pictures, sets: Sequence[Pictures], limit: int | None, seed: int
 ) -> tuple[Pictures, list[Pictures]]:
-    """The reference images, and the other real ones with the sets: all of them cut to the same number."""
+    """The reference images, and the other real ones with the sets: all of them cut to the same number.
+
+    A set with the file names of the real images, a copy or reconstructions, is cut to the images of the reference.
+    """
     reference, floor = (half.shuffled(seed) for half in halves(real, seed))
     others = [replace(floor, name=FLOOR), *sets]
     n = min(len(pictures) for pictures in (reference, *others))
     n = min(n, limit or n)
-    return reference.only(reference[:n]), [pictures.only(pictures[:n]) for pictures in others]
+    reference = reference.only(reference[:n])
+    names = {picture.name for picture in real}
+    first = {picture.name for picture in reference}
+    for place, pictures in enumerate(sets, 1):
+        if {picture.name for picture in pictures} == names:
+            others[place] = pictures.only(sorted(pictures, key=lambda picture: picture.name not in first))
+    return reference, [pictures.only(pictures[:n]) for pictures in others]
 
 
 def _row(reference: Encoded, one: Encoded, category: str, seed: int, released: bool = False) -> Row:
@@ -114,7 +121,8 @@ def _row(reference: Encoded, one: Encoded, category: str, seed: int, released: b
         groups = reference.pictures.groups, one.pictures.groups
         values = compare(reference.features, one.features, *groups, seed)
     pictures = one.pictures
-    return Row(pictures.name, category, len(one.digests), values, digest=one.digest, made=pictures.made)
+    inputs = f"{reference.identity} {one.identity}"
+    return Row(pictures.name, category, len(one.digests), values, None, None, one.digest, "", pictures.made, inputs)
 
 
 def _by_category(reference: Encoded, others: Sequence[Encoded], seed: int, skipped: list[str]) -> list[Row]:
@@ -134,9 +142,8 @@ def _by_category(reference: Encoded, others: Sequence[Encoded], seed: int, skipp
     return rows
 
 
-def _key(
-    row: Row, reference: Encoded, training: Encoded | None, network: Network, side: int, profile: str, seed: int
-) -> str:
+def _key(row: Row, checked: str, network: Network, side: int, profile: str, seed: int) -> str:
+    """12 hex digits over everything that changes a row's values; `checked` is what copies were looked for with."""
     decisive = {
         "code": CODE,
         "network": network.version,
@@ -145,43 +152,8 @@ def _key(
         "seed": seed,
         "n": row.n,
         "category": row.category,
-        "generated": row.digest,
-        "real": reference.digest,
-        "training": training.digest if training and row.copies else "",
+        "images": row.inputs,
+        "prompts": row.similarity.digest if row.similarity else "",
+        "training": checked if row.copies else "",
     }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _notes(
-    rows: Sequence[Row],
-    reference: Encoded,
-    sets: Sequence[Pictures],
-    side: int,
-    skipped: Sequence[str],
-    profile: str,
-) -> list[str]:
-    """What small numbers and missing facts mean for the numbers."""
-    n, size = min(row.n for row in rows), reference.features.shape[1]
-    notes = [note for pictures in sets for note in pictures.notes]
-    if n < size:
-        notes.append(
-            f"n = {n} is less than the {size:,} features: covariances are singular and FID mostly measures n; use KID."
-        )
-    if profile == "paired" and n < 2 * size:
-        notes.append(f"FID is not extrapolated: that needs n of at least {2 * size:,}, twice the features.")
-    if profile == "paired" and not all(picture.patient for picture in sets[0]):
-        notes.append("The patients of the real images are unknown: the halves were split by image.")
-    if window_for(side) is None:
-        notes.append(f"No MS-SSIM: sides of {side} px are below its window's least, 63 px.")
-    elif missing := [pictures.name for pictures in sets if not pictures.by_prompt()]:
-        notes.append(f"No MS-SSIM of {', '.join(missing)}: no prompt with two images (index.csv names prompts).")
-    for row in rows:
-        if row.similarity and row.similarity.unlike:
-            how = "left out, as in the released code" if profile == "released" else "counted as 0"
-            notes.append(
-                f"MS-SSIM of {row.name}: undefined (NaN) for {row.similarity.unlike} of {row.similarity.pairs} pairs, "
-                f"whose structure is opposite at some scale; {how}."
-            )
-    if skipped:
-        notes.append(f"Categories with fewer than {LEAST_IN_CATEGORY} images on a side: {', '.join(skipped)}.")
-    return notes

@@ -67,12 +67,14 @@ class Similarity:
         pairs: number of pairs.
         unlike: pairs whose MS-SSIM is undefined (NaN): their structure is anticorrelated at some scale.
         prompts: number of prompts with at least two images.
+        digest: over the pixels that were compared, and their prompts.
     """
 
     estimate: Estimate
     pairs: int
     unlike: int
     prompts: int
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ class Row:
         copies: nearness to training images; None if it was not measured.
         digest, key: of the pixels of the set, and of everything that changes a value.
         made: facts of generation.json.
+        inputs: over the images and groups of both sides, in order; a part of the key.
     """
 
     name: str
@@ -114,6 +117,7 @@ class Row:
     digest: str = ""
     key: str = ""
     made: Mapping[str, str] = field(default_factory=dict)
+    inputs: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
@@ -42,9 +43,12 @@ def similarity(
     """
     values: list[float | None] = []
     names: list[str] = []
+    compared = hashlib.sha256()
     for name, everything in list(prompts.items())[:MOST_PROMPTS]:
         images = everything[:PER_PROMPT]
-        pixels = torch.from_numpy(np.stack([image.bytes(side) for image in images]))
+        stacked = np.stack([image.bytes(side) for image in images])
+        compared.update(f"{name} {len(images)}\n".encode() + stacked.tobytes())
+        pixels = torch.from_numpy(stacked)
         pairs = list(combinations(range(len(images)), 2))
         found = ms_ssim(pixels[[a for a, _ in pairs]], pixels[[b for _, b in pairs]], window, None if released else 255)
         values += [None if value.isnan() else float(value) for value in found]
@@ -52,7 +56,7 @@ def similarity(
     unlike = sum(value is None for value in values)
     counted = values if released else [value or 0.0 for value in values]
     estimate = bootstrap(counted, [""] * len(values), names)
-    return Similarity(estimate, len(values), unlike, len(set(names)))
+    return Similarity(estimate, len(values), unlike, len(set(names)), compared.hexdigest())
 
 
 def ms_ssim(one: Tensor, two: Tensor, window: Window, grey_levels: float | None = 255) -> Tensor:

@@ -19,7 +19,7 @@ def options_in_key(dataset: Dataset) -> str:
 
 
 def digest_of_samples(trials: Sequence[Trial]) -> str:
-    """sha256 of what is scored: phrases, ids, image sizes, regions, the image's other regions and edits."""
+    """sha256 of what is scored: phrases, ids, image sizes, regions, the image's other regions, edits and traits."""
     parts = [
         [
             t.phrase,
@@ -31,6 +31,7 @@ def digest_of_samples(trials: Sequence[Trial]) -> str:
             _region(t.scored_on),
             [_region(other) for other in t.others],
             *([t.edit, EDITS_VERSION] if t.edit else []),
+            *([t.sample.traits] if t.sample.traits else []),
         ]
         for t in trials
     ]

@@ -20,7 +20,10 @@ from gtg_bench.benchmark.api.text import number_of
 from gtg_bench.benchmark.api.types import NO_MODEL, GroundingMap
 from gtg_bench.benchmark.runs.records import FINAL, RunFolder
 from gtg_bench.benchmark.runs.runner import PreparedRun, RunRequest, run
+from gtg_bench.benchmark.runs.tuned import primary_only, with_known_smoothing
 from gtg_bench.benchmark.scoring.controls import CONTROLS
+from gtg_bench.benchmark.scoring.protocols import Protocol
+from gtg_bench.benchmark.scoring.smoothing import SIGMAS, UNSMOOTHED
 from gtg_bench.benchmark.scoring.trial import Trial
 from gtg_bench.benchmark.scoring.worker import scored_batch
 
@@ -45,6 +48,8 @@ class Step:
     """Samples to score from a map that is stored, or that an earlier run of the plan makes."""
     missing: tuple[Trial, ...]
     """Samples whose map the model has to make."""
+    chosen_on: int = 0
+    """Number of validation maps on which its smoothing is still to be chosen."""
 
     @property
     def total(self) -> int:
@@ -66,21 +71,56 @@ class Step:
 
 
 def steps_of(runs: Iterable[tuple[str, RunRequest, PreparedRun]]) -> list[Step]:
-    """How far each run is. Reads records and the names of maps; loads no model."""
-    found, coming = [], set()
+    """How far each run is. Reads records and the names of maps; loads no model.
+
+    Runs whose smoothing is chosen on the validation split come after the run on that split.
+    """
+    found: list[Step] = []
+    coming: set[tuple[str, str]] = set()
     for name, request, prepared in runs:
-        records = {} if request.fresh else RunFolder(request.runs_dir, prepared.spec).read()
-        maps, key = prepared.maps(request.runs_dir), prepared.spec.map_key
-        todo = [one for one in prepared.trials if _unscored(records.get(one.sample.sample_id))]
-        new = [one for one in todo if request.fresh or not maps.holds(one.sample.sample_id)]
-        missing = [one for one in new if request.fresh or (key, one.map_name) not in coming]
-        rest = {one.sample.sample_id for one in missing}
-        stored = [one for one in todo if one.sample.sample_id not in rest]
-        coming |= {(key, one.map_name) for one in missing}
-        scored = len(prepared.trials) - len(todo)
         control = "" if request.control == CONTROLS[0] or request.control in name else f", control {request.control}"
-        found.append(Step(name + control, request, prepared, scored, tuple(stored), tuple(missing)))
+        validation = prepared.validation
+        if validation is None:
+            found.append(_step(name + control, request, prepared, coming))
+            continue
+        first = next((one for one in found if one.prepared.spec == validation.spec), None)
+        if first is None or request.fresh:  # then it is computed again
+            plain = replace(request, control=CONTROLS[0])
+            first = _step(f"{name}, split {validation.spec.split}", plain, validation, coming)
+            found.append(first)
+        known = with_known_smoothing(prepared, validation, request.runs_dir) if first.state == "done" else None
+        found.append(_step(name + control, request, known or _unsmoothed(prepared), coming, known is not None))
+        if known is None:
+            found[-1] = replace(found[-1], chosen_on=first.total)
     return found
+
+
+def _step(
+    name: str, request: RunRequest, prepared: PreparedRun, coming: set[tuple[str, str]], known: bool = True
+) -> Step:
+    """How far one run is.
+
+    Args:
+        name: its name.
+        request: what was asked for.
+        prepared: the run.
+        coming: maps that earlier runs of the plan make, as map key and name; its own are added.
+        known: whether its description is complete. Without the choice of a smoothing, no record is its own.
+    """
+    records = RunFolder(request.runs_dir, prepared.spec).read() if known and not request.fresh else {}
+    maps, key = prepared.maps(request.runs_dir), prepared.spec.map_key
+    todo = [one for one in prepared.trials if _unscored(records.get(one.sample.sample_id))]
+    new = [one for one in todo if request.fresh or not maps.holds(one.sample.sample_id)]
+    missing = [one for one in new if request.fresh or (key, one.map_name) not in coming]
+    rest = {one.sample.sample_id for one in missing}
+    stored = [one for one in todo if one.sample.sample_id not in rest]
+    coming |= {(key, one.map_name) for one in missing}
+    return Step(name, request, prepared, len(prepared.trials) - len(todo), tuple(stored), tuple(missing))
+
+
+def _unsmoothed(prepared: PreparedRun) -> PreparedRun:
+    """A run that can be measured before its smoothing is chosen."""
+    return replace(prepared, rules=replace(prepared.rules, smooth=UNSMOOTHED), validation=None)
 
 
 def _unscored(record: object) -> bool:
@@ -153,8 +193,14 @@ def estimate(steps: Sequence[Step], say: Callable[[str], None] = lambda name: No
                 begun = time.monotonic()
                 rates[_kind(one)] = _rate(replace(one.prepared, source=source), one.request, Path(folder))
                 spent += time.monotonic() - begun
-    scoring = {one.request.rules: _scoring_seconds(one) for one in steps if one.stored}
-    seconds = sum(scoring[one.request.rules] * len(one.stored) for one in steps if one.stored)
+    scoring: dict[Protocol, float] = {}
+    seconds = 0.0
+    for one in steps:
+        rules = one.prepared.rules
+        for by, number in ((rules, len(one.stored)), (primary_only(rules), one.chosen_on * len(SIGMAS))):
+            if number:
+                scoring[by] = scoring.get(by) or _scoring_seconds(one.prepared.trials[0], by)
+                seconds += scoring[by] * number
     if not todo:
         return Estimate(seconds, 0.0, 0, 0)
     mean = _Rate(fmean(one.seconds for one in rates.values()), fmean(one.bytes for one in rates.values()))
@@ -167,12 +213,12 @@ def estimate(steps: Sequence[Step], say: Callable[[str], None] = lambda name: No
 
 def _kind(one: Step) -> Hashable:
     """Runs of one kind take about the same time per sample."""
-    settings = one.prepared.spec.settings
+    settings, rules = one.prepared.spec.settings, replace(one.prepared.rules, smooth=UNSMOOTHED)
     model = settings.method
     if METHODS.get(model).samplings:
         model = PHANTOM if of_phantom(settings.weights) else settings.weights or ""
     same = ("method", "weights", "weights_version", "tokens", "lexicon", "seed", "guidance", "latent", "layers")
-    return model, tuple(v for name, v in settings.as_json().items() if name not in same), one.request.rules
+    return model, tuple(v for name, v in settings.as_json().items() if name not in same), rules
 
 
 def _rate(prepared: PreparedRun, request: RunRequest, folder: Path) -> _Rate:
@@ -196,11 +242,10 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _scoring_seconds(one: Step) -> float:
+def _scoring_seconds(trial: Trial, rules: Protocol) -> float:
     """Seconds to score a sample from a map of Stable Diffusion's size."""
-    trial = one.stored[0]
     values = np.random.default_rng(0).random((64, 64), dtype=np.float32)
     grounding = GroundingMap(values, Frame.center_crop(trial.sample.image_size, 512))
     started = time.monotonic()
-    scored_batch([(trial, grounding)] * 3, 0.0, one.request.rules)
+    scored_batch([(trial, grounding)] * 3, 0.0, rules)
     return (time.monotonic() - started) / 3

@@ -24,7 +24,7 @@ from gtg_bench.benchmark.runs.runner import RunRequest
 from gtg_bench.benchmark.runs.spec import differing
 from gtg_bench.benchmark.runs.step_sweep import of_one_pass
 from gtg_bench.benchmark.scoring.controls import CONTROLS
-from gtg_bench.benchmark.scoring.protocols import PROTOCOL, PROTOCOLS
+from gtg_bench.benchmark.scoring.protocols import FRAMES, PROTOCOL, PROTOCOLS, RULES, UNCOVERED
 from gtg_bench.benchmark.state import Strict, problem, read_yaml
 
 PACKAGED = Path(__file__).with_name("suites.yaml")
@@ -56,6 +56,10 @@ class _Group(Strict):
     method: _several(str)  # type: ignore[valid-type]
     protocol: _several(Literal[tuple(PROTOCOLS)]) = ()  # type: ignore[valid-type]
     control: _several(Literal[(ALL, *CONTROLS)]) = ()  # type: ignore[valid-type]
+    frame: _several(Literal[FRAMES]) = ()  # type: ignore[valid-type]
+    uncovered: _several(Literal[UNCOVERED]) = ()  # type: ignore[valid-type]
+    mask: _several(str) = ()  # type: ignore[valid-type]
+    smooth: _several(str) = ()  # type: ignore[valid-type]
 
 
 _SETTINGS: dict[str, Any] = {name: (_several(_kind_of(name)), ()) for name in OPTIONS}
@@ -77,8 +81,8 @@ class Suite(Strict):
         """Its runs, those of one method with the same weights one after the other.
 
         Args:
-            chosen: method, protocol, control or settings -> values that replace those of every group that names them;
-                what no group names is added to all.
+            chosen: method, protocol, control, RULES or settings -> values that replace those of every group that
+                names them; what no group names is added to all.
             common: fields of each `RunRequest`, such as the data set.
 
         Raises:
@@ -178,9 +182,11 @@ def name_of(request: RunRequest, names: Collection[str]) -> str:
     row = _described(request)
     words = label(row | {"sampling": row["sampling"] if "sampling" in names else None}, names)
     words += [f"protocol {row['protocol']}"] if "protocol" in names and row["protocol"] != PROTOCOL else []
+    words += [f"{part} {row[part]}" for part in RULES if part in names and row[part] is not None]
     words += [f"control {row['control']}"] if "control" in names and row["control"] != CONTROLS[0] else []
     return ", ".join(words)
 
 
 def _described(request: RunRequest) -> dict[str, Any]:
-    return request.settings.as_json() | {"protocol": request.protocol, "control": request.control}
+    rules = {part: getattr(request, part) for part in RULES}
+    return request.settings.as_json() | rules | {"protocol": request.protocol, "control": request.control}

@@ -29,6 +29,7 @@ from gtg_bench.benchmark.statistics import average
 
 _OF_DATA = ("dataset", "dataset_options")
 _OF_MASK = ("iou", "miou")
+_TRIED = "smoothing.json"
 
 
 def with_best_mask(prepared: PreparedRun, tuned_on: PreparedRun, runs_dir: Path) -> PreparedRun:
@@ -74,18 +75,42 @@ def with_best_smoothing(prepared: PreparedRun, tuned_on: PreparedRun, runs_dir: 
     """
     _check(prepared, tuned_on)
     maps, rules = tuned_on.maps(runs_dir), prepared.rules
-    trials = [trial for trial in tuned_on.trials if maps.holds(trial.sample.sample_id)]
-    path = RunFolder(runs_dir, tuned_on.spec).path / "smoothing.json"
+    trials, name = _candidates(prepared, tuned_on, maps)
+    path = RunFolder(runs_dir, tuned_on.spec).path / _TRIED
     tried = _read(path)
-    name = f"{definition(with_rules(prepared.spec, replace(rules, smooth=BEST)).as_json())}, {len(trials)} maps"
     if name not in tried:
         tried[name] = _means(maps, trials, rules)
         with suppress(OSError), atomic(path) as part:  # another user's runs may not be writable
             part.write_text(json.dumps({"tried": tried}, indent=1), encoding="utf-8")
     if not tried[name]:
         raise DataError(f"run {tuned_on.spec.key} has no map whose {rules.primary} is defined")
-    rules = replace(rules, smooth=best_name(float(max(tried[name], key=lambda sigma: tried[name][sigma]))))
+    return _smoothed(prepared, tried[name])
+
+
+def with_known_smoothing(prepared: PreparedRun, tuned_on: PreparedRun, runs_dir: Path) -> PreparedRun | None:
+    """As `with_best_smoothing` if the choice is stored, else None. Reads no map and writes nothing."""
+    _, name = _candidates(prepared, tuned_on, tuned_on.maps(runs_dir))
+    means = _read(RunFolder(runs_dir, tuned_on.spec).path / _TRIED).get(name)
+    return _smoothed(prepared, means) if means else None
+
+
+def _candidates(prepared: PreparedRun, tuned_on: PreparedRun, maps: MapStore) -> tuple[list[Trial], str]:
+    """Trials with a stored map on which smoothing is chosen, and the name of the choice."""
+    trials = [trial for trial in tuned_on.trials if maps.holds(trial.sample.sample_id)]
+    rules = replace(prepared.rules, smooth=BEST)
+    return trials, f"{definition(with_rules(prepared.spec, rules).as_json())}, {len(trials)} maps"
+
+
+def _smoothed(prepared: PreparedRun, means: dict[str, float]) -> PreparedRun:
+    """The run with the standard deviation that has the largest mean."""
+    rules = replace(prepared.rules, smooth=best_name(float(max(means, key=lambda sigma: means[sigma]))))
     return replace(prepared, rules=rules, spec=with_rules(prepared.spec, rules), validation=None)
+
+
+def primary_only(rules: Protocol) -> Protocol:
+    """The rules by which smoothings are compared: the primary metric alone."""
+    mask = rules.mask if rules.primary in _OF_MASK else NONE
+    return replace(rules, metrics=(rules.primary,), mask=mask)
 
 
 class _Tried(Strict):
@@ -105,8 +130,7 @@ def _read(path: Path) -> dict[str, dict[str, float]]:
 
 def _means(maps: MapStore, trials: Sequence[Trial], rules: Protocol) -> dict[str, float]:
     """Standard deviation -> mean of the primary metric, for each of SIGMAS, from the smallest one on."""
-    metric = rules.primary
-    only = replace(rules, metrics=(metric,), mask=rules.mask if metric in _OF_MASK else NONE)
+    metric, only = rules.primary, primary_only(rules)
     stored, categories = [maps.load(one.sample.sample_id) for one in trials], [one.sample.category for one in trials]
     means = {}
     for sigma in SIGMAS:

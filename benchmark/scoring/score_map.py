@@ -130,9 +130,10 @@ def facts_of(sample: PhraseSample, kind: str) -> dict[str, float | str]:
 
     Returns:
         side ("left", "right", "bilateral" or "none") and n_words of the phrase; n_boxes if the region is made of
-        boxes; region_share, the region's share of the evaluation frame's pixels, if the sample is valid.
+        boxes; region_share, the region's share of the evaluation frame's pixels, if the sample is valid; the sample's
+        traits.
     """
-    found: dict[str, float | str] = {"side": read_phrase(sample.phrase).side or "none"}
+    found: dict[str, float | str] = {**dict(sample.traits), "side": read_phrase(sample.phrase).side or "none"}
     found["n_words"] = len(sample.phrase.split())
     if sample.boxes and sample.mask is None:
         found["n_boxes"] = len(sample.boxes)

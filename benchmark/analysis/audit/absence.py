@@ -52,24 +52,27 @@ def _auroc(subject: Subject, absent: Done, kind: str, names: set[str], decides: 
     except UsageError:
         prior = None
     floor = 0.5 if prior is None else prior
-    bar = max(BAR, floor + BAR - 0.5)
-    rule = f"yes if the CI is above {BAR} and {BAR - 0.5:.2f} above the floor, no if all of it is below"
-    note = "score of a map: its maximum before normalisation; pairs within a category"
+    bar = max(BAR, min(floor + BAR - 0.5, (floor + 1) / 2))
+    rule = (
+        f"yes if the CI is above {BAR} and {BAR - 0.5:.1f} above the floor (or, where that is nearer, above the middle "
+        "of floor and 1), no if all of it is below"
+    )
+    note = "score of a map: its maximum before normalisation; pairs within a category, if any has both"
     note += "" if prior is None else f"; floor: {_TEXT_ONLY}, which sees only the text"
     facts = {"floor": floor, "ceiling": 1.0, "verdict": above(found, bar), "rule": rule, "note": note}
     return finding(f"present against {kind}", "AUROC", found, decides=decides, **facts)
 
 
 def _presence(plain: Done, absent: Done, names: set[str]) -> Estimate:
+    """The AUROC within categories, or over all phrases if no category has present and absent ones."""
     score = {**_maxima(plain.maps), **_maxima({key: absent.maps[key] for key in names if key in absent.maps})}
     trials = {**plain.trials, **absent.trials}
     keys = sorted(score)
-    return presence_auroc(
-        [score[key] for key in keys],
-        [key in plain.maps for key in keys],
-        [trials[key].sample.category for key in keys],
-        [trials[key].sample.patient_id for key in keys],
-    )
+    values, present = [score[key] for key in keys], [key in plain.maps for key in keys]
+    categories = [trials[key].sample.category for key in keys]
+    patients = [trials[key].sample.patient_id for key in keys]
+    found = presence_auroc(values, present, categories, patients)
+    return found if found.value is not None else presence_auroc(values, present, [""] * len(keys), patients)
 
 
 def _maxima(maps: Mapping[str, GroundingMap]) -> dict[str, float]:

@@ -18,7 +18,7 @@ from gtg_bench.benchmark.analysis.audit import (
 )
 from gtg_bench.benchmark.analysis.audit.finding import Finding, Question
 from gtg_bench.benchmark.analysis.audit.subject import Subject
-from gtg_bench.benchmark.api.errors import DataError
+from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.statistics import Estimate
 
 Ask = Callable[[Subject], Sequence[Finding]]
@@ -89,13 +89,18 @@ def make(subject: Subject, numbers: Sequence[int] | None = None, against: Sequen
         against: further methods that question 1 compares with.
 
     Raises:
-        UsageError: the method or data set cannot be used.
+        UsageError: the method or data set cannot be used, or the method answers with boxes, for which the protocol's
+            primary metric is undefined.
         DataError: files of the data set or weights cannot be used, or no sample could be scored.
     """
     plain = subject.plain
     if not any(record.status == "ok" for record in plain.run.records):
         reason = next((record.error for record in plain.run.records if record.error), "")
         raise DataError(f"{plain.run.name} has no scored sample, so nothing can be asked: {reason}")
+    if subject.score(plain).value is None and any(one.answer for one in plain.maps.values()):
+        raise UsageError(
+            f"{plain.run.name} answers with boxes, for which {subject.primary} is undefined; add --protocol boxes"
+        )
     asked = []
     for number, (title, ask) in enumerate(QUESTIONS, start=1):
         if numbers is None or number in numbers:

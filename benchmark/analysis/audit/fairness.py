@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gtg_bench.benchmark.analysis.audit.finding import FEWEST, NO, UNKNOWN, YES, Finding, finding, impossible
 from gtg_bench.benchmark.analysis.audit.subject import Subject
-from gtg_bench.benchmark.analysis.subgroups import BY
+from gtg_bench.benchmark.analysis.subgroups import BY, TRAITS, known_groups
 from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.statistics import Estimate, bootstrap, bounds_of
 
@@ -21,17 +21,18 @@ _RULE = f"yes if the CI is within {EQUAL:.0%} of the score above a constant map'
 
 
 def ask(subject: Subject) -> list[Finding]:
-    """Left against right, and each subgroup by side, size and category."""
+    """Left against right and each subgroup by side, size and category; by sex, view and age where the set has them."""
     metric = subject.primary
     records = [r for r in subject.plain.run.records if r.status == "ok" and metric in r.metrics]
-    parts = {side: [r for r in records if r.facts.get("side") == side] for side in ("left", "right")}
     found = []
-    if all(parts.values()):
-        gap = _gap(parts["left"], parts["right"], metric)
-        bar = EQUAL * subject.span()
-        facts = {"ceiling": 0.0, "verdict": _verdict(gap, bar), "rule": _RULE, "note": f"equal: within {bar:.2f}"}
-        found.append(finding("left minus right", metric, gap, **facts))
-    for by in ("side", "size", "category"):
+    for by, one, other in (("side", "left", "right"), ("sex", "female", "male")):
+        first, second = ([r for r in records if r.facts.get(by) == name] for name in (one, other))
+        if first and second:
+            gap, bar = _gap(first, second, metric), EQUAL * subject.span()
+            facts = {"ceiling": 0.0, "verdict": _verdict(gap, bar), "rule": _RULE, "note": f"equal: within {bar:.2f}"}
+            found.append(finding(f"{one} minus {other}", metric, gap, **facts))
+    known = known_groups(records)
+    for by in ("side", "size", "category", *(trait for trait in TRAITS if trait in known)):
         name_of, order = BY[by]
         groups: dict[str, list[SampleRecord]] = {}
         for record in records:
@@ -39,9 +40,9 @@ def ask(subject: Subject) -> list[Finding]:
         for name in [*(n for n in order if n in groups), *sorted(groups.keys() - set(order))]:
             members = groups[name]
             values = [record.metrics[metric] for record in members]
-            one = bootstrap(values, [r.category for r in members], [r.patient_id for r in members])
+            mean = bootstrap(values, [r.category for r in members], [r.patient_id for r in members])
             facts = {"floor": subject.constant(), "decides": False, "detail": by == "category"}
-            found.append(finding(f"{by}: {name}", metric, one, **facts))
+            found.append(finding(f"{by}: {name}", metric, mean, **facts))
     return found or [impossible("subgroups", metric, f"{metric} is defined for no sample")]
 
 

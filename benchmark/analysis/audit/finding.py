@@ -62,9 +62,14 @@ class Question:
 
     @property
     def verdict(self) -> str:
-        """NO if any deciding finding is, else YES if any is, else UNKNOWN if any is, else NONE."""
-        found = {finding.verdict for finding in self.findings if finding.decides}
-        return next((verdict for verdict in (NO, YES, UNKNOWN) if verdict in found), NONE)
+        """NO if any deciding finding is, else UNKNOWN if any is, else YES if any is, else NONE.
+
+        Findings on fewer than FEWEST patients have no say beside others.
+        """
+        deciding = [finding for finding in self.findings if finding.decides and finding.verdict != NONE]
+        weighty = [finding for finding in deciding if finding.n_patients >= FEWEST]
+        found = {finding.verdict for finding in weighty or deciding}
+        return next((verdict for verdict in (NO, UNKNOWN, YES) if verdict in found), NONE)
 
     def as_json(self) -> dict[str, Any]:
         """As plain JSON values."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from gtg_bench.benchmark.analysis.audit.finding import NO, YES, Finding, above, finding, impossible
+from dataclasses import replace
+
+from gtg_bench.benchmark.analysis.audit.finding import NO, NONE, YES, Finding, above, finding, impossible
 from gtg_bench.benchmark.analysis.audit.phrase import LOSS, loss
 from gtg_bench.benchmark.analysis.audit.subject import MATERIAL, Subject
 from gtg_bench.benchmark.api.errors import UsageError
@@ -12,7 +14,11 @@ TITLE = "Does it use the image?"
 
 def ask(subject: Subject) -> list[Finding]:
     """The loss on another patient's region, and what the map does if its region or another area is filled."""
-    return [loss(subject, "image-swap"), *_occlusion(subject)]
+    swap, occluded = loss(subject, "image-swap"), _occlusion(subject)
+    if swap.verdict != NO and any(finding.verdict != NONE for finding in occluded):
+        note = "counts only if it is no, because the region of another patient may be at the same place"
+        swap = replace(swap, decides=False, note=note)
+    return [swap, *occluded]
 
 
 def _occlusion(subject: Subject) -> list[Finding]:

@@ -15,6 +15,11 @@ from gtg_bench.benchmark.scoring.probes import SEEDS
 from gtg_bench.benchmark.statistics import Estimate, over_runs_and_patients
 
 TITLE = "Is it stable under small changes?"
+MOVING = ("shift",)
+"""Changes that move the region, so that the score says nothing about stability."""
+
+_SMALL = f"yes if the CI is below {MATERIAL:.0%} of the score above a constant map's, no if all of it is above"
+
 SAME = 0.98
 """Agreement of random pairs from which every map is the same, so that agreement shows nothing."""
 
@@ -22,7 +27,19 @@ SAME = 0.98
 def ask(subject: Subject) -> list[Finding]:
     """Agreement of maps under each change, and the score of the next seeds."""
     found = [one for probe in ("paraphrase", *PIXELS, SEEDS[0]) for one in _agreement(subject, probe)]
-    return [*found, *_seeds(subject), *_trainings(subject)]
+    losses = [_loss(subject, probe) for probe in ("paraphrase", *PIXELS) if probe not in MOVING]
+    return [*found, *losses, *_seeds(subject), *_trainings(subject)]
+
+
+def _loss(subject: Subject, probe: str) -> Finding:
+    """What a change that leaves the region in place costs in the primary metric."""
+    name, metric = f"loss by {probe}", subject.primary
+    try:
+        lost = subject.difference(subject.plain, subject.under(probe))
+    except UsageError as error:
+        return impossible(name, metric, str(error))
+    verdict, decides = below(lost, MATERIAL * subject.span()), subject.span() > 0
+    return finding(name, metric, lost, ceiling=0.0, verdict=verdict, rule=_SMALL, decides=decides)
 
 
 def _agreement(subject: Subject, probe: str) -> list[Finding]:
@@ -52,11 +69,11 @@ def _seeds(subject: Subject) -> list[Finding]:
     names = sorted(set.intersection(*(set(one) for one in values)))
     lead = subject.mean({name: values[0][name] - float(np.mean([o[name] for o in values[1:]])) for name in names})
     bar = MATERIAL * subject.span()
-    rule = f"yes if the CI is below {MATERIAL:.0%} of the score above a constant map's, no if all of it is above"
+    facts = {"ceiling": 0.0, "verdict": below(lead, bar), "rule": _SMALL, "decides": bar > 0}
     overall = _over_runs(subject, values)
     name, note = "lead over the next seeds", "CI over seeds and patients"
     return [
-        finding(name, metric, lead, ceiling=0.0, verdict=below(lead, bar), rule=rule),
+        finding(name, metric, lead, **facts),
         finding("mean of three seeds", metric, overall, floor=subject.constant(), note=note, decides=False),
     ]
 

@@ -16,7 +16,7 @@ from gtg_bench.benchmark.runs.spec import RunSpec
 from gtg_bench.benchmark.state import Strict, problem, read_state, warn
 
 NAME = "audit.json"
-VERSION = 1
+VERSION = 2
 """Increases whenever a question's figures or rules change; pages of another version are not shown."""
 
 

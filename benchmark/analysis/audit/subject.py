@@ -232,7 +232,12 @@ class Subject:
         return self.mean({name: ours[name] - theirs[name] for name in ours.keys() & theirs.keys()})
 
     def agreement(self, other: Done, shift: bool = False) -> tuple[Estimate, Estimate]:
-        """Rank correlation and SSIM of the plain maps with those of another run, sample by sample.
+        """Rank correlation and SSIM of the plain maps with those of another run: averages of `agreements`."""
+        ranks, similar = self.agreements(other, shift)
+        return self.mean(ranks), self.mean(similar)
+
+    def agreements(self, other: Done, shift: bool = False) -> tuple[dict[str, float], dict[str, float]]:
+        """Rank correlation and SSIM of the plain maps with those of another run, by sample id.
 
         Args:
             other: the run.
@@ -246,7 +251,7 @@ class Subject:
                 if value is not None:
                     ranks[name] = value
                     similar[name] = structural_similarity(self.grids[name], moved)
-        return self.mean(ranks), self.mean(similar)
+        return ranks, similar
 
     @cached_property
     def grids(self) -> dict[str, Grid]:

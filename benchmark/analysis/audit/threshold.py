@@ -74,13 +74,14 @@ def _iou_at_own_area(values: NDArray[np.floating], region: NDArray[np.bool_]) ->
 
 
 def _width(iou: NDArray[np.float64], rows: NDArray[np.intp], n_patients: int) -> Estimate:
-    """Share of the thresholds whose mean IoU is at least half that of the best one."""
+    """Share of the thresholds whose mean IoU is at least half that of the best one, 0 if none finds anything."""
     sums = np.zeros((n_patients, iou.shape[1]))
     np.add.at(sums, rows, iou)
 
     def share(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         curve = weights @ sums
-        return np.asarray((curve >= curve.max(axis=1, keepdims=True) / 2).mean(axis=1), dtype=np.float64)
+        best = curve.max(axis=1, keepdims=True)
+        return np.asarray(((curve >= best / 2) & (best > 0)).mean(axis=1), dtype=np.float64)
 
     low, high = bounds_of(share, n_patients)
     return Estimate(float(share(np.ones((1, n_patients)))[0]), low, high, len(iou), 0, n_patients)

@@ -11,7 +11,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from gtg_bench.benchmark.analysis.subgroups import BY
+from gtg_bench.benchmark.analysis.subgroups import BY, TRAITS
 from gtg_bench.benchmark.api.errors import GtgError
 from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.metrics import METRICS
@@ -130,7 +130,7 @@ def _data(evidence: found.Evidence, runs_dir: Path, place: Place, private: bool)
         runs.append(run)
     facts = [own[name] for name in ids]
     second = [subject.run.keys for subject in evidence.report.subjects[1:2]]
-    samples: Json = {by: [of(record) for record in facts] for by, (of, _) in BY.items()}
+    samples: Json = {by: [of(record) for record in facts] for by, (of, _) in BY.items() if by not in TRAITS}
     if not private:
         samples |= {"id": ids, "phrase": [r.phrase for r in facts], "image": [r.image_id for r in facts]}
     data: Json = {
@@ -140,7 +140,9 @@ def _data(evidence: found.Evidence, runs_dir: Path, place: Place, private: bool)
         "second": next((i for i, line in enumerate(lines) if line.run.keys in second), -1),
         "by": GROUPS,
         "primary": evidence.report.subjects[0].primary,
-        "groups": {by: [name for name in order if name in samples[by]] for by, (_, order) in BY.items()},
+        "groups": {
+            by: [name for name in order if name in samples[by]] for by, (_, order) in BY.items() if by in samples
+        },
         "n": len(ids),
         "runs": runs,
         "samples": samples,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from matplotlib.figure import Figure
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.settings import of_phantom
+from gtg_bench.benchmark.metrics import METRICS
 from gtg_bench.benchmark.report.plots import style
 from gtg_bench.benchmark.report.quality_board import FLOOR, Row, comparable
 from gtg_bench.benchmark.report.tables.selection import AVERAGE_NAMES, Board
@@ -65,16 +67,30 @@ def tradeoff(
             elinewidth=0.7,
             label=method,
         )
-        for point in own if len(own) > 1 else ():
+        for point, name in zip(own, _tails([point.weights for point in own]), strict=True) if len(own) > 1 else ():
             place = (point.fid[0], point.score[0])
-            axes.annotate(point.weights, place, (3, 3), textcoords="offset points", fontsize=5.5, color=colour)
+            axes.annotate(name, place, (3, 3), textcoords="offset points", fontsize=5.5, color=colour)
     if rows[0]["images"] == FLOOR and rows[0]["fid"]:
-        axes.axvline(float(rows[0]["fid"]), color=style.FAINT, linewidth=0.8, zorder=0.9, gid="floor")
-    axes.set_xlabel(f"FID, features of {features} (lower: better images)")
+        floor = float(rows[0]["fid"])
+        axes.axvline(floor, color=style.FAINT, linewidth=0.8, zorder=0.9, gid="floor")
+        place, beside = (floor, 0.02), axes.get_xaxis_transform()
+        shift = {"xytext": (2, 0), "textcoords": "offset points"}
+        axes.annotate("floor", place, xycoords=beside, fontsize=5.5, color=style.GREY, rotation=90, **shift)
+    axes.set_xlabel(f"FID, {features} features (lower is better)")
     axes.set_ylabel(style.axis_label(metric, 2.2))
     axes.grid(axis="both")
     style.legend(figure, axes, methods, width)
     return figure
+
+
+def _tails(places: Sequence[str]) -> list[str]:
+    """The shortest ends of paths that distinguish them, such as the names of checkpoints."""
+    parts = [PurePath(place).parts[-4:] for place in places]
+    for length in range(1, 4):
+        tails = ["/".join(each[-length:]) for each in parts]
+        if len(set(tails)) == len(set(places)):
+            return tails
+    return list(places)
 
 
 def _point(board: Board, row: Row, metric: str) -> _Point | None:
@@ -114,7 +130,8 @@ def _caption(board: Board, rows: Sequence[Row], points: Sequence[_Point], featur
     sentences.append(f"FID: {first['real']}, n = {first['n']} on each side{floor}. Bars: 95 % CI")
     if len(points) >= _ENOUGH:
         rank = float(spearmanr([point.fid[0] for point in points], [point.score[0] for point in points]).statistic)
-        sentences.append(f"Spearman's rank correlation over {len(points)} models: {rank:.2f}")
+        meaning = " (positive: a trade-off)" if METRICS[metric].higher_is_better else ""
+        sentences.append(f"Spearman's rank correlation over {len(points)} models: {rank:.2f}{meaning}")
     if features == "phantom":
         sentences.append("Features of the packaged phantom encoder: not comparable with published FIDs")
     if any(of_phantom(point.weights) for point in points):

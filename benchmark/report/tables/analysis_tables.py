@@ -132,6 +132,9 @@ GROUPS = {
     "side": "side named",
     "length": "phrase length",
     "category": "category",
+    "view": "view",
+    "sex": "sex",
+    "age": "age in years",
 }
 """What defines subgroups, a key of `analysis.subgroups.BY` -> its heading."""
 

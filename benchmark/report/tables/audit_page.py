@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gtg_bench.benchmark.analysis.audit.audit import Page
-from gtg_bench.benchmark.analysis.audit.finding import NO, NONE, UNKNOWN, YES, Finding, Question
+from gtg_bench.benchmark.analysis.audit.finding import FEWEST, NO, NONE, UNKNOWN, YES, Finding, Question
 from gtg_bench.benchmark.report.tables.render import md_escaped
 
 _STYLES = {YES: "green", NO: "red", UNKNOWN: "yellow", NONE: "dim"}
@@ -95,7 +95,7 @@ def summary(page: Page) -> str:
     """The method's score, with its counts."""
     score = page.score
     interval = f" (95 % CI {_number(score.low)} to {_number(score.high)})" if score.low is not None else ""
-    best = "" if page.ceiling is None else f", a perfect localiser {_number(page.ceiling)}"
+    best = "" if page.ceiling is None else f", the drawn lesion itself (oracle-lesion) {_number(page.ceiling)}"
     return (
         f"{page.metric} {_number(score.value)}{interval} over {score.n} of {page.n_total} samples, {score.n_patients} "
         f"patients; a constant map scores {_number(page.constant)}{best}. Protocol {page.protocol}, run {page.key}."
@@ -123,7 +123,9 @@ def remarks(question: Question) -> Iterator[str]:
         if finding.rule and not finding.detail:
             rules.setdefault(finding.rule, []).append(finding.name)
     for rule, names in rules.items():
-        yield f"Rule: {rule}." if len(rules) == 1 else f"Rule for {_listed(names)}: {rule}."
+        yield f"Rule: {rule}." if len(rules) == 1 else f"Rule for {', '.join(dict.fromkeys(names))}: {rule}."
+    if few := [f.name for f in question.findings if f.verdict == UNKNOWN and f.n_patients < FEWEST and not f.detail]:
+        yield f"{_listed(few)}: fewer than {FEWEST} patients, so no verdict."
     notes: dict[str, list[str]] = {}
     for finding in question.findings:
         if finding.note and not finding.detail:

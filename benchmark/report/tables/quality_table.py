@@ -81,23 +81,31 @@ def _definitions(quality: Quality) -> list[str]:
     from gtg_bench.benchmark.quality.neighbours import NEIGHBOURS
     from gtg_bench.benchmark.quality.similarity import PER_PROMPT
 
-    size = f"{quality.side} px (shorter side resized, centre crop) and 8 bits"
+    size = f"{quality.side} px, the smallest side of all sets (shorter side resized, centre crop), and to 8 bits"
     notes = [f"Images: brought to {size}; {quality.features}: {quality.prepared}."]
     if not quality.published:
         notes.append(f"Features of {quality.features}: never comparable with published FIDs.")
     if quality.profile == "released":
         notes.append(
             "Profile released: FID from unequal numbers of images, MS-SSIM with each pair's own range of values; it "
-            "has no floor. Not comparable with other rows."
+            "has no floor. Not comparable with other rows. ±: half-width of the 95 % CI (bootstrap over prompts)."
         )
     else:
         notes += [
-            f"±: half-width of the 95 % CI from {HALVES} random halves, by patient and by prompt. FID depends on n: "
-            "compare it with the floor, the other half of the real images by patient, never with another n.",
-            f"KID: mean over {SUBSETS} subsets of min({LARGEST_SUBSET:,}, n/2) images. Precision to coverage: k = "
-            f"{NEIGHBOURS}.",
+            "Floor: one half of the real images against the other half, split by patient: about what a perfect "
+            "model would score. FID grows as n shrinks: compare it with the floor, never with a FID of another n.",
+            f"KID: unbiased; mean over {SUBSETS} subsets of min({LARGEST_SUBSET:,}, n/2) images; around 0 (also "
+            "negative) for equal distributions.",
+            f"±: half-width of the 95 % CI, from {HALVES} random halves by patient and by prompt; of MS-SSIM and near "
+            "copies from a bootstrap over them.",
         ]
-    if quality.window:
+    if any("precision" in row.values for row in quality.rows):
+        notes.append(
+            "Precision: share of the images that lie among real ones; recall: share of the real images that lie among "
+            "them. Density (1 for equal distributions, can be more) and coverage: the same, less sensitive to "
+            f"outliers. {NEIGHBOURS} neighbours."
+        )
+    if quality.window and any(row.similarity for row in quality.rows):
         notes.append(
             f"MS-SSIM: mean over pairs of up to {PER_PROMPT} images of a prompt ({quality.window}); lower is more "
             "diverse." + (" Real images: patients with the same phrase." if quality.profile == "paired" else "")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gtg_bench.benchmark.analysis.subgroups import BY, CSV_COLUMNS, UNKNOWN, Subgroup, as_rows, subgroups
+from gtg_bench.benchmark.analysis.subgroups import BY, CSV_COLUMNS, UNKNOWN, Subgroup, as_rows, known_groups, subgroups
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.runs.lookup import FinishedRun, find_run
@@ -25,7 +25,8 @@ VALUES = np.random.default_rng(0).random(8)
 def facts(k: int) -> dict[str, float | str]:
     """Facts of sample k: sizes as in SHARES, sides in turn, growing numbers of boxes and words."""
     side = ("left", "left", "right", "none")[k % 4]
-    return {"region_share": SHARES[k % 8], "n_boxes": 1 + k // 3, "side": side, "n_words": 2 * k + 1}
+    traits = {"view": ("frontal", "lateral")[k % 2], "sex": ("female", "male")[k % 2], "age": str(10 * (k % 8))}
+    return {"region_share": SHARES[k % 8], "n_boxes": 1 + k // 3, "side": side, "n_words": 2 * k + 1, **traits}
 
 
 FACTS = [facts(k) for k in range(8)]
@@ -47,10 +48,13 @@ def test_cut_points_by_hand() -> None:
     assert ids("side") == {"left": [0, 1, 4, 5], "right": [2, 6], "none": [3, 7]}
     words = {"1 to 3 words": [0, 1], "4 to 6 words": [2], "7 to 10 words": [3, 4], "11 words and more": [5, 6, 7]}
     assert list(ids("length").items()) == list(words.items())
+    assert ids("age") == {"below 18": [0, 1], "18 to 39": [2, 3], "40 to 59": [4, 5], "60 to 79": [6, 7]}
+    assert known_groups([]) == ["size", "boxes", "side", "length", "category"]
     assert ids("category") == {"A": [0, 2, 4, 6], "B": [1, 3, 5, 7]}
 
     unknown = SampleRecord("s", "i", "p", "A", "ok", facts={"side": "none", "n_words": 3})
     names = {"size": UNKNOWN, "boxes": "mask", "side": "none", "length": "1 to 3 words", "category": "A"}
+    names |= dict.fromkeys(("view", "sex", "age"), UNKNOWN)
     assert {by: name(unknown) for by, (name, _) in BY.items()} == names
 
 

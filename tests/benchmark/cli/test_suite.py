@@ -76,6 +76,29 @@ def test_a_suite_ends_with_the_papers_table_of_its_own_samples(here: Path) -> No
     assert {row["limit"] for row in rows(here)} == {"2", "3"}
 
 
+def test_run_takes_scoring_more_than_once(here: Path) -> None:
+    words = ("run", "-m", "class-prior", "--limit", 6, "--smooth", 0, "--smooth", 0.1)
+    done = call(*words, "--control", "none", "--control", "phrase-swap")
+    assert [row["control"] for row in rows(here)] == ["none", "phrase-swap"]
+    assert (here / "leaderboards" / "phantom.gtg@2+smooth0.1.csv").exists()
+    assert "class-prior, smooth 0.1, control phrase-swap:" in done.stderr
+    assert "leave out --control none" in call(*words, "--control", "none", "--all-controls", code=2).stderr
+
+
+def test_a_suites_table_is_that_of_its_scoring(here: Path) -> None:
+    (here / "mine.yaml").write_text("table: 1\nruns: [{method: biovil}]")
+    found = []
+    for smooth in (0, 0.1):
+        done = call("suite", "mine.yaml", "--limit", 2, "--smooth", smooth, "--out", "made.csv")
+        assert ("smooth 0.1" in done.stdout) == bool(smooth)
+        with (here / "made.csv").open(newline="") as file:
+            lines = [line for line in csv.DictReader(file) if line["origin"] == "measured"]
+        found.append([line["value"] for line in lines if line["value"]])
+    assert found[0]
+    assert found[1]
+    assert found[0] != found[1]
+
+
 def test_suites_are_listed_and_unknown_ones_refused(here: Path) -> None:
     assert "table2       24" in call("suite").stdout
     assert "did you mean table2" in call("suite", "tabel2", code=2).stderr

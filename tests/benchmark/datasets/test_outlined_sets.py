@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gtg_bench.benchmark.analysis.subgroups import BY, known_groups
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.types import KnowsAbsence, sample_id
 from gtg_bench.benchmark.datasets import DATASETS, load_dataset
@@ -19,7 +20,9 @@ from gtg_bench.benchmark.datasets.chestx_det import LABELS, ChestXDetDataset
 from gtg_bench.benchmark.datasets.chexlocalize import CheXlocalizeDataset
 from gtg_bench.benchmark.datasets.padchest_gr import PadChestGrDataset
 from gtg_bench.benchmark.runs.external_boxes import prepare_reader
-from gtg_bench.benchmark.runs.runner import RunRequest, run
+from gtg_bench.benchmark.runs.identity import digest_of_samples
+from gtg_bench.benchmark.runs.runner import RunRequest, prepare, run
+from gtg_bench.benchmark.scoring.controls import plan
 
 
 def picture(path: Path, size: tuple[int, int], kind: type = np.uint8) -> Path:
@@ -232,6 +235,22 @@ def test_padchest_gr_by_hand(padchest_gr: Path) -> None:
     notes = data.notes()
     assert "2 studies instead of 4,555, 4 positive sentences instead of 7,037" in notes["sentences"]
     assert "1 positive sentences have no box" in notes["unboxed"]
+
+
+def test_padchest_grs_sex_and_age_form_subgroups(padchest_gr: Path, tmp_path: Path) -> None:
+    plain = PadChestGrDataset(padchest_gr).samples("test")
+    master = "StudyID,PatientID,split,PatientSex_DICOM,Age\ns1,p1,test,F,061Y\ns2,p2,validation,,old\n"
+    write(padchest_gr / "master_table.csv", master)
+    data = PadChestGrDataset(padchest_gr)
+    assert [dict(s.traits) for s in data.samples("test")] == [{"sex": "female", "age": "61"}] * 2
+    assert [s.traits for s in data.samples("validate")] == [()]
+    digests = {digest_of_samples(plan(samples, "none")) for samples in (plain, data.samples("test"))}
+    assert len(digests) == 2
+    options = {"dataset": "padchest-gr", "data_root": padchest_gr, "runs_dir": tmp_path / "runs"}
+    request = RunRequest.of("center-prior", **options)
+    records = run(prepare(request), request).records
+    assert known_groups(records) == ["size", "boxes", "side", "length", "category", "sex", "age"]
+    assert {BY["age"][0](record) for record in records} == {"60 to 79"}
 
 
 def test_padchest_grs_second_reader_and_language(padchest_gr: Path) -> None:

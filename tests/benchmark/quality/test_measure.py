@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,21 @@ def test_a_copy_of_the_reference_scores_0() -> None:
     assert {found[name].value for name in ("precision", "recall", "coverage")} == {1}
 
 
+def test_a_folder_identical_to_the_real_one_scores_0_with_the_spread_of_the_floor() -> None:
+    same = Pictures("same", REAL.items, generated=True)
+    found = measure([same], REAL, NETWORK)
+    values = {row.name: row.values for row in found.rows}
+    assert values["same"]["fid"].value == pytest.approx(0, abs=1e-6)
+    assert {values["same"][name].value for name in ("precision", "recall", "coverage")} == {1}
+    assert values[FLOOR]["fid"].value > 0
+    widths = [values[name]["kid"].high - values[name]["kid"].low for name in ("same", FLOOR)]
+    assert widths[0] == pytest.approx(widths[1], rel=0.6)
+    assert "same: 40 of 40 images are identical to images of the reference." in found.notes
+    for row in values.values():
+        assert row["fid"].low >= 0
+        assert row["precision"].high <= 1
+
+
 def test_copies_of_training_images_are_found() -> None:
     trained = images(60, 5)
     found = rows(
@@ -156,6 +172,23 @@ def test_a_key_covers_what_changes_a_value_and_nothing_else() -> None:
     assert len({key(), key(darker), key(network=other), key(seed=1), key(limit=10), key(profile="released")}) == 6
 
 
+def test_a_key_covers_prompts_images_left_over_and_held_out_ones() -> None:
+    base = images(12, 1)
+
+    def key(pixels: Sequence[np.ndarray] = base, per: int = 2, real: Pictures = REAL, **options) -> str:
+        return measure([pictures("a", pixels, per=per)], real, NETWORK, **options).rows[1].key
+
+    left = {picture.name for picture in pictures("a", base).shuffled(0)[10:]}
+    darker = [each * 0.9 if f"{i:03d}" in left else each for i, each in enumerate(base)]
+    assert len({key(limit=10), key(darker, limit=10), key(per=3, limit=10)}) == 3, "MS-SSIM is of all images"
+    held_out = halves(REAL, 0)[1].shuffled(0)[0].name
+    changed = [replace(one, pixels=lambda: base[0]) if one.name == held_out else one for one in REAL]
+    trained = pictures("training", images(8, 5), generated=False)
+    real = REAL.only(changed)
+    assert key() == key(real=real)
+    assert key(training=trained) != key(training=trained, real=real)
+
+
 def test_the_released_profile_takes_all_images_and_gives_no_interval() -> None:
     found = measure([pictures("few", images(12, 1), per=4)], REAL, NETWORK, profile="released")
     (row,) = found.rows
@@ -182,7 +215,13 @@ def test_small_numbers_are_said() -> None:
     assert "n = 4 is less than the 6 features" in said
     assert "not extrapolated" in said
     assert "sides of 40 px" in said
+    assert "real 80 (40 in each half), few 4. All sets are cut to n = 4" in said
+    assert "No precision" in said
+    assert "No CI for real images, few" in said
     assert found.side == 40
+    repeated = measure([pictures("one", images(1, 1) * 3)], REAL, NETWORK).notes
+    assert {"No KID: it needs 4 images on each side.", "one: only 1 of 3 images are distinct."} <= set(repeated)
+    assert not any("use KID" in note for note in repeated)
     mixed = measure([pictures("mixed", [*images(3, 1), images(1, 2)[0][:50, :50]])], REAL, NETWORK)
     assert [note for note in mixed.notes if "mixed: 1 image" in note]
 

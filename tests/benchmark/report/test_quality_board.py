@@ -12,6 +12,7 @@ from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.quality.results import FLOOR, Copies, Quality, Row, Similarity, Value
 from gtg_bench.benchmark.report import plots, quality_board
 from gtg_bench.benchmark.report.leaderboard import REFERENCE
+from gtg_bench.benchmark.report.plots.tradeoff import _tails
 from gtg_bench.benchmark.report.quality_board import COLUMNS, NAME, comparable, read, rows_of, update
 from gtg_bench.benchmark.report.tables.paper_tables import paper_table
 from gtg_bench.benchmark.report.tables.quality_table import quality_cell, quality_document
@@ -152,6 +153,19 @@ def test_the_tradeoff_has_a_point_for_each_model_with_both_numbers(folder: Path)
         plots.tradeoff(board, "xrv")
     with pytest.raises(UsageError, match="no run of clip-ldm, cxrbert-ldm"):
         plots.tradeoff(replace(board, rows=()), "phantom")
+
+
+@pytest.mark.parametrize(
+    ("places", "tails"),
+    [
+        (["a/run/step-1", "a/run/step-2"], ["step-1", "step-2"]),
+        (["one/best", "two/best"], ["one/best", "two/best"]),
+        (["phantom", "phantom"], ["phantom", "phantom"]),
+        (["/a/b/c/d/e", "/z/b/c/d/e"], ["/a/b/c/d/e", "/z/b/c/d/e"]),
+    ],
+)
+def test_points_are_named_by_the_ends_of_their_paths(places: list[str], tails: list[str]) -> None:
+    assert _tails(places) == tails
 
 
 def test_a_floor_alone_is_not_a_model() -> None:

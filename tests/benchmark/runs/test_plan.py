@@ -59,3 +59,20 @@ def test_an_estimate_is_near_the_time_and_size_of_the_runs(toy: Any, monkeypatch
     size = sum(path.stat().st_size for path in (toy.folder / "runs").rglob("*") if path.is_file())
     assert 0.5 * size < found.bytes < 1.5 * size
     assert estimate(planned(*requests)).seconds == 0
+
+
+def test_a_plan_runs_the_validation_split_before_runs_whose_smoothing_is_chosen_there(toy: Any) -> None:
+    requests = [toy.request(smooth="best", limit=5), toy.request(smooth="best", limit=5, control="phrase-swap")]
+    validation = prepare(requests[0]).validation
+    assert validation is not None
+    steps = planned(*requests)
+    assert [one.name for one in steps] == ["0, split validate", "0", "1, control phrase-swap"]
+    assert [one.chosen_on for one in steps] == [0, *[len(validation.trials)] * 2]
+    assert [(one.state, one.total) for one in steps[:2]] == [("to do", len(validation.trials)), ("to do", 5)]
+    assert estimate(steps).seconds > 0
+    assert not (toy.folder / "runs").exists()
+    runner.run(prepare(requests[0]), requests[0])
+    assert [one.state for one in planned(*requests)] == ["done", "done", "to do"]
+    assert [one.chosen_on for one in planned(*requests)] == [0, 0, 0]
+    again = planned(*(replace(one, fresh=True) for one in requests))
+    assert [one.state for one in again] == ["to do"] * 4  # each computes the validation split anew

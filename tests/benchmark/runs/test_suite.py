@@ -76,6 +76,20 @@ def test_choices_replace_those_of_the_groups_that_name_them() -> None:
     assert {one.settings.method for one in suite.requests({"method": ["mine"]})} == {"mine"}
 
 
+def test_rules_of_scoring_are_choices(tmp_path: Path) -> None:
+    suite = written(tmp_path / "mine.yaml", "runs: [{method: a, mask: [otsu, 0.50], smooth: [0, best]}]")
+    found = suite.requests({"frame": ["original"]})
+    assert [(one.rules.mask, one.rules.smooth) for one in found] == [
+        *(("otsu", "0"), ("otsu", "best")),
+        *(("0.5", "0"), ("0.5", "best")),
+    ]
+    assert {one.rules.frame for one in found} == {"original"}
+    names = [name_of(one, varying(found)) for one in found]
+    assert names[1] == "a, mask otsu, smooth best"
+    with pytest.raises(GtgError, match="--smooth"):
+        suite.requests({"smooth": ["much"]})
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -89,6 +103,7 @@ def test_choices_replace_those_of_the_groups_that_name_them() -> None:
         ("runs: [{method: a, steps: [1, x]}]", "runs.0.steps.1"),
         ("runs: [{method: a, seed: []}]", "runs.0.seed"),
         ("runs: [{method: a}]\ntable: 9", "table"),
+        ("runs: [{method: a, frame: crop}]", "runs.0.frame"),
     ],
 )
 def test_a_file_that_is_not_a_suite_is_refused(tmp_path: Path, text: str, said: str) -> None:

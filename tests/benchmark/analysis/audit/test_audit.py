@@ -41,12 +41,18 @@ def test_a_verdict_compares_the_whole_interval_with_the_bar(
 
 @pytest.mark.parametrize(
     ("verdicts", "expected"),
-    [((YES, NO), NO), ((UNKNOWN, YES), YES), ((UNKNOWN, NONE), UNKNOWN), ((NONE,), NONE)],
+    [((YES, NO), NO), ((UNKNOWN, YES), UNKNOWN), ((UNKNOWN, NONE), UNKNOWN), ((NONE,), NONE), ((YES, NONE), YES)],
 )
-def test_one_no_decides_a_question(verdicts: tuple[str, ...], expected: str) -> None:
-    found = [Finding("x", "cnr", verdict=verdict) for verdict in verdicts]
+def test_one_no_decides_a_question_and_one_doubt_leaves_it_open(verdicts: tuple[str, ...], expected: str) -> None:
+    found = [Finding("x", "cnr", verdict=verdict, n_patients=20) for verdict in verdicts]
     ignored = Finding("y", "cnr", verdict=NO, decides=False)
     assert Question(1, "?", (*found, ignored)).verdict == expected
+
+
+def test_a_figure_of_few_patients_has_no_say_beside_others() -> None:
+    few = Finding("x", "cnr", verdict=UNKNOWN, n_patients=9)
+    assert Question(1, "?", (few, Finding("y", "cnr", verdict=YES, n_patients=10))).verdict == YES
+    assert Question(1, "?", (few,)).verdict == UNKNOWN
 
 
 def test_rank_correlation_is_spearmans_and_a_shifted_map_is_moved_back() -> None:

@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter, uniform_filter
 
 from gtg_bench.benchmark.analysis.audit.audit import Page, make
 from gtg_bench.benchmark.analysis.audit.subject import Subject
+from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.geometry import FloatArray, Frame
 from gtg_bench.benchmark.api.phrases import read_phrase
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry, load_method
@@ -104,6 +105,23 @@ class NearlyDeaf(Deaf):
         return as_map(super().ground(image, text).values + 0.02 * trace)
 
 
+class SideReader(Honest):
+    """Every lesion on the side that the phrase names, whatever the finding."""
+
+    def ground(self, image: FloatArray, text: str) -> GroundingMap:
+        side, (study, moved, _) = read_phrase(text).side, self.found(image)
+        named = [s for s in study.statements if side is None or s.finding.side == side]
+        return as_map(blobs([box for s in named for box in s.boxes], moved))
+
+
+class NoisilyDeaf(Deaf):
+    """Every lesion, under strong smooth noise that depends on the phrase, so that each phrase has another map."""
+
+    def ground(self, image: FloatArray, text: str) -> GroundingMap:
+        noise = np.random.default_rng(sha256(text.encode()).digest()[0]).normal(0, 2.4, (SIZE, SIZE))
+        return as_map(super().ground(image, text).values + gaussian_filter(noise, 3))
+
+
 class NearlyBlind:
     """A prior with a trace of the image."""
 
@@ -153,6 +171,31 @@ class Lucky(Honest):
         return as_map(gaussian_filter(np.random.default_rng(self.seed).random((SIZE, SIZE)), 4))
 
 
+class Constant:
+    def ground(self, image: FloatArray, text: str) -> GroundingMap:
+        return as_map(np.ones((SIZE, SIZE)))
+
+
+class WholeLung:
+    """Always the same box."""
+
+    def ground(self, image: FloatArray, text: str) -> GroundingMap:
+        return GroundingMap.of_boxes([[10, 20, 58, 110]], (SIZE, SIZE))
+
+
+class QuietMemory(Memory):
+    """Knows the answer by the exact pixels; elsewhere it falls back to a prior."""
+
+    def __init__(self, prior: Method) -> None:
+        super().__init__()
+        self.prior = prior
+
+    def ground(self, image: FloatArray, text: str) -> GroundingMap:
+        pixels = np.round(image * 255).astype(np.uint8)
+        same = pixels.tobytes() in self.known and np.array_equal(image, pixels.astype(np.float32) / np.float32(255))
+        return super().ground(image, text) if same else self.prior.ground(image, text)
+
+
 class Noisy(Honest):
     """Right, under heavy noise of its own."""
 
@@ -175,9 +218,14 @@ BUILD: dict[str, Callable[[MethodSettings], object]] = {
     "honest": lambda settings: Honest(),
     "deaf": lambda settings: Deaf(),
     "nearly-deaf": lambda settings: NearlyDeaf(),
+    "side-reader": lambda settings: SideReader(),
+    "noisily-deaf": lambda settings: NoisilyDeaf(),
     "nearly-blind": lambda settings: NearlyBlind(load_method("phrase-prior", dataset="phantom")),
     "talkative": lambda settings: Talkative(),
     "memory": lambda settings: Memory(),
+    "quiet-memory": lambda settings: QuietMemory(load_method("class-prior", dataset="phantom")),
+    "constant": lambda settings: Constant(),
+    "whole-lung": lambda settings: WholeLung(),
     "lucky": lambda settings: Lucky(settings.seed),
     "noisy": lambda settings: Noisy(),
     "blurred": lambda settings: Blurred(),
@@ -221,9 +269,12 @@ def test_an_honest_method_passes(audit: Callable[..., Page]) -> None:
         ("deaf", 2, "maps of two phrases"),
         ("phrase-prior", 3, "first minus second"),
         ("nearly-deaf", 2, "loss by phrase-swap"),
+        ("side-reader", 2, "loss by finding-swap"),
+        ("noisily-deaf", 2, "paraphrase minus swap"),
         ("nearly-blind", 3, "loss, region filled"),
         ("memory", 3, "first minus second"),
         ("memory", 5, "noise"),
+        ("quiet-memory", 5, "loss by noise"),
         ("talkative", 4, "present against absent"),
         ("lucky", 5, "lead over the next seeds"),
         ("blurred", 1, "minus class-prior"),
@@ -240,3 +291,10 @@ def test_a_lead_by_blur_vanishes_at_matched_smoothing(audit: Callable[..., Page]
     found = {one.name: one for one in question.findings if one.unit == "cnr"}
     assert (found["minus noisy, as returned"].low or 0) > 0.3
     assert found["minus noisy"].verdict == "no"
+
+
+def test_a_constant_map_passes_nothing_and_boxes_need_their_protocol(audit: Callable[..., Page]) -> None:
+    page = audit("constant", 5, 7)
+    assert [question.verdict for question in page.questions] == ["not applicable", "no"]
+    with pytest.raises(UsageError, match="--protocol boxes"):
+        audit("whole-lung", 7)
