@@ -74,8 +74,8 @@ def tradeoff(
         floor = float(rows[0]["fid"])
         axes.axvline(floor, color=style.FAINT, linewidth=0.8, zorder=0.9, gid="floor")
         place, beside = (floor, 0.02), axes.get_xaxis_transform()
-        shift = {"xytext": (2, 0), "textcoords": "offset points"}
-        axes.annotate("floor", place, xycoords=beside, fontsize=5.5, color=style.GREY, rotation=90, **shift)
+        text = axes.annotate("floor", place, (2, 0), beside, "offset points", fontsize=5.5, color=style.GREY)
+        text.set_rotation(90)
     axes.set_xlabel(f"FID, {features} features (lower is better)")
     axes.set_ylabel(style.axis_label(metric, 2.2))
     axes.grid(axis="both")
