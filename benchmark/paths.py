@@ -64,6 +64,12 @@ def atomic(path: Path, sync: bool = True) -> Iterator[Path]:
                 _sync(path.parent)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a file of UTF-8 text at once; see `atomic`. Raises PlaceError if it cannot be written."""
+    with atomic(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
 @contextmanager
 def locked(path: Path, busy: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold a lock file, which whoever may write to its folder can lock, too, whatever the umask of the first user.

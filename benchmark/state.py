@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.benchmark.api.files import check_regular, plain_yaml
+from gtg_bench.benchmark.api.text import printable
 
 T = TypeVar("T")
 
@@ -84,18 +85,18 @@ def problem(error: ValidationError) -> str:
     """The first problem that a model found, in one short line that starts with the field."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where, what = ".".join(str(step) for step in first["loc"]), first["msg"].removeprefix("Value error, ")
-    return printable(f"{where}: {what}" if where else what)
+    return one_line(f"{where}: {what}" if where else what)
 
 
-def printable(text: str, most: int = 200) -> str:
-    """Text from a file as a short part of a message, in one line without control characters."""
-    line = "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
+def one_line(text: str, most: int = 200) -> str:
+    """Text from a file as a short part of a message, in one line with control characters escaped."""
+    line = printable(" ".join(text.split()))
     return line if len(line) <= most else f"{line[:most]}..."
 
 
 def shown(value: Any) -> str:
     """Any value as a short part of a message."""
-    return printable(reprlib.repr(value), 60)
+    return one_line(reprlib.repr(value), 60)
 
 
 def read_yaml(path: Path, what: str = "lines such as NAME: VALUE") -> dict[str, Any]:
@@ -112,7 +113,7 @@ def read_yaml(path: Path, what: str = "lines such as NAME: VALUE") -> dict[str, 
     try:
         values = plain_yaml(text.decode())
     except Exception as error:  # PyYAML lets many kinds through: invalid dates, deep nesting, empty tagged values
-        raise DataError(f"{path} cannot be read as YAML ({printable(str(error)) or type(error).__name__})") from error
+        raise DataError(f"{path} cannot be read as YAML ({one_line(str(error)) or type(error).__name__})") from error
     if not isinstance(values, dict):
         raise DataError(f"{path}: expected {what}, found {shown(values)}")
     return values
@@ -132,7 +133,7 @@ def safe_name(name: str, what: str) -> str:
 @cache
 def warn(text: str) -> None:
     """Log a warning, once: a line on stderr unless the program that imports this package handles it otherwise."""
-    _LOG.warning("warning: %s", printable(text, 1000))
+    _LOG.warning("warning: %s", one_line(text, 1000))
 
 
 def numbered(damaged: Mapping[int, str]) -> str:
@@ -150,5 +151,5 @@ def _content(path: Path) -> bytes:
     except (OSError, ValueError) as error:  # a name with a null character is a ValueError
         reason = getattr(error, "strerror", None) or error
         raise DataError(
-            f"{printable(str(path))} cannot be read ({reason}); check the path and its permissions"
+            f"{one_line(str(path))} cannot be read ({reason}); check the path and its permissions"
         ) from error

@@ -23,7 +23,7 @@ from gtg_bench.benchmark.api.geometry import FloatArray, Frame, region_in
 from gtg_bench.benchmark.api.phrases import PhraseFacts, read_phrase
 from gtg_bench.benchmark.api.types import PhraseSample
 from gtg_bench.benchmark.paths import cache_dir
-from gtg_bench.benchmark.state import printable
+from gtg_bench.benchmark.state import one_line
 
 TABLES = Path(__file__).parent / "zoo" / "priors"
 GRID = 64
@@ -167,7 +167,7 @@ def _read(path: Path) -> PriorTable:
         if not all(np.isfinite(found).all() for found in (*maps.values(), mean_image)):
             raise ValueError("it contains NaN")
     except Exception as error:  # numpy, zipfile and zlib raise many kinds
-        reason = printable(str(error)) or type(error).__name__
+        reason = one_line(str(error)) or type(error).__name__
         raise DataError(
             f"{path} is not a prior table ({reason}); fit it again with `gtg-bench data priors NAME --out TABLE.npz`"
         ) from error

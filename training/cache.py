@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gtg_bench.benchmark.api.errors import DataError
-from gtg_bench.benchmark.paths import atomic
+from gtg_bench.benchmark.paths import atomic, write_text
 
 Item = Mapping[str, Tensor]
 """The tensors of one item by name; all items of a cache have the same names, shapes and types."""
@@ -51,8 +51,7 @@ class TensorCache:
         self._parts: dict[str, dict[str, Tensor]] = {}
         self._places: dict[int, tuple[str, int]] = {}
         if not (self.path / "about.json").exists():
-            with atomic(self.path / "about.json") as part:
-                part.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+            write_text(self.path / "about.json", json.dumps(facts, indent=1) + "\n")
         self.refresh()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -141,6 +140,5 @@ def fill(
         failures = gather_object(failures)  # every process waits here for the others' parts
     cache.refresh()
     if rank == 0 and failures:
-        with atomic(cache.path / "skipped.jsonl") as part:
-            part.write_text("".join(json.dumps(one) + "\n" for one in failures), encoding="utf-8")
+        write_text(cache.path / "skipped.jsonl", "".join(json.dumps(one) + "\n" for one in failures))
     return {one["number"] for one in failures}

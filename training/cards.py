@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from gtg_bench.benchmark.paths import atomic
+from gtg_bench.benchmark.paths import write_text
 from gtg_bench.methods.cards import read_card
 
 NOTICE = (
@@ -30,13 +30,11 @@ def write_card(folder: Path, **facts: Any) -> None:
         "python": platform.python_version(),
         "sha256": hashes,
     }
-    with atomic(folder / "card.json") as part:
-        part.write_text(json.dumps(card, indent=1) + "\n")
+    write_text(folder / "card.json", json.dumps(card, indent=1) + "\n")
 
 
 def update_card(folder: Path, **facts: Any) -> None:
     """Replace some facts of a card and keep the others."""
     path = folder / "card.json"
     card = read_card(folder) | facts
-    with atomic(path) as part:
-        part.write_text(json.dumps(card, indent=1) + "\n")
+    write_text(path, json.dumps(card, indent=1) + "\n")

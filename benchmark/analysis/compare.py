@@ -8,6 +8,7 @@ from typing import Any
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.registry import unknown
+from gtg_bench.benchmark.api.text import number_of
 from gtg_bench.benchmark.metrics import METRICS
 from gtg_bench.benchmark.runs.lookup import FinishedRun, conditions
 from gtg_bench.benchmark.statistics import Comparison, Equivalence, compare, equivalence, holm, paired
@@ -170,5 +171,5 @@ def in_numbers(row: Difference) -> str:
 
 def counted(found: Comparison) -> str:
     """How many samples and patients a comparison is based on, and what few patients mean for the CI."""
-    samples = f"{found.n} sample{'s' * (found.n != 1)}"
+    samples = number_of(found.n, "sample")
     return f"{samples}, {found.note}" if found.note else f"{samples} of {found.n_patients} patients"

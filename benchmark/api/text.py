@@ -1,4 +1,4 @@
-"""Text that users supply, made safe for what shows it: terminals, documents and spreadsheets."""
+"""Text for people: what users supply, made safe for terminals, documents and spreadsheets, and counted things."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ def _escaped(character: str) -> str:
     if character == "\n" or character in _JOINERS:
         return character
     return character.encode("unicode_escape", "surrogatepass").decode()
+
+
+def number_of(number: int, what: str) -> str:
+    """A number of things in words: "1 image", "1,200 images"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def csv_cell(value: object) -> object:

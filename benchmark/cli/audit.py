@@ -11,20 +11,19 @@ import typer
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.cli.common import (
     AsJson,
-    DataRoot,
-    DatasetOption,
+    BatchSize,
     Device,
+    Limit,
     Plugins,
     ProtocolOption,
     RunsDir,
     choice,
     err,
-    key_values,
     load_plugins,
     out,
     reports_errors,
-    takes_settings,
 )
+from gtg_bench.benchmark.cli.groups import DataOptions, takes_settings
 from gtg_bench.benchmark.cli.results import with_progress
 
 if TYPE_CHECKING:
@@ -39,11 +38,8 @@ HELP = "Ask whether a method grounds or only looks as if: eight questions, each 
 def audit(
     method: Annotated[str, typer.Argument(metavar="METHOD", help="Method, or key or name of a stored run.")],
     settings: dict[str, Any],
-    dataset: Annotated[str, typer.Option(help="Data set; see `gtg-bench list datasets`.")] = "phantom",
-    split: Annotated[str, typer.Option(help="Split to evaluate.")] = "test",
-    data_root: DataRoot = None,
-    dataset_option: DatasetOption = None,
-    limit: Annotated[int | None, typer.Option(help="Use only the first N samples.")] = None,
+    data: DataOptions = DataOptions(),
+    limit: Limit = None,
     protocol: ProtocolOption = "gtg",
     question: Annotated[list[int] | None, typer.Option(help="Ask only this question, 1 to 8; repeatable.")] = None,
     against: Annotated[
@@ -56,7 +52,7 @@ def audit(
     ] = None,
     format: Annotated[str | None, choice(["markdown"], "--format", help="Print Markdown, with every figure.")] = None,
     to: Annotated[Path | None, typer.Option("--out", help="Write the page as .md or .json.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change results.")] = 16,
+    batch_size: BatchSize = 16,
     device: Device = "auto",
     runs_dir: RunsDir = Path("runs"),
     plugin: Plugins = None,
@@ -66,7 +62,7 @@ def audit(
     from gtg_bench.benchmark.analysis.audit.audit import QUESTIONS, make
     from gtg_bench.benchmark.analysis.audit.stored import keep
     from gtg_bench.benchmark.analysis.audit.subject import find_subject
-    from gtg_bench.benchmark.paths import atomic
+    from gtg_bench.benchmark.paths import write_text
     from gtg_bench.benchmark.report.tables.audit_page import show, to_markdown
     from gtg_bench.benchmark.runs.lookup import find_run
     from gtg_bench.benchmark.runs.request import RunRequest
@@ -80,10 +76,7 @@ def audit(
         method,
         **settings,
         device=device,
-        dataset=dataset,
-        data_root=data_root,
-        dataset_options=key_values(dataset_option),
-        split=split,
+        **data.request,
         limit=limit,
         protocol=protocol,
         batch_size=batch_size,
@@ -95,9 +88,8 @@ def audit(
     keep(runs_dir, subject.plain.run.spec, page)
     texts = {".json": json.dumps(page.as_json(), indent=1), ".md": to_markdown(page)}
     if to is not None:
-        with atomic(to) as part:
-            part.write_text(texts[to.suffix] + "\n", encoding="utf-8")
-        err.print(f"wrote {to}", markup=False, soft_wrap=True)
+        write_text(to, texts[to.suffix] + "\n")
+        err.say(f"wrote {to}")
     if as_json:
         typer.echo(texts[".json"])
     elif format:

@@ -18,8 +18,8 @@ from gtg_bench.benchmark.cli.common import (
     load_plugins,
     out,
     reports_errors,
-    takes_settings,
 )
+from gtg_bench.benchmark.cli.groups import takes_settings
 from gtg_bench.benchmark.cli.results import LeftOut
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _with_files(
     name = " ".join(filter(None, [entry.name, settings.sampling]))
     if not as_json:
         text = f"{cost.seconds:.1f} s with {workers} workers, {cost.in_memory_seconds:.1f} s in memory"
-        out.print(f"{name}: {files} files in {text}: ratio {cost.ratio:.3f}", markup=False, soft_wrap=True)
+        out.say(f"{name}: {files} files in {text}: ratio {cost.ratio:.3f}")
     return {"method": entry.name, "sampling": settings.sampling, **asdict(cost), "ratio": cost.ratio}
 
 

@@ -1,36 +1,30 @@
-"""Shared by the commands: errors as one line, options derived from the method's settings, and common options."""
+"""Shared by the commands: errors as one line, and common options."""
 
 from __future__ import annotations
 
 import functools
-import inspect
 import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from copy import copy
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, ParamSpec, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich.markup import escape
 
 from gtg_bench.benchmark.api.errors import GtgError, UsageError, described, plugin_line
 from gtg_bench.benchmark.api.registry import METHODS
-from gtg_bench.benchmark.api.settings import AUTO, CHOICES, OPTIONS, MethodSettings
 from gtg_bench.benchmark.report.terminal import Terminal
 from gtg_bench.benchmark.runs.launch import ElsewhereError, Launch
 from gtg_bench.benchmark.scoring.controls import CONTROLS
-from gtg_bench.benchmark.scoring.protocols import FRAMES, PROTOCOL, PROTOCOLS, UNCOVERED
+from gtg_bench.benchmark.scoring.protocols import FRAMES, PROTOCOLS, UNCOVERED
 
 P = ParamSpec("P")
 R = TypeVar("R")
 out = Terminal()
 err = Terminal(stderr=True, highlight=False)
-
-_PANEL = "Method settings"
-_REPEATABLE = " (repeatable: all combinations are run)"
 
 
 def choice(values: Sequence[str], *names: str, help: str, panel: str | None = None) -> Any:
@@ -104,93 +98,10 @@ ShardOption = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-_SCORING: dict[str, Any] = {
-    "protocol": ProtocolOption,
-    "control": ControlOption,
-    "frame": FrameOption,
-    "uncovered": UncoveredOption,
-    "mask": MaskOption,
-    "smooth": SmoothOption,
-}
-"""The options that say what is grounded and how it is scored; `takes_choices` makes them repeatable."""
-
-
-def takes_settings(command: Callable[..., R]) -> Callable[..., R]:
-    """Replace a command's parameter `settings` by one option for every setting of `MethodSettings`.
-
-    The command gets the options that were given as a dictionary.
-    """
-    return _with_options(command, several=False)
-
-
-def takes_choices(command: Callable[..., R]) -> Callable[..., R]:
-    """As `takes_settings`, with the options of scoring too. All are repeatable: the values are distinct, in lists."""
-    return _with_options(command, several=True)
-
-
-def _with_options(command: Callable[..., R], several: bool) -> Callable[..., R]:
-    signature = inspect.signature(command)
-    own = [p for p in signature.parameters.values() if p.name != "settings"]
-    hints = get_type_hints(command, include_extras=True)
-    options = {name: _repeatable(name) for name in _SCORING} if several else {}
-    options |= {name: _option(name, several) for name in OPTIONS}
-
-    @functools.wraps(command)
-    def wrapped(**values: Any) -> R:
-        given = {name: values.pop(name) for name in options}
-        chosen = {name: value for name, value in given.items() if value not in (None, [])}
-        if several:
-            chosen = {name: list(dict.fromkeys(value)) for name, value in chosen.items()}
-        return command(**values, settings=chosen)
-
-    typed = [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in own]
-    added = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
-        for name, option in options.items()
-    ]
-    wrapped.__signature__ = inspect.Signature([*typed, *added], return_annotation=signature.return_annotation)  # type: ignore[attr-defined]
-    wrapped.__annotations__ = {p.name: p.annotation for p in (*typed, *added)}
-    return wrapped
-
-
-def _repeatable(name: str) -> Any:
-    """The option of a part of scoring, repeatable."""
-    (facts,) = map(copy, _SCORING[name].__metadata__)
-    facts.rich_help_panel = f"Scoring{_REPEATABLE}"
-    if default := {"protocol": PROTOCOL, "control": CONTROLS[0]}.get(name):
-        facts.help += f" (default: {default})"
-    return Annotated[list[str] | None, facts]
-
-
-def _option(name: str, several: bool) -> Any:
-    """The command-line option of a setting, repeatable if it may have several values."""
-    facts, flag = OPTIONS[name], f"--{name.replace('_', '-')}"
-    default = "the weights' card" if facts.get("card") else facts["usual"]
-    text = f"{facts['help']} (default: {default})" if default else facts["help"]
-    kind, panel = get_type_hints(MethodSettings)[name], _PANEL
-    if several:
-        panel += _REPEATABLE
-        kind = list[next(one for one in get_args(kind) or (kind,) if one is not type(None))]  # type: ignore[misc]
-    if name in CHOICES:
-        option = choice(CHOICES[name], flag, help=text, panel=panel)
-    elif name == "steps":
-        kind = list[str] if several else str
-        option = typer.Option(flag, metavar="[N|auto]", help=text, callback=_numbers, rich_help_panel=panel)
-    else:
-        option = typer.Option(flag, help=text, rich_help_panel=panel)
-    return Annotated[kind | None, option]
-
-
-def _numbers(value: str | list[str] | None) -> Any:
-    """A whole number or "auto", once or, for a list, repeatedly; None stays None."""
-    if isinstance(value, list):
-        return [_numbers(one) for one in value]
-    try:
-        return value if value is None or value == AUTO else int(value)
-    except ValueError:
-        raise typer.BadParameter(f"{value!r} is neither a whole number nor {AUTO!r}") from None
+Limit = Annotated[int | None, typer.Option("--limit", help="Evaluate only the first N samples.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", help="Samples per batch; does not change results.")]
+FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first sample that fails.")]
+OnlyDataset = Annotated[str | None, typer.Option("--dataset", help="Only runs on this data set.")]
 
 
 class _Terminated(BaseException):

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.cli.common import AsJson, RunsDir, choice, out, reports_errors
+from gtg_bench.benchmark.cli.common import AsJson, OnlyDataset, RunsDir, choice, out, reports_errors
 from gtg_bench.benchmark.statistics import AVERAGES
 
 HELP = "Compare runs sample by sample: differences with 95 % CI and p-value, controls and priors."
@@ -40,7 +40,7 @@ def compare(
     context: Annotated[
         bool, typer.Option("--context/--bare", help="Also compare with controls and with the priors.")
     ] = True,
-    dataset: Annotated[str | None, typer.Option(help="Only runs on this data set.")] = None,
+    dataset: OnlyDataset = None,
     runs_dir: RunsDir = Path("runs"),
     as_json: AsJson = False,
 ) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from gtg_bench.benchmark.api.text import csv_cell, printable
+from gtg_bench.benchmark.api.text import csv_cell, number_of, printable
 from gtg_bench.benchmark.cli.common import err, key_values, out, reports_errors
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _print_report(report: Report) -> None:
     wrong = sum(not problem.warning for problem in report.problems)
     warnings = len(report.problems) - wrong
     usable = f"{report.counts['usable']} of {report.counts['pairs']} pairs can be used; " if report.version else ""
-    _print([f"{usable}{wrong} problem{'s' * (wrong != 1)}, {warnings} warning{'s' * (warnings != 1)}"])
+    _print([f"{usable}{number_of(wrong, 'problem')}, {number_of(warnings, 'warning')}"])
 
 
 def _counts_table(report: Report) -> Table:
@@ -132,7 +132,7 @@ def _counts_table(report: Report) -> Table:
 
 def _print(lines: Sequence[str]) -> None:
     for line in lines:
-        out.print(escape(line), soft_wrap=True, highlight=False)
+        out.say(line)
 
 
 @app.command("samples")

@@ -12,15 +12,17 @@ from rich.markup import escape
 
 from gtg_bench.benchmark.api.settings import SAMPLINGS
 from gtg_bench.benchmark.cli.common import (
+    AsJson,
     Device,
     Plugins,
+    RunsDir,
     choice,
     err,
-    key_values,
     load_plugins,
     out,
     reports_errors,
 )
+from gtg_bench.benchmark.cli.groups import DataOptions, takes_groups
 
 HELP = """Check before a run that everything it needs is in place.
 
@@ -30,22 +32,18 @@ _COLOURS = {"ok": "green", "note": "cyan", "warning": "yellow", "error": "red"}
 
 
 @reports_errors
+@takes_groups
 def doctor(
     method: Annotated[
         list[str] | None, typer.Option("--method", "-m", help="Method to run; repeatable; default: cxrbert-ldm.")
     ] = None,
     sampling: Annotated[str, choice(SAMPLINGS, "--sampling", help="As for `run`.")] = "gt-cfg",
-    dataset: Annotated[str, typer.Option(help="Data set; see `data list`.")] = "phantom",
-    split: Annotated[str, typer.Option(help="Split to evaluate.")] = "test",
-    data_root: Annotated[Path | None, typer.Option(help="Folder with the data set's annotations and images.")] = None,
-    dataset_option: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Data set option; repeatable.")
-    ] = None,
+    data: DataOptions = DataOptions(),
     batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 16,
     device: Device = "auto",
     weights: Annotated[str | None, typer.Option(help="As for `run`.")] = None,
-    runs_dir: Annotated[Path, typer.Option(help="Folder for records and maps.")] = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: AsJson = False,
     plugin: Plugins = None,
 ) -> None:
     """Check everything that a run needs."""
@@ -60,10 +58,7 @@ def doctor(
         methods=tuple(dict.fromkeys(method or Plan.methods)),
         weights=weights,
         sampling=sampling,
-        dataset=dataset,
-        data_root=data_root,
-        options=key_values(dataset_option),
-        split=split,
+        **data.request,
         device=device,
         batch_size=batch_size,
         runs_dir=runs_dir,
@@ -73,7 +68,7 @@ def doctor(
     if as_json:
         typer.echo(json.dumps(found.as_json(), indent=1))
     else:
-        title = f"{', '.join(plan.methods)} on {dataset}, {split} split"
+        title = f"{', '.join(plan.methods)} on {data.dataset}, {data.split} split"
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for column in ("check", "result", "details"):
             table.add_column(column, overflow="fold")

@@ -9,15 +9,13 @@ import typer
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.cli.common import (
-    DataRoot,
-    DatasetOption,
     Device,
     Plugins,
     RunsDir,
-    key_values,
     load_plugins,
     reports_errors,
 )
+from gtg_bench.benchmark.cli.groups import DataOptions, takes_groups
 from gtg_bench.benchmark.cli.plot import Caption, Out, Width, write
 from gtg_bench.benchmark.cli.results import with_progress
 
@@ -32,13 +30,11 @@ _NUMBERS = ("2", "3", "4", "5", "6")
 
 
 @reports_errors
+@takes_groups
 def figure(
     number: Annotated[str, typer.Argument(metavar=f"[{'|'.join(_NUMBERS)}]", help="Figure of the paper.")],
     to: Out,
-    dataset: Annotated[str, typer.Option(help="Data set; see `gtg-bench list datasets`.")] = "phantom",
-    split: Annotated[str, typer.Option(help="Split to evaluate.")] = "test",
-    data_root: DataRoot = None,
-    dataset_option: DatasetOption = None,
+    data: DataOptions = DataOptions(),
     limit: Annotated[int | None, typer.Option(help="Figures 4 and 5: evaluate only the first N samples.")] = None,
     method: Annotated[
         list[str] | None,
@@ -79,23 +75,21 @@ def figure(
         check_format(path)
     load_plugins(plugin)
     if number in _OF_MAPS:
-        place = (dataset, data_root, key_values(dataset_option))
-        draw_maps(number, place, split, method or [], sample or [], cmap, to, weights=weights, seed=seed, device=device)
+        draw_maps(number, data, method or [], sample or [], cmap, to, weights=weights, seed=seed, device=device)
         return
     if len(method or ()) > 1:
         raise UsageError(f"figure {number} shows one method; give one --method")
-    data: dict[str, Any] = {"dataset": dataset, "split": split, "data_root": data_root, "limit": limit}
-    data["dataset_options"] = key_values(dataset_option)
     name = next(iter(method or ()), "cxrbert-ldm")
-    request = RunRequest.of(name, weights=weights, seed=seed, device=device, runs_dir=runs_dir, **data)
+    request = RunRequest.of(
+        name, **data.request, limit=limit, weights=weights, seed=seed, device=device, runs_dir=runs_dir
+    )
     draw = _figure4 if number == "4" else _figure5
     write(draw(request, steps, {"width": width, "caption": caption}), to)
 
 
 def draw_maps(
     number: str,
-    place: tuple[str, Path | None, dict[str, str]],
-    split: str,
+    data: DataOptions,
     names: list[str],
     ids: list[str],
     cmap: str,
@@ -107,19 +101,19 @@ def draw_maps(
     from gtg_bench.benchmark.report.pictures.drawing import Look
     from gtg_bench.benchmark.report.plots import paper_maps
 
-    look, dataset = Look(cmap), open_dataset(*place)
+    look, dataset = Look(cmap), open_dataset(*data.place.values())
     usual = {"2": ("cxrbert-ldm",), "3": paper_maps.METHODS_OF_3, "6": paper_maps.METHODS_OF_6}[number]
     if number != "3" and len(ids) > 1:
         raise UsageError(f"figure {number} shows one sample; give one --sample")
     if number == "2" and len(names) > 1:
         raise UsageError("figure 2 shows one method; give one --method")
-    found = paper_maps.chosen(dataset, split, ids, paper_maps.CATEGORIES_OF_3 if number == "3" else ())
+    found = paper_maps.chosen(dataset, data.split, ids, paper_maps.CATEGORIES_OF_3 if number == "3" else ())
     settings |= {"dataset": dataset.name} | ({"layers": "all"} if number == "6" else {})
     methods = [paper_maps.ready(name, **settings) for name in names or usual]
     if number == "2":
         drawn = paper_maps.figure2(dataset, found[0], methods[0], look)
     elif number == "3":
-        drawn = paper_maps.figure3(dataset, split, found, methods, look)
+        drawn = paper_maps.figure3(dataset, data.split, found, methods, look)
     else:
         drawn = paper_maps.figure6(dataset, found[0], methods, look)
     write(drawn, to)

@@ -10,6 +10,7 @@ import typer
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.settings import PRECISIONS, of_phantom
+from gtg_bench.benchmark.api.text import number_of
 from gtg_bench.benchmark.cli.common import (
     DataRoot,
     DatasetOption,
@@ -92,16 +93,13 @@ def generate(
     )
     planned = plan(request)
     if planned.repeated:
-        said = f"{phrases}: {planned.repeated} repeated phrase{'s' * (planned.repeated > 1)} left out"
-        err.print(said, soft_wrap=True, markup=False)
+        err.say(f"{phrases}: {number_of(planned.repeated, 'repeated phrase')} left out")
     with counting(err, "Generating images") as progress:
         done = run(request, planned, progress, lambda: err.print("another process makes these images; waiting for it"))
     number = len(planned.images)
     speed = f", {done.seconds / done.made:.2f} s each" if done.made else ""
-    made = f"{done.made} image{'s' * (done.made != 1)} made{speed}"
-    said = f"{made}; {to} holds {number - done.missing} of {number}"
-    out.print(said, soft_wrap=True, markup=False, highlight=False)
+    out.say(f"{number_of(done.made, 'image')} made{speed}; {to} holds {number - done.missing} of {number}")
     if not done.missing:
-        out.print(f"look at {to / 'sheet.png'}", soft_wrap=True, markup=False, highlight=False)
+        out.say(f"look at {to / 'sheet.png'}")
         if of_phantom(planned.settings.weights):
             out.print("Phantom weights know the phantom only: not radiographs of patients.")

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from gtg_bench.benchmark.api.settings import of_phantom
-from gtg_bench.benchmark.cli.common import Device, Plugins, load_plugins, out, reports_errors, takes_settings
+from gtg_bench.benchmark.cli.common import Device, Plugins, load_plugins, out, reports_errors
+from gtg_bench.benchmark.cli.groups import takes_settings
 from gtg_bench.benchmark.cli.pictures import (
     Cmap,
     Contour,

@@ -79,4 +79,4 @@ def write_pictures(figure: Figure, paths: Sequence[Path], dpi: int | None, what:
 
     save(figure, *paths, dpi=dpi)
     for path in paths:
-        out.print(f"{what} {path}", soft_wrap=True, markup=False, highlight=False)
+        out.say(f"{what} {path}")

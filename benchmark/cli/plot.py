@@ -93,7 +93,7 @@ def write(figure: Figure, paths: Sequence[Path]) -> None:
 
     save(figure, *paths)
     for path in paths:
-        out.print(f"Written: {path}", soft_wrap=True, highlight=False, markup=False)
+        out.say(f"Written: {path}")
 
 
 def _figure(

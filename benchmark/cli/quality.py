@@ -93,4 +93,4 @@ def quality(
         typer.echo(json.dumps({"rows": rows_of(found), "notes": list(found.notes)}, indent=1))
         return
     show(quality_document(found), out)
-    out.print(f"\nWritten: {path}", soft_wrap=True, highlight=False, markup=False)
+    out.say(f"\nWritten: {path}")

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from gtg_bench.benchmark.cli.common import DataRoot, DatasetOption, RunsDir, err, key_values, out, reports_errors
+from gtg_bench.benchmark.cli.common import (
+    DataRoot,
+    DatasetOption,
+    OnlyDataset,
+    RunsDir,
+    err,
+    key_values,
+    out,
+    reports_errors,
+)
 
 HELP = "Write one HTML file that shows which run is better, where and why, with every sample's maps."
 
@@ -23,7 +32,7 @@ def report(
     ] = None,
     to: Annotated[Path, typer.Option("--out", help="File to write.")] = Path("report.html"),
     private: Annotated[bool, typer.Option("--private", help="Leave out phrases, ids, pictures and folders.")] = False,
-    dataset: Annotated[str | None, typer.Option(help="Only runs on this data set.")] = None,
+    dataset: OnlyDataset = None,
     data_root: DataRoot = None,
     dataset_option: DatasetOption = None,
     runs_dir: RunsDir = Path("runs"),
@@ -37,4 +46,4 @@ def report(
     place = Place(data_root, key_values(dataset_option))
     with err.status("comparing runs and drawing maps"):
         path = write_report(run or [], to, runs_dir, dataset, private, place)
-    out.print(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB)", soft_wrap=True, highlight=False, markup=False)
+    out.say(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB)")

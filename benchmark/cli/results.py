@@ -111,7 +111,7 @@ def report(result: RunResult, name: str = "") -> None:
     if result.missing:
         total = len(result.records) + result.missing
         text = f"{len(result.records)} of {total} samples have a record; the last shard to end finishes the run"
-        err.print(f"{name or result.spec.method}: {text} {result.spec.key}", soft_wrap=True, markup=False)
+        err.say(f"{name or result.spec.method}: {text} {result.spec.key}")
         return
     known, total = len(result.records) - result.computed, len(result.records)
     notes = [f"smoothing {result.spec.smooth}"] if result.spec.smooth.startswith(BEST) else []
@@ -125,12 +125,12 @@ def report(result: RunResult, name: str = "") -> None:
         notes.append(f"{sum(used) / len(used):.1f} steps per sample on average, {min(used)} to {max(used)}")
     note = f" ({'; '.join(notes)})" if notes else ""
     text = f"{name or result.spec.method}: {result.seconds:.1f} s{note}; records in {result.folder}"
-    err.print(text, soft_wrap=True, markup=False)
+    err.say(text)
     bad = [record for record in result.records if record.status == "failed"]
     if bad:
         err.print(f"[yellow]warning:[/yellow] {len(bad)} of {total} samples failed; the first ones:")
         for record in bad[:3]:
-            err.print(f"  {record.sample_id}: {record.error}", soft_wrap=True, markup=False)
+            err.say(f"  {record.sample_id}: {record.error}")
 
 
 def show(folder: Path, rows: list[Row], runs_dir: Path) -> None:
@@ -168,14 +168,15 @@ class LeftOut:
             if not (self.quiet or known or isinstance(error, ElsewhereError)):  # `finish` names all of one reason
                 complain(f"[yellow]warning:[/yellow] {escape(name)} is left out: {escape(str(error))}")
 
-    def finish(self, unscored: Iterable[str] = ()) -> None:
+    def finish(self, rows: Iterable[Row] = ()) -> None:
         """Name everything that failed and exit with code 1, or return if nothing did.
 
         Args:
-            unscored: names of methods that ran, but without a single scored sample.
+            rows: leaderboard rows of what ran; one without a single scored sample has failed.
         """
         failed = [f"{name} (left out)" for name in self.errors]
-        failed += [f"{name} (no sample scored)" for name in dict.fromkeys(unscored)]
+        unscored = dict.fromkeys(row["method"] for row in rows if row["n_ok"] == "0")
+        failed += [f"{name} (no sample scored)" for name in unscored]
         if failed:
             err.print(f"[red]failed:[/red] {escape(', '.join(failed))}", soft_wrap=True)
             raise typer.Exit(1)

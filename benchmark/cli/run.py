@@ -11,20 +11,15 @@ import typer
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.cli.common import (
-    DataRoot,
-    DatasetOption,
-    Device,
+    FailFast,
     LeaderboardsDir,
+    Limit,
     Plugins,
-    RunsDir,
-    ShardOption,
-    Workers,
-    key_values,
     load_plugins,
     out,
     reports_errors,
-    takes_choices,
 )
+from gtg_bench.benchmark.cli.groups import DataOptions, JobOptions, takes_choices
 from gtg_bench.benchmark.cli.results import LeftOut, execute, prepare_all, show
 
 HELP = "Ground every phrase of a data set with one or more methods, score the maps, and update the leaderboard."
@@ -37,21 +32,13 @@ def run(
         list[str], typer.Option("--method", "-m", help="Method to run; repeatable. See `gtg-bench list methods`.")
     ],
     settings: dict[str, Any],
-    dataset: Annotated[str, typer.Option(help="Data set; see `gtg-bench list datasets`.")] = "phantom",
-    split: Annotated[str, typer.Option(help="Split to evaluate.")] = "test",
-    data_root: DataRoot = None,
-    dataset_option: DatasetOption = None,
-    limit: Annotated[int | None, typer.Option(help="Evaluate only the first N samples.")] = None,
+    data: DataOptions = DataOptions(),
+    limit: Limit = None,
     all_controls: Annotated[
         bool, typer.Option("--all-controls", help="Run plain and under every sanity-check control.")
     ] = False,
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first sample that fails.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Compute every map and score anew.")] = False,
-    shard: ShardOption = None,
-    batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change results.")] = 16,
-    workers: Workers = 2,
-    device: Device = "auto",
-    runs_dir: RunsDir = Path("runs"),
+    fail_fast: FailFast = False,
+    job: JobOptions = JobOptions(),
     leaderboards_dir: LeaderboardsDir = Path("leaderboards"),
     plugin: Plugins = None,
 ) -> None:
@@ -72,36 +59,21 @@ def run(
         if name not in METHODS.names():
             raise UsageError(unknown("method", name, METHODS.names()))
     requests = [
-        RunRequest.of(
-            name,
-            **one,
-            device=device,
-            dataset=dataset,
-            data_root=data_root,
-            dataset_options=key_values(dataset_option),
-            split=split,
-            limit=limit,
-            fail_fast=fail_fast,
-            fresh=fresh,
-            shard=shard,
-            batch_size=batch_size,
-            workers=workers,
-            runs_dir=runs_dir,
-        )
+        RunRequest.of(name, **one, **data.request, **vars(job), limit=limit, fail_fast=fail_fast)
         for name in names
         for one in combinations(settings)
     ]
     left_out = LeftOut(1 if fail_fast else len(requests))
-    opened = partial(prepare, dataset=open_dataset(dataset, data_root, key_values(dataset_option)))
+    opened = partial(prepare, dataset=open_dataset(*data.place.values()))
     batteries = prepare_all(requests, opened, left_out, controls=all_controls)
-    if device not in ("auto", "cpu"):
+    if job.device not in ("auto", "cpu"):
         for _, battery in batteries:
             _ = battery.runs[0][1].source.device  # refused before anything is computed
     rows, done = execute(batteries, leaderboards_dir, left_out)
-    show(leaderboards_dir, rows, runs_dir)
+    show(leaderboards_dir, rows, job.runs_dir)
     if all_controls:
         ran = {replace(run.spec, smooth=rule_of(run.spec.smooth)) for run in done}
         shown = [battery for _, battery in batteries if battery.runs[0][1].spec in ran]
         for battery, found in zip(shown, sensitivities(done), strict=True):
             show_context(found, out, battery.impossible)
-    left_out.finish(row["method"] for row in rows if row["n_ok"] == "0")
+    left_out.finish(rows)

@@ -11,9 +11,11 @@ import typer
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import unknown
+from gtg_bench.benchmark.api.text import number_of
 from gtg_bench.benchmark.cli.common import (
     AsJson,
     LeaderboardsDir,
+    OnlyDataset,
     Plugins,
     RunsDir,
     err,
@@ -27,13 +29,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True)
 Names = Annotated[list[str], typer.Argument(metavar="RUN...", help="A run's key, or its method with settings.")]
-Dataset = Annotated[str | None, typer.Option("--dataset", help="Only runs on this data set.")]
 
 
 @app.command("list")
 @reports_errors
 def list_(
-    runs_dir: RunsDir = Path("runs"), dataset: Dataset = None, as_json: AsJson = False, plugin: Plugins = None
+    runs_dir: RunsDir = Path("runs"), dataset: OnlyDataset = None, as_json: AsJson = False, plugin: Plugins = None
 ) -> None:
     """List the stored runs, unfinished and unreadable ones too."""
     from rich.table import Table
@@ -48,7 +49,7 @@ def list_(
         typer.echo(json.dumps(rows, indent=1))
         return
     if not rows:
-        out.print(f"{runs_dir} has no runs", markup=False, soft_wrap=True)
+        out.say(f"{runs_dir} has no runs")
         return
     table = Table("key", "run", "data", "samples", "state", "size", box=None, pad_edge=False)
     for column in (3, 5):
@@ -66,7 +67,7 @@ def list_(
 def show(
     run: Names,
     runs_dir: RunsDir = Path("runs"),
-    dataset: Dataset = None,
+    dataset: OnlyDataset = None,
     as_json: AsJson = False,
     plugin: Plugins = None,
 ) -> None:
@@ -90,11 +91,11 @@ def show(
         lines |= {key: value for key, value in manifest.items() if value not in (None, "", {}) and key != "key"}
         if one.spec:
             lines["command"] = run_command(one.spec, runs_dir, *_control(one))
-        out.print(f"{one.key}  {name}", markup=False, highlight=False, style="bold", soft_wrap=True)
+        out.say(f"{one.key}  {name}", style="bold")
         for key, value in lines.items():
-            out.print(f"  {key}: {_text(value)}", markup=False, highlight=False, soft_wrap=True)
+            out.say(f"  {key}: {_text(value)}")
         for record in [r for r in read_records(one.path).values() if r.status == "failed"][:3]:
-            out.print(f"  failed: {record.sample_id}: {record.error}", markup=False, highlight=False, soft_wrap=True)
+            out.say(f"  failed: {record.sample_id}: {record.error}")
 
 
 @app.command("rm")
@@ -104,7 +105,7 @@ def rm(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     runs_dir: RunsDir = Path("runs"),
     leaderboards_dir: LeaderboardsDir = Path("leaderboards"),
-    dataset: Dataset = None,
+    dataset: OnlyDataset = None,
     plugin: Plugins = None,
 ) -> None:
     """Delete runs: their records, maps, and rows in the leaderboards."""
@@ -117,17 +118,17 @@ def rm(
         raise UsageError(f"{runs_dir}: {unknown('key', strange[0], [one.key for one in runs])}")
     found = [one for one in runs if one.key in run]
     for one, name in zip(found, named(found), strict=True):
-        out.print(f"{one.key}  {name}: {one.state}, {one.size / 1e6:,.1f} MB", markup=False, soft_wrap=True)
+        out.say(f"{one.key}  {name}: {one.state}, {one.size / 1e6:,.1f} MB")
         if others := [other.key for other in readers(one, runs) if other not in found]:
             text = f"  {', '.join(others)} read maps from it: scores stay, but `score` would need the maps again"
-            out.print(text, markup=False, soft_wrap=True)
+            out.say(text)
     if not yes and not typer.confirm(f"Delete {'this run' if len(found) == 1 else f'these {len(found)} runs'}?"):
         raise typer.Exit(1)
     for one in found:
         if one.spec:
             leaderboard.remove(leaderboards_dir, one.spec)
         remove(one)
-    err.print(f"deleted {len(found)} run{'s' if len(found) > 1 else ''}")
+    err.print(f"deleted {number_of(len(found), 'run')}")
 
 
 @app.command("merge")
@@ -143,7 +144,7 @@ def merge(
     ] = None,
     runs_dir: RunsDir = Path("runs"),
     leaderboards_dir: LeaderboardsDir = Path("leaderboards"),
-    dataset: Dataset = None,
+    dataset: OnlyDataset = None,
     plugin: Plugins = None,
 ) -> None:
     """Join the shards of runs, made with `run --shard K/N`, and update the leaderboard."""
@@ -165,7 +166,7 @@ def merge(
         stored = [one for one in stored if one not in here or one.has_shards]
     specs = {one.key: one.spec for one in stored if one.spec}
     if not specs:
-        err.print(f"{runs_dir} has no shards to merge", markup=False, soft_wrap=True)
+        err.say(f"{runs_dir} has no shards to merge")
     rows, unfinished = [], False
     for spec in specs.values():
         merged = join(runs_dir, spec, others or (), lambda: err.print("waiting for a process that is still computing"))
@@ -175,11 +176,9 @@ def merge(
             total, control = len(merged.records) + merged.missing, ("--control", spec.control)
             command = run_command(spec, runs_dir, *(control if spec.control != "none" else ()))
             text = f"{merged.missing} of {total} samples have no record{shards}; compute them by `{command}`"
-            err.print(f"{spec.method} {spec.key}: {text}", markup=False, soft_wrap=True)
+            err.say(f"{spec.method} {spec.key}: {text}")
         else:
-            err.print(
-                f"{spec.method}: {len(merged.records)} samples merged in {merged.folder}", soft_wrap=True, markup=False
-            )
+            err.say(f"{spec.method}: {len(merged.records)} samples merged in {merged.folder}")
             rows.append(leaderboard.update(leaderboards_dir, spec, merged.records))
     if rows:
         show_rows(leaderboards_dir, rows, runs_dir)

@@ -12,6 +12,7 @@ from gtg_bench.benchmark.api.settings import BOXES
 from gtg_bench.benchmark.cli.common import (
     DataRoot,
     DatasetOption,
+    FailFast,
     FrameOption,
     LeaderboardsDir,
     RunsDir,
@@ -102,7 +103,7 @@ def score(
     ] = None,
     data_root: DataRoot = None,
     dataset_option: DatasetOption = None,
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first sample that fails.")] = False,
+    fail_fast: FailFast = False,
     runs_dir: RunsDir = Path("runs"),
     leaderboards_dir: LeaderboardsDir = Path("leaderboards"),
 ) -> None:
@@ -156,7 +157,7 @@ def score(
         rows.append(leaderboard.update(leaderboards_dir, result.spec, result.records))
         report(result)
     show(leaderboards_dir, rows, runs_dir)
-    LeftOut(1).finish(row["method"] for row in rows if row["n_ok"] == "0")
+    LeftOut(1).finish(rows)
 
 
 def _external_maps(maps: Path, request: RunRequest) -> PreparedRun:
@@ -177,18 +178,18 @@ def _external_boxes(boxes: Path, request: RunRequest) -> PreparedRun:
     missing = [name for name in names if name not in answers.boxes]
     empty = sum(answers.boxes.get(name) == [] for name in names)
     if answers.unit:
-        err.print(f"{answers.path}: read as {answers.unit}", soft_wrap=True, markup=False)
+        err.say(f"{answers.path}: read as {answers.unit}")
     if empty:
         err.print(f"{empty} of {len(names)} samples are answered without a box: misses", markup=False)
     if missing:
         listed = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         text = f"warning: {len(missing)} of {len(names)} samples have no row and count as misses: {listed}"
-        err.print(text, soft_wrap=True, markup=False, style="yellow")
+        err.say(text, style="yellow")
     if undefined := [metric for metric in prepared.rules.metrics if METRICS[metric].of_map]:
         text = (
             f"{', '.join(undefined)}: undefined for boxes, because {'it needs' if len(undefined) == 1 else 'they need'}"
         )
-        err.print(f"{text} a map", soft_wrap=True, markup=False)
+        err.say(f"{text} a map")
     return prepared
 
 
@@ -202,4 +203,4 @@ def _reader(option: str, request: RunRequest) -> PreparedRun:
 def _say_elsewhere(path: Path, elsewhere: int, split: str) -> None:
     if elsewhere:
         text = f"{path}: {elsewhere} rows name absent findings or samples of other splits than {split}"
-        err.print(text, soft_wrap=True, markup=False)
+        err.say(text)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.text import number_of
 from gtg_bench.benchmark.cli.common import (
     DataRoot,
     DatasetOption,
@@ -96,13 +97,10 @@ def show(
             raise UsageError(f"{'--metric' if metric else '--title'} needs --run")
         found = _of_dataset(name or "phantom", split or "test", wanted, columns or 4, look, (data_root, options))
     for problem in dict.fromkeys(found.problems):
-        err.print(f"warning: {problem}", markup=False, soft_wrap=True)
-    number = len(found.sample_ids)
-    write_pictures(found.figure, paths, dpi, f"{number} sample{'s' * (number != 1)} drawn to")
+        err.say(f"warning: {problem}")
+    write_pictures(found.figure, paths, dpi, f"{number_of(len(found.sample_ids), 'sample')} drawn to")
     if order != "given":
-        out.print(
-            f"the same samples: --ids {','.join(found.sample_ids)}", soft_wrap=True, markup=False, highlight=False
-        )
+        out.say(f"the same samples: --ids {','.join(found.sample_ids)}")
 
 
 def _of_runs(

@@ -10,7 +10,7 @@ import typer
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.registry import unknown
-from gtg_bench.benchmark.cli.common import AsJson, RunsDir, out, reports_errors
+from gtg_bench.benchmark.cli.common import AsJson, OnlyDataset, RunsDir, out, reports_errors
 
 HELP = "Show results by region size, boxes, side, phrase length, category, view, sex or age."
 
@@ -31,7 +31,7 @@ def subgroups(
     metric: Annotated[
         list[str] | None, typer.Option(help="Metric; repeatable. (default: the protocol's primary metric)")
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="Only runs on this data set.")] = None,
+    dataset: OnlyDataset = None,
     runs_dir: RunsDir = Path("runs"),
     to: Annotated[Path | None, typer.Option("--csv", help="Also write the rows to this CSV file.")] = None,
     as_json: AsJson = False,
@@ -55,4 +55,4 @@ def subgroups(
         return
     show_subgroups(found, chosen, out)
     if to is not None:
-        out.print(f"Written: {to}", soft_wrap=True, highlight=False, markup=False)
+        out.say(f"Written: {to}")

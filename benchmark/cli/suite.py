@@ -14,22 +14,17 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.text import number_of
 from gtg_bench.benchmark.cli.common import (
-    DataRoot,
-    DatasetOption,
-    Device,
     LeaderboardsDir,
+    Limit,
     Plugins,
-    RunsDir,
-    ShardOption,
-    Workers,
     err,
-    key_values,
     load_plugins,
     out,
     reports_errors,
-    takes_choices,
 )
+from gtg_bench.benchmark.cli.groups import DataOptions, JobOptions, takes_choices
 from gtg_bench.benchmark.cli.results import LeftOut, Named, execute, prepare_all, show
 from gtg_bench.benchmark.runs.launch import Launch
 from gtg_bench.benchmark.scoring.controls import CONTROLS
@@ -60,11 +55,8 @@ def suite(
     all_controls: Annotated[
         bool, typer.Option("--all-controls", help="Add every sanity-check control of each run.")
     ] = False,
-    dataset: Annotated[str, typer.Option(help="Data set; see `gtg-bench list datasets`.")] = "phantom",
-    split: Annotated[str, typer.Option(help="Split to evaluate.")] = "test",
-    data_root: DataRoot = None,
-    dataset_option: DatasetOption = None,
-    limit: Annotated[int | None, typer.Option(help="Evaluate only the first N samples.")] = None,
+    data: DataOptions = DataOptions(),
+    limit: Limit = None,
     to: Annotated[
         Path | None,
         typer.Option("--out", help="Write the suite's table to this folder or file, or its figure to this file."),
@@ -72,12 +64,7 @@ def suite(
     html: Annotated[
         Path | None, typer.Option("--report", help="Write an HTML report of the runs to this file.")
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Compute every map and score anew.")] = False,
-    shard: ShardOption = None,
-    batch_size: Annotated[int, typer.Option(help="Samples per batch; does not change results.")] = 16,
-    workers: Workers = 2,
-    device: Device = "auto",
-    runs_dir: RunsDir = Path("runs"),
+    job: JobOptions = JobOptions(),
     leaderboards_dir: LeaderboardsDir = Path("leaderboards"),
     plugin: Plugins = None,
 ) -> None:
@@ -94,24 +81,15 @@ def suite(
         raise UsageError("--plan measures one process; leave out the launcher")
     load_plugins(plugin)
     found = find_suite(name)
-    place: dict[str, Any] = {"dataset": dataset, "data_root": data_root, "dataset_options": key_values(dataset_option)}
     requests = found.requests(
-        settings | ({"method": method} if method else {}),
-        **place,
-        split=split,
-        limit=limit,
-        device=device,
-        fresh=fresh,
-        shard=shard,
-        batch_size=batch_size,
-        workers=workers,
-        runs_dir=runs_dir,
+        settings | ({"method": method} if method else {}), **data.request, **vars(job), limit=limit
     )
     if plan and not alone():
         return
     if not plan:
         _check_places(found, to, html)
-    left_out, opened, entry_of = LeftOut(len(requests), quiet=plan), open_dataset(*place.values()), passes(requests)
+    left_out, entry_of = LeftOut(len(requests), quiet=plan), passes(requests)
+    opened = open_dataset(*data.place.values())
     with _offline() if plan else nullcontext():
         batteries = prepare_all(
             requests, lambda one: prepare(one, entry_of(one), opened), left_out, controls=all_controls
@@ -121,8 +99,8 @@ def suite(
         return
     rows, done = execute(batteries, leaderboards_dir, left_out)
     if done:
-        _end(found, rows, done, settings, (leaderboards_dir, runs_dir), place, to, html)
-    left_out.finish(row["method"] for row in rows if row["n_ok"] == "0")
+        _end(found, rows, done, settings, (leaderboards_dir, job.runs_dir), data.place, to, html)
+    left_out.finish(rows)
 
 
 def _end(
@@ -204,26 +182,22 @@ def _show_plan(batteries: Sequence[Named], left_out: LeftOut) -> None:
     for name, error in left_out.errors.items():
         reasons.setdefault(str(error), []).append(name)
     for reason, (name, *more) in reasons.items():
-        others = f" and {_number(len(more), 'other run')}" if more else ""
-        out.print(f"- {name}{others} cannot run: {reason}", markup=False, highlight=False, soft_wrap=True)
+        others = f" and {number_of(len(more), 'other run')}" if more else ""
+        out.say(f"- {name}{others} cannot run: {reason}")
     for note in shared_notes(steps):
         out.print(f"- {note}", markup=False, highlight=False)
     with err.status("Measuring") as status:
         found = estimate(steps, lambda name: status.update(Text(f"Measuring {name}")))
     done = sum(one.state == "done" for one in steps)
-    text = f"{done} of {_number(len(steps), 'run')} done."
+    text = f"{done} of {number_of(len(steps), 'run')} done."
     if done < len(steps):
         text += f" The rest takes about {_duration(found.seconds)} here and writes {_bytes(found.bytes)}"
     if found.measured:
-        text += f" (estimated from a few samples of {_number(found.measured, 'kind')} of runs"
+        text += f" (estimated from a few samples of {number_of(found.measured, 'kind')} of runs"
         text += f"; {found.unmeasured} more count as their mean)" if found.unmeasured else ")"
     out.print(text, markup=False, highlight=False)
     if left_out.errors:
         raise typer.Exit(1)
-
-
-def _number(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _count(number: int) -> str:
@@ -260,7 +234,7 @@ def _show_table(
     document = paper_document(number, (folder, specs[0]["dataset"], where, specs[0]["protocol"], False), runs_dir)
     show_document(document, out)
     for path in write(document, to) if to else ():
-        out.print(f"Written: {path}", soft_wrap=True, highlight=False, markup=False)
+        out.say(f"Written: {path}")
 
 
 def _show_sensitivity(done: Sequence[FinishedRun]) -> None:
@@ -301,4 +275,4 @@ def _report(done: Sequence[FinishedRun], path: Path, runs_dir: Path, place: Mapp
     where = Place(place["data_root"], place["dataset_options"])
     with err.status("Comparing runs and drawing maps"):
         write_report(keys, path, runs_dir, place["dataset"], place=where)
-    out.print(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB)", soft_wrap=True, highlight=False, markup=False)
+    out.say(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB)")

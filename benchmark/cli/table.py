@@ -91,7 +91,7 @@ def table(
         return
     show(document, out)
     for path in write(document, to, form or ()) if to else ():
-        out.print(f"Written: {path}", soft_wrap=True, highlight=False, markup=False)
+        out.say(f"Written: {path}")
 
 
 def paper_document(number: int, source: Source, runs_dir: Path) -> Document:

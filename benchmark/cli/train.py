@@ -117,4 +117,4 @@ def train(
 
     if PartialState().is_main_process:
         command = shlex.join(["gtg-bench", "run", "--method", variant, "--weights", str(folder)])
-        out.print(f"{variant}: {folder}; try: {command}", soft_wrap=True, markup=False)
+        out.say(f"{variant}: {folder}; try: {command}")

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.benchmark.api.geometry import Size
 from gtg_bench.benchmark.api.registry import METHODS
+from gtg_bench.benchmark.api.text import number_of
 from gtg_bench.benchmark.api.types import PhraseSample
 from gtg_bench.benchmark.datasets import DATASETS, DatasetEntry, open_dataset, published_counts
 from gtg_bench.benchmark.datasets.base import ALL, AnnotatedDataset, Annotation, Published
@@ -126,7 +127,7 @@ class Report:
         if not found:
             return Check(name, "ok", text.replace("'s header can be read", " can be decoded") if self.deep else text)
         state: State = "warning" if all(problem.warning for problem in found) else "error"
-        return Check(name, state, f"{len(found)} problem{'s' * (len(found) != 1)}")
+        return Check(name, state, number_of(len(found), "problem"))
 
 
 def check(

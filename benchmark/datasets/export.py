@@ -25,7 +25,7 @@ from gtg_bench.benchmark.api.types import Box, Dataset, PhraseSample
 from gtg_bench.benchmark.datasets.images import image_size
 from gtg_bench.benchmark.datasets.phantom.dataset import sample_of
 from gtg_bench.benchmark.datasets.phantom.world import Study
-from gtg_bench.benchmark.paths import atomic, check_writable, remove_parts
+from gtg_bench.benchmark.paths import atomic, check_writable, remove_parts, write_text
 
 STEM = "MS_CXR_Local_Alignment_v1.1.0"
 COLUMNS = (
@@ -154,8 +154,7 @@ def export_mscxr(images: Sequence[ExportedImage], to: Path, overwrite: bool = Fa
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(map(csv_cell, row) for image in images for row in _rows(image))
-    with atomic(to / f"{STEM}.json") as part:
-        part.write_text(json.dumps(_coco(images), ensure_ascii=False), encoding="utf-8")
+    write_text(to / f"{STEM}.json", json.dumps(_coco(images), ensure_ascii=False))
 
 
 def _rows(image: ExportedImage) -> Iterator[tuple[object, ...]]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
+from gtg_bench.benchmark.api.text import number_of
 from gtg_bench.benchmark.quality.compare import compare
 from gtg_bench.benchmark.quality.copies import copies
 from gtg_bench.benchmark.quality.distances import fid
@@ -58,7 +59,7 @@ def measure(
         raise UsageError("two folders have the same name; rename one of them")
     for pictures, least in ((real, 2 if profile == "released" else 4), *((each, 2) for each in generated)):
         if len(pictures) < least:
-            count = f"{len(pictures)} image{'' if len(pictures) == 1 else 's'}"
+            count = number_of(len(pictures), "image")
             raise DataError(f"{pictures.name}: has {count}, and a distance needs {least} or more; add images")
     side = common_side([*generated, real])
     window = window_for(side)
@@ -85,7 +86,7 @@ def measure(
     keyed = [replace(row, key=_key(row, checked, network, side, profile, seed)) for row in rows]
     notes = notes_of(rows, [first, *encoded], [real, *sets], side, skipped, profile)
     notes += [
-        f"{name}: {count} image{'' if count == 1 else 's'} below {side} px, enlarged."
+        f"{name}: {number_of(count, 'image')} below {side} px, enlarged."
         for name, count in encode.enlarged.items()
         if count
     ]

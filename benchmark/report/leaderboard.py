@@ -25,7 +25,7 @@ from gtg_bench.benchmark.paths import atomic, locked
 from gtg_bench.benchmark.runs.labels import as_text
 from gtg_bench.benchmark.runs.spec import COLUMNS, RunSpec
 from gtg_bench.benchmark.scoring.protocols import DEFAULT, Protocol, definition, find_protocol
-from gtg_bench.benchmark.state import numbered, printable, problem, safe_name, warn
+from gtg_bench.benchmark.state import numbered, one_line, problem, safe_name, warn
 from gtg_bench.benchmark.statistics import bootstrap_averages
 
 Row = dict[str, str]
@@ -109,6 +109,13 @@ def categories_of(path: Path) -> Path:
     return path.with_name(f"{path.stem}.by_category.csv")
 
 
+def make_own(folder: Path) -> None:
+    """Create a folder of results. Raises UsageError if it is that of the shipped ones."""
+    if folder.resolve() == REFERENCE.resolve():
+        raise UsageError(f"{folder} holds the shipped results; choose another --leaderboards-dir")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
 def update(folder: Path, spec: RunSpec, records: Sequence[SampleRecord]) -> Row:
     """Write a run's rows into its leaderboard and the one by category, atomically; return its overall row.
 
@@ -116,9 +123,7 @@ def update(folder: Path, spec: RunSpec, records: Sequence[SampleRecord]) -> Row:
         UsageError: the folder is that of the shipped results.
         DataError: an existing file is not a leaderboard of this version.
     """
-    if folder.resolve() == REFERENCE.resolve():
-        raise UsageError(f"{folder} holds the shipped results; choose another --leaderboards-dir")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_own(folder)
     rules, values = find_protocol(spec.protocol), spec.as_json()
     settings = {name: as_text(values[name]) for name in COLUMNS}
     overall = settings | measured(records, rules) | {"run_key": spec.key}
@@ -163,7 +168,7 @@ def _read(path: Path) -> tuple[list[Row], list[str], bool]:
         saved = ";" in head  # by a spreadsheet program
         names = _cells(head, saved)
     except (OSError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read ({printable(str(error))}); move it away and rerun") from error
+        raise DataError(f"{path} cannot be read ({one_line(str(error))}); move it away and rerun") from error
     if (head or any(lines)) and (missing := [name for name in _NEEDED if name not in names]):
         raise DataError(f"{path} is not a leaderboard: column {missing[0]} is missing; move the file away and rerun")
     rows, damaged = [], dict[int, str]()
@@ -172,7 +177,7 @@ def _read(path: Path) -> tuple[list[Row], list[str], bool]:
             if any(cells := _cells(line, saved)):
                 rows.append(_checked(names, cells, path, saved))
         except (csv.Error, ValidationError, DataError) as error:
-            damaged[number] = problem(error) if isinstance(error, ValidationError) else printable(str(error))
+            damaged[number] = problem(error) if isinstance(error, ValidationError) else one_line(str(error))
     if damaged:
         warn(f"{path}: {numbered(damaged)} and left out; correct or remove it, or rerun its `gtg-bench run`")
     return rows, names, not damaged

@@ -7,13 +7,13 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from gtg_bench.benchmark.api.errors import DataError, UsageError
+from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.benchmark.api.text import csv_text
 from gtg_bench.benchmark.paths import locked
 from gtg_bench.benchmark.quality.results import FLOOR, MEASURES, Quality
 from gtg_bench.benchmark.quality.results import Row as Measured
-from gtg_bench.benchmark.report.leaderboard import REFERENCE, write_csv
-from gtg_bench.benchmark.state import printable
+from gtg_bench.benchmark.report.leaderboard import make_own, write_csv
+from gtg_bench.benchmark.state import one_line
 
 Row = dict[str, str]
 
@@ -73,9 +73,7 @@ def update(folder: Path, rows: Sequence[Row]) -> Path:
         UsageError: the folder is that of the shipped results.
         DataError: the existing file was written by another version.
     """
-    if folder.resolve() == REFERENCE.resolve():
-        raise UsageError(f"{folder} holds the shipped results; choose another --leaderboards-dir")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_own(folder)
     path = folder / NAME
     with locked(folder / ".quality.lock"):
         known = {row["key"]: row for row in read(path)} | {row["key"]: row for row in rows}
@@ -95,7 +93,7 @@ def read(path: Path) -> list[Row]:
     try:
         lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig")), strict=True))
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read ({printable(str(error))}); move it away and rerun") from error
+        raise DataError(f"{path} cannot be read ({one_line(str(error))}); move it away and rerun") from error
     if not lines or tuple(lines[0]) != COLUMNS:
         raise DataError(f"{path} was written by another version; move it away and rerun")
     rows = []

@@ -26,9 +26,13 @@ class Terminal(Console):
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else printable(text), style, control)
 
+    def say(self, text: str, style: str | None = None) -> None:
+        """Print plain text without markup, colours or line breaks of its own."""
+        self.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
 
 @contextmanager
-def counting(console: Console, what: str, keep: bool = False, silent: bool = False) -> Iterator[Count]:
+def counting(console: Terminal, what: str, keep: bool = False, silent: bool = False) -> Iterator[Count]:
     """Show how far long work has come: a bar on a terminal, elsewhere a line every half minute.
 
     Args:
@@ -60,7 +64,7 @@ def counting(console: Console, what: str, keep: bool = False, silent: bool = Fal
         if not silent and not console.is_terminal and now - said >= EVERY and done < total:
             said = now
             text = f"{what}: {done} of {total}, {now - started:.0f} s"
-            console.print(text, markup=False, highlight=False, soft_wrap=True)
+            console.say(text)
 
     with bar:
         yield count

@@ -19,6 +19,7 @@ from rich.filesize import decimal
 
 from gtg_bench.benchmark.api.errors import GtgError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
+from gtg_bench.benchmark.api.text import number_of
 from gtg_bench.benchmark.api.types import NO_MODEL, MethodSettings, PhraseSample
 from gtg_bench.benchmark.datasets import DATASETS, open_dataset
 from gtg_bench.benchmark.datasets.check import Check, Progress
@@ -55,7 +56,7 @@ class Plan:
     sampling: str = "gt-cfg"
     dataset: str = "phantom"
     data_root: Path | None = None
-    options: Mapping[str, str] = field(default_factory=dict)
+    dataset_options: Mapping[str, str] = field(default_factory=dict)
     split: str = "test"
     device: str = "auto"
     batch_size: int = 16
@@ -143,20 +144,20 @@ def _check_data(found: Diagnosis, plan: Plan, progress: Progress) -> Sequence[Ph
     """Check the data set's files; returns the samples of the split, or none if it cannot be opened."""
     try:
         if plan.dataset in DATASETS and DATASETS[plan.dataset].needs_data_root:
-            report = check_data(plan.dataset, plan.data_root, plan.options, progress=progress)
+            report = check_data(plan.dataset, plan.data_root, plan.dataset_options, progress=progress)
             found.data = report.as_json()
             wrong = [problem for problem in report.problems if not problem.warning]
             usable, pairs = report.counts.get("usable", 0), report.counts.get("pairs", 0)
             text = f"{usable} of {pairs} pairs are usable"
             if wrong:
-                problems = f"{len(wrong)} problem{'s' * (len(wrong) > 1)}, the first: {wrong[0]}"
+                problems = f"{number_of(len(wrong), 'problem')}, the first: {wrong[0]}"
                 words = ["gtg-bench", "data", "check", report.dataset, "--data-root", str(plan.data_root)]
-                for key, value in plan.options.items():
+                for key, value in plan.dataset_options.items():
                     words += ["--dataset-option", f"{key}={value}"]
                 text += f"; {problems}. All of them: {shlex.join(words)}"
             if report.version:  # else opening it raises below
                 found.add("data", "ok" if not wrong else "warning" if usable else "error", text)
-        samples = open_dataset(plan.dataset, plan.data_root, plan.options).samples(plan.split)
+        samples = open_dataset(plan.dataset, plan.data_root, plan.dataset_options).samples(plan.split)
     except GtgError as error:
         found.add("data", "error", str(error))
         return []

@@ -16,6 +16,7 @@ from gtg_bench.benchmark.api.geometry import Frame
 from gtg_bench.benchmark.api.registry import METHODS
 from gtg_bench.benchmark.api.settings import PHANTOM, of_phantom
 from gtg_bench.benchmark.api.sharing import sharing
+from gtg_bench.benchmark.api.text import number_of
 from gtg_bench.benchmark.api.types import NO_MODEL, GroundingMap
 from gtg_bench.benchmark.runs.records import FINAL, RunFolder
 from gtg_bench.benchmark.runs.runner import PreparedRun, RunRequest, run
@@ -136,18 +137,14 @@ def shared_notes(steps: Sequence[Step]) -> list[str]:
     notes = []
     if todo:
         models = len({one.model for one in todo})
-        notes.append(f"{_count(models, 'model')} built once for {_count(len(todo), 'run')}")
+        notes.append(f"{number_of(models, 'model')} built once for {number_of(len(todo), 'run')}")
     if images:
-        notes.append(f"{_count(len(images), 'image')} encoded at most once by each autoencoder")
+        notes.append(f"{number_of(len(images), 'image')} encoded at most once by each autoencoder")
     if len(merged) > 1:
-        notes.append(f"text biases shared by {_count(len(merged), 'run')} where model, seed, steps and layers agree")
+        notes.append(f"text biases shared by {number_of(len(merged), 'run')} where model, seed, steps and layers agree")
     if maps:
-        notes.append(f"{_count(maps, 'map')} scored without running a model again")
+        notes.append(f"{number_of(maps, 'map')} scored without running a model again")
     return notes
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.benchmark.api.types import SampleRecord
-from gtg_bench.benchmark.paths import atomic, flocked, locked
+from gtg_bench.benchmark.paths import atomic, flocked, locked, write_text
 from gtg_bench.benchmark.runs.revision import git_revision
 from gtg_bench.benchmark.runs.spec import RunSpec
 from gtg_bench.benchmark.state import numbered, parsed, read_lines, read_state, safe_name, warn
@@ -108,8 +108,7 @@ class RunFolder:
 
     def _keep_order(self, batches: Sequence[Sequence[str]]) -> None:
         if self.writer and not (self.path / ORDER).exists():
-            with atomic(self.path / ORDER) as part:
-                part.write_text(json.dumps(batches), encoding="utf-8")
+            write_text(self.path / ORDER, json.dumps(batches))
 
     def batches(self) -> list[list[str]]:
         """The ids of all samples in batches, as the first of several writers noted them; empty if none did.
@@ -209,8 +208,7 @@ class RunFolder:
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Write a manifest, given as JSON values."""
-        with atomic(self.path / MANIFEST) as part:
-            part.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        write_text(self.path / MANIFEST, json.dumps(manifest, indent=1) + "\n")
 
     def manifest(self) -> dict[str, Any]:
         """The manifest as JSON values. Raises DataError if it is missing or damaged."""

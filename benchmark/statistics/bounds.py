@@ -15,6 +15,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from gtg_bench.benchmark.api.text import number_of
 from gtg_bench.benchmark.statistics.averages import AVERAGES, Doubles, Names, Tally, Values, tally
 
 RESAMPLES = 2000
@@ -42,7 +43,7 @@ def interval_note(n_patients: int) -> str:
     if n_patients >= ENOUGH_PATIENTS:
         return ""
     verdict = "no CI" if n_patients < LEAST_PATIENTS else "unreliable CI"
-    return f"only {n_patients} patient{'' if n_patients == 1 else 's'}: {verdict}"
+    return f"only {number_of(n_patients, 'patient')}: {verdict}"
 
 
 @dataclass(frozen=True, slots=True)

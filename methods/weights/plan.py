@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from gtg_bench.benchmark.api.errors import DataError
 from gtg_bench.benchmark.api.registry import unknown
-from gtg_bench.benchmark.state import Strict, printable, problem, read_yaml, shown
+from gtg_bench.benchmark.state import Strict, one_line, problem, read_yaml, shown
 
 NEEDED = {
     "ldm": ("unet", "vae", "scheduler", "text_encoder"),
@@ -174,5 +174,5 @@ def parse_plan(values: dict[str, Any], path: Path) -> WeightsPlan:
         if first["type"] == "extra_forbidden":
             models: dict[str, type[BaseModel]] = {"text_encoder": TextPart, "image_encoder": ImagePart}
             model = models.get(where[0], Part) if len(where) > 1 else WeightsPlan
-            message = printable(f"{'.'.join(where)}: {unknown('field', where[-1], model.model_fields)}")
+            message = one_line(f"{'.'.join(where)}: {unknown('field', where[-1], model.model_fields)}")
         raise DataError(f"{path}: {message}") from error

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
-from gtg_bench.benchmark.paths import atomic, check_writable, locked, remove_parts
+from gtg_bench.benchmark.paths import atomic, check_writable, locked, remove_parts, write_text
 from gtg_bench.benchmark.report.terminal import Count
 from gtg_bench.benchmark.runs.generated import GENERATION, GeneratedImage, read_generation, write_index
 from gtg_bench.benchmark.runs.launch import Launch
@@ -118,8 +118,7 @@ def claim(folder: Path, planned: Plan) -> None:
     with locked(folder / _LOCK):
         if not is_claimed(folder, planned):
             text = json.dumps({**planned.manifest, "made_by": this_program()}, indent=1, ensure_ascii=False)
-            with atomic(path) as part:
-                part.write_text(f"{text}\n", encoding="utf-8")
+            write_text(path, f"{text}\n")
             write_index(folder, [])
 
 

@@ -80,5 +80,5 @@ class Encoder:
             console.print(f"{what}: {todo - len(skipped)} encoded in {seconds:.1f} s, {len(numbers) - todo} cached")
         if main and skipped:
             log = cache.path / "skipped.jsonl"
-            console.print(f"{what}: {len(skipped)} cannot be used, see {log}", soft_wrap=True, markup=False)
+            console.say(f"{what}: {len(skipped)} cannot be used, see {log}")
         return skipped

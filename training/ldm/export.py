@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from gtg_bench.benchmark.api.errors import UsageError
-from gtg_bench.benchmark.paths import as_umask, atomic
+from gtg_bench.benchmark.paths import as_umask, write_text
 from gtg_bench.methods.cards import read_card
 from gtg_bench.methods.weights import Weights
 from gtg_bench.methods.weights.files import files_of
@@ -161,5 +161,4 @@ def _text_card(folder: Path, part: TextPart, file: str | None) -> None:
     """The card of a text encoder's folder; what an older card says of its origin is kept."""
     known = read_card(folder) if (folder / "card.json").exists() else {}
     card = known | {"family": part.family, "max_length": part.max_length} | ({"file": file} if file else {})
-    with atomic(folder / "card.json") as path:
-        path.write_text(json.dumps(card, indent=1) + "\n")
+    write_text(folder / "card.json", json.dumps(card, indent=1) + "\n")

@@ -345,7 +345,7 @@ class _Training:
 
     def _say(self, text: str) -> None:
         if self.accelerator.is_main_process:
-            console.print(text, soft_wrap=True, markup=False)
+            console.say(text)
 
 
 _TOLD = 5

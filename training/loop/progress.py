@@ -78,7 +78,7 @@ class Monitor:
     def tell(self, text: str) -> None:
         """Print a line above the bar."""
         if self.main:
-            self.bar.console.print(text, soft_wrap=True, markup=False)
+            console.say(text)
 
     def step(self, step: int, loss: float, rate: float) -> None:
         """After every step: the bar and the trackers."""

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from gtg_bench.benchmark.analysis.audit.audit import QUESTIONS, Page
 from gtg_bench.benchmark.api.errors import DataError
-from gtg_bench.benchmark.paths import atomic
+from gtg_bench.benchmark.paths import write_text
 from gtg_bench.benchmark.runs.records import RunFolder
 from gtg_bench.benchmark.runs.spec import RunSpec
 from gtg_bench.benchmark.state import Strict, problem, read_state, warn
@@ -28,8 +28,7 @@ class _File(Strict):
 def keep(runs_dir: Path, spec: RunSpec, page: Page) -> None:
     """Store the page of a run, unless it leaves out questions. Raises PlaceError if it cannot be written."""
     if len(page.questions) == len(QUESTIONS):
-        with atomic(RunFolder(runs_dir, spec).path / NAME) as part:
-            part.write_text(json.dumps({"version": VERSION, "page": asdict(page)}) + "\n", encoding="utf-8")
+        write_text(RunFolder(runs_dir, spec).path / NAME, json.dumps({"version": VERSION, "page": asdict(page)}) + "\n")
 
 
 def find(runs_dir: Path, spec: RunSpec) -> Page | None:

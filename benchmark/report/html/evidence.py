@@ -18,6 +18,7 @@ from gtg_bench.benchmark.analysis.sensitivity import PLAIN, control_in_words, is
 from gtg_bench.benchmark.analysis.subgroups import subgroups
 from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.settings import BOXES, of_phantom
+from gtg_bench.benchmark.api.text import number_of
 from gtg_bench.benchmark.report.tables import audit_page
 from gtg_bench.benchmark.report.tables.selection import BOXES_NOTE, PHANTOM_NOTE
 from gtg_bench.benchmark.runs.command_line import run_command
@@ -242,10 +243,10 @@ def warnings(evidence: Evidence, runs_dir: Path, dataset: str | None, private: b
     begun = list(specs_in(runs_dir, dataset or lines[0].run.spec.dataset, finished=False))
     if begun:
         names = ", ".join(sorted({spec.method for spec in begun}))
-        found.append(f"{len(begun)} unfinished run{'s' * (len(begun) != 1)} left out ({names}): rerun to finish.")
+        found.append(f"{number_of(len(begun), 'unfinished run')} left out ({names}): rerun to finish.")
     if evidence.left_out:
         found.append(
-            f"{evidence.left_out} finished run{'s' * (evidence.left_out != 1)} left out: on other samples, by "
+            f"{number_of(evidence.left_out, 'finished run')} left out: on other samples, by "
             "another protocol, or without a scored sample. Name runs to choose them."
         )
     for subject in report.subjects:

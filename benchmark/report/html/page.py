@@ -15,7 +15,7 @@ from gtg_bench.benchmark.analysis.subgroups import BY, TRAITS
 from gtg_bench.benchmark.api.errors import GtgError
 from gtg_bench.benchmark.api.types import SampleRecord
 from gtg_bench.benchmark.metrics import METRICS
-from gtg_bench.benchmark.paths import atomic
+from gtg_bench.benchmark.paths import write_text
 from gtg_bench.benchmark.report.html import evidence as found
 from gtg_bench.benchmark.report.html.pictures import Album, Stored, palette, region_of, similarity, stored
 from gtg_bench.benchmark.report.tables.analysis_tables import GROUPS
@@ -92,8 +92,7 @@ def write_report(
         script=script,
         policy=f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {_digest(script)}",
     )
-    with atomic(path) as part:
-        part.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path
 
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from gtg_bench.benchmark.analysis.compare import ALL, LEVEL, Difference, compare_with_all
 from gtg_bench.benchmark.analysis.estimates import estimate, pairwise
 from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.api.text import number_of
 from gtg_bench.benchmark.metrics import METRICS
 from gtg_bench.benchmark.report.pictures.drawing import text_width
 from gtg_bench.benchmark.report.plots import style
@@ -64,7 +65,7 @@ def forest(
     label = [f"{style.NAMES.get(metric, metric)}, A - B", f"above 0: {'A' if higher else 'B'} is better"]
     against = f"B: {others[0]}. " if len(others) == 1 else ""
     family = max(row.family for row in named.values())
-    notes = f"Filled: significant at {LEVEL:g}, Holm-corrected for {family} comparison{'s' * (family != 1)}"
+    notes = f"Filled: significant at {LEVEL:g}, Holm-corrected for {number_of(family, 'comparison')}"
     what = f"A: {first}. {against}Paired differences with 95 % CI (bootstrap over patients), {average_name(average)},"
     counts = [estimate(run, metric, average) for run in runs]
     layout = Layout(

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.text import csv_cell, printable
-from gtg_bench.benchmark.paths import atomic
+from gtg_bench.benchmark.paths import write_text
 from gtg_bench.benchmark.report.tables.document import HEADINGS, Block, Cell, Column, Document, Row, headings, sections
 
 # Terminal
@@ -361,8 +361,7 @@ def write(document: Document, to: Path, formats: Sequence[str] = ()) -> list[Pat
         paths = {name: to / f"{document.name}{SUFFIXES[name]}" for name in formats or WRITERS}
     for name, path in paths.items():
         try:
-            with atomic(path) as part:
-                part.write_text(WRITERS[name](document), encoding="utf-8")
+            write_text(path, WRITERS[name](document))
         except OSError as error:
             raise UsageError(f"--out {path} cannot be written: {error.strerror}") from error
     return list(paths.values())

@@ -75,7 +75,7 @@ def test_the_main_job_would_run() -> None:
         ({"dataset": "chestxray14"}, "data", "--data-root"),
         ({"dataset": "chestxray14", "data_root": Path("nowhere")}, "data", "nowhere"),
         ({"split": "tset"}, "data", "tset"),
-        ({"options": {"sede": "1"}}, "data", "sede"),
+        ({"dataset_options": {"sede": "1"}}, "data", "sede"),
         ({"methods": ("cxrbert-lmd",)}, "method", "did you mean cxrbert-ldm"),
         ({"weights": "nowhere"}, "weights", "cxrbert-ldm: --weights nowhere"),
         ({"methods": ("clip-ldm-lora",)}, "weights", "clip-ldm-lora has no phantom weights"),
@@ -158,7 +158,7 @@ def test_a_gpu(torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**6, 2 * 10**10))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a card")
-    monkeypatch.setattr(torch, "empty", lambda *size, device: None)
+    monkeypatch.setattr(torch, "ones", lambda *size, device: torch.zeros(size))
     found = examine()
     assert text(found, "device").startswith("cuda: a card, CUDA ")
     assert (states(found)["memory"], states(found)["gpu memory"]) == ("ok", "warning")
