@@ -97,7 +97,7 @@ def prepare_reader(option: tuple[str, str], request: RunRequest) -> PreparedRun:
     if missing:
         raise UsageError(
             f"--boxes-of {said}: {len(missing)} of {len(samples)} samples have no box there, such as {missing[0]}; "
-            "choose samples that both have, for padchest-gr with --dataset-option read-twice=true"
+            "choose samples that both have, for padchest-gr and vindr-cxr with --dataset-option read-twice=true"
         )
     return _prepared(request, dataset, Answers(Path(said), boxes, "pixels", 0), said)
 
