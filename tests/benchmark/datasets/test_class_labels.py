@@ -194,6 +194,8 @@ def test_vindrs_second_reader_is_a_row_on_what_both_outlined(tmp_path: Path) -> 
     options = {"dataset": "vindr-cxr", "data_root": root, "protocol": "boxes", "runs_dir": tmp_path / "runs"}
     with pytest.raises(UsageError, match=r"1 of 2 samples.*vindr-cxr.*read-twice"):
         prepare_reader(("reader", "3"), RunRequest.of("third", dataset_options={"reader": "1"}, **options))
+    with pytest.raises(UsageError, match="among those"):  # of all readers
+        prepare_reader(("reader", "2"), RunRequest.of("second", **options))
     request = RunRequest.of("second", dataset_options={"read-twice": "true"}, **options)
     records = run(prepare_reader(("reader", "2"), request), request).records
     both, heart, opacity = (1657 - 692) * (1763 - 1375), (1666 - 689) * (1763 - 1313), (1203 - 905) * (888 - 587)
