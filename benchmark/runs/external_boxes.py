@@ -100,7 +100,7 @@ def prepare_reader(option: tuple[str, str], request: RunRequest) -> PreparedRun:
             f"--boxes-of {said}: {len(missing)} of {len(samples)} samples have no box there, such as {missing[0]}; "
             "choose samples that both have, for padchest-gr and vindr-cxr with --dataset-option read-twice=true"
         )
-    if all({box for box, _ in boxes[sample.sample_id]} <= set(sample.boxes) for sample in samples):
+    if samples and all({box for box, _ in boxes[sample.sample_id]} <= set(sample.boxes) for sample in samples):
         raise UsageError(
             f"--boxes-of {said}: its boxes are among those that they would be compared with; name another reader's, "
             f"such as --dataset-option {option[0]}=1"
