@@ -46,6 +46,13 @@ def audit(
         list[str] | None,
         typer.Option(metavar="METHOD", help="Also compare with this method at matched smoothing; repeatable."),
     ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest difference in the primary metric that does not matter: question 1 also tests whether the "
+            "method is equivalent to a prior."
+        ),
+    ] = None,
     repeat: Annotated[
         list[str] | None,
         typer.Option(metavar="RUN", help="Run of the same method from another training, for a CI over trainings."),
@@ -71,6 +78,8 @@ def audit(
         raise UsageError(f"--question {wrong[0]}: the questions are 1 to {len(QUESTIONS)}")
     if to is not None and to.suffix not in (".md", ".json"):
         raise UsageError(f"--out {to}: give a name that ends in .md or .json")
+    if margin is not None and not 0 < margin < float("inf"):
+        raise UsageError(f"--margin {margin:g} must be a positive number")
     load_plugins(plugin)
     request = RunRequest.of(
         method,
@@ -84,7 +93,7 @@ def audit(
     )
     subject = find_subject(request, _execute)
     subject.repeats = tuple(find_run(runs_dir, name) for name in repeat or ())
-    page = make(subject, question, against or ())
+    page = make(subject, question, against or (), margin)
     keep(runs_dir, subject.plain.run.spec, page)
     texts = {".json": json.dumps(page.as_json(), indent=1), ".md": to_markdown(page)}
     if to is not None:

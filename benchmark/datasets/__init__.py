@@ -114,7 +114,8 @@ DATASETS: dict[str, DatasetEntry] = {
         summary="VinDr-CXR: boxes of 14 findings on 4,394 images, each read by three radiologists; or its test set",
         target=f"{_HERE}.vindr_cxr:VinDrCxrDataset",
         splits=("test",),
-        options=f"readers=union|R1..R17, annotations=FILE, phrase=TEMPLATE with {{label}}, {_COMMON}",
+        options=f"readers=union|R1..R17, reader=1|2|3, read-twice=true, annotations=FILE, "
+        f"phrase=TEMPLATE with {{label}}, {_COMMON}",
         needs_data_root=True,
         terms="PhysioNet credentialed, or VinBigData's challenge terms; cite Nguyen et al., Scientific Data, 2022",
         tree=(

@@ -230,6 +230,13 @@ class AnnotatedDataset(ABC):
             raise UsageError(f"{self.name}: range must be one of {', '.join(RANGES)}, not {options['range']!r}")
         return dict(options)
 
+    def check_choices(self, options: Mapping[str, str], choices: Mapping[str, Sequence[str]]) -> None:
+        """Raise UsageError if one of the options (name -> values it may have) has another value."""
+        for name, known in choices.items():
+            if options.get(name, known[0]) not in known:
+                listed = f"{', '.join(known[:-1])} or {known[-1]}"
+                raise UsageError(f"{self.name}: {name} must be {listed}, not {options[name]!r}")
+
     def no_split(self, split: str) -> UsageError:
         """The error for an unknown split."""
         return UsageError(f"{self.name} has no split {split!r}; choose from: {', '.join(self.splits)}")

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.datasets.base import AnnotatedDataset, Annotation
 from gtg_bench.benchmark.datasets.locate import chosen_file, existing, is_within
 from gtg_bench.benchmark.datasets.problems import fault
@@ -45,9 +44,7 @@ class PadChestGrDataset(AnnotatedDataset):
 
     def checked_options(self, options: Mapping[str, str]) -> dict[str, str]:
         """The options, with a known language and reader. Raises UsageError."""
-        for name, known in (("language", ("en", "es")), ("reader", ("1", "2")), ("read-twice", ("false", "true"))):
-            if options.get(name, known[0]) not in known:
-                raise UsageError(f"{self.name}: {name} must be {' or '.join(known)}, not {options[name]!r}")
+        self.check_choices(options, {"language": ("en", "es"), "reader": ("1", "2"), "read-twice": ("false", "true")})
         return super().checked_options(options)
 
     def read(self) -> list[Annotation]:

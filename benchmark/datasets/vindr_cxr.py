@@ -55,9 +55,11 @@ class VinDrCxrDataset(ClassLabelDataset):
     """The images with a finding; one sample is an image and a finding, with all its boxes.
 
     The training table is read if it is there, else PhysioNet's `annotations_test.csv` (or name it with `annotations`).
-    A further option for the training table: `readers` (union: the boxes of all three readers of an image, which
-    overlap; or one of R1 to R17, each of whom read part of the images). The test table has no column `rad_id`: its
-    boxes are the consensus of five readers.
+    Further options for the training table: `readers` (union: the boxes of all three readers of an image, which
+    overlap; or one of R1 to R17, each of whom read part of the images), or instead `reader` (1, 2 or 3: one of each
+    image's readers, in the order of their ids) and `read-twice` (true: only findings that readers 1 and 2 both
+    outlined, with the boxes of reader 1 by default). The test table has no column `rad_id`: its boxes are the
+    consensus of five readers.
 
     Boxes are in pixels of the DICOM images. For reduced images, `train_meta.csv` or `test_meta.csv` in the data root
     must give each original size (image_id, dim0: rows, dim1: columns). The tables do not name patients.
@@ -65,7 +67,7 @@ class VinDrCxrDataset(ClassLabelDataset):
 
     name = "vindr-cxr"
     needs = "the folder with train/ (train.csv defaults to torchxrayvision's copy)"
-    own_options = (*ClassLabelDataset.own_options, "readers")
+    own_options = (*ClassLabelDataset.own_options, "readers", "reader", "read-twice")
     published = PUBLISHED
     slack = 1.0
     tables = (
@@ -87,6 +89,12 @@ class VinDrCxrDataset(ClassLabelDataset):
         """The options, with known readers. Raises UsageError."""
         if options.get("readers", UNION) not in (UNION, *READERS):
             raise UsageError(f"{self.name}: readers must be union or one of R1 to R17, not {options['readers']!r}")
+        self.check_choices(options, {"reader": ("1", "2", "3"), "read-twice": ("false", "true")})
+        chosen = [name for name in ("reader", "read-twice") if options.get(name, "false") != "false"]
+        if chosen and "readers" in options:
+            raise UsageError(f"{self.name}: give readers or {chosen[0]}, not both")
+        if options.get("reader") == "3" and "read-twice" in chosen:
+            raise UsageError(f"{self.name}: read-twice=true is about readers 1 and 2, so reader must be one of them")
         return super().checked_options(options)
 
     def read(self) -> list[Annotation]:
@@ -95,6 +103,9 @@ class VinDrCxrDataset(ClassLabelDataset):
         self._sizes = self._read_sizes(paths) if paths else None
         self._reach: dict[str, tuple[float, float]] = {}
         self._is_consensus = False
+        self._twice = self.options.get("read-twice") == "true"
+        self._number = int(self.options.get("reader", "1" if self._twice else "0"))
+        self._readings = self._read_readings() if self._number else {}
         return super().read()
 
     def counts_to_expect(self) -> Published | None:
@@ -108,7 +119,7 @@ class VinDrCxrDataset(ClassLabelDataset):
 
     def is_negative(self, row: Row) -> bool:
         """The label "No finding" by a chosen reader."""
-        return row.text("class_name") == "No finding" and not self._excluded(row.text("rad_id"))
+        return row.text("class_name") == "No finding" and not self._excluded(row)
 
     def annotation(self, row: Row) -> Annotation | None:
         """A box by a chosen reader, or by an unknown one (which is a problem)."""
@@ -116,11 +127,11 @@ class VinDrCxrDataset(ClassLabelDataset):
         label, reader = row.text("class_name"), row.text("rad_id")
         if "rad_id" not in row.values:
             self._is_consensus = True
-            if "readers" in self.options:
+            if "readers" in self.options or self._number:
                 raise UsageError(f"{self.name}: {row.file} has no column rad_id, so readers cannot be chosen")
         elif reader not in READERS:
             faults.append(row.problem(f"unknown reader {reader!r}", "use one of R1 to R17"))
-        elif self._excluded(reader):
+        elif self._excluded(row):
             return None
         if label not in LABELS:
             faults.append(row.problem(f"unknown label {label!r}", f"use one of {', '.join(LABELS)}", "category"))
@@ -135,8 +146,26 @@ class VinDrCxrDataset(ClassLabelDataset):
             self._reach[made.image_id] = max(x, made.box[2]), max(y, made.box[3])
         return made
 
-    def _excluded(self, reader: str) -> bool:
-        return reader in READERS and self.options.get("readers", UNION) not in (UNION, reader)
+    def _excluded(self, row: Row) -> bool:
+        """Whether the options leave out a row by a known reader."""
+        reader, label = row.text("rad_id"), row.text("class_name")
+        if reader not in READERS:
+            return False
+        if not self._number:
+            return self.options.get("readers", UNION) not in (UNION, reader)
+        readings = self._readings[row.text("image_id")]
+        order = sorted(readings, key=READERS.index)
+        if reader not in order[self._number - 1 : self._number]:
+            return True
+        return self._twice and sum(label in readings[name] for name in order[:2]) < 2
+
+    def _read_readings(self) -> dict[str, dict[str, set[str]]]:
+        """Image -> reader -> the labels given, "No finding" included."""
+        found: dict[str, dict[str, set[str]]] = {}
+        for row in read_rows(self._table(), self.columns):
+            if (reader := row.text("rad_id")) in READERS:
+                found.setdefault(row.text("image_id"), {}).setdefault(reader, set()).add(row.text("class_name"))
+        return found
 
     def _read_sizes(self, paths: Sequence[Path]) -> dict[str, Size]:
         """Image -> (width, height) of the DICOM image."""

@@ -85,7 +85,8 @@ def prepare_reader(option: tuple[str, str], request: RunRequest) -> PreparedRun:
         request: names the reader as its method.
 
     Raises:
-        UsageError: an invalid name or option, or a sample without a box under the option: that it was read is unknown.
+        UsageError: an invalid name or option; a sample without a box under the option: that it was read is unknown;
+            or boxes that would be compared with themselves, such as one reader's with all readers'.
         DataError: an invalid data set.
     """
     dataset, said = _opened(request), "=".join(option)
@@ -97,7 +98,12 @@ def prepare_reader(option: tuple[str, str], request: RunRequest) -> PreparedRun:
     if missing:
         raise UsageError(
             f"--boxes-of {said}: {len(missing)} of {len(samples)} samples have no box there, such as {missing[0]}; "
-            "choose samples that both have, for padchest-gr with --dataset-option read-twice=true"
+            "choose samples that both have, for padchest-gr and vindr-cxr with --dataset-option read-twice=true"
+        )
+    if samples and all({box for box, _ in boxes[sample.sample_id]} <= set(sample.boxes) for sample in samples):
+        raise UsageError(
+            f"--boxes-of {said}: its boxes are among those that they would be compared with; name another reader's, "
+            f"such as --dataset-option {option[0]}=1"
         )
     return _prepared(request, dataset, Answers(Path(said), boxes, "pixels", 0), said)
 

@@ -80,13 +80,19 @@ class Page:
         return {**facts, **score, **counts, "questions": [question.as_json() for question in self.questions]}
 
 
-def make(subject: Subject, numbers: Sequence[int] | None = None, against: Sequence[str] = ()) -> Page:
+def make(
+    subject: Subject,
+    numbers: Sequence[int] | None = None,
+    against: Sequence[str] = (),
+    margin: float | None = None,
+) -> Page:
     """Ask the questions about a method; runs that are not stored are made.
 
     Args:
         subject: the method.
         numbers: questions to ask, from 1; None asks all.
         against: further methods that question 1 compares with.
+        margin: largest difference that does not matter, for question 1's tests of equivalence; None for no test.
 
     Raises:
         UsageError: the method or data set cannot be used, or the method answers with boxes, for which the protocol's
@@ -104,7 +110,7 @@ def make(subject: Subject, numbers: Sequence[int] | None = None, against: Sequen
     asked = []
     for number, (title, ask) in enumerate(QUESTIONS, start=1):
         if numbers is None or number in numbers:
-            found = priors.ask(subject, against) if number == 1 else ask(subject)
+            found = priors.ask(subject, against, margin) if number == 1 else ask(subject)
             asked.append(Question(number, title, tuple(found)))
     spec = plain.run.spec
     return Page(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from gtg_bench.benchmark.analysis.audit.finding import NO, UNKNOWN, YES, Finding, finding, impossible
+from gtg_bench.benchmark.analysis.audit.finding import FEWEST, NO, UNKNOWN, YES, Finding, finding, impossible
 from gtg_bench.benchmark.analysis.audit.subject import MATERIAL, Subject
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.metrics import METRICS
-from gtg_bench.benchmark.statistics import Estimate, detectable
+from gtg_bench.benchmark.statistics import Equivalence, Estimate, detectable
 
 TITLE = "Better than the priors?"
 PRIORS = ("center-prior", "class-prior", "phrase-prior")
@@ -22,12 +22,14 @@ _RULE = (
 )
 
 
-def ask(subject: Subject, against: Sequence[str] = ()) -> list[Finding]:
+def ask(subject: Subject, against: Sequence[str] = (), margin: float | None = None) -> list[Finding]:
     """The method minus each prior, at matched smoothing; as returned and in the other metrics for information.
 
     Args:
         subject: the method.
         against: further methods to compare with.
+        margin: largest difference in the primary metric that does not matter, for a test of equivalence at matched
+            smoothing, for information; None for no test.
     """
     found = []
     for name in (*PRIORS, *against):
@@ -35,13 +37,13 @@ def ask(subject: Subject, against: Sequence[str] = ()) -> list[Finding]:
             found.append(impossible(f"minus {name}", subject.primary, "it is the method itself"))
             continue
         try:
-            found += _against(subject, name)
+            found += _against(subject, name, margin)
         except UsageError as error:
             found.append(impossible(f"minus {name}", subject.primary, str(error)))
     return found
 
 
-def _against(subject: Subject, name: str) -> list[Finding]:
+def _against(subject: Subject, name: str, margin: float | None) -> list[Finding]:
     metric = subject.primary
     ours, theirs = subject.under("none", SMOOTH), subject.other(name, SMOOTH)
     smooth = subject.difference(ours, theirs)
@@ -50,6 +52,8 @@ def _against(subject: Subject, name: str) -> list[Finding]:
     found = [
         finding(f"minus {name}", metric, smooth, floor=0.0, ceiling=most, verdict=_verdict(smooth, room), rule=_RULE)
     ]
+    if margin is not None:
+        found.append(_equivalent(smooth, subject.equivalence(ours, theirs, margin), name, metric))
     raw = subject.difference(subject.plain, subject.other(name))
     found.append(finding(f"minus {name}, as returned", metric, raw, floor=0.0, decides=False))
     ahead: dict[str, list[str]] = {"ahead": [], "behind": []}
@@ -70,7 +74,20 @@ def _against(subject: Subject, name: str) -> list[Finding]:
     return found
 
 
+def _equivalent(found: Estimate, tested: Equivalence, name: str, metric: str) -> Finding:
+    """The difference again, with the verdict whether it is within the margin (TOST); it decides nothing."""
+    low, high, margin = tested.low, tested.high, tested.margin
+    verdict, note = UNKNOWN, ""
+    if low is not None and high is not None:
+        note = f"90 % CI {low:.3f} to {high:.3f}"
+        if found.n_patients >= FEWEST:
+            verdict = YES if tested.shown else NO if low >= margin or high <= -margin else UNKNOWN
+    rule = f"yes if the 90 % CI of the difference is within -{margin:g} to {margin:g} (TOST); no if it is outside"
+    name = f"equivalent to {name}"
+    return finding(name, metric, found, floor=0.0, verdict=verdict, rule=rule, note=note, decides=False)
+
+
 def _verdict(found: Estimate, room: float) -> str:
-    if found.low is None or found.high is None or found.n_patients < 10:
+    if found.low is None or found.high is None or found.n_patients < FEWEST:
         return UNKNOWN
     return YES if found.low > 0 else NO if found.high <= max(0.0, MATERIAL * room) else UNKNOWN

@@ -37,7 +37,7 @@ from gtg_bench.benchmark.scoring.edits import shift_of
 from gtg_bench.benchmark.scoring.probes import SEEDS, WEIGHTS
 from gtg_bench.benchmark.scoring.protocols import RULES, find_protocol
 from gtg_bench.benchmark.scoring.trial import Trial
-from gtg_bench.benchmark.statistics import Estimate, bootstrap
+from gtg_bench.benchmark.statistics import Equivalence, Estimate, Pairs, bootstrap, equivalence
 
 PLAIN = CONTROLS[0]
 MATERIAL = 0.1
@@ -230,6 +230,18 @@ class Subject:
         """Average of one run minus the other's, on the samples that both have."""
         ours, theirs = one.values(metric or self.primary), other.values(metric or self.primary)
         return self.mean({name: ours[name] - theirs[name] for name in ours.keys() & theirs.keys()})
+
+    def equivalence(self, one: Done, other: Done, margin: float) -> Equivalence:
+        """Whether two runs differ by less than a margin in the primary metric, on the samples that both have."""
+        ours, theirs, records = one.values(self.primary), other.values(self.primary), self.plain.records
+        names = sorted(ours.keys() & theirs.keys() & records.keys())
+        pairs = Pairs(
+            np.array([ours[name] for name in names], dtype=np.float64),
+            np.array([theirs[name] for name in names], dtype=np.float64),
+            np.array([records[name].category for name in names], dtype=np.str_),
+            np.array([records[name].patient_id for name in names], dtype=np.str_),
+        )
+        return equivalence(pairs, margin, self.average)
 
     def agreement(self, other: Done, shift: bool = False) -> tuple[Estimate, Estimate]:
         """Rank correlation and SSIM of the plain maps with those of another run: averages of `agreements`."""

@@ -22,6 +22,8 @@ from gtg_bench.benchmark.datasets.chestxray14 import ChestXray14Dataset
 from gtg_bench.benchmark.datasets.rsna_pneumonia import RsnaPneumoniaDataset
 from gtg_bench.benchmark.datasets.siim_pneumothorax import SiimPneumothoraxDataset
 from gtg_bench.benchmark.datasets.vindr_cxr import LABELS, PUBLISHED, VinDrCxrDataset
+from gtg_bench.benchmark.runs.external_boxes import prepare_reader
+from gtg_bench.benchmark.runs.runner import RunRequest, run
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,49 @@ def test_vindrs_readers(reader: str, wanted: list[tuple[str, str, int]], negativ
         assert boxes[1] == ((900, 587, 1205, 888), (905, 583, 1203, 890))
 
 
+@pytest.mark.parametrize(
+    ("options", "wanted", "negatives"),
+    [
+        ({"reader": "1"}, {(HEART, "Cardiomegaly"): 689}, 2),
+        (
+            {"reader": "2"},
+            {(HEART, "Pleural effusion"): 1789, (OPACITY, "Lung Opacity"): 905, (HEART, "Cardiomegaly"): 692},
+            1,
+        ),
+        ({"reader": "3"}, {(HEART, "Cardiomegaly"): 691, (OPACITY, "Lung Opacity"): 900}, 0),
+        ({"read-twice": "true"}, {(HEART, "Cardiomegaly"): 689}, 1),
+        ({"read-twice": "true", "reader": "2"}, {(HEART, "Cardiomegaly"): 692}, 1),
+    ],
+)
+def test_the_readers_of_each_vindr_image(
+    options: dict[str, str], wanted: dict[tuple[str, str], int], negatives: int, tmp_path: Path
+) -> None:
+    """In the order of their numbers, R9 before R10; a row "No finding" is a reading too, R2's of the opacity."""
+    root = tree(tmp_path, VINDR, *VINDR.lines[1:], f"{OPACITY},No finding,14,R2,,,,")
+    data = VinDrCxrDataset(root, options)
+    assert {(s.image_id, s.category): s.boxes[0][0] for s in data.samples("test")} == wanted
+    assert all(len(s.boxes) == 1 for s in data.everything)
+    assert (data.problems, data.negatives) == ([], negatives)
+    assert {s.sample_id for s in data.everything} <= {s.sample_id for s in VinDrCxrDataset(root).everything}
+
+
+def test_vindrs_second_reader_is_a_row_on_what_both_outlined(tmp_path: Path) -> None:
+    root = tree(tmp_path, VINDR)
+    options = {"dataset": "vindr-cxr", "data_root": root, "protocol": "boxes", "runs_dir": tmp_path / "runs"}
+    with pytest.raises(UsageError, match=r"1 of 2 samples.*vindr-cxr.*read-twice"):
+        prepare_reader(("reader", "3"), RunRequest.of("third", dataset_options={"reader": "1"}, **options))
+    with pytest.raises(UsageError, match="among those"):  # of all readers
+        prepare_reader(("reader", "2"), RunRequest.of("second", **options))
+    request = RunRequest.of("second", dataset_options={"read-twice": "true"}, **options)
+    records = run(prepare_reader(("reader", "2"), request), request).records
+    both, heart, opacity = (1657 - 692) * (1763 - 1375), (1666 - 689) * (1763 - 1313), (1203 - 905) * (888 - 587)
+    wanted = {
+        "Cardiomegaly": both / (heart + (1657 - 692) * (1799 - 1375) - both),  # R8 and R9
+        "Lung Opacity": opacity / ((1203 - 905) * (890 - 583) + (1205 - 900) * (888 - 587) - opacity),  # R9 and R10
+    }
+    assert {r.category: r.metrics["matched_iou"] for r in records} == pytest.approx(wanted)
+
+
 def test_vindrs_reduced_images(tmp_path: Path, write_dicom: Callable[..., Path]) -> None:
     """Their sizes are in another table, without which PNGs are refused; of DICOM files only the rows can be wrong."""
     root, name, header = tree(tmp_path / "png", VINDR, divided=4), "train_meta.csv", "image_id,dim0,dim1"
@@ -198,6 +243,8 @@ def test_vindrs_other_tables(tmp_path: Path) -> None:
     assert "consensus" in report.notes[1].text
     with pytest.raises(UsageError, match="rad_id"):
         VinDrCxrDataset(root, {"readers": "R9"})
+    with pytest.raises(UsageError, match="rad_id"):
+        VinDrCxrDataset(root, {"read-twice": "true"})
     header, row = header.replace("id,", "id,rad_id,", 1), f"{HEART},R9,Rib fracture,10.5,20.25,99.75,80"
     table(root, "annotations/annotations_train.csv", header, row)
     found = [(s.category, s.boxes) for s in VinDrCxrDataset(root).everything]
@@ -264,6 +311,10 @@ def test_options(tmp_path: Path) -> None:
         (RSNA, {"readers": "R1"}, "no option 'readers'"),
         (VINDR, {"readers": "R18"}, "readers.*'R18'"),
         (VINDR, {"readers": "r9"}, "readers.*'r9'"),
+        (VINDR, {"reader": "4"}, "reader must be 1, 2 or 3, not '4'"),
+        (VINDR, {"read-twice": "yes"}, "read-twice.*'yes'"),
+        (VINDR, {"reader": "1", "readers": "R9"}, "readers or reader, not both"),
+        (VINDR, {"reader": "3", "read-twice": "true"}, "readers 1 and 2"),
     ],
 )
 def test_wrong_options(of: Files, options: dict[str, str], said: str, tmp_path: Path) -> None:

@@ -108,10 +108,27 @@ def test_a_complete_audit_is_printed_kept_and_reported(call: Callable[..., Any],
     assert "Does it use the image?" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+def test_equivalence_to_a_prior_is_by_the_interval_of_compare_and_decides_nothing(call: Callable[..., Any]) -> None:
+    words = ("audit", "phrase-prior", "--limit", "24", "--protocol", "biovil", "--question", "1", "--json")
+    page = call(*words)
+    (plain,) = page["questions"]
+    two = ("phrase-prior:smooth=0.06", "class-prior:smooth=0.06", "--metric", page["metric"], "--bare", "--margin", "9")
+    (compared,) = call("compare", *two, "--json")["comparisons"]
+    low, high = compared["low_90"], compared["high_90"]
+    for margin, verdict in ((high + 0.01, YES), (high - 0.01, UNKNOWN), (low - 0.01, NO)):
+        (question,) = call(*words, "--margin", margin)["questions"]
+        tested = {f["name"]: f for f in question["findings"] if f["name"].startswith("equivalent")}
+        found = tested["equivalent to class-prior"]
+        assert (found["verdict"], found["note"]) == (verdict, f"90 % CI {low:.3f} to {high:.3f}")
+        assert [f for f in question["findings"] if f["name"] not in tested] == plain["findings"]
+        assert question["verdict"] == plain["verdict"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("audit", "nosuch"), "nosuch"),
+        (("audit", "class-prior", "--margin", "0"), "--margin 0"),
         (("audit", "class-prior", "--question", "9"), "1 to 8"),
         (("audit", "class-prior", "--out", "page.txt"), ".md"),
         (("audit", "uniform", "--limit", "2", "--against", "nosuch", "--question", "7", "--repeat", "x"), "x"),
