@@ -14,6 +14,16 @@ import pytest
 if TYPE_CHECKING:
     from gtg_bench.methods.ldm.components import LdmComponents
 
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a file share a worker, but each README has its own; the longest come first (`--dist loadgroup`)."""
+    readme = [item for item in items if item.path.name == "test_readme.py"]
+    items[:] = [*readme, *(item for item in items if item.path.name != "test_readme.py")]
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(item.name if item in readme else str(item.path)))
+
+
 GOLDEN = Path(__file__).parent / "golden"
 TEXTS = [
     "Small left pleural effusion.",

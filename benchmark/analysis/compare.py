@@ -172,4 +172,4 @@ def in_numbers(row: Difference) -> str:
 def counted(found: Comparison) -> str:
     """How many samples and patients a comparison is based on, and what few patients mean for the CI."""
     samples = number_of(found.n, "sample")
-    return f"{samples}, {found.note}" if found.note else f"{samples} of {found.n_patients} patients"
+    return f"{samples}, {found.note}" if found.note else f"{samples} of {found.n_patients:,} patients"

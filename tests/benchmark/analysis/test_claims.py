@@ -51,7 +51,7 @@ NUMBERS = re.compile(
     r"A - B = (?P<difference>-?[\d.]+) \(95 % CI (?P<low>-?[\d.]+) to (?P<high>-?[\d.]+), p = (?P<p>[\d.e-]+)"
     r"(, corrected p = (?P<corrected>[\d.e-]+))?"
     r"(; the 90 % CI, (?P<low90>-?[\d.]+) to (?P<high90>-?[\d.]+), is (?P<outside>not )?within the margin [\d.]+)?; "
-    r"(?P<n>\d+) samples(?: of (?P<enough>\d+) patients|, only (?P<few>\d+) patients: unreliable CI)\)"
+    r"(?P<n>[\d,]+) samples(?: of (?P<enough>[\d,]+) patients|, only (?P<few>\d+) patients: unreliable CI)\)"
 )
 
 
@@ -105,7 +105,7 @@ def check_numbers(said: str, means: np.ndarray, corrected: float, margin: float)
     """The numbers in a sentence are those of the patients' differences."""
     match = NUMBERS.search(said)
     assert match, said
-    found = match.groupdict()
+    found = {name: text and text.replace(",", "") for name, text in match.groupdict().items()}
     assert float(found["difference"]) == pytest.approx(means.mean(), abs=6e-4)
     for level, ends in ((0.95, ("low", "high")), (0.9, ("low90", "high90"))):
         low, high = own_interval(means, level)

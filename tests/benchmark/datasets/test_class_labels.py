@@ -412,7 +412,7 @@ def test_rsnas_packaged_table(tmp_path: Path) -> None:
     report = check("rsna-pneumonia", tmp_path, {})
     said = {line.name: (line.state, line.text) for line in report.checks()}
     assert report.counts == {"pairs": 6012, "boxes": 2, "masks": 0, "images": 6012, "patients": 6012, "usable": 1}
-    assert said["images"] == ("error", "6011 problems")
+    assert said["images"] == ("error", "6,011 problems")
     assert said["negatives"][1].startswith("20672 images")
     assert "2 boxes instead of 9555" in said["counts"][1]
     data = RsnaPneumoniaDataset(tmp_path, {"present-only": "true"})
