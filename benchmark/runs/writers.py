@@ -103,6 +103,7 @@ class Shard(Alone):
     def __init__(self, folder: RunFolder, order: Sequence[str], size: int, index: int, count: int) -> None:
         super().__init__(folder, order, size)
         self._own = block(self.all_batches, index, count)
+        _warn_of_idle(self.all_batches, count, "shards")
         self.total = sum(map(len, self._own))
         self._claim = ExitStack()
         folder.writer = name_of(index, count)
@@ -176,10 +177,8 @@ class Member(Alone):
         if failure is not None:
             raise ElsewhereError(failure)
         self._todo = found[0]
-        if self.launch.leads and len(self.all_batches) < self.launch.count:
-            warn(
-                f"{self.launch.count} processes share {len(self.all_batches)} batches; a smaller --batch-size uses all"
-            )
+        if self.launch.leads:
+            _warn_of_idle(self.all_batches, self.launch.count, "processes")
         return found
 
     def batches(self, todo: Sequence[str]) -> list[list[str]]:
@@ -246,6 +245,13 @@ class Member(Alone):
                     f"process {index + 1} of {self.launch.count} ended before its samples were done "
                     f"({len(missing)} missing); rerun the same command to resume"
                 )
+
+
+def _warn_of_idle(batches: Sequence[object], count: int, what: str) -> None:
+    """Say so if there are fewer batches than processes or shards."""
+    if len(batches) < count:
+        has = "batch" if len(batches) == 1 else "batches"
+        warn(f"{count} {what} share {len(batches)} {has}; a smaller --batch-size, the same for all, uses all of them")
 
 
 def _left(batches: Sequence[Sequence[str]], todo: Sequence[str]) -> list[list[str]]:

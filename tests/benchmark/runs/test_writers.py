@@ -21,6 +21,7 @@ from gtg_bench.benchmark.runs.launch import Launch
 from gtg_bench.benchmark.runs.records import RunFolder
 from gtg_bench.benchmark.runs.spec import RunSpec
 from gtg_bench.benchmark.runs.writers import Member, Shard, block, shard_of
+from gtg_bench.benchmark.state import warn
 
 ORDER = [f"s{k}" for k in range(30)]
 
@@ -162,6 +163,16 @@ def test_the_last_shard_finishes_the_run(tmp_path: Path, spec: RunSpec) -> None:
     assert found == [ORDER[20:], ORDER[:10] + ORDER[20:], ORDER]
     assert list(folders[0].read()) == ORDER
     assert folders[0].manifest()["finished"]
+
+
+@pytest.mark.parametrize(("size", "idle"), [(10, False), (11, False), (15, True), (30, True)])
+def test_shards_without_a_batch_are_said(
+    tmp_path: Path, spec: RunSpec, caplog: pytest.LogCaptureFixture, size: int, idle: bool
+) -> None:
+    warn.cache_clear()
+    for index in range(3):
+        Shard(RunFolder(tmp_path, spec), ORDER, size, index, 3)
+    assert [("--batch-size" in text) for text in caplog.messages] == [True] * idle
 
 
 def test_a_run_waits_for_shards(tmp_path: Path, spec: RunSpec) -> None:
