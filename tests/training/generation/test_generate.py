@@ -264,6 +264,9 @@ def test_the_command_says_what_it_made(ask: Ask, tmp_path: Path, monkeypatch: py
 
 
 def in_a_launch(request: GenerationRequest, rank: int, port: int) -> None:
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)  # an earlier test's, which the fork would inherit
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port, "MASTER_ADDR": "127.0.0.1"}
     os.environ.update({name: str(value) for name, value in place.items()})
     done = run(request)
