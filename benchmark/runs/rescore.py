@@ -14,7 +14,7 @@ from gtg_bench.benchmark.runs.command_line import run_command
 from gtg_bench.benchmark.runs.identity import digest_of_samples
 from gtg_bench.benchmark.runs.lookup import only_one, select, specs_in
 from gtg_bench.benchmark.runs.records import RunFolder
-from gtg_bench.benchmark.runs.runner import PreparedRun, check_not_validation, origin, with_rules
+from gtg_bench.benchmark.runs.runner import PreparedRun, check_not_validation, origin, rules_for, with_rules
 from gtg_bench.benchmark.runs.sources import NoSource
 from gtg_bench.benchmark.runs.spec import MAP_FIELDS, VALIDATION, RunSpec
 from gtg_bench.benchmark.runs.tuned import with_best_mask, with_best_smoothing
@@ -103,7 +103,7 @@ def prepare_stored(runs_dir: Path, spec: RunSpec, rules: Rules, place: Place) ->
         UsageError: an unknown name, or the data differ from the run's.
         DataError: an invalid file of the data set.
     """
-    protocol = rules.applied(spec)
+    protocol = rules_for(spec.settings, rules.applied(spec))
     folder = RunFolder(runs_dir, spec)
     dataset, root = open_data(runs_dir, spec, place)
     trials = plan(dataset.samples(spec.split), spec.control, spec.limit)

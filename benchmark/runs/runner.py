@@ -16,9 +16,10 @@ from pathlib import Path
 
 from gtg_bench.benchmark.api.errors import DataError, SampleError, UsageError
 from gtg_bench.benchmark.api.registry import METHODS, MethodEntry
+from gtg_bench.benchmark.api.settings import BOXES
 from gtg_bench.benchmark.api.types import Dataset, GroundingMap, KnowsAbsence, MethodSettings, PhraseSample
 from gtg_bench.benchmark.datasets import open_dataset
-from gtg_bench.benchmark.metrics.named_masks import BEST
+from gtg_bench.benchmark.metrics.named_masks import BEST, best_name
 from gtg_bench.benchmark.paths import PlaceError
 from gtg_bench.benchmark.runs.identity import digest_of_images, digest_of_samples, options_in_key, seen
 from gtg_bench.benchmark.runs.map_store import MapStore
@@ -120,11 +121,17 @@ def planned(
         code=code,
         control=request.control,
     )
-    spec, validation = with_rules(spec, request.rules), None
-    if request.rules.smooth == BEST:
+    rules, validation = rules_for(settings, request.rules), None
+    if rules.smooth == BEST:
         check_not_validation(request.split)
         validation = _for_validation(request, settings, dataset, source, code)
-    return PreparedRun(spec, request.rules, trials, source, origin(dataset, request.data_root), validation)
+    return PreparedRun(with_rules(spec, rules), rules, trials, source, origin(dataset, request.data_root), validation)
+
+
+def rules_for(settings: MethodSettings, rules: Protocol) -> Protocol:
+    """The rules for the maps of a method. Box answers are never smoothed, so for them no smoothing has to be chosen."""
+    chosen = rules.smooth == BEST and settings.weights == BOXES
+    return replace(rules, smooth=best_name(0.0)) if chosen else rules
 
 
 def check_not_validation(split: str) -> None:

@@ -13,7 +13,7 @@ from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray, Frame, Mask,
 from gtg_bench.benchmark.api.phrases import read_phrase
 from gtg_bench.benchmark.api.types import Box, BoxAnswer, GroundingMap, PhraseSample, is_transposed
 from gtg_bench.benchmark.metrics import Scene, compute, coverage
-from gtg_bench.benchmark.metrics.named_masks import named_mask
+from gtg_bench.benchmark.metrics.named_masks import BEST, named_mask
 from gtg_bench.benchmark.scoring.protocols import (
     EXCLUDE,
     ORIGINAL,
@@ -236,10 +236,16 @@ def score(
         absent, because it needs the image's other regions.
 
     Raises:
-        UsageError: an unknown protocol, or an argument of the wrong shape, type or size.
+        UsageError: an unknown protocol, one that chooses its smoothing on a validation split, or an argument of the
+            wrong shape, type or size.
         SampleError: the region is empty, exceeds the image, or is outside the evaluation frame or fills it.
     """
     rules = protocol if isinstance(protocol, Protocol) else find_protocol(protocol)
+    if rules.smooth == BEST:
+        raise UsageError(
+            f"protocol {rules.name} chooses its smoothing on a validation split, which a single map does not have; "
+            f'pass protocol=find_protocol("{rules.name}").changed(smooth="0")'
+        )
     found = np.asarray(region)
     is_mask = found.dtype == bool
     if not found.size or (is_mask and not found.any()):

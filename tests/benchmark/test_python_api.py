@@ -44,7 +44,7 @@ def test_evaluate_gives_the_numbers_of_the_command(tmp_path: Path) -> None:
     words = ["run", "-m", "class-prior", "--limit", "12", "--protocol", "strict", "--runs-dir", str(tmp_path / "shell")]
     done = CliRunner().invoke(app, [*words, "--leaderboards-dir", str(tmp_path)])
     assert done.exit_code == 0, done.output
-    with (tmp_path / "phantom.strict@3.csv").open(encoding="utf-8") as file:
+    with (tmp_path / "phantom.strict@4.csv").open(encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
     assert row["run_key"] == result.spec.key
     assert list(result.table.index) == list(PROTOCOLS["strict"].metrics)

@@ -58,7 +58,7 @@ def test_finished_unfinished_failed_and_unreadable_runs_are_listed(toy: Any, cal
 
 
 def test_deleting_a_run_deletes_its_rows_and_nothing_else(toy: Any, call: Any, tmp_path: Path) -> None:
-    boards, runs = tmp_path / "boards", [toy.run(), toy.run(protocol="strict"), toy.run(seed=3)]
+    boards, runs = tmp_path / "boards", [toy.run(), toy.run(protocol="chexlocalize"), toy.run(seed=3)]
     for one in runs:
         leaderboard.update(boards, one.spec, one.records)
     assert runs[1].spec.key in call("rm", runs[0].spec.key, code=1, answer="n\n"), "it reads maps of the other"
@@ -70,8 +70,8 @@ def test_deleting_a_run_deletes_its_rows_and_nothing_else(toy: Any, call: Any, t
     assert keys == {
         "phantom.csv": {runs[2].spec.key},
         "phantom.by_category.csv": {runs[2].spec.key},
-        "phantom.strict@3.csv": {runs[1].spec.key},
-        "phantom.strict@3.by_category.csv": {runs[1].spec.key},
+        "phantom.chexlocalize@2.csv": {runs[1].spec.key},
+        "phantom.chexlocalize@2.by_category.csv": {runs[1].spec.key},
     }
     assert "'toy'" in call("rm", "toy", "--yes", code=2), "only keys"
     assert find_run(tmp_path / "runs", runs[2].spec.key).spec == runs[2].spec

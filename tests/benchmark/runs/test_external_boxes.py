@@ -24,6 +24,7 @@ from gtg_bench.benchmark.runs.external_boxes import prepare_boxes, read_boxes
 from gtg_bench.benchmark.runs.map_store import MapStore
 from gtg_bench.benchmark.runs.rescore import Place, Rules, prepare_stored
 from gtg_bench.benchmark.runs.runner import RunRequest, RunResult
+from gtg_bench.benchmark.scoring.protocols import definition
 
 N = 6
 COLUMNS = ("image", "phrase", "category", "x1", "y1", "x2", "y2", "score")
@@ -113,6 +114,8 @@ def test_the_maps_metrics_are_left_out_and_stored_boxes_can_be_rescored(tmp_path
     assert all(list(record.metrics) == ["miou", "iou", "top1"] for record in again.records)
     direct = scored(path, tmp_path, protocol="gtg", runs_dir=tmp_path / "other")
     assert [record.metrics for record in direct.records] == [record.metrics for record in again.records]
+    strict = prepare_stored(tmp_path / "runs", first.spec, Rules("strict"), Place())
+    assert definition(strict.spec.as_json()) == "strict@4", "in one table with maps that are smoothed by their best"
     kept = MapStore.of_run(first.folder).load(samples()[0].sample_id)
     np.testing.assert_array_equal(kept.answer and kept.answer.boxes, samples()[0].boxes)
     for option in (["--smooth", "0.1"], ["--mask", "otsu"]):

@@ -220,7 +220,7 @@ def test_records_and_maps_of_another_program_are_said_to_be(toy: Any, monkeypatc
     assert first.made_by is None
     again = toy.run()
     assert (again.computed, "0123456789ab" in (again.made_by or "")) == (0, True)
-    rescored = toy.run(protocol="strict")
+    rescored = toy.run(protocol="biovil")
     assert (rescored.reused, "0123456789ab" in (rescored.made_by or "")) == (12, True)
     anew = toy.run(fresh=True)
     assert (anew.computed, anew.reused, anew.made_by) == (12, 0, None)
@@ -234,14 +234,14 @@ def stop(done: int, total: int) -> None:
 
 def test_a_fresh_run_that_was_stopped_mixes_nothing_old_into_its_numbers(toy: Any) -> None:
     first = toy.run()
-    toy.run(protocol="strict")
+    toy.run(protocol="biovil")
     request = toy.request(fresh=True, batch_size=4)
     with pytest.raises(KeyboardInterrupt):
         runner.run(runner.prepare(request), request, stop)
     replaced = first.folder.with_name(f"{first.folder.name}.replaced")
     assert len((replaced / "samples.jsonl").read_text().splitlines()) == 12, "nothing is lost before it is replaced"
     rest = toy.run()
-    assert (rest.computed, rest.maps_of) == (4, None), "8 were finished, and the strict run's maps are not used"
+    assert (rest.computed, rest.maps_of) == (4, None), "8 were finished, and the other run's maps are not used"
     assert not replaced.exists()
 
 

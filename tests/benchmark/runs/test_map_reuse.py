@@ -28,10 +28,10 @@ def manifest(result: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "options", [{"protocol": name} for name in PROTOCOLS] + [{"mask": "0.4"}, {"control": "image-swap"}]
+    "options", [{"protocol": name, "smooth": "0"} for name in PROTOCOLS] + [{"mask": "0.4"}, {"control": "image-swap"}]
 )
 def test_another_scoring_builds_no_model_and_equals_a_run_from_scratch(toy: Any, options: dict[str, str]) -> None:
-    first = toy.run(protocol="strict" if options.get("protocol") == "gtg" else "gtg")
+    first = toy.run(protocol="biovil" if options.get("protocol") == "gtg" else "gtg")
     scratch = toy.run("scratch", **options)
     assert (toy.built, scratch.reused) == (2, 0)
     toy.forbidden = True
@@ -81,8 +81,8 @@ def test_an_interrupted_run_uses_maps_that_another_protocol_computed_since(toy: 
     """In both directions: each folder has the maps that it computed itself."""
     prepared = runner.prepare(toy.request())
     runner.run(replace(prepared, trials=prepared.trials[:5]), toy.request())
-    strict = toy.run(protocol="strict")
-    assert (strict.reused, len(list((strict.folder / "maps").iterdir()))) == (5, 7)
+    other = toy.run(protocol="chexlocalize")
+    assert (other.reused, len(list((other.folder / "maps").iterdir()))) == (5, 7)
     scratch = toy.run("scratch")
     toy.forbidden = True
     whole = toy.run()
@@ -109,9 +109,9 @@ def test_a_damaged_map_is_computed_again(toy: Any, how: str) -> None:
     maps = MapStore.of_run(first.folder)
     with pytest.raises(DataError, match=r"damaged|fingerprint"):
         [maps.load(record.sample_id) for record in first.records]
-    again = toy.run(protocol="strict")
+    again = toy.run(protocol="chexlocalize")
     assert (again.reused, toy.built) == (11, 2)
-    assert results(again) == results(toy.run("scratch", protocol="strict"))
+    assert results(again) == results(toy.run("scratch", protocol="chexlocalize"))
     toy.forbidden = True
     assert toy.run(protocol="biovil").reused == 12, "an intact copy is in the folder of the second run"
     with pytest.raises(DataError, match="unheard-of"):
@@ -130,5 +130,5 @@ def test_the_map_of_a_failed_sample_is_computed_again(toy: Any, monkeypatch: pyt
     with monkeypatch.context() as broken:
         broken.setattr(type(toy), "ground_batch", lambda self, queries: [1 / 0 for _ in queries])
         assert {record.status for record in toy.run().records} == {"failed"}
-    again = toy.run(protocol="strict")
+    again = toy.run(protocol="chexlocalize")
     assert ({record.status for record in again.records}, again.reused) == ({"ok"}, 0)

@@ -23,7 +23,7 @@ def test_a_plan_counts_records_stored_maps_and_maps_of_earlier_runs(toy: Any) ->
     whole = prepare(toy.request(limit=9))
     runner.run(replace(whole, trials=whole.trials[:7]), toy.request(limit=9))  # as if it had been killed
     toy.forbidden = True
-    steps = planned(toy.request(limit=5), toy.request(limit=9), toy.request(), toy.request(protocol="strict"))
+    steps = planned(toy.request(limit=5), toy.request(limit=9), toy.request(), toy.request(protocol="biovil"))
     assert [(one.state, len(one.stored), len(one.missing)) for one in steps] == [
         ("done", 0, 0),
         ("7 of 9 done", 0, 2),

@@ -46,20 +46,20 @@ def rescored(toy: Any, name: str, rules: Rules, place: Place = Place(), processe
 def test_rescored_maps_equal_a_run_from_scratch(
     toy: Any, monkeypatch: pytest.MonkeyPatch, name: str, control: str
 ) -> None:
-    first = toy.run(protocol="strict" if name == "gtg" else "gtg", control=control)
-    scratch = toy.run("scratch", protocol=name, control=control)
+    first = toy.run(protocol="biovil" if name == "gtg" else "gtg", control=control)
+    scratch = toy.run("scratch", protocol=name, control=control, smooth="0")
     monkeypatch.setattr(METHODS, "_registered", {})  # not even the method's name is known
     monkeypatch.setattr(PhantomDataset, "image", lambda self, sample: pytest.fail("an image was read"))
-    found = rescored(toy, first.spec.key, Rules(name))
+    found = rescored(toy, first.spec.key, Rules(name, smooth="0"))
     assert results(found) == results(scratch)
     assert (found.spec, found.reused, found.maps_of) == (scratch.spec, 12, first.spec.key)
 
 
 def test_two_processes_give_the_same_records(toy: Any) -> None:
     first = toy.run()
-    one = rescored(toy, first.spec.key, Rules("strict"))
-    two = rescored(toy, first.spec.key, Rules("strict", mask="otsu"), processes=2)
-    scratch = toy.run("scratch", protocol="strict", mask="otsu")
+    one = rescored(toy, first.spec.key, Rules("chexlocalize"))
+    two = rescored(toy, first.spec.key, Rules("chexlocalize", mask="0.4"), processes=2)
+    scratch = toy.run("scratch", protocol="chexlocalize", mask="0.4")
     assert results(two) == results(scratch) != results(one)
 
 
@@ -85,7 +85,7 @@ def test_a_sample_without_an_intact_map_fails_with_its_reason(toy: Any, monkeypa
     maps = MapStore.of_run(first.folder)
     for sample, change in ((lost, Path.unlink), (torn, lambda path: path.write_bytes(b"torn"))):
         change(maps.path(sample))
-    found = {record.sample_id: record for record in rescored(toy, first.spec.key, Rules("strict")).records}
+    found = {record.sample_id: record for record in rescored(toy, first.spec.key, Rules("biovil")).records}
     assert found[lost].error.startswith("no map is stored: ")
     assert found[lost].facts
     assert f"{maps.path(torn)} is damaged" in found[torn].error
@@ -98,7 +98,7 @@ def test_a_sample_without_an_intact_map_fails_with_its_reason(toy: Any, monkeypa
 def test_other_or_moved_data_are_refused(toy: Any, tmp_path: Path) -> None:
     result = toy.run(dataset_options={"seed": "1"})
     key = result.spec.key
-    assert rescored(toy, key, Rules("strict")).reused == 12, "the manifest has the option"
+    assert rescored(toy, key, Rules("biovil")).reused == 12, "the manifest has the option"
     with pytest.raises(UsageError, match=f"{key}.*other samples.*--dataset-option"):
         stored(toy, key, place=Place(dataset_options={"seed": "2"}))
     path = result.folder / "manifest.json"
@@ -109,10 +109,10 @@ def test_other_or_moved_data_are_refused(toy: Any, tmp_path: Path) -> None:
 
 
 def test_a_method_with_one_set_of_maps_is_found_by_name(toy: Any) -> None:
-    plain, strict = toy.run(), toy.run(protocol="strict")
+    plain, scored = toy.run(), toy.run(protocol="biovil")
     runs = toy.folder / "runs"
     assert find_stored(runs, "toy") == plain.spec
-    assert find_stored(runs, strict.spec.key) == strict.spec
+    assert find_stored(runs, scored.spec.key) == scored.spec
     other = toy.run(seed=1)
     assert find_stored(runs, "toy:seed=1") == other.spec
     with pytest.raises(UsageError, match=r"toy has 2 runs .*seed 1"):

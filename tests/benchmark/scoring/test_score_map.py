@@ -15,6 +15,7 @@ from gtg_bench.benchmark.api.errors import SampleError, UsageError
 from gtg_bench.benchmark.api.geometry import Frame, Mask, boxes_to_mask
 from gtg_bench.benchmark.api.types import Box, GroundingMap, PhraseSample
 from gtg_bench.benchmark.metrics import METRICS, arrays
+from gtg_bench.benchmark.metrics.named_masks import BEST
 from gtg_bench.benchmark.scoring.protocols import FRAMES, PROTOCOLS
 from gtg_bench.benchmark.scoring.score_map import evaluation_frame, facts_of, region_of, score, score_map, view
 from gtg_bench.benchmark.scoring.smoothing import smoothed
@@ -240,24 +241,29 @@ def test_boxes_a_mask_and_a_grounding_map_give_the_scores_of_a_run(size: tuple[i
     values = np.random.default_rng(0).random((8, 10)) + blob((10, 8))
     grounding, own = GroundingMap(values.astype(np.float32), Frame.original(size)), trial(sample(size, *boxes))
     rules = PROTOCOLS[protocol]
+    if rules.smooth == BEST:
+        with pytest.raises(UsageError, match="validation split"):
+            score(values, boxes, protocol, image_size=size)
+        rules = rules.changed(smooth="0")
     expected = score_map(grounding, own, rules).metrics
     assert expected
-    assert score(values, boxes, protocol, image_size=size) == expected
+    assert score(values, boxes, rules, image_size=size) == expected
     assert score(values.tolist(), np.array(boxes), rules, image_size=size) == expected
-    assert score(grounding, boxes, protocol) == expected
-    assert score(values, boxes_to_mask(boxes, size), protocol) == expected
+    assert score(grounding, boxes, rules) == expected
+    assert score(values, boxes_to_mask(boxes, size), rules) == expected
     part = GroundingMap(values.astype(np.float32), Frame.center_crop(size, 100))
-    assert score(part, boxes, protocol) == score_map(part, own, rules).metrics
+    assert score(part, boxes, rules) == score_map(part, own, rules).metrics
 
 
 def test_the_memory_of_a_large_image_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """At most 20 bytes per pixel: 2.9 GB for 144 megapixels, the largest image."""
     monkeypatch.setattr(arrays, "BLOCK", 100_000)  # as small beside this image as the real one beside 144 megapixels
     side, values = 2000, np.random.default_rng(0).random((8, 8))
-    small = score(values, [(300, 600, 1200, 900)], "strict", image_size=(side, side))  # imports count only once
+    rules = PROTOCOLS["strict"].changed(smooth="0")
+    small = score(values, [(300, 600, 1200, 900)], rules, image_size=(side, side))  # imports count only once
     tracemalloc.start()
     try:
-        assert score(values, [(300, 600, 1200, 900)], "strict", image_size=(side, side)) == small
+        assert score(values, [(300, 600, 1200, 900)], rules, image_size=(side, side)) == small
         assert tracemalloc.get_traced_memory()[1] < 20 * side**2
     finally:
         tracemalloc.stop()
