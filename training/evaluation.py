@@ -29,25 +29,29 @@ _BATCH = 32
 
 
 def choose_defaults(folder: Path, name: str, recipe: ChoiceRecipe, world: int, runs_dir: Path) -> None:
-    """Choose layers, then the number of steps, on the validation split; write tables and choices into the card.
+    """Choose layers, then the steps, on the validation split; write tables and choices into the card.
 
-    The smallest number of steps whose mean CNR is within `tolerance` of the best is chosen: fewer steps are
-    faster, and in GT mode the metrics saturate after a few (paper, Appendix C).
+    The smallest number of averaged steps whose mean CNR is within `tolerance` of the best is chosen: only these are
+    computed, and in GT mode the metrics saturate after a few (paper, Appendix C).
     """
-    settings = MethodSettings(name, weights=_weights(folder), steps=recipe.layer_steps, layers="all", dataset="phantom")
+    steps, last = recipe.layer_steps
+    settings = MethodSettings(
+        name, weights=_weights(folder), steps=steps, last_steps=last, layers="all", dataset="phantom"
+    )
     entry = METHODS.get(name)
     dataset = PhantomDataset(options={"seed": str(world)})
     layers, trace = choose_layers(entry.built(entry.completed(settings)), dataset, "validate")
-    table = [
-        {"layers": choice, **_scored(folder, name, world, runs_dir, split="validate", steps=steps, layers=choice)}
-        for choice, steps in [("all", recipe.layer_steps), *((layers, steps) for steps in recipe.steps)]
-    ]
+    table = []
+    for choice, (steps, last) in [("all", recipe.layer_steps), *((layers, pair) for pair in recipe.steps)]:
+        options = {"split": "validate", "steps": steps, "last_steps": last, "layers": choice}
+        table.append({**_scored(folder, name, world, runs_dir, **options), "last_steps": last, "layers": choice})
     own = [row for row in table if row["layers"] == layers]
     best = max(row["cnr"] for row in own)
-    steps = min(row["steps"] for row in own if row["cnr"] >= best - recipe.tolerance)
-    defaults = {"steps": steps, "guidance": recipe.guidance, "layers": layers}
+    found = min((row for row in own if row["cnr"] >= best - recipe.tolerance), key=lambda row: row["last_steps"])
+    steps, last = found["steps"], found["last_steps"]
+    defaults = {"steps": steps, "last_steps": last, "guidance": recipe.guidance, "layers": layers}
     update_card(folder, defaults=defaults, layer_choice=trace, validation=table)
-    console.print(f"{name}: {steps} steps, layers {layers} chosen on the validation split")
+    console.print(f"{name}: the last {last} of {steps} steps, layers {layers} chosen on the validation split")
 
 
 def choose_layers(method: Any, dataset: Dataset, split: str) -> tuple[str, list[dict[str, Any]]]:

@@ -19,13 +19,14 @@ Model = TypeVar("Model", bound=Strict)
 
 
 class Schedule(Strict):
-    """Optimisation: AdamW with a linear warm-up and a cosine decay (paper, 3.1)."""
+    """Optimisation: by default AdamW, with a linear warm-up and a cosine decay (paper, 3.1)."""
 
     steps: int = Field(gt=0, description="optimiser steps")
     batch_size: int = Field(gt=0, description="samples an optimiser step, over all devices and accumulated batches")
     device_batch: int | None = Field(
         None, gt=0, description="most samples that a device takes at once; None: its whole share of the batch"
     )
+    optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon: AdamW for what is not a hidden matrix")
     learning_rate: float = Field(gt=0, description="base learning rate")
     warmup_steps: int = Field(100, ge=0, description="steps of linear warm-up")
     betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's decay rates")
@@ -77,9 +78,11 @@ class ValidationRecipe(Strict):
 class ChoiceRecipe(Strict):
     """What is chosen on the validation split when training is done, and where the result is tested."""
 
-    layer_steps: int = Field(10, gt=0, description="DDIM steps while the layers are chosen")
-    steps: tuple[int, ...] = Field(description="numbers of DDIM steps to try, with those layers")
-    tolerance: float = Field(0.01, ge=0, description="a mean CNR this near the best is as good: fewer steps win")
+    layer_steps: tuple[int, int] = Field(
+        (10, 10), description="DDIM steps while the layers are chosen, and how many of the last ones are averaged"
+    )
+    steps: tuple[tuple[int, int], ...] = Field(description="pairs of such numbers to try, with those layers")
+    tolerance: float = Field(0.01, ge=0, description="a mean CNR this near the best is as good: fewer averaged steps win")
     guidance: float = Field(16.0, ge=0, description="the card's guidance scale; it changes nothing in GT mode")
     test_worlds: tuple[int, ...] = Field((0, 1), description="phantom worlds whose test splits are scored")
 
@@ -103,6 +106,11 @@ class LdmRecipe(Strict):
     seeds: tuple[int, ...] = Field(min_length=1, description="the first is used where --seed names none")
     precision: Literal["no", "fp16", "bf16"] = Field("no", description="mixed precision; on a CPU there is none")
     caption_dropout: float = Field(0.3, ge=0, le=1, description="share of captions replaced by the empty one")
+    timesteps: tuple[float, float] | None = Field(
+        None,
+        description="mean and deviation of the logit of the noise level t / 1000 (Esser et al. 2024, Eq. 19); None: "
+        "every t is as likely",
+    )
     min_snr: float | None = Field(None, gt=0, description="gamma of min-SNR loss weighting; None: no weighting")
     gradient_checkpointing: bool = Field(False, description="recompute activations: less memory, more time")
     ema: EmaRecipe | None = EmaRecipe()

@@ -73,7 +73,7 @@ class MethodSettings:
     steps: int | Literal["auto"] | None = _option(
         "Number of DDIM steps, or 'auto': until the sample's map has settled.", from_card=True
     )
-    last_steps: int | None = _option("Average only the last N steps. (default: all)")
+    last_steps: int | None = _option("Average only the last N steps.", from_card=True)
     guidance: float | None = _option("Classifier-free guidance scale.", from_card=True)
     layers: str | None = _option(
         "Cross-attention layers: 'all', indices (3,4,5) or resolutions (16x16,8x8).", from_card=True

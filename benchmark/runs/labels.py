@@ -38,9 +38,9 @@ def labels(described: Sequence[Described]) -> list[list[str]]:
 
 
 def label(one: Described, names: Collection[str]) -> list[str]:
-    """A run's method with the sampling mode, then the settings of these names that it has."""
+    """A run's method with the sampling mode, then the settings of these names; without `last_steps`, all count."""
     head = " ".join(filter(None, [one["method"], one.get("sampling")]))
-    return [head, *(f"{name} {as_text(one[name])}" for name in _NAMED if name in names and as_text(one.get(name)))]
+    return [head, *(f"{name} {as_text(one.get(name)) or 'all'}" for name in _NAMED if name in names)]
 
 
 def not_default(one: Described) -> set[str]:
@@ -52,9 +52,11 @@ def not_default(one: Described) -> set[str]:
     usual = {name: as_text(getattr(own or MethodSettings(""), name)) for name in _NAMED} | dict(DEFAULTS)
     if own is None:  # the weights are not on this machine
         usual |= {name: values[name] for name in FROM_CARD}
+    if values["steps"] != usual["steps"]:  # then all of them count, unless it is said
+        usual["last_steps"] = ""
     default = _completed(one["method"], None, None, one["dataset"])
     usual["weights"] = as_text(default and default.weights)
-    return {name for name in _NAMED if values[name] and values[name] != usual[name]}
+    return {name for name in _NAMED if values[name] != usual[name] and (values[name] or name in FROM_CARD)}
 
 
 @cache

@@ -21,7 +21,7 @@ from gtg_bench.benchmark.scoring.controls import CONTROLS
 from gtg_bench.benchmark.scoring.protocols import PROTOCOL, RULES, definition, protocol_of
 from gtg_bench.benchmark.state import warn
 
-_USUAL = {"control": CONTROLS[0], "dataset_options": "", "last_steps": "None", **DEFAULTS}
+_USUAL = {"control": CONTROLS[0], "dataset_options": "", **DEFAULTS}
 """What a run is assumed to have if its name does not say."""
 
 _SAMPLES = ("dataset", "dataset_version", "dataset_options", "split")
@@ -159,8 +159,10 @@ def _with_defaults(specs: list[RunSpec], named: Mapping[str, str]) -> list[RunSp
         specs = _preferred(specs, lambda spec: spec.limit is None)
     if "weights" not in named and len({spec.settings.weights for spec in specs}) > 1:
         specs = _preferred(specs, lambda spec: _agrees(spec, None, ["weights"]))
-    free = [name for name in ("weights_version", *FROM_CARD) if name not in named]
-    return _preferred(specs, lambda spec: _agrees(spec, spec.settings.weights, free)) if len(specs) > 1 else specs
+    for name in ("weights_version", *FROM_CARD):
+        if name not in named and len({getattr(spec.settings, name) for spec in specs}) > 1:
+            specs = _preferred(specs, lambda spec, name=name: _agrees(spec, spec.settings.weights, [name]))
+    return specs
 
 
 def _agrees(spec: RunSpec, weights: str | None, names: Sequence[str]) -> bool:

@@ -48,7 +48,10 @@ def complete(wanted: MethodSettings) -> MethodSettings:
     weights = find_weights(wanted.method, wanted.weights)
     defaults = weights.plan.defaults
     usual = int(defaults.get("steps", SCHEDULE))
-    steps, last_steps = _steps(usual if wanted.steps is None else wanted.steps, wanted.last_steps, chosen)
+    last_steps = wanted.last_steps
+    if wanted.steps is None and last_steps is None and chosen["profile"] == "paper":
+        last_steps = defaults.get("last_steps")  # chosen together with the number of steps
+    steps, last_steps = _steps(usual if wanted.steps is None else wanted.steps, last_steps, chosen)
     return replace(
         wanted,
         weights=weights.name,

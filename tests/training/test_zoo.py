@@ -48,7 +48,7 @@ from gtg_bench.training.zoo import Zoo, fingerprint
 pytestmark = pytest.mark.usefixtures("torch")
 STUDIES = [study for number in range(30) for study in patient_studies(0, number)]
 SLICES = {"train": STUDIES[:24], "validate": STUDIES[24:30], "test": STUDIES[:6]}
-CHOICE = {"layer_steps": 1, "steps": [1, 2], "test_worlds": [0]}
+CHOICE = {"layer_steps": [1, 1], "steps": [[1, 1], [2, 1], [2, 2]], "test_worlds": [0]}
 VALIDATION = {"every": 2, "pairs": 2, "dataset": None}
 
 

@@ -65,6 +65,7 @@ class LatentDraws:
         item: position -> item, see `Usable`.
         dropout: share of captions that are dropped.
         seed: of the run.
+        timesteps: mean and deviation of the logit of t / 1000; None: every t is as likely.
     """
 
     latents: Rows
@@ -73,6 +74,7 @@ class LatentDraws:
     item: Usable
     dropout: float
     seed: int
+    timesteps: tuple[float, float] | None = None
 
     def __getitem__(self, position: int) -> dict[str, Tensor]:
         """latents, noise float32 [C, h, w]; timesteps int64 []; ids int64 [L]; mask bool [L]."""
@@ -85,7 +87,14 @@ class LatentDraws:
         return {
             "latents": mean + std * torch.randn(mean.shape, generator=generator),
             "noise": torch.randn(mean.shape, generator=generator),
-            "timesteps": torch.randint(0, TIMESTEPS, (), generator=generator),
+            "timesteps": self._timestep(generator),
             "ids": text["ids"].long(),
             "mask": text["mask"].bool(),
         }
+
+    def _timestep(self, generator: torch.Generator) -> Tensor:
+        if self.timesteps is None:
+            return torch.randint(0, TIMESTEPS, (), generator=generator)
+        mean, deviation = self.timesteps
+        share = torch.sigmoid(mean + deviation * torch.randn((), generator=generator))
+        return (share * TIMESTEPS).long().clamp(max=TIMESTEPS - 1)

@@ -261,7 +261,8 @@ class _Training:
     def _draws(self, pairs: TrainingSet, positions: range, seed: int, dropout: float) -> LatentDraws:
         latents, texts, item = self.encoder.encode(pairs, positions, seed)
         tokens = self.models.text_encoder.tokens([""])
-        return LatentDraws(latents, texts, {"ids": tokens.ids[0], "mask": tokens.mask[0]}, item, dropout, seed)
+        empty = {"ids": tokens.ids[0], "mask": tokens.mask[0]}
+        return LatentDraws(latents, texts, empty, item, dropout, seed, self.recipe.timesteps)
 
     @cached_property
     def _look(self) -> Validation:
@@ -351,5 +352,5 @@ class _Training:
 _TOLD = 5
 """Images that a diagnosis names."""
 
-_DECIDING = {"caption_dropout", "min_snr", "unet", "unet_config", "weights"}
+_DECIDING = {"caption_dropout", "min_snr", "timesteps", "unet", "unet_config", "weights"}
 """Fields of a recipe that decide the result, apart from schedule and moving average."""

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from gtg_bench.benchmark.api.errors import GtgError
 from gtg_bench.benchmark.api.types import seed_for
 from gtg_bench.training.loop import checkpoints
+from gtg_bench.training.loop.muon import Muon
 from gtg_bench.training.loop.progress import Monitor
 from gtg_bench.training.loop.signals import SIGNALS, Stopped, StopRequest
 from gtg_bench.training.recipe import EmaRecipe, Schedule
@@ -141,8 +142,13 @@ class _Run:
 
     def _train(self) -> Curve:
         s = self.schedule
-        fused = self.accelerator.scaler is None  # Accelerate cannot see that a fused step was skipped for an overflow
-        optimizer = torch.optim.AdamW(self.trained, s.learning_rate, s.betas, s.epsilon, s.weight_decay, fused=fused)
+        settings = (s.learning_rate, s.betas, s.epsilon, s.weight_decay)
+        optimizer: torch.optim.Optimizer
+        if s.optimizer == "muon":
+            optimizer = Muon(self.plan.objective, *settings)
+        else:
+            fused = self.accelerator.scaler is None  # Accelerate cannot see a fused step that an overflow skipped
+            optimizer = torch.optim.AdamW(self.trained, *settings, fused=fused)
         self.scheduler = get_scheduler("cosine", optimizer, num_warmup_steps=s.warmup_steps, num_training_steps=s.steps)
         self.model, self.optimizer = self.accelerator.prepare(self.plan.objective, optimizer)
         self._resume()
