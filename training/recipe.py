@@ -82,7 +82,7 @@ class ChoiceRecipe(Strict):
         (10, 10), description="DDIM steps while the layers are chosen, and how many of the last ones are averaged"
     )
     steps: tuple[tuple[int, int], ...] = Field(description="pairs of such numbers to try, with those layers")
-    tolerance: float = Field(0.01, ge=0, description="a mean CNR this near the best is as good: fewer averaged steps win")
+    tolerance: float = Field(0.01, ge=0, description="a mean CNR this near the best is as good: fewer steps win")
     guidance: float = Field(16.0, ge=0, description="the card's guidance scale; it changes nothing in GT mode")
     test_worlds: tuple[int, ...] = Field((0, 1), description="phantom worlds whose test splits are scored")
 

@@ -27,7 +27,7 @@ NEEDED = {
 }
 """The parts that a method requires, by its kind (see `MethodCard`)."""
 
-SETTINGS: dict[str, Any] = {"steps": int, "guidance": (int, float), "layers": (int, str)}
+SETTINGS: dict[str, Any] = {"steps": int, "last_steps": int, "guidance": (int, float), "layers": (int, str)}
 """Settings for which weights may give a default, and their types."""
 
 _PARTS = ("unet", "vae", "scheduler", "adapter", "text_encoder", "tokenizer", "image_encoder")
@@ -106,7 +106,7 @@ class WeightsPlan(Strict):
     text_encoder: TextPart | None = None
     tokenizer: Part | None = Field(None, description="only if the text encoder's folder has none")
     image_encoder: ImagePart | None = None
-    defaults: dict[str, Any] = Field({}, description="default steps, guidance and layers for these weights")
+    defaults: dict[str, Any] = Field({}, description="default steps, last_steps, guidance and layers for these weights")
     note: str = ""
     unpublished: tuple[str, ...] = Field((), description="published table only: parts that are not released")
 

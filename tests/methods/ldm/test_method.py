@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -181,6 +182,24 @@ def test_unset_options_come_from_the_card(folder: Path) -> None:
     assert building.complete(wanted(folder, steps=9, last_steps=9, guidance=0.0)) == replace(
         done, steps=9, guidance=0.0
     )
+
+
+def test_a_card_can_average_the_last_of_its_steps(folder: Path) -> None:
+    path = folder / "card.json"
+    card = json.loads(path.read_text())
+    path.write_text(json.dumps(card | {"defaults": card["defaults"] | {"steps": 6, "last_steps": 2}}))
+    for changes, expected in (
+        ({}, (6, 2)),
+        ({"last_steps": 6}, (6, None)),
+        ({"last_steps": 1}, (6, 1)),
+        ({"steps": 6}, (6, None)),  # chosen together: of other steps, all are averaged
+        ({"steps": 9, "last_steps": 4}, (9, 4)),
+        ({"steps": "auto"}, ("auto", None)),
+        ({"profile": "released"}, (6, None)),
+    ):
+        done = building.complete(wanted(folder, **changes))
+        assert (done.steps, done.last_steps) == expected, changes
+        assert building.complete(done) == done
 
 
 def test_options_out_of_range_are_refused(components: LdmComponents, folder: Path) -> None:

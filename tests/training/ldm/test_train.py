@@ -72,6 +72,19 @@ def test_a_sample_is_drawn_by_its_position_alone() -> None:
     assert not torch.equal(other[0]["noise"], draws[0]["noise"])
 
 
+def test_noise_levels_are_drawn_as_the_recipe_says() -> None:
+    """The logit of t / 1000 has the recipe's mean and deviation, up to the rounding of t; without, t is uniform."""
+    latents, texts = rows(8)
+    item = Usable(EpochOrder(8, 3), 8)
+    by_hand = [0.0732, 0.1639, 0.2689, 0.4084, 0.6313]  # 1 / (1 + exp(1 - 1.2 z)) at the quantiles z of a normal
+    for timesteps, shares in ((None, [0.1, 0.3, 0.5, 0.7, 0.9]), ((-1.0, 1.2), by_hand)):
+        draws = LatentDraws(latents, texts, EMPTY, item, 0.3, seed=3, timesteps=timesteps)
+        found = np.array([int(draws[position]["timesteps"]) for position in range(4000)])
+        assert found.min() >= 0
+        assert found.max() < 1000
+        np.testing.assert_allclose(np.quantile(found / 1000, [0.1, 0.3, 0.5, 0.7, 0.9]), shares, atol=0.03)
+
+
 def test_what_cannot_be_used_is_replaced_by_the_next() -> None:
     usable = Usable(lambda position: position % 5, 5, {1, 2, 4})
     assert [usable(position) for position in range(6)] == [0, 3, 3, 3, 0, 0]
