@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gtg_bench.benchmark.datasets.phantom.anatomy import Chest, Field, ramp
+from gtg_bench.benchmark.datasets.phantom.anatomy import VESSEL, Chest, Field, ramp
 from gtg_bench.benchmark.datasets.phantom.stream import Stream
 
 _F = np.float32
@@ -100,21 +100,27 @@ def _place(finding: Finding, chest: Chest, side: int, stream: Stream) -> tuple[f
 
 def _blob(chest: Chest, x: float, y: float, rx: float, ry: float, ragged: float, soft: float) -> Field:
     dx, dy = (chest.x - _F(x)) / _F(rx), (chest.y - _F(y)) / _F(ry)
-    level = dx * dx + dy * dy + _F(ragged) * chest.coarse
+    level = dx * dx + dy * dy + _F(ragged) * (chest.coarse + _F(0.3) * chest.fine)
     return ramp((_F(1) - level) * _F(soft) + _F(0.2))
 
 
 def _consolidation(finding: Finding, chest: Chest, side: int, stream: Stream) -> Lesion:
     x, y, r = _place(finding, chest, side, stream)
     rx, ry = r * stream.uniform(0.85, 1.15), r * stream.uniform(0.85, 1.15)
-    alpha = _blob(chest, x, y, rx, ry, 0.18, 1.6) * chest.lungs[side]
-    return Lesion(alpha, _F(stream.uniform(0.24, 0.32)) * alpha * (_F(1) + _F(0.06) * chest.fine))
+    alpha = _blob(chest, x, y, rx, ry, 0.35, 1.1)
+    if stream.chance(0.25):  # it ends at a fissure
+        wide = _blob(chest, x, y, 1.4 * rx, 1.1 * ry, 0.35, 1.1)
+        fissure = _F(y + 0.3 * r) + _F(stream.uniform(-0.2, 0.2)) * (chest.x - _F(x))
+        alpha = wide * ramp((fissure - chest.y) * _F(14))
+    alpha = alpha * chest.lungs[side]
+    bronchi = _F(1) - _F(0.45) * chest.vessels  # filled with air, beside the vessels
+    return Lesion(alpha, _F(stream.uniform(0.24, 0.32)) * alpha * bronchi * (_F(1) + _F(0.06) * chest.fine))
 
 
 def _opacity(finding: Finding, chest: Chest, side: int, stream: Stream) -> Lesion:
     x, y, r = _place(finding, chest, side, stream)
     rx, ry = r * stream.uniform(0.9, 1.3), r * stream.uniform(0.9, 1.3)
-    alpha = _blob(chest, x, y, rx, ry, 0.05, 0.9) * chest.lungs[side]
+    alpha = _blob(chest, x, y, rx, ry, 0.15, 0.7) * chest.lungs[side]
     return Lesion(alpha, _F(stream.uniform(0.12, 0.18)) * alpha)
 
 
@@ -124,7 +130,7 @@ def _pneumonia(finding: Finding, chest: Chest, side: int, stream: Stream) -> Les
     for dx, dy in ((-0.6, -0.5), (0.6, -0.3), (-0.3, 0.6), (0.55, 0.55)):
         px, py = x + r * (dx + stream.uniform(-0.25, 0.25)), y + r * (dy + stream.uniform(-0.25, 0.25))
         patch = r * stream.uniform(0.42, 0.62)
-        alpha = np.maximum(alpha, _blob(chest, px, py, patch, patch, 0.25, 1.1))
+        alpha = np.maximum(alpha, _blob(chest, px, py, patch, patch, 0.40, 0.8))
     alpha = alpha * chest.lungs[side]
     return Lesion(alpha, _F(stream.uniform(0.18, 0.26)) * alpha * (_F(1) + _F(0.25) * chest.fine))
 
@@ -146,7 +152,8 @@ def _edema(finding: Finding, chest: Chest, side: int, stream: Stream) -> Lesion:
     reach = {"small": 0.34, "moderate": 0.42, "large": 0.50}[finding.size]
     dx, dy = (chest.x - _F(side * 0.24)) / _F(reach), (chest.y + _F(0.04)) / _F(1.25 * reach)
     alpha = ramp((_F(1) - dx * dx - dy * dy) * _F(1.4) + _F(0.2)) * chest.lungs[side]
-    return Lesion(alpha, alpha * (_F(stream.uniform(0.13, 0.19)) + _F(0.03) * chest.fine))
+    wide = _F(0.06) * chest.vessels
+    return Lesion(alpha, alpha * (_F(stream.uniform(0.13, 0.19)) + _F(0.03) * chest.fine + wide))
 
 
 def _effusion(finding: Finding, chest: Chest, side: int, stream: Stream) -> Lesion:
@@ -166,7 +173,7 @@ def _pneumothorax(finding: Finding, chest: Chest, side: int, stream: Stream) -> 
     limit = ramp((_F(reach) - chest.y) * _F(10)) * ramp((lateral + _F(0.10)) * _F(12))
     alpha = ramp((inner - _F(1)) * _F(4)) * limit * chest.lungs[side]
     line = np.maximum(_F(1) - np.abs(inner - _F(1)) * _F(7), _F(0)) * limit * chest.lungs[side]
-    return Lesion(alpha, _F(0.20) * line - _F(stream.uniform(0.10, 0.14)) * alpha)
+    return Lesion(alpha, _F(0.20) * line - alpha * (_F(stream.uniform(0.10, 0.14)) + VESSEL * chest.vessels))
 
 
 _PAINTERS: dict[str, Callable[[Finding, Chest, int, Stream], Lesion]] = {

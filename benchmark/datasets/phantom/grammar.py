@@ -39,7 +39,7 @@ _TEMPLATES: dict[str, tuple[str, ...]] = {
         "[{size} ]consolidation[ {where}]",
         "[{lobe} lobe ]consolidation",
         "there is [{size} ]airspace consolidation[ {where}]",
-        "[{size} ]dense consolidation[, {place} zone]",
+        "[{size} ]dense consolidation[, {zone} zone]",
         "area of consolidation[ {where}]",
     ),
     "Edema": (
@@ -114,15 +114,15 @@ def phrase_for(finding: Finding, stream: Stream, must_name_side: bool) -> str:
         stream: decides the wording.
         must_name_side: another finding of the same category is on the other side.
     """
-    side = finding.side if must_name_side or stream.chance(0.82) else None
-    zone = finding.zone if stream.chance(0.66) else None
+    side = finding.side if must_name_side or stream.chance(0.62) else None
+    zone = finding.zone if stream.chance(0.42) else None
     size = finding.size if stream.chance(0.6) else None
     bilateral = side == "bilateral"
     templates = (_BILATERAL if bilateral else _TEMPLATES)[finding.category]
     if must_name_side:
         templates = tuple(t for t in templates if re.search(r"\[[^]]*(side|place|where)}", t) and "{apex}" not in t)
     text = _fill(stream.choice(templates), _words(finding, side, zone, size, stream))
-    text = re.sub(r"\ba (?=extensive\b)", "an ", text)
+    text = re.sub(r"\ba (?=[aeiou])", "an ", text)
     if stream.chance(0.8):
         text = text[0].upper() + text[1:]
     return text + ("." if stream.chance(0.6) else "")
@@ -150,6 +150,7 @@ def _words(finding: Finding, side: str | None, zone: str | None, size: str | Non
         "size": stream.choice(_SIZE_WORDS[size]) if size else "",
         "degree": stream.choice(_DEGREE_WORDS[size]) if size else "",
         "place": place,
+        "zone": place if zone else "",
         "lobe": place if zone in ("upper", "lower") else "",
         "where": where,
         "zonal": {"upper": "upper-lung", "mid": "mid-lung", "lower": "basilar"}.get(zone or "", ""),

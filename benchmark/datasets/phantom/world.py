@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gtg_bench.benchmark.datasets.phantom import grammar
-from gtg_bench.benchmark.datasets.phantom.anatomy import Chest, Field, Patient, expose
+from gtg_bench.benchmark.datasets.phantom.anatomy import Chest, Field, Patient
+from gtg_bench.benchmark.datasets.phantom.film import devices, expose
 from gtg_bench.benchmark.datasets.phantom.findings import Box, Finding, draw_lesions, heart_growth
 from gtg_bench.benchmark.datasets.phantom.stream import Stream
 
-VERSION = "1"
+VERSION = "2"
 """Must change if any pixel or phrase of a seed changes; a test knows the hash of each version."""
 
 SPLITS = {"train": (0, 6000), "validate": (6000, 6130), "test": (6130, 6300)}
@@ -76,17 +77,19 @@ def _study(image_id: str, patient_id: str, patient: Patient, stream: Stream) -> 
                 break
     statements = _statements(placed, stream)
     report = " ".join(stream.shuffled([_sentence(s.phrase) for s in statements]))
-    pixels = expose(image, stream)
+    pixels = expose(image + devices(chest, stream), stream)
     return Study(image_id, patient_id, pixels, statements, report or stream.choice(grammar.NORMAL), tuple(painted))
 
 
 def _another(stream: Stream, placed: list[tuple[Finding, tuple[Box, ...]]]) -> Finding:
     """A further finding: sometimes the same category on the other side, otherwise another category."""
     other_side = {"left": "right", "right": "left"}
-    mirrored = [f for f, _ in placed if f.side in other_side and f.category != "Edema"]
+    categories = [f.category for f, _ in placed]
+    mirrored = [f for f, _ in placed if f.side in other_side and categories.count(f.category) == 1]
+    mirrored = [f for f in mirrored if f.category != "Edema"]
     if mirrored and stream.chance(0.3):
         return Finding.draw(stream, mirrored[0].category, other_side[mirrored[0].side or "left"])
-    taken = {finding.category for finding, _ in placed} | ({"Cardiomegaly"} if placed else set())
+    taken = {*categories, *({"Cardiomegaly"} if placed else ())}
     while True:
         finding = Finding.draw(stream)
         if finding.category not in taken:
