@@ -21,8 +21,9 @@ from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.phrases import read_phrase
 from gtg_bench.benchmark.datasets.negation import negated
 from gtg_bench.benchmark.datasets.phantom import dataset, world
-from gtg_bench.benchmark.datasets.phantom.anatomy import SIZE
+from gtg_bench.benchmark.datasets.phantom.anatomy import SIZE, Chest, Patient
 from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset, load_studies
+from gtg_bench.benchmark.datasets.phantom.film import expose
 from gtg_bench.benchmark.datasets.phantom.findings import CATEGORY_WEIGHTS, box_of
 from gtg_bench.benchmark.datasets.phantom.stream import Stream
 from gtg_bench.benchmark.datasets.phantom.world import Statement, Study, patient_studies
@@ -304,3 +305,33 @@ def test_absent_phrases_name_no_finding_of_their_image(small: Path) -> None:
     assert [bool(negated(sample.phrase, sample.category)) for sample in absent] == [False, True] * len(studies)
     assert PhantomDataset().absent_samples("test") == absent
     assert PhantomDataset(options={"seed": "1"}).absent_samples("test") != absent
+
+
+# How an image is taken
+
+
+def test_a_side_marker_is_on_the_side_that_it_names() -> None:
+    """The patient's left is at the image's right; a marker is the only thing that bright on a black film."""
+    sides = set()
+    for number in range(60):
+        pixels = expose(np.zeros((SIZE, SIZE), np.float32), Stream("film", number)).astype(int)
+        bright = pixels > 150
+        assert bright.any() == (bright.sum() > 30)
+        if bright.any():
+            rows, columns = np.nonzero(bright)
+            letter = bright[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+            is_left = not letter[: len(letter) // 2, letter.shape[1] // 2 :].any()  # an L is empty at its upper right
+            assert rows.max() < SIZE / 4
+            assert (columns.min() > SIZE / 2) == is_left
+            sides.add(is_left)
+    assert sides == {True, False}
+
+
+def test_vessels_are_in_the_lungs_and_leave_the_hilum() -> None:
+    stream = Stream("vessels")
+    chest = Chest(Patient.draw(stream), stream)
+    for side in (-1, 1):
+        there = chest.vessels * chest.lungs[side]
+        near = np.abs(chest.x - side * 0.25) + np.abs(chest.y) < 0.2
+        far = np.abs(chest.x - side * 0.25) + np.abs(chest.y) > 0.6
+        assert there[near].mean() > 2 * there[far & (chest.lungs[side] > 0.5)].mean() > 0
