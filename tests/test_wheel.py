@@ -110,7 +110,7 @@ def test_an_installed_wheel_runs_the_main_job(wheel: Path, tmp_path: Path) -> No
     assert "nothing" in run(program, "train", "--out", "zoo", "--variant", "nothing", cwd=tmp_path, code=2)
     table = run(program, "table", "1", "--format", "csv", cwd=tmp_path)
     assert "table1,published,on MS-CXR,,Atelectasis,CXR-BERT-LDM,mIoU,fraction,0.58,0.01," in table
-    assert 'table1,measured,"phantom v1, test split, first 2 samples",,Mean over samples,CXR-BERT-LDM' in table
+    assert 'table1,measured,"phantom v2, test split, first 2 samples",,Mean over samples,CXR-BERT-LDM' in table
 
 
 def test_mypy_sees_the_types_of_an_editable_install(source: Path, tmp_path: Path) -> None:

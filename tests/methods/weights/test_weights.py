@@ -258,7 +258,7 @@ def test_the_packaged_parts_named_in_yaml_have_the_packaged_version(tmp_path: Pa
     path = write_yaml(tmp_path / "mine.yaml", vae=str(ZOO / "autoencoder"), text_encoder=text, **parts)
     packaged, mine = find_weights("cxrbert-ldm", None), find_weights("cxrbert-ldm", str(path))
     assert (packaged.name, mine.name) == ("phantom", str(path))
-    assert packaged.version == mine.version == "0588d98a4443"
+    assert packaged.version == mine.version == "007bc6dbd70a"
 
 
 # Choosing weights
@@ -409,7 +409,7 @@ def test_check_of_packaged_weights() -> None:
     assert (found["ready"], [part["state"] for part in found["parts"]]) == (True, ["found"] * 4)
     details = {row["check"]: row["detail"] for row in found["checks"]}
     known = {"text encoder family": "cxr-bert", "tokenizer": "tokenizer.json", "text length": "48"}
-    known |= {"cross-attention": "64", "latents": "0.34085", "schedule": "1000 timesteps, epsilon"}
+    known |= {"cross-attention": "64", "latents": "1.00513", "schedule": "1000 timesteps, epsilon"}
     assert {name: word in details[name] for name, word in known.items()} == dict.fromkeys(known, True)
 
 

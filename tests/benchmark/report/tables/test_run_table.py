@@ -33,8 +33,8 @@ LONG = {"weights": "checkpoints/" + "long-" * 12 + "name", "weights_version": "1
 def measure(tmp_path: Path) -> Callable[..., Row]:
     """Writes the row of a run of cxrbert-ldm, or of another method, on the phantom's test split."""
 
-    def make(n: int = 367, **changes: Any) -> Row:
-        plain = RunSpec("phantom", "1", "", "s", None, "test", None, USUAL).as_json()
+    def make(n: int = 383, **changes: Any) -> Row:
+        plain = RunSpec("phantom", "2", "", "s", None, "test", None, USUAL).as_json()
         if changes.get("method", "cxrbert-ldm") != "cxrbert-ldm":
             plain |= dict.fromkeys(USUAL.as_json()) | {"seed": 4200}
         spec = RunSpec.from_json(plain | changes)
@@ -126,7 +126,7 @@ def test_weights_of_other_training_are_named_in_each_row(tmp_path: Path, measure
 def test_a_control_of_fewer_samples_has_the_plain_run_on_the_same_ones(tmp_path: Path) -> None:
     """Six of nine phrases name a side; the plain run scores 1 on these and 0 elsewhere."""
     phrases = ["left effusion", "right effusion", "edema"]
-    spec = RunSpec("phantom", "1", "", "s", None, "test", None, MethodSettings("mine"))
+    spec = RunSpec("phantom", "2", "", "s", None, "test", None, MethodSettings("mine"))
     metrics = dict.fromkeys(PROTOCOLS["gtg"].metrics, 0.5)
     records = [
         SampleRecord(str(k), "i", f"p{k}", "A", "ok", metrics | {"cnr": float(k % 3 < 2)}, phrase=phrases[k % 3])
@@ -162,10 +162,14 @@ def row(**changes: Any) -> dict[str, Any]:
 
 
 def test_labels_name_what_is_not_the_default_and_what_differs() -> None:
-    plain, quick = row(), row(steps=4)
+    plain, quick = row(), row(steps=4, last_steps=None)
     assert labels([plain]) == [["cxrbert-ldm gt-cfg"]]
     assert labels([quick]) == [["cxrbert-ldm gt-cfg", "steps 4"]]
-    assert labels([plain, quick]) == [["cxrbert-ldm gt-cfg", "steps 8"], ["cxrbert-ldm gt-cfg", "steps 4"]]
+    assert labels([row(last_steps=None)]) == [["cxrbert-ldm gt-cfg", "last_steps all"]]
+    assert labels([plain, quick]) == [
+        ["cxrbert-ldm gt-cfg", "steps 8", "last_steps 2"],
+        ["cxrbert-ldm gt-cfg", "steps 4", "last_steps all"],
+    ]
     mine = row(weights="mine", weights_version="1", tokens="all", seed=7)
     assert labels([mine]) == [["cxrbert-ldm gt-cfg", "weights mine", "tokens all", "seed 7"]]
     assert [found[1] for found in labels([plain, mine])] == ["weights phantom", "weights mine"]
@@ -182,7 +186,7 @@ def test_labels_name_what_is_not_the_default_and_what_differs() -> None:
 
 def test_a_whole_leaderboard(tmp_path: Path, measure: Callable[..., Row]) -> None:
     measure(8)
-    measure(8, steps=4)
+    measure(8, steps=4, last_steps=None)
     measure(8, control="phrase-swap")
     measure(8, limit=3)
     words = ["table", "--leaderboards-dir", str(tmp_path / "boards")]
@@ -193,11 +197,11 @@ def test_a_whole_leaderboard(tmp_path: Path, measure: Callable[..., Row]) -> Non
     assert str(tmp_path) in said.replace("\n", "")
     limited = CliRunner().invoke(app, [*words, "--where", "limit=3", "--format", "csv"]).output
     assert {found["data"] for found in csv.DictReader(io.StringIO(limited))} == {
-        "phantom v1, test split, first 3 samples"
+        "phantom v2, test split, first 3 samples"
     }
     shipped = CliRunner().invoke(app, [*words, "--reference"], env={"COLUMNS": "80"}).output
     assert shipped.count("biovil-l, weights phantom") == 2
-    assert "(n = 261 to 367): `gtg-bench compare`" in " ".join(shipped.split())
+    assert "(n = 225 to 383): `gtg-bench compare`" in " ".join(shipped.split())
     strict = CliRunner().invoke(app, [*words, "--protocol", "strict"], env={"COLUMNS": "80"}).output
     assert "coverage" in strict
     assert max(map(len, strict.splitlines())) <= 80
