@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -157,22 +158,21 @@ def _with_defaults(specs: list[RunSpec], named: Mapping[str, str]) -> list[RunSp
         specs = _preferred(specs, lambda spec: "+" not in definition(spec.as_json()))
     if "limit" not in named:
         specs = _preferred(specs, lambda spec: spec.limit is None)
-    if "weights" not in named and len({spec.settings.weights for spec in specs}) > 1:
-        specs = _preferred(specs, lambda spec: _agrees(spec, None, ["weights"]))
-    for name in ("weights_version", *FROM_CARD):
+    for name in ("weights", "weights_version", *FROM_CARD):
         if name not in named and len({getattr(spec.settings, name) for spec in specs}) > 1:
-            specs = _preferred(specs, lambda spec, name=name: _agrees(spec, spec.settings.weights, [name]))
+            specs = _preferred(specs, partial(_agrees, name=name))
     return specs
 
 
-def _agrees(spec: RunSpec, weights: str | None, names: Sequence[str]) -> bool:
-    """Whether a run has the settings that a new run with these weights (None: the method's default) would have."""
+def _agrees(spec: RunSpec, name: str) -> bool:
+    """Whether a run has the setting that a new run with its weights (for `weights`: by default) would have."""
+    weights = None if name == "weights" else spec.settings.weights
     wanted = MethodSettings(spec.method, weights, sampling=spec.settings.sampling, dataset=spec.dataset)
     try:
         usual = METHODS.get(spec.method).completed(wanted)
     except GtgError:
         return False  # the method or its weights are no longer available
-    return all(getattr(spec.settings, name) == getattr(usual, name) for name in names)
+    return bool(getattr(spec.settings, name) == getattr(usual, name))
 
 
 def _preferred(specs: list[RunSpec], wanted: Callable[[RunSpec], bool]) -> list[RunSpec]:

@@ -40,7 +40,8 @@ class Muon(torch.optim.Optimizer):
         named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
         inner = [p for name, p in named if p.ndim >= 2 and not any(part in name for part in _OUTER)]
         known = {id(p) for p in inner}
-        groups = [{"params": inner, "muon": True}, {"params": [p for _, p in named if id(p) not in known]}]
+        rest = [p for _, p in named if id(p) not in known]
+        groups: list[dict[str, Any]] = [{"params": inner, "muon": True}, {"params": rest}]
         defaults = {"lr": learning_rate, "betas": betas, "eps": epsilon, "weight_decay": weight_decay, "muon": False}
         super().__init__([group for group in groups if group["params"]], defaults)
 
