@@ -38,9 +38,15 @@ def labels(described: Sequence[Described]) -> list[list[str]]:
 
 
 def label(one: Described, names: Collection[str]) -> list[str]:
-    """A run's method with the sampling mode, then the settings of these names; without `last_steps`, all count."""
+    """A run's method with the sampling mode, then the settings of these names that it has.
+
+    A run with steps, but without `last_steps`, averages all of them.
+    """
     head = " ".join(filter(None, [one["method"], one.get("sampling")]))
-    return [head, *(f"{name} {as_text(one.get(name)) or 'all'}" for name in _NAMED if name in names)]
+    texts = {name: as_text(one.get(name)) for name in _NAMED if name in names}
+    if "last_steps" in texts and as_text(one.get("steps")):
+        texts["last_steps"] = texts["last_steps"] or "all"
+    return [head, *(f"{name} {text}" for name, text in texts.items() if text)]
 
 
 def not_default(one: Described) -> set[str]:
@@ -56,7 +62,7 @@ def not_default(one: Described) -> set[str]:
         usual["last_steps"] = ""
     default = _completed(one["method"], None, None, one["dataset"])
     usual["weights"] = as_text(default and default.weights)
-    return {name for name in _NAMED if values[name] != usual[name] and (values[name] or name in FROM_CARD)}
+    return {name for name in _NAMED if values[name] != usual[name] and (values[name] or name == "last_steps")}
 
 
 @cache

@@ -23,11 +23,11 @@ def called(folder: Path, *words: str, code: int = 0) -> str:
 
 
 def test_every_control_is_run_and_explained(tmp_path: Path) -> None:
-    said = called(tmp_path, "--method", "phrase-prior", "--method", "class-prior", "--all-controls", "--limit", "20")
+    said = called(tmp_path, "--method", "phrase-prior", "--method", "class-prior", "--all-controls", "--limit", "60")
     made = {(spec.method, spec.control) for spec in specs_in(tmp_path / "runs")}
     assert made == {(method, control) for method in ("phrase-prior", "class-prior") for control in CONTROLS}
     assert re.search(r"phrase-prior uses laterality: [^:]*, cnr A - B = \d", said)
-    assert re.search(r"No evidence that class-prior uses laterality: [^:]*, cnr is unchanged in all 12 samples", said)
+    assert re.search(r"No evidence that class-prior uses laterality: [^:]*, cnr is unchanged in all \d+ samples", said)
     assert said.count("B: its controls") == 2
 
 

@@ -26,7 +26,7 @@ from gtg_bench.benchmark.runs.rescore import Place, Rules, prepare_stored
 from gtg_bench.benchmark.runs.runner import RunRequest, RunResult
 from gtg_bench.benchmark.scoring.protocols import definition
 
-N = 6
+N = 7
 COLUMNS = ("image", "phrase", "category", "x1", "y1", "x2", "y2", "score")
 
 
@@ -98,7 +98,7 @@ def test_a_sample_without_a_box_is_a_miss_and_never_gets_another_ones_boxes(tmp_
     del entries[4]
     records = scored(write_json(tmp_path / "a.json", entries), tmp_path, protocol=protocol).records
     assert {record.status for record in records} == {"ok"}
-    assert [record.metrics["iou"] > 0.9 for record in records] == [True, True, False, True, False, True]
+    assert [record.metrics["iou"] > 0.9 for record in records] == [True, True, False, True, False, True, True]
     for k, note in ((2, "no box"), (4, "no row")):
         values = {name: value for name, value in records[k].metrics.items() if name not in ("miou", "coverage")}
         assert values == dict.fromkeys(values, 0)
@@ -197,7 +197,7 @@ def entry(**changes: Any) -> list[dict[str, Any]]:
         (entry(boxes=[[0.1, 0.1, 0.4, 0.4]]), r"\[1\]: .*in fractions, but row \[0\]"),
         (entry(scores=[1, 2, 3]), r"\[1\]: scores is"),
         (entry(boxes=[[5, 5, 9, 9]], scores=[0.5]), "has a box without a score"),
-        ([*perfect(), perfect()[0]], r"\[6\]: answers the same sample as row \[0\]"),
+        ([*perfect(), perfect()[0]], r"\[7\]: answers the same sample as row \[0\]"),
         ([{"boxes": []}], r"\[0\]: does not name its sample"),
         ([7], r"\[0\]: is 7"),
         ([], "not a list of answers"),

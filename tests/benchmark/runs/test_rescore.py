@@ -75,7 +75,7 @@ def test_a_sample_without_an_intact_map_fails_with_its_reason(toy: Any, monkeypa
     ground = type(toy).ground_batch
 
     def moody(self: Any, queries: Any) -> Any:
-        if any("effusion" in query.text for query in queries):
+        if any("pneumonia" in query.text for query in queries):
             raise RuntimeError("out of memory")
         return ground(self, queries)
 

@@ -219,12 +219,12 @@ def ends(region: Array) -> tuple[Array, Array]:
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_the_numbers_of_a_stored_run(name: str, toy: Any) -> None:
     """Values differ by up to 4e-7: a pixel at a threshold or at the edge of a bin may change sides."""
-    toy.run(limit=6, control="image-swap")
+    toy.run(limit=7, control="image-swap")
     toy.forbidden = True
     smooth = "0" if PROTOCOLS[name].smooth == BEST else None  # there is no validation split here
-    result = toy.run(limit=6, protocol=name, smooth=smooth)
-    trials = plan(open_dataset("phantom", None, {}).samples("test"), "none", 6)
-    assert result.reused == 6
+    result = toy.run(limit=7, protocol=name, smooth=smooth)
+    trials = plan(open_dataset("phantom", None, {}).samples("test"), "none", 7)
+    assert result.reused == 7
     assert {len(trial.sample.boxes) for trial in trials} > {1}
     optional = {"phrase_discrimination", "distance"}
     for record, trial in zip(result.records, trials, strict=True):

@@ -162,7 +162,7 @@ def test_recipes_and_variants_fit_together(tmp_path: Path) -> None:
     quick, full = load_recipe("phantom-quick"), load_recipe("phantom")
     changes = {"name": quick.name, "note": quick.note, "schedule": quick.schedule, "choice": quick.choice}
     assert full.model_copy(update=changes) == quick
-    assert (quick.schedule.steps, full.schedule.steps) == (1500, 5000)
+    assert (quick.schedule.steps, full.schedule.steps) == (1500, 7000)
     assert set(variants()) == {entry.name for entry in CATALOG if entry.card.kind == "ldm"}
     (tmp_path / "my.yaml").write_text("unet: {place: somewhere}\nschedule: {steps: 3}")
     recipe = load_recipe("phantom", tmp_path / "my.yaml")

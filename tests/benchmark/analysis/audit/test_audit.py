@@ -109,7 +109,7 @@ def test_a_complete_audit_is_printed_kept_and_reported(call: Callable[..., Any],
 
 
 def test_equivalence_to_a_prior_is_by_the_interval_of_compare_and_decides_nothing(call: Callable[..., Any]) -> None:
-    words = ("audit", "phrase-prior", "--limit", "24", "--protocol", "biovil", "--question", "1", "--json")
+    words = ("audit", "phrase-prior", "--limit", "60", "--protocol", "biovil", "--question", "1", "--json")
     page = call(*words)
     (plain,) = page["questions"]
     two = ("phrase-prior:smooth=0.06", "class-prior:smooth=0.06", "--metric", page["metric"], "--bare", "--margin", "9")

@@ -204,7 +204,7 @@ class Noisy(Honest):
     def ground(self, image: FloatArray, text: str) -> GroundingMap:
         y, x = np.mgrid[:SIZE, :SIZE]
         blob = np.exp(-((x - 64) ** 2 + (y - 64) ** 2) / 2 / 32**2)
-        noise = np.random.default_rng(sha256(image.tobytes()).digest()[0]).normal(0, 1, (SIZE, SIZE))
+        noise = np.random.default_rng(sha256(image.tobytes()).digest()[0]).normal(0, 0.7, (SIZE, SIZE))
         return as_map(gaussian_filter(blob + noise, self.sigma))
 
 
@@ -234,13 +234,14 @@ BUILD: dict[str, Callable[[MethodSettings], object]] = {
 
 @pytest.fixture(scope="module")
 def audit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Page]]:
-    """(method, questions, against) -> its page on 40 samples; priors are run once for all."""
+    """(method, questions, against) -> its page on 40 samples, or on 160; priors are run once for all."""
     for name, build in BUILD.items():
         METHODS.register(MethodEntry(name, build, MethodCard(name, "plug-in")))  # type: ignore[arg-type]
     runs = tmp_path_factory.mktemp("runs")
 
     def audited(method: str, *numbers: int, against: tuple[str, ...] = ()) -> Page:
-        request = RunRequest.of(method, limit=40, mask="0.5", frame="original", runs_dir=runs)
+        limit = 160 if method == "memory" else 40
+        request = RunRequest.of(method, limit=limit, mask="0.5", frame="original", runs_dir=runs)
         subject = Subject(request, lambda prepared, wanted, purpose: run(prepared, wanted, processes=1))
         return make(subject, numbers or None, against)
 
