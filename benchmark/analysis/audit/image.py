@@ -16,7 +16,7 @@ def ask(subject: Subject) -> list[Finding]:
     """The loss on another patient's region, and what the map does if its region or another area is filled."""
     swap, occluded = loss(subject, "image-swap"), _occlusion(subject)
     if swap.verdict != NO and any(finding.verdict != NONE for finding in occluded):
-        note = "counts only if it is no, because the region of another patient may be at the same place"
+        note = 'counts only if the answer is "no", because the region of another patient may be at the same place'
         swap = replace(swap, decides=False, note=note)
     return [swap, *occluded]
 

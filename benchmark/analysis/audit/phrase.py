@@ -45,7 +45,7 @@ def _maps(subject: Subject) -> list[Finding]:
 
 def _alike(subject: Subject, maps: Estimate, where: str = "") -> Finding:
     verdict = below(maps, DEAF)
-    note = f"{where}counts only if it is no, because noise that depends on the phrase changes maps too"
+    note = f'{where}counts only if the answer is "no", because noise that depends on the phrase changes maps too'
     rule = f"yes if the CI is below {DEAF}, no if all of it is above"
     facts = {"floor": subject.chance, "ceiling": 1.0, "verdict": verdict, "rule": rule, "note": note}
     return finding("maps of two phrases", "rank corr.", maps, decides=verdict == NO, **facts)

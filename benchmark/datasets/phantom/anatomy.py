@@ -109,8 +109,9 @@ class Chest:
         self.lungs = {side: self._lung(side) for side in (-1, 1)}
         self.vessels = np.maximum(self._vessels(-1, stream), self._vessels(1, stream))
         self.scapula = u(0.60, 0.68) if self.in_bed else u(0.68, 0.80)
-        self.stomach = (u(0.36, 0.46), u(0.12, 0.20), u(0.10, 0.18), u(0.05, 0.09), u(0.06, 0.16))
-        self.gas = self.stomach[-1] if stream.chance(0.6) else 0.0
+        self.stomach = (u(0.36, 0.46), u(0.12, 0.20), u(0.10, 0.18), u(0.05, 0.09))
+        gas = u(0.06, 0.16)
+        self.gas = gas if stream.chance(0.6) else 0.0
 
     def lung_axis(self, side: int) -> float:
         """The x of a lung's vertical axis."""
@@ -208,7 +209,7 @@ class Chest:
         found = found * ramp((_F(0.2) - y) * _F(6)) * ramp((y + _F(0.8)) * _F(6))
         for side in (-1, 1):
             found = found + _F(self.patient.breasts) * disc(x - _F(side * 0.47), y - _F(0.36), 0.40, 0.38)
-        across, down, width, height, _ = self.stomach
+        across, down, width, height = self.stomach
         gas = disc(x - _F(across), y - _F(self.diaphragm(1) + down), width, height)
         return found - _F(self.gas) * gas * (_F(1) - self.lungs[1])
 

@@ -89,6 +89,10 @@ def test_the_readme_shows_the_shipped_numbers() -> None:
     assert f"auroc {number('auroc', 'all', **MAIN)[1:]} and cnr {whole}" in words
     world = {**MAIN, "dataset_options": "seed=1"}
     names = ("auroc", "cnr", "top1", "phrase_discrimination")
+    listen = [f"{n} {number(n, **MAIN, tokens='disease').removeprefix('0')}" for n in ("cnr", *names[2:])]
+    assert f"paper's own: {', '.join(listen)};" in words
+    strict = {r["method"]: float(r["gcnr_macro"]) for r in leaderboard.read(REFERENCE / "phantom.strict@4.csv")}
+    assert f"(gcnr {strict['phrase-prior']:.3f} against {strict['cxrbert-ldm']:.3f})".replace(" 0.", " .") in words
     assert "second world: " + ", ".join(f"{n} {number(n, **world).removeprefix('0')}" for n in names) in words
 
 
