@@ -20,6 +20,7 @@ class Card(BaseModel):
     defaults: dict[str, Any] = Field({}, description="default settings of the method with these weights")
     family: str = Field("", description="of a text encoder")
     max_length: int = Field(77, gt=0, lt=2**20, description="tokens that a text encoder takes")
+    words_only: bool = Field(False, description="of a text encoder, see `TextPart`")
     file: str = Field("", description="checkpoint of a text encoder, in its folder")
     recipe_name: str | None = None
     variant: str = Field("", description="method that the weights are for, if the folder has another name")

@@ -102,10 +102,16 @@ class LdmRecipe(Strict):
         "width of the text encoder",
     )
     data: str = Field(description="training set, see `gtg-bench train --help`")
+    data_options: dict[str, str] = Field({}, description="its options; --data-option adds to them and replaces them")
     schedule: Schedule
     seeds: tuple[int, ...] = Field(min_length=1, description="the first is used where --seed names none")
     precision: Literal["no", "fp16", "bf16"] = Field("no", description="mixed precision; on a CPU there is none")
     caption_dropout: float = Field(0.3, ge=0, le=1, description="share of captions replaced by the empty one")
+    words_only: bool = Field(
+        False,
+        description="start, end and padding tokens have the states of the empty caption, so that only its words tell "
+        "the U-Net what a caption says",
+    )
     timesteps: tuple[float, float] | None = Field(
         None,
         description="mean and deviation of the logit of the noise level t / 1000 (Esser et al. 2024, Eq. 19); None: "

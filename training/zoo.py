@@ -191,7 +191,9 @@ class Zoo:
     def _generic(self, name: str) -> Path:
         """The U-Net of another variant on generic pictures; nothing is grounded while it is trained."""
         blind = self.ldm.validation.model_copy(update={"dataset": None})
-        recipe = self.ldm.model_copy(update={"name": f"{self.ldm.name}, generic", "validation": blind, "choice": None})
+        recipe = self.ldm.model_copy(
+            update={"name": f"{self.ldm.name}, generic", "validation": blind, "choice": None, "data_options": {}}
+        )
         request = TrainRequest(self.recipe.generic_like, recipe, self.folder(name), opened=self._worlds.generic)
         self._trained(request, self._worlds.generic_options)
         return request.out
@@ -203,7 +205,8 @@ class Zoo:
             self.member(part)
         version = locate_parts(request.variant, variant, recipe, parts=self.out).version
         seed = recipe.seeds[0] if request.seed is None else request.seed
-        facts = {"seed": seed, "data": {"options": dict(options)}, "started_from": {"version": version}}
+        data = {"options": recipe.data_options | dict(options)}
+        facts = {"seed": seed, "data": data, "started_from": {"version": version}}
         if not self._done(request.out, recipe, facts):
             cache = self.out / "work" / "cache"
             train(replace(request, parts=self.out, shared=self.out, cache=cache, device="cpu"), self.stop)

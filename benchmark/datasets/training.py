@@ -101,7 +101,7 @@ TRAINING_SETS: dict[str, DatasetEntry] = {
         summary="generated chest radiographs with generated reports; needs no data",
         target=f"{_HERE}.training:PhantomTraining",
         splits=("train", "validate", "test"),
-        options="seed=N (another set of patients; default 0)",
+        options="seed=N (another set of patients; default 0), captions=findings (each sentence of a report for itself)",
         needs_data_root=False,
         terms="MIT, part of this package",
     ),
@@ -211,10 +211,13 @@ class PairedSet(ABC):
 
 
 class PhantomTraining(PairedSet):
-    """The phantom's images with their reports, including those without a finding. Option: `seed`."""
+    """The phantom's images, including those without a finding, with their reports.
+
+    Options: `seed`; `captions`, "reports" or "findings": then an image comes once with every sentence of its report.
+    """
 
     name = "phantom"
-    known = ("seed",)
+    known = ("captions", "seed")
 
     def __init__(self, data_root: Path | None, options: Mapping[str, str], split: str) -> None:
         from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset
@@ -222,23 +225,33 @@ class PhantomTraining(PairedSet):
 
         super().__init__(options, split)
         self.check_split(SPLITS)
-        self.seed = PhantomDataset(options=options).seed
+        self.captions = options.get("captions", _CAPTIONS[0])
+        if self.captions not in _CAPTIONS:
+            raise UsageError(f"phantom: captions must be one of {', '.join(_CAPTIONS)}, not {self.captions!r}")
+        self.seed = PhantomDataset(options={name: value for name, value in options.items() if name == "seed"}).seed
         self.version = VERSION
 
     @cached_property
-    def _studies(self) -> list[Study]:
-        """All images, 16 kB each."""
+    def _pairs(self) -> list[tuple[Study, str]]:
+        """All images, 16 kB each, with a caption."""
         from gtg_bench.benchmark.datasets.phantom.dataset import load_studies
 
-        return load_studies(self.seed, self.split)
+        studies = load_studies(self.seed, self.split)
+        if self.captions == "reports":
+            return [(study, study.report) for study in studies]
+        said = [(study, [statement.sentence for statement in study.statements]) for study in studies]
+        return [(study, sentence) for study, sentences in said for sentence in sentences or [study.report]]
 
     def __len__(self) -> int:
-        return len(self._studies)
+        return len(self._pairs)
 
     def __getitem__(self, number: int) -> TrainingPair:
-        study = self._studies[number]
-        return TrainingPair(study.image_id, study.patient_id, study.pixels.astype("float32") / 255, study.report)
+        study, text = self._pairs[number]
+        return TrainingPair(study.image_id, study.patient_id, study.pixels.astype("float32") / 255, text)
 
     def texts(self) -> Iterable[tuple[str, str]]:
         """See `PairedSet`."""
-        return ((study.image_id, study.report) for study in self._studies)
+        return ((study.image_id, text) for study, text in self._pairs)
+
+
+_CAPTIONS = ("reports", "findings")

@@ -88,7 +88,9 @@ def load_components(weights: Weights, device: torch.device) -> LdmComponents:
     vae = load_pretrained(AutoencoderKL, places["vae"], torch_dtype=torch.float32)
     check_latents(unet, vae, places)
     tokenizer = places.get("tokenizer", places["text_encoder"])
-    encoder = load_text_encoder(text.family, places["text_encoder"], tokenizer, text.max_length, device)
+    encoder = load_text_encoder(
+        text.family, places["text_encoder"], tokenizer, text.max_length, device, text.words_only
+    )
     check_width(unet, encoder, places)
     try:  # always DDIM, with the folder's schedule
         scheduler = DDIMScheduler.from_pretrained(places["scheduler"], local_files_only=True)

@@ -17,7 +17,12 @@ __all__ = ["TEXT_ENCODERS", "load_text_encoder", "register_text_encoder"]
 
 
 def load_text_encoder(
-    family: str, place: Path, tokenizer: Path, max_length: int, device: str | torch.device = "cpu"
+    family: str,
+    place: Path,
+    tokenizer: Path,
+    max_length: int,
+    device: str | torch.device = "cpu",
+    words_only: bool = False,
 ) -> TextEncoder:
     """Load a text encoder of a registered family.
 
@@ -27,9 +32,10 @@ def load_text_encoder(
         tokenizer: the folder of its tokenizer, often the same.
         max_length: number of tokens that texts are truncated and padded to.
         device: where it computes.
+        words_only: whether only words say anything of the text, see `words_only.WordsOnly`.
 
     Raises:
-        DataError: the family is unknown, or the files do not belong to it.
+        DataError: the family is unknown, the files do not belong to it, or it cannot tell words from other tokens.
     """
     if max_length < 3:
         raise DataError(f"{place}: max_length {max_length} leaves no room for a word between start and end token")
@@ -37,4 +43,14 @@ def load_text_encoder(
         kind = TEXT_ENCODERS.get(family)
     except UsageError as error:
         raise DataError(f"{place}: {error}") from error
-    return kind.load(place, tokenizer, max_length, device)
+    encoder: TextEncoder = kind.load(place, tokenizer, max_length, device)
+    return _words_only(encoder, family) if words_only else encoder
+
+
+def _words_only(encoder: TextEncoder, family: str) -> TextEncoder:
+    from gtg_bench.methods.text_encoders.base import TrainableTextEncoder
+    from gtg_bench.methods.text_encoders.words_only import WordsOnly
+
+    if not isinstance(encoder, TrainableTextEncoder):
+        raise DataError(f"words_only needs tokens() and states(), which text encoders of family {family} lack")
+    return WordsOnly(encoder)

@@ -56,7 +56,10 @@ class Weights:
                 continue
             place = self.places[name]
             files = {"" if file == place else file.name: sha256_of(file) for file in files_of(place, part)}
-            facts[name] = [files, part.model_dump(exclude=set(Part.model_fields))]
+            settings = part.model_dump(exclude=set(Part.model_fields))
+            if not settings.get("words_only"):  # so that weights from before there was this setting keep their version
+                settings.pop("words_only", None)
+            facts[name] = [files, settings]
             if isinstance(part, TextPart) and (code := TEXT_ENCODERS.code(part.family)):
                 facts[name].append(code)
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
@@ -178,11 +181,12 @@ def _plan_of_card(folder: Path) -> WeightsPlan:
 def text_parts(folder: Path) -> dict[str, Any]:
     """The plan's entries for a text encoder whose folder has its own card.
 
-    The card gives family and max_length, and `file` if the weights are a single checkpoint; its tokenizer and
-    configuration are then files of the same folder. Raises DataError if the card is missing.
+    The card gives family, max_length and words_only, and `file` if the weights are a single checkpoint; its tokenizer
+    and configuration are then files of the same folder. Raises DataError if the card is missing.
     """
     card = read_card(folder)
     part = {"place": str(folder), "family": card.get("family", ""), "max_length": card.get("max_length", 77)}
+    part |= {"words_only": True} if card.get("words_only") else {}
     if "file" not in card:
         return {"text_encoder": part}
     return {"text_encoder": part | {"path": card["file"]}, "tokenizer": str(folder)}

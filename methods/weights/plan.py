@@ -76,6 +76,7 @@ class TextPart(Part):
 
     family: str = Field(description="a registered family, see gtg_bench.methods.text_encoders")
     max_length: int = Field(77, gt=0, description="texts are truncated and padded to this many tokens")
+    words_only: bool = Field(False, description="start, end and padding have the states of the empty text")
 
 
 class ImagePart(Part):

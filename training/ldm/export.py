@@ -16,6 +16,7 @@ import torch
 from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.paths import as_umask, write_text
 from gtg_bench.methods.cards import read_card
+from gtg_bench.methods.text_encoders.words_only import WordsOnly
 from gtg_bench.methods.weights import Weights
 from gtg_bench.methods.weights.files import files_of
 from gtg_bench.methods.weights.hub import is_hub_id
@@ -118,6 +119,7 @@ class Exporter:
 
     def _trained_text(self, folder: Path) -> str:
         part, encoder, target = self.weights.plan.text_encoder, self.models.text_encoder, folder / "text_encoder"
+        encoder = encoder.encoder if isinstance(encoder, WordsOnly) else encoder
         assert part is not None
         model: Any = encoder.module
         if not hasattr(model, "save_pretrained") or not hasattr(encoder, "tokenizer"):
@@ -161,4 +163,5 @@ def _text_card(folder: Path, part: TextPart, file: str | None) -> None:
     """The card of a text encoder's folder; what an older card says of its origin is kept."""
     known = read_card(folder) if (folder / "card.json").exists() else {}
     card = known | {"family": part.family, "max_length": part.max_length} | ({"file": file} if file else {})
+    card |= {"words_only": True} if part.words_only else {}
     write_text(folder / "card.json", json.dumps(card, indent=1) + "\n")

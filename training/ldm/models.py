@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +57,19 @@ def locate_parts(
                 f"--start {start}: training cannot start from a low-rank adapter; start from the weights that it "
                 "adapts, or merge it into their U-Net and save that"
             )
-        return found
+        return replace(found, plan=_text_as_in(recipe, found.plan))
     plan, root = _published(name, recipe) if recipe.weights == "paper" else _phantom(variant, parts or ZOO)
     if "unet" not in plan.parts() and recipe.unet is None and recipe.unet_config is None:
         raise UsageError(f"recipe {recipe.name} names no U-Net to start {name} from")
-    return Weights(recipe.weights, plan, {part: locate(wanted, root) for part, wanted in plan.parts().items()})
+    places = {part: locate(wanted, root) for part, wanted in plan.parts().items()}
+    return Weights(recipe.weights, _text_as_in(recipe, plan), places)
+
+
+def _text_as_in(recipe: LdmRecipe, plan: WeightsPlan) -> WeightsPlan:
+    """The plan with what the recipe wants of the text encoder's states."""
+    if not recipe.words_only or plan.text_encoder is None:
+        return plan
+    return plan.model_copy(update={"text_encoder": plan.text_encoder.model_copy(update={"words_only": True})})
 
 
 def _published(name: str, recipe: LdmRecipe) -> tuple[WeightsPlan, Path]:
@@ -91,7 +99,9 @@ def load_models(weights: Weights, variant: Variant, recipe: LdmRecipe, seed: int
     places, text = weights.places, weights.plan.text_encoder
     assert text is not None
     tokenizer = places.get("tokenizer", places["text_encoder"])
-    encoder = load_text_encoder(text.family, places["text_encoder"], tokenizer, text.max_length)
+    encoder = load_text_encoder(
+        text.family, places["text_encoder"], tokenizer, text.max_length, words_only=text.words_only
+    )
     torch.manual_seed(seed)  # for weights that are made from scratch
     unet = _unet(places, recipe, encoder)
     vae = load_pretrained(AutoencoderKL, places["vae"], torch_dtype=torch.float32).eval().requires_grad_(False)

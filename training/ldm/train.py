@@ -189,7 +189,9 @@ class _Training:
         r = self.request
         if r.opened is not None:
             return r.opened(split)
-        return open_training_set(r.data or self.recipe.data, r.data_root, r.data_options, split)
+        name = r.data or self.recipe.data
+        own = self.recipe.data_options if name == self.recipe.data else {}
+        return open_training_set(name, r.data_root, {**own, **r.data_options}, split)
 
     @cached_property
     def models(self) -> TrainableLdm:
@@ -352,5 +354,5 @@ class _Training:
 _TOLD = 5
 """Images that a diagnosis names."""
 
-_DECIDING = {"caption_dropout", "min_snr", "timesteps", "unet", "unet_config", "weights"}
+_DECIDING = {"caption_dropout", "min_snr", "timesteps", "unet", "unet_config", "weights", "words_only"}
 """Fields of a recipe that decide the result, apart from schedule and moving average."""

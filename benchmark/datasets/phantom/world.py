@@ -32,6 +32,11 @@ class Statement:
     finding: Finding
     boxes: tuple[Box, ...]
 
+    @property
+    def sentence(self) -> str:
+        """The phrase as a sentence of the report."""
+        return self.phrase if self.phrase.endswith(".") else f"{self.phrase}."
+
 
 @dataclass(frozen=True)
 class Study:
@@ -76,7 +81,7 @@ def _study(image_id: str, patient_id: str, patient: Patient, stream: Stream) -> 
                 painted.append(reduce(np.maximum, (lesion.alpha for lesion in lesions)))
                 break
     statements = _statements(placed, stream)
-    report = " ".join(stream.shuffled([_sentence(s.phrase) for s in statements]))
+    report = " ".join(stream.shuffled([statement.sentence for statement in statements]))
     pixels = expose(image + devices(chest, stream), stream)
     return Study(image_id, patient_id, pixels, statements, report or stream.choice(grammar.NORMAL), tuple(painted))
 
@@ -100,10 +105,6 @@ def _statements(placed: list[tuple[Finding, tuple[Box, ...]]], stream: Stream) -
     categories = [finding.category for finding, _ in placed]
     made = [(grammar.phrase_for(f, stream, categories.count(f.category) > 1), f, boxes) for f, boxes in placed]
     return tuple(Statement(phrase, finding, boxes) for phrase, finding, boxes in made)
-
-
-def _sentence(phrase: str) -> str:
-    return phrase if phrase.endswith(".") else phrase + "."
 
 
 def _apart(boxes: tuple[Box, ...], placed: list[tuple[Finding, tuple[Box, ...]]]) -> bool:

@@ -168,6 +168,25 @@ def test_the_phantom() -> None:
     assert any(not study.statements for study in studies), "images without a finding belong to it, too"
 
 
+def test_the_phantoms_findings_one_by_one() -> None:
+    data, studies = (
+        open_training_set("phantom", None, {"captions": "findings"}, "validate"),
+        load_studies(0, "validate"),
+    )
+    assert len(data) == sum(max(1, len(study.statements)) for study in studies)
+    for study in studies:
+        pairs = [pair for pair in data if pair.image_id == study.image_id]
+        if not study.statements:
+            assert [pair.text for pair in pairs] == [study.report]
+            continue
+        left = study.report
+        for pair, statement in zip(pairs, study.statements, strict=True):
+            assert pair.text.removesuffix(".") == statement.phrase.removesuffix(".")
+            assert pair.text in left
+            left = left.replace(pair.text, "", 1)
+        assert not left.strip(), "a report has nothing but these sentences"
+
+
 # All of them
 
 
@@ -197,6 +216,7 @@ def test_fingerprints(tmp_path: Path) -> None:
         (("mimic-cxr", Path("nowhere"), {}, "train"), "nowhere"),
         (("phantom", None, {"sede": "1"}, "train"), "no option 'sede'"),
         (("phantom", None, {"seed": "x"}, "train"), "seed"),
+        (("phantom", None, {"captions": "words"}, "train"), "reports, findings"),
         (("phantom", None, {}, "tset"), "no split 'tset'"),
     ],
 )

@@ -23,6 +23,7 @@ from gtg_bench.methods.text_encoders import TEXT_ENCODERS, load_text_encoder, re
 from gtg_bench.methods.text_encoders.med_kebert import entity_text
 from gtg_bench.methods.text_encoders.open_clip import CONFIG, VOCABULARY, WEIGHTS
 from gtg_bench.methods.text_encoders.registry import PACKAGED, TextEncoderRegistry
+from gtg_bench.methods.text_encoders.words_only import WordsOnly
 
 ZOO = Path(text_encoders.__file__).parents[1] / "zoo"
 
@@ -167,6 +168,21 @@ def test_a_batch_equals_single_calls_of_a_frozen_encoder(torch: Any, family: Fam
         assert single.texts[0] == batch.texts[row]
     assert not any(part.training for part in family.encoder.module.modules())
     assert {(p.requires_grad, p.dtype) for p in family.encoder.module.parameters()} == {(False, torch.float32)}
+
+
+def test_of_words_only_the_rest_is_as_in_an_empty_text(torch: Any, family: Family) -> None:
+    texts = [*PHRASES, LONG, ""]
+    whole, empty = family.encoder.encode(texts), family.encoder.encode([""]).states[0]
+    found = WordsOnly(family.encoder).encode(texts)
+    assert torch.equal(found.mask, whole.mask)
+    assert torch.equal(found.offsets, whole.offsets)
+    for row, offsets in enumerate(whole.offsets.tolist()):
+        end = int(whole.mask[row].sum()) - 1
+        for place, (first, after) in enumerate(offsets):
+            expected = whole.states[row, place] if after > first else empty[1 if place == end else place]
+            torch.testing.assert_close(found.states[row, place], expected, atol=4e-6, rtol=0)
+    told = (whole.states - found.states).abs().amax(-1)[: len(PHRASES)]
+    assert told[whole.mask[: len(PHRASES)] & (whole.offsets[: len(PHRASES), :, 1] == 0)].max() > 0.1
 
 
 # Offsets

@@ -26,6 +26,7 @@ from gtg_bench.benchmark.datasets.training import TrainingPair
 from gtg_bench.methods.catalog import CATALOG
 from gtg_bench.methods.ldm.components import load_components
 from gtg_bench.methods.ldm.method import LdmMethod
+from gtg_bench.methods.text_encoders.words_only import WordsOnly
 from gtg_bench.methods.weights import find_weights
 from gtg_bench.training.ldm import train as training
 from gtg_bench.training.ldm.examples import LatentDraws, Usable
@@ -383,6 +384,22 @@ def test_a_learnable_text_encoder_is_trained_and_saved(request_for: Any, compone
     encoder: Any = load_components(weights, torch.device("cpu")).text_encoder
     frozen = dict(components.text_encoder.module.named_parameters())
     assert any(not torch.equal(p, frozen[name]) for name, p in encoder.module.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("variant", "changes"), [("cxrbert-ldm", {}), ("cxrbert-ldm", {"shared": True}), ("clip-ldm-learnable", {})]
+)
+def test_words_only_goes_with_the_weights(request_for: Any, folder: Path, variant: str, changes: Any) -> None:
+    """Whether the text encoder is copied, referred to or trained; training that starts from them goes on like this."""
+    changes = {"shared": folder.parent} if changes else {}
+    recipe = BLIND | {"schedule": RECIPE["schedule"] | {"steps": 1}}
+    plain = find_weights(variant, str(train(request_for(variant, "plain", recipe=recipe, **changes))))
+    out = train(request_for(variant, "words", recipe=recipe | {"words_only": True}, **changes))
+    words = find_weights(variant, str(out))
+    again = find_weights(variant, str(train(request_for(variant, "again", recipe=recipe, start=str(out)))))
+    kinds = [load_components(found, torch.device("cpu")).text_encoder for found in (plain, words, again)]
+    assert [isinstance(encoder, WordsOnly) for encoder in kinds] == [False, True, True]
+    assert len({found.version_of("text_encoder") for found in (plain, words)}) == 2
 
 
 def test_shared_parts_are_referred_to_and_an_unreadable_picture_is_replaced(request_for: Any, folder: Path) -> None:
