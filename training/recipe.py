@@ -102,15 +102,16 @@ class LdmRecipe(Strict):
         "width of the text encoder",
     )
     data: str = Field(description="training set, see `gtg-bench train --help`")
-    data_options: dict[str, str] = Field({}, description="its options; --data-option adds to them and replaces them")
+    data_options: dict[str, str] = Field(
+        {}, description="its options, as text; --data-option adds to them, and --data leaves them out"
+    )
     schedule: Schedule
     seeds: tuple[int, ...] = Field(min_length=1, description="the first is used where --seed names none")
     precision: Literal["no", "fp16", "bf16"] = Field("no", description="mixed precision; on a CPU there is none")
     caption_dropout: float = Field(0.3, ge=0, le=1, description="share of captions replaced by the empty one")
     words_only: bool = Field(
         False,
-        description="start, end and padding tokens have the states of the empty caption, so that only its words tell "
-        "the U-Net what a caption says",
+        description="start, end and padding tokens have the states of the empty caption; --start decides itself",
     )
     timesteps: tuple[float, float] | None = Field(
         None,
@@ -179,9 +180,14 @@ def read_recipe(name: str, above: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` put over it, mapping by mapping. A unet takes the place of a unet_config."""
+    """`base` with `changes` put over it, mapping by mapping.
+
+    A unet takes the place of a unet_config, and another training set has none of the options of the one before.
+    """
     other = {"unet": "unet_config", "unet_config": "unet"}
     found = {name: value for name, value in base.items() if other.get(name) not in changes}
+    if changes.get("data", base.get("data")) != base.get("data"):
+        found.pop("data_options", None)
     for name, value in changes.items():
         both = isinstance(value, dict) and isinstance(found.get(name), dict)
         found[name] = merged(found[name], value) if both else value

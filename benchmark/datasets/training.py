@@ -101,7 +101,7 @@ TRAINING_SETS: dict[str, DatasetEntry] = {
         summary="generated chest radiographs with generated reports; needs no data",
         target=f"{_HERE}.training:PhantomTraining",
         splits=("train", "validate", "test"),
-        options="seed=N (another set of patients; default 0), captions=findings (each sentence of a report for itself)",
+        options="seed=N (another set of patients; default 0), captions=findings (a pair per sentence of the report)",
         needs_data_root=False,
         terms="MIT, part of this package",
     ),

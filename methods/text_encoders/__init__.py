@@ -32,10 +32,10 @@ def load_text_encoder(
         tokenizer: the folder of its tokenizer, often the same.
         max_length: number of tokens that texts are truncated and padded to.
         device: where it computes.
-        words_only: whether only words say anything of the text, see `words_only.WordsOnly`.
+        words_only: give start, end and padding tokens the states of the empty text, see `words_only.WordsOnly`.
 
     Raises:
-        DataError: the family is unknown, the files do not belong to it, or it cannot tell words from other tokens.
+        DataError: the family is unknown, the files do not belong to it, or it lacks what `words_only` needs.
     """
     if max_length < 3:
         raise DataError(f"{place}: max_length {max_length} leaves no room for a word between start and end token")
@@ -44,13 +44,11 @@ def load_text_encoder(
     except UsageError as error:
         raise DataError(f"{place}: {error}") from error
     encoder: TextEncoder = kind.load(place, tokenizer, max_length, device)
-    return _words_only(encoder, family) if words_only else encoder
-
-
-def _words_only(encoder: TextEncoder, family: str) -> TextEncoder:
+    if not words_only:
+        return encoder
     from gtg_bench.methods.text_encoders.base import TrainableTextEncoder
     from gtg_bench.methods.text_encoders.words_only import WordsOnly
 
     if not isinstance(encoder, TrainableTextEncoder):
-        raise DataError(f"words_only needs tokens() and states(), which text encoders of family {family} lack")
+        raise DataError(f"{place}: words_only needs tokens() and states(), which encoders of family {family} lack")
     return WordsOnly(encoder)

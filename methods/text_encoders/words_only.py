@@ -14,7 +14,8 @@ class WordsOnly:
     """Another text encoder, with the empty text's states for the start, the end and the padding.
 
     These tokens otherwise hold a summary of the text, and a U-Net can read it there instead of at the words, whose
-    maps are what a phrase is grounded by. They stay in the softmax (paper, section 2.2), but say nothing.
+    maps are what a phrase is grounded by. They stay in the softmax (paper, section 2.2), but carry no information about
+    the text. An end token inside a text, as Med-KEBERT's, counts as padding.
     """
 
     def __init__(self, encoder: TrainableTextEncoder) -> None:
@@ -46,4 +47,5 @@ class WordsOnly:
         place = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         ends = place == mask.sum(1, keepdim=True) - 1
         blank = found[-1][torch.where(ends, blank_mask.sum() - 1, place)]
-        return torch.where(torch.isin(ids, blank_ids)[..., None], blank, found[:-1])
+        silent = torch.isin(ids, blank_ids[blank_mask]) | ~mask
+        return torch.where(silent[..., None], blank, found[:-1])

@@ -257,6 +257,8 @@ def _text_checks(plan: WeightsPlan, places: Mapping[str, Path]) -> Iterator[Chec
     if longest := config.get("max_position_embeddings") or config.get("context_length"):
         detail = f"max_length is {text.max_length}; the text encoder accepts up to {longest} tokens"
         yield Check("text length", text.max_length <= longest, detail)
+    if (place / "card.json").is_file() and read_card(place).get("words_only") and not text.words_only:
+        yield Check("words only", False, f"the U-Net of {place} was trained with words_only: true; set it")
     if "unet" in places:
         width, wanted = config.get("hidden_size") or config.get("width"), _json(places["unet"], "cross_attention_dim")
         detail = f"the U-Net expects width {wanted or 'unknown'}; the text encoder produces {width or 'unknown'}"

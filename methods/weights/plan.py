@@ -135,6 +135,12 @@ class WeightsPlan(Strict):
                 raise ValueError(f"{name} cannot be {shown(value)}")
         return values | ({"layers": str(values["layers"])} if "layers" in values else {})
 
+    @model_validator(mode="after")
+    def _words_of_a_unet(self) -> WeightsPlan:
+        if self.image_encoder is not None and self.text_encoder is not None and self.text_encoder.words_only:
+            raise ValueError("text_encoder.words_only is for latent diffusion models; remove it")
+        return self
+
     def parts(self) -> dict[str, Part]:
         """The parts to load, by name, including those that `base` provides."""
         found: dict[str, Part] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,19 +57,14 @@ def locate_parts(
                 f"--start {start}: training cannot start from a low-rank adapter; start from the weights that it "
                 "adapts, or merge it into their U-Net and save that"
             )
-        return replace(found, plan=_text_as_in(recipe, found.plan))
+        return found
     plan, root = _published(name, recipe) if recipe.weights == "paper" else _phantom(variant, parts or ZOO)
     if "unet" not in plan.parts() and recipe.unet is None and recipe.unet_config is None:
         raise UsageError(f"recipe {recipe.name} names no U-Net to start {name} from")
-    places = {part: locate(wanted, root) for part, wanted in plan.parts().items()}
-    return Weights(recipe.weights, _text_as_in(recipe, plan), places)
-
-
-def _text_as_in(recipe: LdmRecipe, plan: WeightsPlan) -> WeightsPlan:
-    """The plan with what the recipe wants of the text encoder's states."""
-    if not recipe.words_only or plan.text_encoder is None:
-        return plan
-    return plan.model_copy(update={"text_encoder": plan.text_encoder.model_copy(update={"words_only": True})})
+    assert plan.text_encoder is not None
+    text = plan.text_encoder.model_copy(update={"words_only": recipe.words_only})
+    plan = plan.model_copy(update={"text_encoder": text})
+    return Weights(recipe.weights, plan, {part: locate(wanted, root) for part, wanted in plan.parts().items()})
 
 
 def _published(name: str, recipe: LdmRecipe) -> tuple[WeightsPlan, Path]:

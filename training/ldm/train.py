@@ -56,7 +56,7 @@ class TrainRequest:
         data: training set; None takes the recipe's.
         opened: split -> a training set, instead of a registered name in `data`.
         data_root: its folder, where it needs one.
-        data_options: its options.
+        data_options: its options, besides the recipe's.
         split: which pairs.
         start: weights to start from, as `--weights` takes them; None: as the recipe says.
         validate_root, validate_options: folder and options of the data set whose phrases are grounded.
@@ -354,5 +354,5 @@ class _Training:
 _TOLD = 5
 """Images that a diagnosis names."""
 
-_DECIDING = {"caption_dropout", "min_snr", "timesteps", "unet", "unet_config", "weights", "words_only"}
+_DECIDING = {"caption_dropout", "min_snr", "timesteps", "unet", "unet_config", "weights"}
 """Fields of a recipe that decide the result, apart from schedule and moving average."""

@@ -16,6 +16,8 @@ MAIN = {"method": "cxrbert-ldm", "weights": "phantom"}
 MODES = ("text", "cfg", "gt1-cfg", "gt-cfg")
 VARIANTS = ("cxrbert-ldm", "radbert-ldm", "cxrclip-ldm", "medkebert-ldm", "clip-ldm", "openclip-ldm")
 """By falling cnr."""
+AGAIN = ("cxrbert-ldm", "radbert-ldm", "cxrclip-ldm", "clip-ldm")
+"""Trained by the recipe `phantom` too."""
 
 
 def found(layers: str = "", **wanted: str) -> Row:
@@ -50,7 +52,7 @@ def main_rows() -> list[list[str]]:
 def ablation_rows() -> list[list[str]]:
     """By falling cnr."""
     plain, controls = ("auroc", "top1", "phrase_discrimination"), ("phrase-swap", "image-swap")
-    runs = [("phantom-quick", name) for name in VARIANTS] + [("phantom", "cxrbert-ldm")]
+    runs = [("phantom-quick", name) for name in VARIANTS] + [("phantom", name) for name in AGAIN]
     rows = []
     for weights, method in [*runs, ("phantom", "biovil"), ("phantom", "biovil-l")]:
         run = {"weights": weights, "method": method}

@@ -171,7 +171,7 @@ def test_a_batch_equals_single_calls_of_a_frozen_encoder(torch: Any, family: Fam
 
 
 def test_of_words_only_the_rest_is_as_in_an_empty_text(torch: Any, family: Family) -> None:
-    texts = [*PHRASES, LONG, ""]
+    texts = [*PHRASES, "edema!.", LONG, ""]  # OpenCLIP's "!" has the number of its padding
     whole, empty = family.encoder.encode(texts), family.encoder.encode([""]).states[0]
     found = WordsOnly(family.encoder).encode(texts)
     assert torch.equal(found.mask, whole.mask)
@@ -309,6 +309,8 @@ def test_registered_and_refused_families(registry: TextEncoderRegistry) -> None:
     assert registry.names() == [*PACKAGED, "toy"]
     place = Path("a")
     assert load_text_encoder("toy", place, place, 9, "cpu") == (place, place, 9, "cpu")  # type: ignore[comparison-overlap]
+    with pytest.raises(DataError, match=r"^a: words_only"):
+        load_text_encoder("toy", place, place, 9, words_only=True)
     for name in ("toy", "clip"):
         with pytest.raises(UsageError, match=f"'{name}' is registered already"):
             register_text_encoder(name)(Toy)

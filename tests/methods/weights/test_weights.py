@@ -254,11 +254,11 @@ def test_the_version_depends_on_preprocessing_and_not_on_notes(tmp_path: Path) -
 
 def test_the_packaged_parts_named_in_yaml_have_the_packaged_version(tmp_path: Path) -> None:
     parts: dict[str, Any] = {name: str(ZOO / "cxrbert-ldm" / name) for name in ("unet", "scheduler")}
-    text = {"place": str(ZOO / "cxr-bert"), "family": "cxr-bert", "max_length": 48}
+    text = {"place": str(ZOO / "cxr-bert"), "family": "cxr-bert", "max_length": 48, "words_only": True}
     path = write_yaml(tmp_path / "mine.yaml", vae=str(ZOO / "autoencoder"), text_encoder=text, **parts)
     packaged, mine = find_weights("cxrbert-ldm", None), find_weights("cxrbert-ldm", str(path))
     assert (packaged.name, mine.name) == ("phantom", str(path))
-    assert packaged.version == mine.version == "007bc6dbd70a"
+    assert packaged.version == mine.version == "6fc8e4214d3e"
 
 
 # Choosing weights
@@ -448,6 +448,11 @@ def test_check_of_a_yaml_file(tmp_path: Path) -> None:
     assert found(UNET | {"cross_attention_dim": 768}) == ["cross-attention"]
     assert found(UNET | {"in_channels": 8}) == ["latents"]
     assert found(text_encoder=text | {"max_length": 129, "family": "brt"}) == ["text encoder family", "text length"]
+    write(folder / "text", card__json={"words_only": True})
+    assert found() == ["words only"]
+    write_yaml(path, base=".", text_encoder=text | {"words_only": True})
+    assert report(*words)["ready"]
+    (folder / "text" / "card.json").unlink()
     (folder / "text" / "vocab.txt").unlink()
     schedule = folder / "scheduler" / "scheduler_config.json"
     schedule.write_text("{")
@@ -485,6 +490,9 @@ def test_check_reads_the_other_layouts_of_text_encoders(tmp_path: Path) -> None:
     assert failed("biovil", "--weights", path) == ["joint space"]
     write_yaml(path, text_encoder=text, image_encoder={"place": "image.pt", "size_of_projection": 64})
     assert report("biovil", "--weights", path)["ready"]
+    write_yaml(path, text_encoder=text | {"words_only": True}, image_encoder={"place": "image.pt"})
+    assert "text_encoder.words_only" in call("check", "biovil", "--weights", path, code=2)
+    write_yaml(path, text_encoder=text)
     assert "unet: not named" in call("check", "cxrbert-ldm", "--weights", path, code=1)
 
 

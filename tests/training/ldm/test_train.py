@@ -161,9 +161,11 @@ def test_the_papers_recipe_is_the_papers() -> None:
 
 def test_recipes_and_variants_fit_together(tmp_path: Path) -> None:
     quick, full = load_recipe("phantom-quick"), load_recipe("phantom")
-    changes = {"name": quick.name, "note": quick.note, "schedule": quick.schedule, "choice": quick.choice}
-    assert full.model_copy(update=changes) == quick
-    assert (quick.schedule.steps, full.schedule.steps) == (1500, 7000)
+    apart = ("name", "note", "schedule", "choice", "data_options", "words_only")
+    assert full.model_copy(update={name: getattr(quick, name) for name in apart}) == quick
+    assert (quick.words_only, full.words_only) == (False, True)
+    assert (quick.data_options, full.data_options) == ({}, {"captions": "findings"})
+    assert (quick.schedule.steps, full.schedule.steps) == (1500, 3000)
     assert set(variants()) == {entry.name for entry in CATALOG if entry.card.kind == "ldm"}
     (tmp_path / "my.yaml").write_text("unet: {place: somewhere}\nschedule: {steps: 3}")
     recipe = load_recipe("phantom", tmp_path / "my.yaml")
@@ -387,19 +389,45 @@ def test_a_learnable_text_encoder_is_trained_and_saved(request_for: Any, compone
 
 
 @pytest.mark.parametrize(
-    ("variant", "changes"), [("cxrbert-ldm", {}), ("cxrbert-ldm", {"shared": True}), ("clip-ldm-learnable", {})]
+    ("variant", "shared"), [("cxrbert-ldm", False), ("cxrbert-ldm", True), ("clip-ldm-learnable", False)]
 )
-def test_words_only_goes_with_the_weights(request_for: Any, folder: Path, variant: str, changes: Any) -> None:
+def test_words_only_goes_with_the_weights(
+    request_for: Any, folder: Path, tmp_path: Path, variant: str, shared: bool
+) -> None:
     """Whether the text encoder is copied, referred to or trained; training that starts from them goes on like this."""
-    changes = {"shared": folder.parent} if changes else {}
-    recipe = BLIND | {"schedule": RECIPE["schedule"] | {"steps": 1}}
-    plain = find_weights(variant, str(train(request_for(variant, "plain", recipe=recipe, **changes))))
-    out = train(request_for(variant, "words", recipe=recipe | {"words_only": True}, **changes))
+    recipe = BLIND | {"schedule": RECIPE["schedule"] | {"steps": 1}, "words_only": True}
+    changes = {"recipe": recipe} | ({"shared": folder.parent} if shared else {})
+    plain = find_weights(variant, str(train(request_for(variant, "plain", **changes))))
+    text = {"place": str(folder.parent / "cxr-bert"), "family": "cxr-bert", "max_length": 24, "words_only": True}
+    parts = {name: {"place": str(folder), "path": name} for name in ("unet", "scheduler")}
+    start = tmp_path / "start.yaml"
+    start.write_text(json.dumps(parts | {"vae": str(folder.parent / "autoencoder"), "text_encoder": text}))
+    out = train(request_for(variant, "words", start=str(start), **changes))
     words = find_weights(variant, str(out))
     again = find_weights(variant, str(train(request_for(variant, "again", recipe=recipe, start=str(out)))))
     kinds = [load_components(found, torch.device("cpu")).text_encoder for found in (plain, words, again)]
     assert [isinstance(encoder, WordsOnly) for encoder in kinds] == [False, True, True]
-    assert len({found.version_of("text_encoder") for found in (plain, words)}) == 2
+    assert plain.version_of("text_encoder") != words.version_of("text_encoder")
+
+
+def test_another_training_set_has_none_of_the_recipes_options(tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text("data: chestxray14")
+    (tmp_path / "same.yaml").write_text("data: phantom\ndata_options: {seed: '3'}")
+    (tmp_path / "based.yaml").write_text("based_on: phantom\nname: based\ndata: mimic-cxr")
+    assert load_recipe("phantom", tmp_path / "other.yaml").data_options == {}
+    assert load_recipe("phantom", tmp_path / "same.yaml").data_options == {"captions": "findings", "seed": "3"}
+    assert load_recipe(str(tmp_path / "based.yaml")).data_options == {}
+
+
+def test_options_of_a_call_come_after_the_recipes(request_for: Any, tmp_path: Path) -> None:
+    """Nothing is trained: the run is refused over an option, which it names."""
+    recipe = BLIND | {"data": "phantom", "data_options": {"captions": "words", "seed": "1"}}
+    with pytest.raises(UsageError, match="not 'words'"):
+        train(request_for(recipe=recipe, opened=None))
+    with pytest.raises(UsageError, match="not 'pictures'"):
+        train(request_for(recipe=recipe, opened=None, data_options={"captions": "pictures"}))
+    with pytest.raises(UsageError, match="needs --data-root"):  # and no word of options that it does not have
+        train(request_for(recipe=recipe, opened=None, data="chestxray14"))
 
 
 def test_shared_parts_are_referred_to_and_an_unreadable_picture_is_replaced(request_for: Any, folder: Path) -> None:
