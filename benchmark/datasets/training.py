@@ -210,6 +210,9 @@ class PairedSet(ABC):
             self.problems.append(problem)
 
 
+_CAPTIONS = ("reports", "findings")
+
+
 class PhantomTraining(PairedSet):
     """The phantom's images, including those without a finding, with their reports.
 
@@ -252,6 +255,3 @@ class PhantomTraining(PairedSet):
     def texts(self) -> Iterable[tuple[str, str]]:
         """See `PairedSet`."""
         return ((study.image_id, text) for study, text in self._pairs)
-
-
-_CAPTIONS = ("reports", "findings")
