@@ -75,6 +75,19 @@ class ValidationRecipe(Strict):
     pictures: int = Field(4, ge=0, description="overlays and generated images on a sheet; 0: no sheet")
 
 
+class SeparationRecipe(Strict):
+    """A second part of the training, in which the maps of different captions learn to differ, see `ldm.separation`."""
+
+    schedule: Schedule
+    weight: float = Field(gt=0, description="of the maps' divergence from their goals; the noise's error has weight 1")
+    sharpness: float = Field(
+        gt=0, description="two captions share a place in proportion to their attention to the power of this"
+    )
+    false_captions: float = Field(
+        ge=0, le=1, description="share of samples whose second caption is not of the image, where it has another one"
+    )
+
+
 class ChoiceRecipe(Strict):
     """What is chosen on the validation split when training is done, and where the result is tested."""
 
@@ -119,6 +132,7 @@ class LdmRecipe(Strict):
         "every t is as likely",
     )
     min_snr: float | None = Field(None, gt=0, description="gamma of min-SNR loss weighting; None: no weighting")
+    separation: SeparationRecipe | None = Field(None, description="None: there is no second part")
     gradient_checkpointing: bool = Field(False, description="recompute activations: less memory, more time")
     ema: EmaRecipe | None = EmaRecipe()
     save_precision: Literal["float32", "float16"] = Field("float32", description="of the saved U-Net")
@@ -133,7 +147,19 @@ class LdmRecipe(Strict):
     def _one_start(self) -> Self:
         if (self.unet is None) == (self.unet_config is None):
             raise ValueError("name either unet (where training starts) or unet_config (from scratch)")
+        if self.separation is not None and self.gradient_checkpointing:
+            raise ValueError("separation needs the attention maps, which gradient_checkpointing does not keep")
         return self
+
+    def at_most(self, steps: int) -> Self:
+        """The recipe with so many steps in all: the second part is shortened first."""
+        first = min(steps, self.schedule.steps)
+        changes: dict[str, Any] = {"schedule": self.schedule.model_copy(update={"steps": first})}
+        if (second := self.separation) is not None:
+            left = min(steps - first, second.schedule.steps)
+            schedule = second.schedule.model_copy(update={"steps": left})
+            changes["separation"] = second.model_copy(update={"schedule": schedule}) if left else None
+        return self.model_copy(update=changes)
 
 
 def load_recipe(name: str, changes: Path | None = None) -> LdmRecipe:

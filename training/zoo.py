@@ -193,6 +193,7 @@ class Zoo:
         blind = self.ldm.validation.model_copy(update={"dataset": None})
         recipe = self.ldm.model_copy(
             update={"name": f"{self.ldm.name}, generic", "validation": blind, "choice": None, "data_options": {}}
+            | {"separation": None}
         )
         request = TrainRequest(self.recipe.generic_like, recipe, self.folder(name), opened=self._worlds.generic)
         self._trained(request, self._worlds.generic_options)

@@ -16,6 +16,9 @@ CURVE = "curve.csv"
 SEEN = "validation.jsonl"
 """In a work folder: one JSON object per validation, each with its step."""
 
+SECOND = "separation"
+"""In a work folder: the work folder of the second part of a training, whose steps start at 1 again."""
+
 _CARD = "card.json"
 
 
@@ -44,7 +47,7 @@ def read_training(folder: Path) -> TrainingCurves:
     try:
         for work in (folder, folder / "work"):
             if (work / CURVE).is_file():
-                return TrainingCurves(_loss(work / CURVE), _validations(work / SEEN))
+                return _of_work(work)
         if (folder / _CARD).is_file():
             card: dict[str, Any] = json.loads((folder / _CARD).read_text(encoding="utf-8"))
             loss = [(int(step), float(value)) for step, value in card["loss_curve"]]
@@ -52,6 +55,16 @@ def read_training(folder: Path) -> TrainingCurves:
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder} has no readable loss curve ({type(error).__name__}: {error})") from error
     raise DataError(f"{folder} has no {CURVE} and no {_CARD}; name the --out folder of a `gtg-bench train`")
+
+
+def _of_work(work: Path) -> TrainingCurves:
+    """The curves of a work folder, with the second part's steps counted on from the first's."""
+    loss, validations = _loss(work / CURVE), _validations(work / SEEN)
+    before, second = loss[-1][0], work / SECOND
+    if (second / CURVE).is_file():
+        loss = loss + [(before + step, value) for step, value in _loss(second / CURVE)]
+        validations += [row | {"step": before + row["step"]} for row in _validations(second / SEEN)]
+    return TrainingCurves(loss, validations)
 
 
 def _loss(path: Path) -> list[tuple[int, float]]:

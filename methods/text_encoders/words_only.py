@@ -47,5 +47,10 @@ class WordsOnly:
         place = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         ends = place == mask.sum(1, keepdim=True) - 1
         blank = found[-1][torch.where(ends, blank_mask.sum() - 1, place)]
-        silent = torch.isin(ids, blank_ids[blank_mask]) | ~mask
-        return torch.where(silent[..., None], blank, found[:-1])
+        return torch.where(words(ids, mask, empty)[..., None], found[:-1], blank)
+
+
+def words(ids: Tensor, mask: Tensor, empty: TextTokens) -> Tensor:
+    """bool [B, L]: the tokens of texts int64 [B, L] without start, end and padding, all that the empty text has."""
+    special = empty.ids[empty.mask].to(ids.device)
+    return mask & ~torch.isin(ids, special)

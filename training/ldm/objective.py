@@ -47,13 +47,19 @@ class NoiseObjective(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """The mean loss of a batch of `LatentDraws`."""
+        return self.losses(self.unet(*self.inputs(batch)).sample, batch).mean()
+
+    def inputs(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """What the U-Net gets: noised latents [B, C, h, w], timesteps [B] and text states [B, L, D]."""
+        noisy = self._scheduler.add_noise(batch["latents"], batch["noise"], batch["timesteps"])
+        return noisy, batch["timesteps"], self._states(batch["ids"], batch["mask"])
+
+    def losses(self, predicted: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """The loss [B] of each sample from what the U-Net predicted, [B, C, h, w]."""
         timesteps, noise = batch["timesteps"], batch["noise"]
-        noisy = self._scheduler.add_noise(batch["latents"], noise, timesteps)
-        states = self._states(batch["ids"], batch["mask"])
-        predicted = self.unet(noisy, timesteps, states).sample.float()
         target = self._scheduler.get_velocity(batch["latents"], noise, timesteps) if self._velocity else noise
-        losses = F.mse_loss(predicted, target, reduction="none").flatten(1).mean(1)
-        return (losses * self._weights(timesteps)).mean()
+        losses = F.mse_loss(predicted.float(), target, reduction="none").flatten(1).mean(1)
+        return losses * self._weights(timesteps)
 
     def _weights(self, timesteps: Tensor) -> Tensor:
         """float32 [B], how much each sample counts."""

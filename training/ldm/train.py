@@ -17,9 +17,10 @@ from accelerate import Accelerator
 from PIL import Image
 
 from gtg_bench.benchmark.api.errors import DataError, GtgError, UsageError
-from gtg_bench.benchmark.api.types import Dataset
+from gtg_bench.benchmark.api.types import Dataset, seed_for
 from gtg_bench.benchmark.datasets import open_dataset
 from gtg_bench.benchmark.datasets.training import TrainingSet, open_training_set
+from gtg_bench.benchmark.report.training_files import SECOND
 from gtg_bench.benchmark.runs.revision import git_revision
 from gtg_bench.methods.weights import Weights
 from gtg_bench.training.cards import NOTICE
@@ -28,12 +29,13 @@ from gtg_bench.training.ldm.examples import LatentDraws
 from gtg_bench.training.ldm.export import Exporter
 from gtg_bench.training.ldm.models import TrainableLdm, load_models, locate_parts
 from gtg_bench.training.ldm.objective import NoiseObjective
+from gtg_bench.training.ldm.separation import Captions, PairedDraws, SeparationObjective
 from gtg_bench.training.ldm.validation import Validation, grounded_samples
 from gtg_bench.training.loop import checkpoints
 from gtg_bench.training.loop.progress import SEEN, console, seen
 from gtg_bench.training.loop.signals import StopRequest
 from gtg_bench.training.loop.trainer import Curve, Trainer, Watch
-from gtg_bench.training.recipe import LdmRecipe
+from gtg_bench.training.recipe import LdmRecipe, SeparationRecipe
 from gtg_bench.training.variants import Variant, variant_of
 
 OTHER_NOTICE = (
@@ -112,10 +114,7 @@ class _Training:
     def __init__(self, request: TrainRequest, stop: StopRequest) -> None:
         self.request, self.stop = request, stop
         recipe = request.recipe
-        if request.max_steps is not None:
-            steps = min(request.max_steps, recipe.schedule.steps)
-            recipe = recipe.model_copy(update={"schedule": recipe.schedule.model_copy(update={"steps": steps})})
-        self.recipe = recipe
+        self.recipe = recipe if request.max_steps is None else recipe.at_most(request.max_steps)
         self.variant: Variant = variant_of(request.variant).of_rank(request.rank)
         self.seed = recipe.seeds[0] if request.seed is None else request.seed
         self.out = request.out.resolve()
@@ -138,7 +137,7 @@ class _Training:
                 self._forget()
         self.accelerator.wait_for_everyone()
         draws = self._draws(self.pairs, range(total), self.seed, self.recipe.caption_dropout)
-        curve = Trainer(
+        first = Trainer(
             name=self.request.variant,
             objective=self.objective,
             draws=draws,
@@ -153,11 +152,35 @@ class _Training:
             resume=self.request.resume,
             stop=self.stop,
             explain=lambda positions: self._describe(draws, positions),
-        ).run()
+        )
+        curve, steps = first.run(), self.recipe.schedule.steps
+        if self.recipe.separation is not None:
+            second = self._second(first, self.recipe.separation)
+            curve = curve + [(steps + step, loss) for step, loss in second.run()]
+            steps += second.schedule.steps
         if self.accelerator.is_main_process:
-            self.exporter.write(self.out, self._facts(self.recipe.schedule.steps, curve, draws))
+            self.exporter.write(self.out, self._facts(steps, curve, draws))
         self.accelerator.wait_for_everyone()
         return self.request.out
+
+    def _second(self, first: Trainer, recipe: SeparationRecipe) -> Trainer:
+        """The second part of the training, see `separation`; to be called when the first is finished."""
+        positions = range(recipe.schedule.steps * recipe.schedule.batch_size)
+        seed = seed_for(self.seed, SECOND)  # other noise than in the first part
+        draws = self._draws(self.pairs, positions, seed, self.recipe.caption_dropout)
+        encoder = self.models.text_encoder
+        self.accelerator.free_memory()  # else the first part would be in the second's checkpoints
+        return replace(
+            first,
+            name=f"{first.name}-{SECOND}",
+            objective=SeparationObjective(self.objective, encoder.tokens([""]), recipe),
+            draws=PairedDraws(draws, Captions.of(self.pairs, encoder), recipe.false_captions),
+            schedule=recipe.schedule,
+            work=self.work / SECOND,
+            about=self.about | {"after": first.schedule.model_dump(), "separation": recipe.model_dump()},
+            watch=Watch(self.recipe.validation.every, lambda step: self._look(first.schedule.steps + step)),
+            explain=lambda positions: self._describe(draws, positions),
+        )
 
     @cached_property
     def accelerator(self) -> Accelerator:
@@ -225,10 +248,17 @@ class _Training:
             "precision": self.accelerator.mixed_precision,
         }
 
+    @property
+    def _seen(self) -> list[dict[str, Any]]:
+        """The validations of both parts, with the steps of both counted together."""
+        before = self.recipe.schedule.steps
+        return seen(self.work) + [row | {"step": before + row["step"]} for row in seen(self.work / SECOND)]
+
     def _forget(self) -> None:
         """Remove the validation log and best state of an earlier run; the trainer removes its checkpoints."""
         (self.work / SEEN).unlink(missing_ok=True)
-        shutil.rmtree(self.out / BEST, ignore_errors=True)
+        for folder in (self.work / SECOND, self.out / BEST):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _check(self, total: int) -> None:
         """Refuse to start where nothing could be grounded, or the disk cannot hold what will be written."""
@@ -245,7 +275,8 @@ class _Training:
         if self.request.cache is not None:
             checkpoints.check_space(self.request.cache, written, "encoded images and texts")
             written = 0
-        written += checkpoints.bytes_needed(self.objective, self.recipe.ema is not None, keep)
+        parts = 1 if self.recipe.separation is None else 2
+        written += parts * checkpoints.bytes_needed(self.objective, self.recipe.ema is not None, keep)
         written += 2 * sum(p.numel() * 4 for p in self.models.unet.parameters())  # the best state and the result
         checkpoints.check_space(self.work, written, "checkpoints, the trained model, encoded images and texts")
 
@@ -268,7 +299,7 @@ class _Training:
 
     @cached_property
     def _look(self) -> Validation:
-        known = [row["cnr"] for row in seen(self.work) if "cnr" in row]
+        known = [row["cnr"] for row in self._seen if "cnr" in row]
         return Validation(
             models=self.models,
             objective=self.objective,
@@ -336,7 +367,7 @@ class _Training:
             "precision": str(self.accelerator.mixed_precision),
             "git_revision": git_revision(),
             "loss_curve": curve,
-            "validation_curve": seen(self.work),
+            "validation_curve": self._seen,
         }
         facts |= {"rank": self.variant.rank} if self.variant.rank else {}
         return facts | ({"defaults": recipe.defaults} if recipe.defaults else {})

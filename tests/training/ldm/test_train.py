@@ -161,7 +161,7 @@ def test_the_papers_recipe_is_the_papers() -> None:
 
 def test_recipes_and_variants_fit_together(tmp_path: Path) -> None:
     quick, full = load_recipe("phantom-quick"), load_recipe("phantom")
-    apart = ("name", "note", "schedule", "choice", "data_options", "words_only")
+    apart = ("name", "note", "schedule", "choice", "data_options", "words_only", "separation")
     assert full.model_copy(update={name: getattr(quick, name) for name in apart}) == quick
     assert (quick.words_only, full.words_only) == (False, True)
     assert (quick.data_options, full.data_options) == ({}, {"captions": "findings"})

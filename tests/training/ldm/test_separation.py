@@ -1,0 +1,249 @@
+"""The second part of a training: second captions, goals of the maps, their loss, and whole runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gtg_bench.benchmark.api.errors import UsageError
+from gtg_bench.benchmark.datasets.training import TrainingPair, open_training_set
+from gtg_bench.benchmark.report.training_files import read_training
+from gtg_bench.methods.text_encoders.words_only import WordsOnly
+from gtg_bench.methods.weights import find_weights
+from gtg_bench.training.ldm.examples import LatentDraws, Usable
+from gtg_bench.training.ldm.objective import NoiseObjective
+from gtg_bench.training.ldm.separation import Captions, PairedDraws, SeparationObjective, divergence, goals
+from gtg_bench.training.ldm.train import TrainRequest, train
+from gtg_bench.training.loop.order import EpochOrder
+from gtg_bench.training.recipe import LdmRecipe, SeparationRecipe
+
+pytestmark = pytest.mark.usefixtures("torch")
+
+SCHEDULE: dict[str, Any] = {
+    "steps": 4, "batch_size": 4, "learning_rate": 1e-3, "warmup_steps": 1, "checkpoint_every": 2, "log_every": 1
+}  # fmt: skip
+SEPARATION: dict[str, Any] = {"schedule": SCHEDULE, "weight": 0.5, "sharpness": 4.0, "false_captions": 0.5}
+SAID = ["left effusion", "edema", "right pneumothorax", "cardiomegaly", "left nodule", "atelectasis"]
+
+
+class Studies:
+    """Six captions of four pictures: the first and the last picture have two."""
+
+    name, split = "studies", "train"
+    options: dict[str, str] = {}  # noqa: RUF012
+    fingerprint = "e" * 64
+    dropped: dict[str, int] = {}  # noqa: RUF012
+    problems: list[Any] = []  # noqa: RUF012
+    images = (0, 0, 1, 2, 3, 3)
+
+    def __len__(self) -> int:
+        return len(SAID)
+
+    def __getitem__(self, number: int) -> TrainingPair:
+        image = np.random.default_rng(self.images[number]).random((16, 16), dtype=np.float32)
+        return TrainingPair(f"image-{self.images[number]}", "p", image, SAID[number])
+
+    def __iter__(self) -> Any:
+        return (self[number] for number in range(len(self)))
+
+
+@pytest.mark.parametrize("false_captions", [0.0, 0.4, 1.0])
+def test_a_second_caption_is_of_the_image_or_false(components: Any, false_captions: float) -> None:
+    encoder, pairs = components.text_encoder, Studies()
+    captions = Captions.of(pairs, encoder)
+    tokens = encoder.tokens([*SAID, "right effusion", "left pneumothorax", "right nodule"])
+    assert torch.equal(captions.own["ids"], tokens.ids[:6])
+    texts = [{"ids": ids, "mask": mask} for ids, mask in zip(tokens.ids, tokens.mask, strict=True)]
+    latents = [{"mean": torch.zeros(4, 8, 8), "std": torch.ones(4, 8, 8)}] * 6
+    draws = LatentDraws(latents, texts, texts[0], Usable(EpochOrder(6, 3), 6), 0.0, seed=3)
+    paired, seen = PairedDraws(draws, captions, false_captions), dict[int, list[tuple[bool, int]]]()
+    for position in range(600):
+        sample, plain = paired[position], draws[position]
+        assert all(torch.equal(sample[name], plain[name]) for name in plain)
+        [row] = [k for k, text in enumerate(texts) if torch.equal(text["ids"], sample["other_ids"])]
+        assert torch.equal(texts[row]["mask"], sample["other_mask"])
+        seen.setdefault(draws.item(position), []).append((bool(sample["other_true"]), row))
+    for number, sibling, false in ((0, 1, {6}), (1, 0, {2, 3, 4, 5}), (4, 5, {8}), (5, 4, {0, 1, 2, 3})):
+        assert {row for true, row in seen[number] if true} == (set() if false_captions == 1 else {sibling})
+        assert {row for true, row in seen[number] if not true} == (set() if false_captions == 0 else false)
+        assert np.mean([not true for true, _ in seen[number]]) == pytest.approx(false_captions, abs=0.15)
+    assert {row for true, row in seen[2] if not true} == {7}
+    assert {row for true, row in seen[3] if not true} == {0, 1, 2, 4, 5}
+    assert not any(true for number in (2, 3) for true, _ in seen[number])
+
+
+def test_the_goals_by_hand() -> None:
+    known = torch.tensor([[[0.4, 0.1, 0.2]], [[0.4, 0.1, 0.2]], [[0.1, 0.2, 0.2]], [[0.9, 0.9, 0.9]]])
+    found = goals(known, torch.tensor([True, False]), 2.0)[:, 0]
+    shares = np.array([16 / 17, 1 / 5, 1 / 2])  # 0.4 ** 2 / (0.4 ** 2 + 0.1 ** 2) ...
+    np.testing.assert_allclose(found[0], np.array([0.4, 0.1, 0.2]) * shares, rtol=1e-3)
+    np.testing.assert_allclose(found[2], np.array([0.1, 0.2, 0.2]) * (1 - shares), rtol=1e-3)
+    np.testing.assert_allclose(found[1], [0.4, 0.1, 0.2], rtol=1e-3)
+    np.testing.assert_allclose(found[3], [0, 0.75**2, 0.5**2], rtol=1e-3)
+
+
+def test_the_divergence_is_that_of_distributions() -> None:
+    generator = torch.Generator().manual_seed(0)
+    wanted, found = torch.rand((2, 3, 4, 4), generator=generator)
+    by_hand = []
+    for p, q in zip(wanted.double().numpy(), found.double().numpy(), strict=True):
+        p, q = p / p.sum(), q / q.sum()
+        by_hand.append((p * np.log(p / q)).sum())
+    assert float(divergence(wanted, found)) == pytest.approx(np.mean(by_hand), rel=1e-3)
+    assert float(divergence(3 * found, found)) == pytest.approx(0, abs=1e-5)
+    assert torch.isfinite(divergence(torch.zeros_like(found), found))
+
+
+@pytest.fixture
+def batch() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    latents, noise = torch.randn((2, 3, 4, 8, 8), generator=generator)
+    ids, other = torch.randint(5, 60, (2, 3, 24), generator=generator)
+    mask = torch.arange(24) < torch.tensor([[24], [6], [9]])
+    facts = {"ids": ids, "mask": mask, "other_ids": other, "other_mask": mask.flip(0)}
+    timesteps = torch.tensor([3, 400, 990])
+    return {
+        "latents": latents,
+        "noise": noise,
+        "timesteps": timesteps,
+        "other_true": torch.tensor([1, 0, 1]) > 0,
+    } | facts
+
+
+def test_the_loss_is_that_of_the_noise_and_the_goals(
+    components: Any, make_unet: Any, literal_forward: Any, batch: dict[str, Tensor]
+) -> None:
+    """Against Eq. 1 without the package's attention; the teacher is the U-Net as it was."""
+    encoder, unet, before = WordsOnly(components.text_encoder), make_unet().requires_grad_(True), make_unet()
+    before.load_state_dict(unet.state_dict())
+    noise = NoiseObjective(unet, components.scheduler, encoder, False, 64)
+    empty = encoder.tokens([""])
+    objective = SeparationObjective(noise, empty, SeparationRecipe(**SEPARATION))
+    with torch.no_grad():
+        for parameter in unet.parameters():
+            parameter.add_(0.1 * parameter.std().nan_to_num() * torch.randn(parameter.shape))
+    found = objective(batch)
+    special = set(empty.ids[empty.mask].tolist())
+    errors, known, own = [], [], []
+    for name in ("", "other_"):
+        for row in range(3):
+            t = int(batch["timesteps"][row])
+            noisy = components.scheduler.add_noise(batch["latents"][row], batch["noise"][row], torch.tensor(t))
+            ids, mask = batch[f"{name}ids"][row], batch[f"{name}mask"][row]
+            states = encoder.states(ids[None], mask[None])[0].detach()
+            words = [k for k in range(24) if mask[k] and int(ids[k]) not in special]
+            predicted, layers = literal_forward(unet, noisy, t, states)
+            errors.append(float(F.mse_loss(predicted, batch["noise"][row])))
+            own.append(np.mean([layer[:, words].sum(1).mean(0).numpy() for layer in layers], 0))
+            layers = literal_forward(before, noisy, t, states)[1]
+            known.append(np.mean([layer[:, words].sum(1).mean(0).numpy() for layer in layers], 0))
+    wanted = goals(torch.tensor(np.array(known)), batch["other_true"], 4.0)
+    apart = float(divergence(wanted, torch.tensor(np.array(own))))
+    assert apart > 0.001
+    assert float(found) == pytest.approx(np.mean([errors[k] for k in (0, 1, 2, 3, 5)]) + 0.5 * apart, rel=1e-4)
+    found.backward()
+    assert all(parameter.grad is not None for parameter in unet.parameters())
+    assert {id(p) for p in objective.parameters()} == {id(p) for p in unet.parameters()}, "the teacher is not saved"
+
+
+@pytest.fixture
+def request_for(folder: Path, tmp_path: Path) -> Callable[..., TrainRequest]:
+    """A training run of six captions from the tiny model in `folder`, in two parts."""
+
+    def make(out: str, variant: str = "cxrbert-ldm", **changes: Any) -> TrainRequest:
+        values: dict[str, Any] = {
+            "name": "tiny",
+            "weights": "phantom",
+            "unet": {"place": "named by --start"},
+            "data": "studies",
+            "schedule": SCHEDULE,
+            "seeds": [7],
+            "validation": {"every": 3, "pairs": 4},
+            "separation": SEPARATION,
+        } | changes.pop("recipe", {})
+        facts: dict[str, Any] = {"opened": lambda split: Studies(), "start": str(folder), "device": "cpu"}
+        return TrainRequest(variant, LdmRecipe.model_validate(values), tmp_path / out, **facts | changes)
+
+    return make
+
+
+def card(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "card.json").read_text())
+    return found
+
+
+def version(out: Path) -> str:
+    return find_weights("cxrbert-ldm", str(out)).version
+
+
+def test_the_second_part_goes_on_where_the_first_ended(request_for: Any) -> None:
+    both, alone = train(request_for("both")), train(request_for("alone", recipe={"separation": None}))
+    assert card(both)["steps"] == 8
+    assert [step for step, _ in card(both)["loss_curve"]] == list(range(1, 9))
+    assert card(both)["loss_curve"][:4] == card(alone)["loss_curve"]
+    assert [row["step"] for row in card(both)["validation_curve"]] == [3, 4, 7, 8]
+    curves = read_training(both)
+    assert [list(point) for point in curves.loss] == card(both)["loss_curve"]
+    assert [row["step"] for row in curves.validations] == [3, 4, 7, 8]
+    versions = {version(both), version(alone)}
+    heavier = SEPARATION | {"weight": 5.0}
+    again = train(request_for("both", recipe={"separation": heavier}, resume=False))
+    assert len(versions | {version(again)}) == 3
+    cut = train(request_for("cut", max_steps=6))
+    assert (card(cut)["steps"], len(card(cut)["loss_curve"])) == (6, 6)
+    assert version(train(request_for("short", max_steps=4))) == version(alone)
+
+
+@pytest.mark.parametrize("call", [2, 4])
+def test_a_killed_second_part_ends_like_one_that_was_not(
+    request_for: Any, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    whole = train(request_for("whole"))
+    calls, forward = count(1), SeparationObjective.forward
+
+    def dying(self: Any, batch: Any) -> Tensor:
+        if next(calls) == call:
+            raise KeyboardInterrupt
+        return forward(self, batch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SeparationObjective, "forward", dying)
+        with pytest.raises(KeyboardInterrupt):
+            train(request_for("killed"))
+    again = train(request_for("killed"))
+    losses = [[loss for _, loss in card(out)["loss_curve"]] for out in (whole, again)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    assert version(whole) == version(again)
+    with pytest.raises(UsageError, match="another"):
+        train(request_for("killed", recipe={"separation": SEPARATION | {"weight": 5.0}}))
+
+
+@pytest.mark.parametrize("variant", ["clip-ldm-lora", "clip-ldm-learnable"])
+def test_adapters_and_text_encoders_have_a_second_part_too(request_for: Any, variant: str) -> None:
+    changes = {"rank": 4} if variant == "clip-ldm-lora" else {}
+    both = train(request_for("both", variant, **changes))
+    alone = train(request_for("alone", variant, recipe={"separation": None}, **changes))
+    assert find_weights(variant, str(both)).version != find_weights(variant, str(alone)).version
+
+
+def test_recomputed_activations_are_refused(request_for: Any) -> None:
+    with pytest.raises(ValueError, match="gradient_checkpointing"):
+        request_for("out", recipe={"gradient_checkpointing": True})
+
+
+def test_images_of_the_phantom_have_several_findings(components: Any) -> None:
+    pairs = open_training_set("phantom", None, {"captions": "findings"}, "validate")
+    captions = Captions.of(pairs, components.text_encoder)
+    images = [pair.image_id for pair in pairs]
+    for number in (0, 1, 2, 50, 200):
+        assert captions.same_image[number] == [n for n, image in enumerate(images) if image == images[number]]
+    assert 0.1 < len(captions.mirrored) / len(pairs) < 0.9
