@@ -35,7 +35,9 @@ def train(
     to: Annotated[
         Path, typer.Option("--out", help="Folder of the trained model; checkpoints and cache are in its work/.")
     ],
-    recipe: Annotated[str, typer.Option(help="Recipe: paper, phantom, phantom-quick, or a YAML file.")] = "phantom",
+    recipe: Annotated[
+        str, typer.Option(help="Recipe: paper, phantom, phantom-words, phantom-quick, or a YAML file.")
+    ] = "phantom",
     config: Annotated[Path | None, typer.Option(help="YAML file whose fields replace the recipe's.")] = None,
     data: Annotated[
         str | None, typer.Option(help="Training set: mimic-cxr, chestxray14 or phantom. (default: the recipe's)")

@@ -23,7 +23,10 @@ def zoo(
         ),
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="Recipe of the latent diffusion models: phantom, phantom-quick, or a YAML file.")
+        str,
+        typer.Option(
+            help="Recipe of the latent diffusion models: phantom, phantom-words, phantom-quick, or a YAML file."
+        ),
     ] = "phantom",
     config: Annotated[
         Path | None, typer.Option(help="YAML file whose fields replace those of the recipe `zoo`.")

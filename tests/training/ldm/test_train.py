@@ -160,12 +160,15 @@ def test_the_papers_recipe_is_the_papers() -> None:
 
 
 def test_recipes_and_variants_fit_together(tmp_path: Path) -> None:
-    quick, full = load_recipe("phantom-quick"), load_recipe("phantom")
-    apart = ("name", "note", "schedule", "choice", "data_options", "words_only", "separation")
-    assert full.model_copy(update={name: getattr(quick, name) for name in apart}) == quick
-    assert (quick.words_only, full.words_only) == (False, True)
-    assert (quick.data_options, full.data_options) == ({}, {"captions": "findings"})
-    assert (quick.schedule.steps, full.schedule.steps) == (1500, 3000)
+    quick, words, full = load_recipe("phantom-quick"), load_recipe("phantom-words"), load_recipe("phantom")
+    apart = ("name", "note", "schedule", "choice", "data_options", "words_only")
+    assert words.model_copy(update={name: getattr(quick, name) for name in apart}) == quick
+    assert full.model_copy(update={"name": words.name, "separation": None}) == words
+    assert (quick.words_only, words.words_only) == (False, True)
+    assert (quick.data_options, words.data_options) == ({}, {"captions": "findings"})
+    assert (quick.schedule.steps, words.schedule.steps) == (1500, 3000)
+    assert full.separation is not None
+    assert full.separation.schedule.steps == 3000
     assert set(variants()) == {entry.name for entry in CATALOG if entry.card.kind == "ldm"}
     (tmp_path / "my.yaml").write_text("unet: {place: somewhere}\nschedule: {steps: 3}")
     recipe = load_recipe("phantom", tmp_path / "my.yaml")
