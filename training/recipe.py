@@ -15,6 +15,9 @@ RECIPES = Path(__file__).parent / "recipes"
 _BASED_ON = "based_on"
 
 
+_FREE = {"log_every", "checkpoint_every", "keep_checkpoints", "device_batch"}
+"""Fields of a schedule that do not change what is learned."""
+
 Model = TypeVar("Model", bound=Strict)
 
 
@@ -36,6 +39,10 @@ class Schedule(Strict):
     log_every: int = Field(50, gt=0, description="steps between two points of the loss curve")
     checkpoint_every: int = Field(250, gt=0, description="steps between two checkpoints")
     keep_checkpoints: int = Field(2, gt=0, description="how many of the last checkpoints are kept")
+
+    def deciding(self) -> dict[str, Any]:
+        """The fields that decide what is learned, as JSON values."""
+        return self.model_dump(mode="json", exclude=_FREE)
 
     def split(self, processes: int) -> tuple[int, int]:
         """(samples that a device takes at once, batches that are accumulated) with so many processes.

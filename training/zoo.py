@@ -39,7 +39,6 @@ from gtg_bench.training.recipe import LdmRecipe
 from gtg_bench.training.variants import variant_of
 
 NOTHING: Mapping[str, str] = {}
-_OF_SHOW = {"log_every", "checkpoint_every", "keep_checkpoints", "device_batch"}
 _OF_ALL = {"name", "note", "seeds", "validation", "choice", "defaults", "text_memory", "gradient_checkpointing"}
 """Fields of a recipe that do not change what is learned."""
 
@@ -192,8 +191,8 @@ class Zoo:
         """The U-Net of another variant on generic pictures; nothing is grounded while it is trained."""
         blind = self.ldm.validation.model_copy(update={"dataset": None})
         recipe = self.ldm.model_copy(
-            update={"name": f"{self.ldm.name}, generic", "validation": blind, "choice": None, "data_options": {}}
-            | {"separation": None}
+            update={"name": f"{self.ldm.name}, generic", "validation": blind}
+            | {"choice": None, "data_options": {}, "separation": None}
         )
         request = TrainRequest(self.recipe.generic_like, recipe, self.folder(name), opened=self._worlds.generic)
         self._trained(request, self._worlds.generic_options)
@@ -255,8 +254,10 @@ def fingerprint(folder: Path) -> str:
 def _deciding(recipe: Any, kind: type[Strict] | None = None) -> Any:
     """Fields of a recipe that decide what is learned; None if the card has another kind of recipe."""
     try:
-        known = recipe if kind is None else kind.model_validate(recipe)
+        known: Any = recipe if kind is None else kind.model_validate(recipe)
     except ValidationError:
         return None
-    fields: dict[str, Any] = known.model_dump(mode="json", exclude=_OF_ALL)
-    return fields | {"schedule": {name: value for name, value in fields["schedule"].items() if name not in _OF_SHOW}}
+    fields: dict[str, Any] = known.model_dump(mode="json", exclude=_OF_ALL) | {"schedule": known.schedule.deciding()}
+    if second := getattr(known, "separation", None):
+        fields["separation"] |= {"schedule": second.schedule.deciding()}
+    return fields

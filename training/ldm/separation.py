@@ -27,54 +27,81 @@ from gtg_bench.training.ldm.examples import LatentDraws
 from gtg_bench.training.ldm.objective import NoiseObjective
 from gtg_bench.training.recipe import SeparationRecipe
 
+_BLOCK = 4096
+"""Texts that are tokenized at once."""
+
+_TRIES = 50
+"""Captions that are drawn to find one that is not said of an image."""
+
 _LEAST = 1e-6
 """Added to the attention of every place, since the empty caption has no words to attend to."""
 
 
 @dataclass(frozen=True)
 class Captions:
-    """All captions of a training set, tokenized.
+    """All captions of a training set.
 
     Attributes:
+        texts: of the items.
         same_image: item -> the items of its image, itself among them.
-        own: `ids` int64 [N, L] and `mask` bool [N, L] of the items' captions.
-        mirrored: item -> the same [L] with left and right swapped; items that name no side, or both, are absent.
+        mirrored: item -> the row in `tokens` of its text with left and right swapped; items that name no side or both,
+            and those of whose image that is true as well, are absent.
+        tokens: `ids` int32 [N + M, L] and `mask` bool [N + M, L] of the N texts and of M mirrored ones.
     """
 
+    texts: Sequence[str]
     same_image: Sequence[Sequence[int]]
-    own: Mapping[str, Tensor]
-    mirrored: Mapping[int, Mapping[str, Tensor]]
+    mirrored: Mapping[int, int]
+    tokens: Mapping[str, Tensor]
 
     @classmethod
     def of(cls, pairs: TrainingSet, encoder: TrainableTextEncoder) -> Captions:
         """Those of all pairs, as the encoder's tokenizer cuts them."""
-        images: dict[str, list[int]] = {}
-        texts, swapped = list[str](), dict[int, str]()
+        texts, images = list[str](), dict[str, list[int]]()
         for number, pair in enumerate(pairs):
-            images.setdefault(pair.image_id, []).append(number)
             texts.append(pair.text)
-            if (text := mirrored(pair.text)) is not None:
-                swapped[number] = text
-        own, other = encoder.tokens(texts), encoder.tokens([*swapped.values()] or [""])
+            images.setdefault(pair.image_id, []).append(number)
         groups = {number: numbers for numbers in images.values() for number in numbers}
-        return cls(
-            [groups[number] for number in range(len(texts))],
-            {"ids": own.ids, "mask": own.mask},
-            {number: {"ids": other.ids[row], "mask": other.mask[row]} for row, number in enumerate(swapped)},
-        )
+        same_image = [groups[number] for number in range(len(texts))]
+        swapped = ((number, mirrored(text)) for number, text in enumerate(texts))
+        false = {number: text for number, text in swapped if text and text not in _said(texts, same_image[number])}
+        rows = {text: len(texts) + row for row, text in enumerate(dict.fromkeys(false.values()))}
+        tokens = _tokens([*texts, *rows], encoder)
+        return cls(texts, same_image, {number: rows[text] for number, text in false.items()}, tokens)
+
+    def other(self, number: int) -> list[int]:
+        """The items of the same image with other texts."""
+        return [n for n in self.same_image[number] if self.texts[n] != self.texts[number]]
+
+    def false(self, number: int, generator: torch.Generator) -> int | None:
+        """The row of a caption that is not of the item's image: mirrored or of another image. None if none is found."""
+        if number in self.mirrored:
+            return self.mirrored[number]
+        said = _said(self.texts, self.same_image[number])
+        drawn = (int(torch.randint(len(self.texts), (), generator=generator)) for _ in range(_TRIES))
+        return next((row for row in drawn if self.texts[row] not in said), None)
+
+
+def _said(texts: Sequence[str], numbers: Sequence[int]) -> set[str]:
+    return {texts[number] for number in numbers}
+
+
+def _tokens(texts: Sequence[str], encoder: TrainableTextEncoder) -> dict[str, Tensor]:
+    """`ids` and `mask` of texts, cut in blocks: a tokenizer's result is many times as large as what is kept of it."""
+    blocks = [encoder.tokens(texts[first : first + _BLOCK]) for first in range(0, len(texts), _BLOCK)]
+    return {"ids": torch.cat([b.ids.int() for b in blocks]), "mask": torch.cat([b.mask for b in blocks])}
 
 
 @dataclass(frozen=True)
 class PairedDraws:
     """The samples of `draws` with a second caption: `other_ids` int64 [L], `other_mask` bool [L], `other_true` bool [].
 
-    It is another one of the image, or a false one: the caption with its sides swapped, or if it names none, that of
-    another image.
+    It is another one of the image, or a false one; an image without another caption always gets a false one.
 
     Attributes:
         draws: of one caption.
         captions: of the training set.
-        false_captions: see `recipe.SeparationRecipe`; an image with one caption always gets a false one.
+        false_captions: see `recipe.SeparationRecipe`.
     """
 
     draws: LatentDraws
@@ -84,22 +111,13 @@ class PairedDraws:
     def __getitem__(self, position: int) -> dict[str, Tensor]:
         number = self.draws.item(position)
         generator = torch.Generator().manual_seed(seed_for(self.draws.seed, "other", position))
-        chance, place = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
-        same, count = self.captions.same_image[number], len(self.captions.same_image)
-        others = [other for other in same if other != number]
-        true = bool(others) and chance >= self.false_captions
-        if not true and number in self.captions.mirrored:
-            text = self.captions.mirrored[number]
-        else:
-            pick = others[int(place * len(others))] if true else int(place * count)
-            while not true and pick in same and len(same) < count:
-                pick = (pick + 1) % count
-            text = {name: rows[pick] for name, rows in self.captions.own.items()}
-        return self.draws[position] | {
-            "other_ids": text["ids"],
-            "other_mask": text["mask"],
-            "other_true": torch.tensor(true),
-        }
+        others = self.captions.other(number)
+        true = bool(torch.rand((), generator=generator) >= self.false_captions) and bool(others)
+        row = others[int(torch.randint(len(others), (), generator=generator))] if true else None
+        row = self.captions.false(number, generator) if row is None else row
+        row, true = (number, True) if row is None else (row, true)  # all images have one caption: nothing to separate
+        ids, mask = self.captions.tokens["ids"][row].long(), self.captions.tokens["mask"][row]
+        return self.draws[position] | {"other_ids": ids, "other_mask": mask, "other_true": torch.tensor(true)}
 
 
 class SeparationObjective(nn.Module):
@@ -130,9 +148,9 @@ class SeparationObjective(nn.Module):
             known = _maps(self._teacher, inputs, chosen)[1]
         predicted, found = _maps(self._own, inputs, chosen)
         goal = divergence(goals(known, batch["other_true"], self._recipe.sharpness), found)
-        of_image = torch.cat([torch.ones_like(batch["other_true"]), batch["other_true"]]).float()
-        noise = (self.noise.losses(predicted, both) * of_image).sum() / of_image.sum()
-        return noise + self._recipe.weight * goal
+        first, second = self.noise.losses(predicted, both).chunk(2)
+        true = batch["other_true"].float()  # no image is denoised by a false caption
+        return ((first + true * second) / (1 + true)).mean() + self._recipe.weight * goal
 
 
 def goals(known: Tensor, true: Tensor, sharpness: float) -> Tensor:

@@ -169,6 +169,7 @@ class _Training:
         seed = seed_for(self.seed, SECOND)  # other noise than in the first part
         draws = self._draws(self.pairs, positions, seed, self.recipe.caption_dropout)
         encoder = self.models.text_encoder
+        about = {"after": first.schedule.deciding(), "separation": recipe.model_dump(exclude={"schedule"})}
         self.accelerator.free_memory()  # else the first part would be in the second's checkpoints
         return replace(
             first,
@@ -177,7 +178,8 @@ class _Training:
             draws=PairedDraws(draws, Captions.of(self.pairs, encoder), recipe.false_captions),
             schedule=recipe.schedule,
             work=self.work / SECOND,
-            about=self.about | {"after": first.schedule.model_dump(), "separation": recipe.model_dump()},
+            about=self.about
+            | {"after": first.schedule.deciding(), "separation": recipe.model_dump(exclude={"schedule"})},
             watch=Watch(self.recipe.validation.every, lambda step: self._look(first.schedule.steps + step)),
             explain=lambda positions: self._describe(draws, positions),
         )

@@ -112,8 +112,7 @@ class Trainer:
         """What a checkpoint must agree on."""
         shapes = [list(p.shape) for p in self.objective.parameters() if p.requires_grad]
         ema = None if self.ema is None else self.ema.model_dump()
-        free = {"log_every", "checkpoint_every", "keep_checkpoints", "device_batch"}
-        parts = [self.name, self.seed, self.schedule.model_dump(exclude=free), ema, dict(self.about), shapes]
+        parts = [self.name, self.seed, self.schedule.deciding(), ema, dict(self.about), shapes]
         return json.dumps(parts, sort_keys=True, default=str)
 
 
