@@ -40,6 +40,11 @@ class Schedule(Strict):
     checkpoint_every: int = Field(250, gt=0, description="steps between two checkpoints")
     keep_checkpoints: int = Field(2, gt=0, description="how many of the last checkpoints are kept")
 
+    @property
+    def samples(self) -> int:
+        """How many samples are seen."""
+        return self.steps * self.batch_size
+
     def deciding(self) -> dict[str, Any]:
         """The fields that decide what is learned, as JSON values."""
         return self.model_dump(mode="json", exclude=_FREE)
@@ -85,7 +90,7 @@ class ValidationRecipe(Strict):
 class SeparationRecipe(Strict):
     """A second part of the training, in which the maps of different captions learn to differ, see `ldm.separation`."""
 
-    schedule: Schedule
+    schedule: Schedule = Field(description="a sample has two captions and is seen by two U-Nets: twice the memory")
     weight: float = Field(gt=0, description="of the maps' divergence from their goals; the noise's error has weight 1")
     sharpness: float = Field(
         gt=0, description="two captions share a place in proportion to their attention to the power of this"
@@ -157,6 +162,11 @@ class LdmRecipe(Strict):
         if self.separation is not None and self.gradient_checkpointing:
             raise ValueError("separation needs the attention maps, which gradient_checkpointing does not keep")
         return self
+
+    @property
+    def schedules(self) -> list[Schedule]:
+        """Those of the parts of the training."""
+        return [self.schedule] if self.separation is None else [self.schedule, self.separation.schedule]
 
     def at_most(self, steps: int) -> Self:
         """The recipe with so many steps in all: the second part is shortened first."""

@@ -123,7 +123,8 @@ class PairedDraws:
 class SeparationObjective(nn.Module):
     """The noise objective, and the divergence of the maps of two captions from the goals that a teacher sets.
 
-    A map is the attention to all words of a caption, averaged over heads and layers.
+    A map is the attention to all words of a caption, averaged over heads and layers. A text encoder that is trained
+    too gives the teacher its present states.
     """
 
     def __init__(self, noise: NoiseObjective, empty: TextTokens, recipe: SeparationRecipe) -> None:

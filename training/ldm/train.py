@@ -128,15 +128,17 @@ class _Training:
                 self.accelerator.end_training()
 
     def _run(self) -> Path:
-        self.recipe.schedule.split(self.accelerator.num_processes)
-        total = self.recipe.schedule.steps * self.recipe.schedule.batch_size
+        for schedule in self.recipe.schedules:
+            schedule.split(self.accelerator.num_processes)
+        total = sum(schedule.samples for schedule in self.recipe.schedules)
         self._say(f"{self.request.variant}: {len(self.pairs)} pairs of {self.pairs.name}, {total} samples to see")
         self._check(total)
         if not self.request.resume and self.accelerator.is_main_process:
-            with checkpoints.alone(self.work):  # never what another training that runs there has kept
+            with checkpoints.alone(self.work), checkpoints.alone(self.work / SECOND):  # never of a training that runs
                 self._forget()
         self.accelerator.wait_for_everyone()
-        draws = self._draws(self.pairs, range(total), self.seed, self.recipe.caption_dropout)
+        positions = range(self.recipe.schedule.samples)
+        draws = self._draws(self.pairs, positions, self.seed, self.recipe.caption_dropout)
         first = Trainer(
             name=self.request.variant,
             objective=self.objective,
@@ -165,7 +167,7 @@ class _Training:
 
     def _second(self, first: Trainer, recipe: SeparationRecipe) -> Trainer:
         """The second part of the training, see `separation`; to be called when the first is finished."""
-        positions = range(recipe.schedule.steps * recipe.schedule.batch_size)
+        positions = range(recipe.schedule.samples)
         seed = seed_for(self.seed, SECOND)  # other noise than in the first part
         draws = self._draws(self.pairs, positions, seed, self.recipe.caption_dropout)
         encoder = self.models.text_encoder
@@ -178,8 +180,7 @@ class _Training:
             draws=PairedDraws(draws, Captions.of(self.pairs, encoder), recipe.false_captions),
             schedule=recipe.schedule,
             work=self.work / SECOND,
-            about=self.about
-            | {"after": first.schedule.deciding(), "separation": recipe.model_dump(exclude={"schedule"})},
+            about=self.about | about,
             watch=Watch(self.recipe.validation.every, lambda step: self._look(first.schedule.steps + step)),
             explain=lambda positions: self._describe(draws, positions),
         )
@@ -273,12 +274,17 @@ class _Training:
                 ) from error
         if self.recipe.validation.pairs:
             len(self._validation_pairs)
-        keep, written = self.recipe.schedule.keep_checkpoints, self._encoded_bytes(total)
+        if self.recipe.separation is None and self.request.resume and (self.work / SECOND).exists():
+            raise UsageError(
+                f"{self.work / SECOND} is of a longer training; choose another --out, or --resume never to begin anew"
+            )
+        written = self._encoded_bytes(total)
         if self.request.cache is not None:
             checkpoints.check_space(self.request.cache, written, "encoded images and texts")
             written = 0
-        parts = 1 if self.recipe.separation is None else 2
-        written += parts * checkpoints.bytes_needed(self.objective, self.recipe.ema is not None, keep)
+        for schedule in self.recipe.schedules:
+            average = self.recipe.ema is not None
+            written += checkpoints.bytes_needed(self.objective, average, schedule.keep_checkpoints)
         written += 2 * sum(p.numel() * 4 for p in self.models.unet.parameters())  # the best state and the result
         checkpoints.check_space(self.work, written, "checkpoints, the trained model, encoded images and texts")
 

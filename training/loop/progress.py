@@ -74,6 +74,9 @@ class Monitor:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.bar.stop()
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
+        self.accelerator.trackers = []  # a second part of the training starts its own
 
     def tell(self, text: str) -> None:
         """Print a line above the bar."""

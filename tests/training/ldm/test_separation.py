@@ -217,6 +217,10 @@ def test_the_second_part_goes_on_where_the_first_ended(request_for: Any) -> None
     cut = train(request_for("cut", max_steps=6))
     assert (card(cut)["steps"], len(card(cut)["loss_curve"])) == (6, 6)
     assert version(train(request_for("short", max_steps=4))) == version(alone)
+    with pytest.raises(UsageError, match="separation is of a longer training"):
+        train(request_for("both", max_steps=4))
+    shorter = train(request_for("both", max_steps=4, resume=False))
+    assert (version(shorter), len(read_training(shorter).loss)) == (version(alone), 4)
 
 
 @pytest.mark.parametrize("call", [2, 4])
@@ -241,6 +245,29 @@ def test_a_killed_second_part_ends_like_one_that_was_not(
     assert version(whole) == version(again)
     with pytest.raises(UsageError, match="another"):
         train(request_for("killed", recipe={"separation": SEPARATION | {"weight": 5.0}}))
+
+
+def test_what_only_shows_may_change_between_runs(request_for: Any) -> None:
+    train(request_for("out", max_steps=6))
+    seldom = {"schedule": SCHEDULE | {"checkpoint_every": 1}}
+    schedule = SCHEDULE | {"steps": 2, "device_batch": 2, "keep_checkpoints": 1}
+    again = train(request_for("out", recipe=seldom | {"separation": SEPARATION | {"schedule": schedule}}))
+    assert card(again)["steps"] == 6
+
+
+@pytest.mark.parametrize("device_batch", [1, 2])
+def test_accumulated_batches_train_the_same(request_for: Any, device_batch: int) -> None:
+    whole = card(train(request_for("whole")))["loss_curve"]
+    schedule = SCHEDULE | {"device_batch": device_batch}
+    parts = {"schedule": schedule, "separation": SEPARATION | {"schedule": schedule}}
+    found = card(train(request_for("parts", recipe=parts)))["loss_curve"]
+    assert [loss for _, loss in found] == pytest.approx([loss for _, loss in whole], abs=1e-4)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused_at_once(request_for: Any) -> None:
+    schedule = SCHEDULE | {"device_batch": 3}
+    with pytest.raises(UsageError, match="device_batch 3"):
+        train(request_for("out", recipe={"separation": SEPARATION | {"schedule": schedule}}))
 
 
 @pytest.mark.parametrize("variant", ["clip-ldm-lora", "clip-ldm-learnable"])
