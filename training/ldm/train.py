@@ -171,13 +171,16 @@ class _Training:
         seed = seed_for(self.seed, SECOND)  # other noise than in the first part
         draws = self._draws(self.pairs, positions, seed, self.recipe.caption_dropout)
         encoder = self.models.text_encoder
+        captions = Captions.of(self.pairs, encoder)
+        if not any(map(captions.other, range(len(self.pairs)))):
+            self._say(f"no image of {self.pairs.name} has two captions: all second captions are false ones")
         about = {"after": first.schedule.deciding(), "separation": recipe.model_dump(exclude={"schedule"})}
         self.accelerator.free_memory()  # else the first part would be in the second's checkpoints
         return replace(
             first,
             name=f"{first.name}-{SECOND}",
             objective=SeparationObjective(self.objective, encoder.tokens([""]), recipe),
-            draws=PairedDraws(draws, Captions.of(self.pairs, encoder), recipe.false_captions),
+            draws=PairedDraws(draws, captions, recipe.false_captions),
             schedule=recipe.schedule,
             work=self.work / SECOND,
             about=self.about | about,
