@@ -168,7 +168,7 @@ def test_recipes_and_variants_fit_together(tmp_path: Path) -> None:
     assert (quick.data_options, words.data_options) == ({}, {"captions": "findings"})
     assert (quick.schedule.steps, words.schedule.steps) == (1500, 3000)
     assert full.separation is not None
-    assert full.separation.schedule.steps == 3000
+    assert full.separation.schedule.steps == 1250
     assert set(variants()) == {entry.name for entry in CATALOG if entry.card.kind == "ldm"}
     (tmp_path / "my.yaml").write_text("unet: {place: somewhere}\nschedule: {steps: 3}")
     recipe = load_recipe("phantom", tmp_path / "my.yaml")
