@@ -17,6 +17,8 @@ MODES = ("text", "cfg", "gt1-cfg", "gt-cfg")
 VARIANTS = ("cxrbert-ldm", "radbert-ldm", "cxrclip-ldm", "medkebert-ldm", "clip-ldm", "openclip-ldm")
 """By falling cnr."""
 AGAIN = ("cxrbert-ldm", "radbert-ldm", "cxrclip-ldm", "clip-ldm")
+"""Trained by the recipe `phantom-words` too."""
+BOTH = ("cxrbert-ldm", "clip-ldm")
 """Trained by the recipe `phantom` too."""
 
 
@@ -52,7 +54,8 @@ def main_rows() -> list[list[str]]:
 def ablation_rows() -> list[list[str]]:
     """By falling cnr."""
     plain, controls = ("auroc", "top1", "phrase_discrimination"), ("phrase-swap", "image-swap")
-    runs = [("phantom-quick", name) for name in VARIANTS] + [("phantom", name) for name in AGAIN]
+    recipes = {"phantom-quick": VARIANTS, "phantom-words": AGAIN, "phantom": BOTH}
+    runs = [(recipe, name) for recipe, names in recipes.items() for name in names]
     rows = []
     for weights, method in [*runs, ("phantom", "biovil"), ("phantom", "biovil-l")]:
         run = {"weights": weights, "method": method}
@@ -106,25 +109,41 @@ def test_the_readme_shows_the_shipped_numbers() -> None:
 
 
 def test_what_the_readme_says_about_the_numbers_holds() -> None:
-    main, prior, classes = found(**MAIN), found(method="phrase-prior"), found(method="class-prior")
-    assert float(main["cnr_low"]) > float(classes["cnr_high"])
-    assert all(float(main[f"{name}_low"]) > float(prior[name]) for name in ("cnr", "auroc"))
+    main, prior = found(**MAIN), found(method="phrase-prior")
+    assert all(float(main[f"{name}_low"]) > float(prior[name]) for name in ("iou", "miou", "top1"))
     assert float(main["top1_low"]) > float(prior["top1_high"])
-    assert float(main["phrase_discrimination_high"]) < float(prior["phrase_discrimination_low"])
-    swapped, moved = found(**MAIN, control="phrase-swap"), found(**MAIN, control="image-swap")
+    assert float(main["auroc"]) == pytest.approx(float(prior["auroc"]), abs=0.001)
+    for name in ("cnr", "phrase_discrimination"):
+        assert float(main[f"{name}_high"]) < float(prior[f"{name}_low"])
+    swapped = found(**MAIN, control="phrase-swap")
     assert float(swapped["phrase_discrimination_low"]) < 0.5 < float(swapped["phrase_discrimination_high"])
-    assert 1 - float(moved["cnr"]) / float(main["cnr"]) == pytest.approx(0.63, abs=0.005)
-    assert 1 - float(swapped["cnr"]) / float(main["cnr"]) == pytest.approx(0.27, abs=0.005)
+    for control, loss in (("phrase-swap", 0.76), ("image-swap", 0.67), ("neutral-phrase", 0.44)):
+        assert 1 - float(found(**MAIN, control=control)["cnr"]) / float(main["cnr"]) == pytest.approx(loss, abs=0.005)
     words = found(**MAIN, tokens="disease"), found(**MAIN, tokens="disease", control="phrase-swap")
-    assert 1 - float(words[1]["cnr"]) / float(words[0]["cnr"]) == pytest.approx(0.335, abs=0.005)
+    assert 1 - float(words[1]["cnr"]) / float(words[0]["cnr"]) == pytest.approx(0.67, abs=0.005)
     best = leaderboard.read(REFERENCE / "phantom.gtg@2+smooth-best.csv")
-    for tokens, loss in (("lexical", 0.32), ("disease", 0.39)):
+    for tokens, loss in (("lexical", 0.74), ("disease", 0.67)):
         plain, other = (smoothed("cxrbert-ldm", best, tokens, control) for control in ("none", "phrase-swap"))
         assert 1 - float(other["cnr"]) / float(plain["cnr"]) == pytest.approx(loss, abs=0.005)
+    smooth = smoothed("cxrbert-ldm", best), smoothed("phrase-prior", best)
+    assert all(
+        float(smooth[0][f"{name}_low"]) > float(smooth[1][f"{name}_high"]) for name in ("cnr", "top1", "iou", "miou")
+    )
+    assert float(smooth[0]["auroc_low"]) > float(smooth[1]["auroc_high"])
+    strict = {row["method"]: row for row in leaderboard.read(REFERENCE / "phantom.strict@4.csv")}
+    for name in ("gcnr", "cnr", "top1", "ap", "auroc", "iou"):
+        assert float(strict["cxrbert-ldm"][name]) > float(strict["phrase-prior"][name])
+    apart = [
+        1
+        - float(found(method=n, weights="phantom", control="phrase-swap")["cnr"])
+        / float(found(method=n, weights="phantom")["cnr"])
+        for n in BOTH
+    ]
+    assert apart == pytest.approx([0.76, 0.48], abs=0.005)
     quick = {name: float(found(method=name, weights="phantom-quick")["cnr"]) for name in VARIANTS}
     assert list(quick) == sorted(quick, key=lambda name: -quick[name])
     plain, swapped = (
-        {n: found(method=n, weights="phantom", control=c) for n in AGAIN} for c in ("none", "phrase-swap")
+        {n: found(method=n, weights="phantom-words", control=c) for n in AGAIN} for c in ("none", "phrase-swap")
     )
     losses = {name: 1 - float(swapped[name]["cnr"]) / float(plain[name]["cnr"]) for name in AGAIN}
     expected = {"cxrbert-ldm": 0.27, "radbert-ldm": 0.19, "cxrclip-ldm": 0.45, "clip-ldm": 0.15}
