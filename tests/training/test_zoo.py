@@ -50,6 +50,8 @@ STUDIES = [study for number in range(30) for study in patient_studies(0, number)
 SLICES = {"train": STUDIES[:24], "validate": STUDIES[24:30], "test": STUDIES[:6]}
 CHOICE = {"layer_steps": [1, 1], "steps": [[1, 1], [2, 1], [2, 2]], "test_worlds": [0]}
 VALIDATION = {"every": 2, "pairs": 2, "dataset": None}
+SECOND = {"steps": 2, "batch_size": 4, "learning_rate": 1e-3, "warmup_steps": 0}
+"""Schedule of the second part."""
 
 
 def short(recipe: Any, **changes: Any) -> Any:
@@ -68,6 +70,7 @@ def micro(**changes: Any) -> ZooRecipe:
 
 def micro_ldm(**changes: Any) -> LdmRecipe:
     recipe = load_recipe("phantom").model_dump(mode="json") | {"choice": CHOICE, "validation": VALIDATION}
+    recipe["separation"] = recipe["separation"] | {"schedule": SECOND}
     return short(LdmRecipe.model_validate(recipe), **changes)
 
 
