@@ -113,9 +113,13 @@ class PairedDraws:
         generator = torch.Generator().manual_seed(seed_for(self.draws.seed, "other", position))
         others = self.captions.other(number)
         true = bool(torch.rand((), generator=generator) >= self.false_captions) and bool(others)
-        row = others[int(torch.randint(len(others), (), generator=generator))] if true else None
-        row = self.captions.false(number, generator) if row is None else row
-        row, true = (number, True) if row is None else (row, true)  # all images have one caption: nothing to separate
+        row: int | None
+        if true:
+            row = others[int(torch.randint(len(others), (), generator=generator))]
+        else:
+            row = self.captions.false(number, generator)
+        if row is None:  # all images have one caption: nothing to separate
+            row, true = number, True
         ids, mask = self.captions.tokens["ids"][row].long(), self.captions.tokens["mask"][row]
         return self.draws[position] | {"other_ids": ids, "other_mask": mask, "other_true": torch.tensor(true)}
 
