@@ -51,6 +51,6 @@ class WordsOnly:
 
 
 def words(ids: Tensor, mask: Tensor, empty: TextTokens) -> Tensor:
-    """bool [B, L]: the tokens of texts int64 [B, L] but padding, and what the empty text has: start and end."""
+    """bool [B, L]: which tokens int64 [B, L] are neither padding nor the empty text's own, start and end."""
     special = empty.ids[empty.mask].to(ids.device)
     return mask & ~torch.isin(ids, special)
