@@ -11,13 +11,14 @@ import numpy as np
 from gtg_bench.benchmark.api import METHODS, Frame, MethodSettings, Query, boxes_to_mask
 from gtg_bench.benchmark.api.geometry import BoolArray, FloatArray
 from gtg_bench.benchmark.api.settings import DEFAULTS, PHANTOM
-from gtg_bench.benchmark.api.types import Dataset, seed_for
+from gtg_bench.benchmark.api.types import Dataset, GroundingMap, seed_for
 from gtg_bench.benchmark.datasets.phantom.dataset import PhantomDataset
 from gtg_bench.benchmark.metrics import cnr
 from gtg_bench.benchmark.report.leaderboard import mean, update
 from gtg_bench.benchmark.runs.runner import RunRequest, RunResult, prepare, run
 from gtg_bench.benchmark.scoring.controls import CONTROLS
 from gtg_bench.benchmark.scoring.protocols import find_protocol
+from gtg_bench.benchmark.scoring.smoothing import UNSMOOTHED, smooth_name, smoothed
 from gtg_bench.methods.cards import read_card
 from gtg_bench.methods.weights.find import ZOO, known_zoo, zoo_name
 from gtg_bench.training.cards import update_card
@@ -40,11 +41,13 @@ def choose_defaults(folder: Path, name: str, recipe: ChoiceRecipe, world: int, r
     )
     entry = METHODS.get(name)
     dataset = PhantomDataset(options={"seed": str(world)})
-    layers, trace = choose_layers(entry.built(entry.completed(settings)), dataset, "validate")
+    smooth = smooth_name(str(recipe.smooth))
+    layers, trace = choose_layers(entry.built(entry.completed(settings)), dataset, "validate", smooth)
     table = []
     for choice, (steps, last) in [("all", recipe.layer_steps), *((layers, pair) for pair in recipe.steps)]:
-        options = {"split": "validate", "steps": steps, "last_steps": last, "layers": choice}
-        table.append({**_scored(folder, name, world, runs_dir, **options), "last_steps": last, "layers": choice})
+        options = {"split": "validate", "steps": steps, "last_steps": last, "layers": choice, "smooth": smooth}
+        scored = _scored(folder, name, world, runs_dir, **options)
+        table.append(scored | {"last_steps": last, "layers": choice, "smooth": smooth})
     own = [row for row in table if row["layers"] == layers]
     best = max(row["cnr"] for row in own)
     found = min((row for row in own if row["cnr"] >= best - recipe.tolerance), key=lambda row: row["last_steps"])
@@ -54,10 +57,13 @@ def choose_defaults(folder: Path, name: str, recipe: ChoiceRecipe, world: int, r
     console.print(f"{name}: the last {last} of {steps} steps, layers {layers} chosen on the validation split")
 
 
-def choose_layers(method: Any, dataset: Dataset, split: str) -> tuple[str, list[dict[str, Any]]]:
+def choose_layers(
+    method: Any, dataset: Dataset, split: str, smooth: str = UNSMOOTHED
+) -> tuple[str, list[dict[str, Any]]]:
     """Forward selection: layers are added one by one as long as the mean CNR of the split grows.
 
-    CNR is the paper's measure of a map that needs no threshold; here it is taken in the image's own pixels.
+    CNR is the paper's measure of a map that needs no threshold; here it is taken in the image's own pixels, of maps
+    that are smoothed like those of `--smooth`.
 
     Returns:
         the layers as "3,4,5", and the trace of the selection.
@@ -70,7 +76,8 @@ def choose_layers(method: Any, dataset: Dataset, split: str) -> tuple[str, list[
         found, frames = method.layer_maps(queries)
         for sample, layers, frame in zip(batch, found, frames, strict=True):
             whole = Frame.original(sample.image_size)
-            maps.append(np.stack([frame.carry(values, whole)[0] for values in layers]))
+            own = (smoothed(GroundingMap(values, frame), smooth).values for values in layers)
+            maps.append(np.stack([frame.carry(values, whole)[0] for values in own]))
             regions.append(boxes_to_mask(sample.boxes, sample.image_size))
     chosen: list[int] = []
     trace: list[dict[str, Any]] = []

@@ -88,15 +88,24 @@ class ValidationRecipe(Strict):
 
 
 class SeparationRecipe(Strict):
-    """A second part of the training, in which the maps of different captions learn to differ, see `ldm.separation`."""
+    """A round of the second part of a training, in which the maps of different captions learn to differ.
+
+    See `ldm.separation`. Every round has the U-Net as the round before left it for its teacher.
+    """
 
     schedule: Schedule = Field(description="a sample has two captions and is seen by two U-Nets: twice the memory")
     weight: float = Field(gt=0, description="of the maps' divergence from their goals; the noise's error has weight 1")
     sharpness: float = Field(
         gt=0, description="two captions share a place in proportion to their attention to the power of this"
     )
+    smooth: float = Field(
+        0.0, ge=0, le=0.5, description="deviation of the Gaussian over the teacher's maps, of their shorter side"
+    )
     false_captions: float = Field(
         ge=0, le=1, description="share of samples whose second caption is not of the image, where it has another one"
+    )
+    share_with_false: bool = Field(
+        False, description="places are shared with false captions too; the teacher must tell captions apart already"
     )
 
 
@@ -107,6 +116,7 @@ class ChoiceRecipe(Strict):
         (10, 10), description="DDIM steps while the layers are chosen, and how many of the last ones are averaged"
     )
     steps: tuple[tuple[int, int], ...] = Field(description="pairs of such numbers to try, with those layers")
+    smooth: float = Field(0.0, ge=0, le=0.5, description="how far maps are smoothed meanwhile, as by `--smooth`")
     tolerance: float = Field(0.01, ge=0, description="a mean CNR this near the best is as good: fewer steps win")
     guidance: float = Field(16.0, ge=0, description="the card's guidance scale; it changes nothing in GT mode")
     test_worlds: tuple[int, ...] = Field((0, 1), description="phantom worlds whose test splits are scored")
@@ -144,7 +154,7 @@ class LdmRecipe(Strict):
         "every t is as likely",
     )
     min_snr: float | None = Field(None, gt=0, description="gamma of min-SNR loss weighting; None: no weighting")
-    separation: SeparationRecipe | None = Field(None, description="None: there is no second part")
+    separation: tuple[SeparationRecipe, ...] = Field((), description="rounds; none: there is no second part")
     gradient_checkpointing: bool = Field(False, description="recompute activations: less memory, more time")
     ema: EmaRecipe | None = EmaRecipe()
     save_precision: Literal["float32", "float16"] = Field("float32", description="of the saved U-Net")
@@ -159,24 +169,26 @@ class LdmRecipe(Strict):
     def _one_start(self) -> Self:
         if (self.unet is None) == (self.unet_config is None):
             raise ValueError("name either unet (where training starts) or unet_config (from scratch)")
-        if self.separation is not None and self.gradient_checkpointing:
+        if self.separation and self.gradient_checkpointing:
             raise ValueError("separation needs the attention maps, which gradient_checkpointing does not keep")
         return self
 
     @property
     def schedules(self) -> list[Schedule]:
-        """Those of the parts of the training."""
-        return [self.schedule] if self.separation is None else [self.schedule, self.separation.schedule]
+        """Those of the first part and of each round of the second."""
+        return [self.schedule, *(part.schedule for part in self.separation)]
 
     def at_most(self, steps: int) -> Self:
-        """The recipe with so many steps in all: the second part is shortened first."""
-        first = min(steps, self.schedule.steps)
-        changes: dict[str, Any] = {"schedule": self.schedule.model_copy(update={"steps": first})}
-        if (second := self.separation) is not None:
-            left = min(steps - first, second.schedule.steps)
-            schedule = second.schedule.model_copy(update={"steps": left})
-            changes["separation"] = second.model_copy(update={"schedule": schedule}) if left else None
-        return self.model_copy(update=changes)
+        """The recipe with so many steps in all: the last rounds are shortened or left out first."""
+        schedules = list[Schedule]()
+        for schedule in self.schedules:
+            if taken := min(steps, schedule.steps):
+                schedules.append(schedule.model_copy(update={"steps": taken}))
+            steps -= taken
+        first, *others = schedules
+        rounds = zip(self.separation, others, strict=False)
+        separation = tuple(part.model_copy(update={"schedule": schedule}) for part, schedule in rounds)
+        return self.model_copy(update={"schedule": first, "separation": separation})
 
 
 def load_recipe(name: str, changes: Path | None = None) -> LdmRecipe:

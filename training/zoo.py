@@ -192,7 +192,7 @@ class Zoo:
         blind = self.ldm.validation.model_copy(update={"dataset": None})
         recipe = self.ldm.model_copy(
             update={"name": f"{self.ldm.name}, generic", "validation": blind}
-            | {"choice": None, "data_options": {}, "separation": None}
+            | {"choice": None, "data_options": {}, "separation": ()}
         )
         request = TrainRequest(self.recipe.generic_like, recipe, self.folder(name), opened=self._worlds.generic)
         self._trained(request, self._worlds.generic_options)
@@ -258,6 +258,6 @@ def _deciding(recipe: Any, kind: type[Strict] | None = None) -> Any:
     except ValidationError:
         return None
     fields: dict[str, Any] = known.model_dump(mode="json", exclude=_OF_ALL) | {"schedule": known.schedule.deciding()}
-    if second := getattr(known, "separation", None):
-        fields["separation"] |= {"schedule": second.schedule.deciding()}
+    for values, part in zip(fields.get("separation", ()), getattr(known, "separation", ()), strict=True):
+        values["schedule"] = part.schedule.deciding()
     return fields

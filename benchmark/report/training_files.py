@@ -16,9 +16,6 @@ CURVE = "curve.csv"
 SEEN = "validation.jsonl"
 """In a work folder: one JSON object per validation, each with its step."""
 
-SECOND = "separation"
-"""In a work folder: the work folder of the second part of a training, whose steps start at 1 again."""
-
 _CARD = "card.json"
 
 
@@ -33,6 +30,14 @@ class TrainingCurves:
 
     loss: list[tuple[int, float]]
     validations: list[dict[str, float]]
+
+
+def part_folder(work: Path, number: int) -> Path:
+    """The work folder of a part of a training, whose steps start at 1.
+
+    Part 0 has `work` itself; parts 1, 2 and so on are rounds, see `training.ldm.separation`.
+    """
+    return work / ("separation" + (f"-{number}" if number > 1 else "")) if number else work
 
 
 def read_training(folder: Path) -> TrainingCurves:
@@ -58,13 +63,13 @@ def read_training(folder: Path) -> TrainingCurves:
 
 
 def _of_work(work: Path) -> TrainingCurves:
-    """The curves of a work folder, with the second part's steps counted on from the first's."""
-    loss, validations = _loss(work / CURVE), _validations(work / SEEN)
-    before, second = loss[-1][0], work / SECOND
-    if (second / CURVE).is_file():
-        loss = loss + [(before + step, value) for step, value in _loss(second / CURVE)]
-        validations += [row | {"step": before + row["step"]} for row in _validations(second / SEEN)]
-    return TrainingCurves(loss, validations)
+    """The curves of a work folder, with the steps of all parts counted together."""
+    found, number, before = TrainingCurves([], []), 0, 0
+    while (part := part_folder(work, number)).joinpath(CURVE).is_file():
+        found.loss.extend((before + step, value) for step, value in _loss(part / CURVE))
+        found.validations.extend(row | {"step": before + row["step"]} for row in _validations(part / SEEN))
+        number, before = number + 1, found.loss[-1][0]
+    return found
 
 
 def _loss(path: Path) -> list[tuple[int, float]]:

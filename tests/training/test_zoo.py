@@ -70,7 +70,7 @@ def micro(**changes: Any) -> ZooRecipe:
 
 def micro_ldm(**changes: Any) -> LdmRecipe:
     recipe = load_recipe("phantom").model_dump(mode="json") | {"choice": CHOICE, "validation": VALIDATION}
-    recipe["separation"] = recipe["separation"] | {"schedule": SECOND}
+    recipe["separation"] = [part | {"schedule": SECOND} for part in recipe["separation"]]
     return short(LdmRecipe.model_validate(recipe), **changes)
 
 

@@ -4,7 +4,8 @@ A U-Net that has learned to predict the noise attends from every lesion to the w
 those of its own. One map does not tell whose lesion it is, but the maps of two captions at the same place do. So a
 frozen copy of the U-Net, the teacher, shares every place out between two captions of the image, and its maps, shared
 out like this, are the goals of the U-Net, which sees one caption at a time. Where the second caption is not of the
-image, its goal is a map that is flat but for what the first caption attends to. No box is used.
+image, its goal is a map that is flat but for what the first caption attends to. No box is used. In a further round the
+U-Net, which now tells captions apart better, is the teacher.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.transforms.functional import gaussian_blur
 
 from gtg_bench.benchmark.api.types import seed_for
 from gtg_bench.benchmark.datasets.training import TrainingSet
@@ -150,15 +152,16 @@ class SeparationObjective(nn.Module):
         both |= {name: torch.cat([batch[name], batch[f"other_{name}"]]) for name in ("ids", "mask")}
         inputs, chosen = self.noise.inputs(both), words(both["ids"], both["mask"], self._empty).float()[:, None]
         with torch.no_grad():
-            known = _maps(self._teacher, inputs, chosen)[1]
+            known = smoothed(_maps(self._teacher, inputs, chosen)[1], self._recipe.smooth)
         predicted, found = _maps(self._own, inputs, chosen)
-        goal = divergence(goals(known, batch["other_true"], self._recipe.sharpness), found)
+        wanted = goals(known, batch["other_true"], self._recipe.sharpness, self._recipe.share_with_false)
         first, second = self.noise.losses(predicted, both).chunk(2)
         true = batch["other_true"].float()  # no image is denoised by a false caption
-        return ((first + true * second) / (1 + true)).mean() + self._recipe.weight * goal
+        apart = self._recipe.weight * divergence(wanted, found)
+        return ((first + true * second) / (1 + true)).mean() + apart
 
 
-def goals(known: Tensor, true: Tensor, sharpness: float) -> Tensor:
+def goals(known: Tensor, true: Tensor, sharpness: float, share_with_false: bool = False) -> Tensor:
     """The maps that two captions of each image should have, not normalised.
 
     Args:
@@ -166,12 +169,29 @@ def goals(known: Tensor, true: Tensor, sharpness: float) -> Tensor:
         true: bool [B]: whether the second caption is of the image too. Both maps then share each place in proportion
             to map ** sharpness; else the first is kept, and the second is (1 - first / its maximum) ** 2.
         sharpness: see `recipe.SeparationRecipe`.
+        share_with_false: where the second caption is false, the first keeps only what it would if it were true.
     """
     first, second = (known + _LEAST).chunk(2)
     true = true[:, None, None]
-    share = torch.where(true, torch.sigmoid(sharpness * (first.log() - second.log())), 1.0)
+    share = torch.sigmoid(sharpness * (first.log() - second.log()))
+    if not share_with_false:
+        share = torch.where(true, share, 1.0)
     elsewhere = (1 - first / first.amax((1, 2), keepdim=True)) ** 2
     return torch.cat([first * share, torch.where(true, second * (1 - share), elsewhere)])
+
+
+def smoothed(maps: Tensor, smooth: float) -> Tensor:
+    """Maps [B, h, w] under a Gaussian filter, reflected at the edges.
+
+    Args:
+        maps: float32.
+        smooth: the standard deviation, as a fraction of the shorter side; the filter ends at three of them.
+    """
+    shorter = min(maps.shape[-2:])
+    radius = min(round(3 * smooth * shorter), shorter - 1)
+    if radius < 1:
+        return maps
+    return gaussian_blur(maps[:, None], [2 * radius + 1] * 2, [smooth * shorter] * 2)[:, 0]
 
 
 def divergence(goals: Tensor, maps: Tensor) -> Tensor:

@@ -6,8 +6,10 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from gtg_bench.benchmark.api.errors import DataError, GtgError, UsageError
 from gtg_bench.benchmark.api.types import Dataset, seed_for
 from gtg_bench.benchmark.datasets import open_dataset
 from gtg_bench.benchmark.datasets.training import TrainingSet, open_training_set
-from gtg_bench.benchmark.report.training_files import SECOND
+from gtg_bench.benchmark.report.training_files import part_folder
 from gtg_bench.benchmark.runs.revision import git_revision
 from gtg_bench.methods.weights import Weights
 from gtg_bench.training.cards import NOTICE
@@ -134,12 +136,11 @@ class _Training:
         self._say(f"{self.request.variant}: {len(self.pairs)} pairs of {self.pairs.name}, {total} samples to see")
         self._check(total)
         if not self.request.resume and self.accelerator.is_main_process:
-            with checkpoints.alone(self.work), checkpoints.alone(self.work / SECOND):  # never of a training that runs
-                self._forget()
+            self._forget()
         self.accelerator.wait_for_everyone()
         positions = range(self.recipe.schedule.samples)
         draws = self._draws(self.pairs, positions, self.seed, self.recipe.caption_dropout)
-        first = Trainer(
+        part = Trainer(
             name=self.request.variant,
             objective=self.objective,
             draws=draws,
@@ -155,38 +156,41 @@ class _Training:
             stop=self.stop,
             explain=lambda positions: self._describe(draws, positions),
         )
-        curve, steps = first.run(), self.recipe.schedule.steps
-        if self.recipe.separation is not None:
-            second = self._second(first, self.recipe.separation)
-            curve = curve + [(steps + step, loss) for step, loss in second.run()]
-            steps += second.schedule.steps
+        curve, steps = part.run(), part.schedule.steps
+        for number, recipe in enumerate(self.recipe.separation, 1):
+            part = self._round(part, number, steps, recipe)
+            curve = curve + [(steps + step, loss) for step, loss in part.run()]
+            steps += part.schedule.steps
         if self.accelerator.is_main_process:
             self.exporter.write(self.out, self._facts(steps, curve, draws))
         self.accelerator.wait_for_everyone()
         return self.request.out
 
-    def _second(self, first: Trainer, recipe: SeparationRecipe) -> Trainer:
-        """The second part of the training, see `separation`; to be called when the first is finished."""
-        positions = range(recipe.schedule.samples)
-        seed = seed_for(self.seed, SECOND)  # other noise than in the first part
-        draws = self._draws(self.pairs, positions, seed, self.recipe.caption_dropout)
-        encoder = self.models.text_encoder
-        captions = Captions.of(self.pairs, encoder)
-        if not any(map(captions.other, range(len(self.pairs)))):
-            self._say(f"no image of {self.pairs.name} has two captions: all second captions are false ones")
-        about = {"after": first.schedule.deciding(), "separation": recipe.model_dump(exclude={"schedule"})}
-        self.accelerator.free_memory()  # else the first part would be in the second's checkpoints
+    def _round(self, before: Trainer, number: int, steps: int, recipe: SeparationRecipe) -> Trainer:
+        """A round of the second part, see `separation`; to be called when the part before is finished."""
+        work = part_folder(self.work, number)
+        seed = seed_for(self.seed, work.name)  # other noise in every part
+        draws = self._draws(self.pairs, range(recipe.schedule.samples), seed, self.recipe.caption_dropout)
+        about = {"before": before.identity, "separation": recipe.model_dump(exclude={"schedule"})}
+        self.accelerator.free_memory()  # else the part before would be in this one's checkpoints
         return replace(
-            first,
-            name=f"{first.name}-{SECOND}",
-            objective=SeparationObjective(self.objective, encoder.tokens([""]), recipe),
-            draws=PairedDraws(draws, captions, recipe.false_captions),
+            before,
+            name=f"{self.request.variant}-{work.name}",
+            objective=SeparationObjective(self.objective, self.models.text_encoder.tokens([""]), recipe),
+            draws=PairedDraws(draws, self._captions, recipe.false_captions),
             schedule=recipe.schedule,
-            work=self.work / SECOND,
+            work=work,
             about=self.about | about,
-            watch=Watch(self.recipe.validation.every, lambda step: self._look(first.schedule.steps + step)),
+            watch=Watch(self.recipe.validation.every, lambda step: self._look(steps + step)),
             explain=lambda positions: self._describe(draws, positions),
         )
+
+    @cached_property
+    def _captions(self) -> Captions:
+        captions = Captions.of(self.pairs, self.models.text_encoder)
+        if not any(map(captions.other, range(len(self.pairs)))):
+            self._say(f"no image of {self.pairs.name} has two captions: all second captions are false ones")
+        return captions
 
     @cached_property
     def accelerator(self) -> Accelerator:
@@ -256,15 +260,23 @@ class _Training:
 
     @property
     def _seen(self) -> list[dict[str, Any]]:
-        """The validations of both parts, with the steps of both counted together."""
-        before = self.recipe.schedule.steps
-        return seen(self.work) + [row | {"step": before + row["step"]} for row in seen(self.work / SECOND)]
+        """The validations of all parts, with their steps counted together."""
+        rows, before = list[dict[str, Any]](), 0
+        for number, schedule in enumerate(self.recipe.schedules):
+            found = seen(part_folder(self.work, number))
+            rows += [row | {"step": before + row["step"]} for row in found]
+            before += schedule.steps
+        return rows
 
     def _forget(self) -> None:
-        """Remove the validation log and best state of an earlier run; the trainer removes its checkpoints."""
-        (self.work / SEEN).unlink(missing_ok=True)
-        for folder in (self.work / SECOND, self.out / BEST):
-            shutil.rmtree(folder, ignore_errors=True)
+        """Remove what an earlier run left, but for the first part's checkpoints, which the trainer removes."""
+        rounds = list(takewhile(Path.exists, (part_folder(self.work, number) for number in count(1))))
+        with ExitStack() as held:
+            for part in (self.work, *rounds):
+                held.enter_context(checkpoints.alone(part))  # never of a training that runs
+            (self.work / SEEN).unlink(missing_ok=True)
+            for folder in (*rounds, self.out / BEST):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _check(self, total: int) -> None:
         """Refuse to start where nothing could be grounded, or the disk cannot hold what will be written."""
@@ -277,10 +289,9 @@ class _Training:
                 ) from error
         if self.recipe.validation.pairs:
             len(self._validation_pairs)
-        if self.recipe.separation is None and self.request.resume and (self.work / SECOND).exists():
-            raise UsageError(
-                f"{self.work / SECOND} is of a longer training; choose another --out, or --resume never to begin anew"
-            )
+        longer = part_folder(self.work, len(self.recipe.schedules))
+        if self.request.resume and longer.exists():
+            raise UsageError(f"{longer} is of a longer training; choose another --out, or --resume never to begin anew")
         written = self._encoded_bytes(total)
         if self.request.cache is not None:
             checkpoints.check_space(self.request.cache, written, "encoded images and texts")

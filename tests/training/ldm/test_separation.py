@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -21,7 +22,7 @@ from gtg_bench.methods.text_encoders.words_only import WordsOnly
 from gtg_bench.methods.weights import find_weights
 from gtg_bench.training.ldm.examples import LatentDraws, Usable
 from gtg_bench.training.ldm.objective import NoiseObjective
-from gtg_bench.training.ldm.separation import Captions, PairedDraws, SeparationObjective, divergence, goals
+from gtg_bench.training.ldm.separation import Captions, PairedDraws, SeparationObjective, divergence, goals, smoothed
 from gtg_bench.training.ldm.train import TrainRequest, train
 from gtg_bench.training.loop.order import EpochOrder
 from gtg_bench.training.recipe import LdmRecipe, SeparationRecipe
@@ -103,7 +104,22 @@ def test_the_goals_by_hand() -> None:
     np.testing.assert_allclose(found[0], np.array([0.4, 0.1, 0.2]) * shares, rtol=1e-3)
     np.testing.assert_allclose(found[2], np.array([0.1, 0.2, 0.2]) * (1 - shares), rtol=1e-3)
     np.testing.assert_allclose(found[1], [0.4, 0.1, 0.2], rtol=1e-3)
+    unlike = np.array([16 / 97, 1 / 82, 4 / 85])  # 0.4 ** 2 / (0.4 ** 2 + 0.9 ** 2) ...
+    shared = goals(known, torch.tensor([True, False]), 2.0, share_with_false=True)[:, 0]
+    np.testing.assert_allclose(shared[1], np.array([0.4, 0.1, 0.2]) * unlike, rtol=1e-3)
+    assert torch.equal(shared[[0, 2, 3]], found[[0, 2, 3]])
     np.testing.assert_allclose(found[3], [0, 0.75**2, 0.5**2], rtol=1e-3)
+
+
+@pytest.mark.parametrize(("size", "smooth"), [((16, 20), 0.06), ((8, 8), 0.2), ((2, 3), 0.3)])
+def test_the_maps_are_smoothed_like_an_image(size: tuple[int, int], smooth: float) -> None:
+    from scipy.ndimage import gaussian_filter
+
+    maps, side = torch.rand((2, *size), generator=torch.Generator().manual_seed(0)), min(size)
+    radius = min(round(3 * smooth * side), side - 1)
+    wanted = gaussian_filter(maps.numpy(), smooth * side, mode="mirror", radius=radius, axes=(1, 2))
+    np.testing.assert_allclose(smoothed(maps, smooth), wanted, atol=1e-5)
+    assert smoothed(maps, 0.0) is maps
 
 
 def test_the_divergence_is_that_of_distributions() -> None:
@@ -184,7 +200,7 @@ def request_for(folder: Path, tmp_path: Path) -> Callable[..., TrainRequest]:
             "schedule": SCHEDULE,
             "seeds": [7],
             "validation": {"every": 3, "pairs": 4},
-            "separation": SEPARATION,
+            "separation": [SEPARATION],
         } | changes.pop("recipe", {})
         facts: dict[str, Any] = {"opened": lambda split: Studies(), "start": str(folder), "device": "cpu"}
         return TrainRequest(variant, LdmRecipe.model_validate(values), tmp_path / out, **facts | changes)
@@ -202,7 +218,7 @@ def version(out: Path) -> str:
 
 
 def test_the_second_part_goes_on_where_the_first_ended(request_for: Any) -> None:
-    both, alone = train(request_for("both")), train(request_for("alone", recipe={"separation": None}))
+    both, alone = train(request_for("both")), train(request_for("alone", recipe={"separation": []}))
     assert card(both)["steps"] == 8
     assert [step for step, _ in card(both)["loss_curve"]] == list(range(1, 9))
     assert card(both)["loss_curve"][:4] == card(alone)["loss_curve"]
@@ -212,7 +228,7 @@ def test_the_second_part_goes_on_where_the_first_ended(request_for: Any) -> None
     assert [row["step"] for row in curves.validations] == [3, 4, 7, 8]
     versions = {version(both), version(alone)}
     heavier = SEPARATION | {"weight": 5.0}
-    again = train(request_for("both", recipe={"separation": heavier}, resume=False))
+    again = train(request_for("both", recipe={"separation": [heavier]}, resume=False))
     assert len(versions | {version(again)}) == 3
     cut = train(request_for("cut", max_steps=6))
     assert (card(cut)["steps"], len(card(cut)["loss_curve"])) == (6, 6)
@@ -244,14 +260,52 @@ def test_a_killed_second_part_ends_like_one_that_was_not(
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
     assert version(whole) == version(again)
     with pytest.raises(UsageError, match="another"):
-        train(request_for("killed", recipe={"separation": SEPARATION | {"weight": 5.0}}))
+        train(request_for("killed", recipe={"separation": [SEPARATION | {"weight": 5.0}]}))
+
+
+def test_every_round_goes_on_where_the_one_before_ended(request_for: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = {"separation": [SEPARATION, SEPARATION | {"smooth": 0.1, "weight": 1.0}]}
+    one, two = train(request_for("one")), train(request_for("two", recipe=rounds))
+    assert card(two)["steps"] == 12
+    assert card(two)["loss_curve"][:8] == card(one)["loss_curve"]
+    assert [row["step"] for row in card(two)["validation_curve"]] == [3, 4, 7, 8, 11, 12]
+    curves = read_training(two)
+    assert [list(point) for point in curves.loss] == card(two)["loss_curve"]
+    assert [row["step"] for row in curves.validations] == [3, 4, 7, 8, 11, 12]
+    assert version(train(request_for("cut", recipe=rounds, max_steps=8))) == version(one)
+    assert version(train(request_for("one", recipe=rounds))) == version(two), "a round more"
+    with pytest.raises(UsageError, match="separation-2 is of a longer training"):
+        train(request_for("two"))
+    other = {"separation": [SEPARATION | {"weight": 5.0}, rounds["separation"][1]]}
+    shutil.rmtree(two / "work" / "separation")
+    with pytest.raises(UsageError, match="another"):  # the second round was of another first one
+        train(request_for("two", recipe=other))
+    again = train(request_for("two", recipe={"separation": []}, resume=False))
+    assert not list((again / "work").glob("separation*"))
+
+
+def test_the_teacher_of_a_round_is_the_network_of_the_one_before(
+    request_for: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teachers, make = list[Any](), SeparationObjective.__init__
+
+    def noting(self: Any, *args: Any) -> None:
+        make(self, *args)
+        own, teacher = self._own.unet.state_dict(), self._teacher.unet.state_dict()
+        teachers.append({name: values.clone() for name, values in teacher.items()})
+        assert all(torch.equal(teacher[name], values) for name, values in own.items())
+
+    monkeypatch.setattr(SeparationObjective, "__init__", noting)
+    train(request_for("out", recipe={"separation": [SEPARATION] * 2}))
+    first, second = teachers
+    assert any(not torch.equal(first[name], values) for name, values in second.items())
 
 
 def test_what_only_shows_may_change_between_runs(request_for: Any) -> None:
     train(request_for("out", max_steps=6))
     seldom = {"schedule": SCHEDULE | {"checkpoint_every": 1}}
     schedule = SCHEDULE | {"steps": 2, "device_batch": 2, "keep_checkpoints": 1}
-    again = train(request_for("out", recipe=seldom | {"separation": SEPARATION | {"schedule": schedule}}))
+    again = train(request_for("out", recipe=seldom | {"separation": [SEPARATION | {"schedule": schedule}]}))
     assert card(again)["steps"] == 6
 
 
@@ -259,7 +313,7 @@ def test_what_only_shows_may_change_between_runs(request_for: Any) -> None:
 def test_accumulated_batches_train_the_same(request_for: Any, device_batch: int) -> None:
     whole = card(train(request_for("whole")))["loss_curve"]
     schedule = SCHEDULE | {"device_batch": device_batch}
-    parts = {"schedule": schedule, "separation": SEPARATION | {"schedule": schedule}}
+    parts = {"schedule": schedule, "separation": [SEPARATION | {"schedule": schedule}]}
     found = card(train(request_for("parts", recipe=parts)))["loss_curve"]
     assert [loss for _, loss in found] == pytest.approx([loss for _, loss in whole], abs=1e-4)
 
@@ -267,14 +321,14 @@ def test_accumulated_batches_train_the_same(request_for: Any, device_batch: int)
 def test_a_batch_that_cannot_be_shared_is_refused_at_once(request_for: Any) -> None:
     schedule = SCHEDULE | {"device_batch": 3}
     with pytest.raises(UsageError, match="device_batch 3"):
-        train(request_for("out", recipe={"separation": SEPARATION | {"schedule": schedule}}))
+        train(request_for("out", recipe={"separation": [SEPARATION | {"schedule": schedule}]}))
 
 
 @pytest.mark.parametrize("variant", ["clip-ldm-lora", "clip-ldm-learnable"])
 def test_adapters_and_text_encoders_have_a_second_part_too(request_for: Any, variant: str) -> None:
     changes = {"rank": 4} if variant == "clip-ldm-lora" else {}
     both = train(request_for("both", variant, **changes))
-    alone = train(request_for("alone", variant, recipe={"separation": None}, **changes))
+    alone = train(request_for("alone", variant, recipe={"separation": []}, **changes))
     assert find_weights(variant, str(both)).version != find_weights(variant, str(alone)).version
 
 

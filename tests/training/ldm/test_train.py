@@ -163,12 +163,11 @@ def test_recipes_and_variants_fit_together(tmp_path: Path) -> None:
     quick, words, full = load_recipe("phantom-quick"), load_recipe("phantom-words"), load_recipe("phantom")
     apart = ("name", "note", "schedule", "choice", "data_options", "words_only")
     assert words.model_copy(update={name: getattr(quick, name) for name in apart}) == quick
-    assert full.model_copy(update={"name": words.name, "separation": None}) == words
+    assert full.model_copy(update={"name": words.name, "separation": ()}) == words
     assert (quick.words_only, words.words_only) == (False, True)
     assert (quick.data_options, words.data_options) == ({}, {"captions": "findings"})
     assert (quick.schedule.steps, words.schedule.steps) == (1500, 3000)
-    assert full.separation is not None
-    assert full.separation.schedule.steps == 1250
+    assert [schedule.steps for schedule in full.schedules] == [3000, 1250, 300]
     assert set(variants()) == {entry.name for entry in CATALOG if entry.card.kind == "ldm"}
     (tmp_path / "my.yaml").write_text("unet: {place: somewhere}\nschedule: {steps: 3}")
     recipe = load_recipe("phantom", tmp_path / "my.yaml")
