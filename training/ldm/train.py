@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -171,7 +172,8 @@ class _Training:
         work = part_folder(self.work, number)
         seed = seed_for(self.seed, work.name)  # other noise in every part
         draws = self._draws(self.pairs, range(recipe.schedule.samples), seed, self.recipe.caption_dropout)
-        about = {"before": before.identity, "separation": recipe.model_dump(exclude={"schedule"})}
+        known = hashlib.sha256(before.identity.encode()).hexdigest()
+        about = {"before": known, "separation": recipe.model_dump(exclude={"schedule"})}
         self.accelerator.free_memory()  # else the part before would be in this one's checkpoints
         return replace(
             before,
