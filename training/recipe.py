@@ -105,7 +105,9 @@ class SeparationRecipe(Strict):
         ge=0, le=1, description="share of samples whose second caption is not of the image, where it has another one"
     )
     share_with_false: bool = Field(
-        False, description="places are shared with false captions too; the teacher must tell captions apart already"
+        False,
+        description="places are shared with false captions too, whose own maps are to be flat and without a hole; for a "
+        "teacher that tells captions apart",
     )
 
 

@@ -4,8 +4,9 @@ A U-Net that has learned to predict the noise attends from every lesion to the w
 those of its own. One map does not tell whose lesion it is, but the maps of two captions at the same place do. So a
 frozen copy of the U-Net, the teacher, shares every place out between two captions of the image, and its maps, shared
 out like this, are the goals of the U-Net, which sees one caption at a time. Where the second caption is not of the
-image, its goal is a map that is flat but for what the first caption attends to. No box is used. In a further round the
-U-Net, which now tells captions apart better, is the teacher.
+image, its goal is a map that is flat but for a hole where the first caption attends to. No box is used. In a further
+round the U-Net, which now tells captions apart better, is the teacher; false captions then take their share too, and
+their goal is flat, since holes would turn maps inside out where a U-Net takes a true caption for a false one.
 """
 
 from __future__ import annotations
@@ -169,15 +170,17 @@ def goals(known: Tensor, true: Tensor, sharpness: float, share_with_false: bool 
         true: bool [B]: whether the second caption is of the image too. Both maps then share each place in proportion
             to map ** sharpness; else the first is kept, and the second is (1 - first / its maximum) ** 2.
         sharpness: see `recipe.SeparationRecipe`.
-        share_with_false: where the second caption is false, the first keeps only what it would if it were true.
+        share_with_false: where the second caption is false, the first keeps only what it would if it were true, and the
+            second is flat.
     """
     first, second = (known + _LEAST).chunk(2)
-    true = true[:, None, None]
     share = torch.sigmoid(sharpness * (first.log() - second.log()))
-    if not share_with_false:
-        share = torch.where(true, share, 1.0)
-    elsewhere = (1 - first / first.amax((1, 2), keepdim=True)) ** 2
-    return torch.cat([first * share, torch.where(true, second * (1 - share), elsewhere)])
+    true_pair = torch.cat([first * share, second * (1 - share)])
+    if share_with_false:
+        false_pair = torch.cat([first * share, torch.ones_like(second)])
+    else:
+        false_pair = torch.cat([first, (1 - first / first.amax((1, 2), keepdim=True)) ** 2])
+    return torch.where(true.repeat(2)[:, None, None], true_pair, false_pair)
 
 
 def smoothed(maps: Tensor, smooth: float) -> Tensor:

@@ -107,7 +107,8 @@ def test_the_goals_by_hand() -> None:
     unlike = np.array([16 / 97, 1 / 82, 4 / 85])  # 0.4 ** 2 / (0.4 ** 2 + 0.9 ** 2) ...
     shared = goals(known, torch.tensor([True, False]), 2.0, share_with_false=True)[:, 0]
     np.testing.assert_allclose(shared[1], np.array([0.4, 0.1, 0.2]) * unlike, rtol=1e-3)
-    assert torch.equal(shared[[0, 2, 3]], found[[0, 2, 3]])
+    assert torch.equal(shared[[0, 2]], found[[0, 2]])
+    assert torch.equal(shared[3], torch.ones(3))
     np.testing.assert_allclose(found[3], [0, 0.75**2, 0.5**2], rtol=1e-3)
 
 
