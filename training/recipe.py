@@ -106,8 +106,8 @@ class SeparationRecipe(Strict):
     )
     share_with_false: bool = Field(
         False,
-        description="places are shared with false captions too, whose own maps are to be flat and without a hole; for a "
-        "teacher that tells captions apart",
+        description="false captions take their share of places too, and their own maps are to be flat, without a hole; "
+        "for a teacher that tells captions apart",
     )
 
 
