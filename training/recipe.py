@@ -99,7 +99,10 @@ class SeparationRecipe(Strict):
         gt=0, description="two captions share a place in proportion to their attention to the power of this"
     )
     smooth: float = Field(
-        0.0, ge=0, le=0.5, description="deviation of the Gaussian over the teacher's maps, of their shorter side"
+        0.0,
+        ge=0,
+        le=0.5,
+        description="standard deviation of a Gaussian over the teacher's maps, as a fraction of their shorter side",
     )
     false_captions: float = Field(
         ge=0, le=1, description="share of samples whose second caption is not of the image, where it has another one"
@@ -118,7 +121,7 @@ class ChoiceRecipe(Strict):
         (10, 10), description="DDIM steps while the layers are chosen, and how many of the last ones are averaged"
     )
     steps: tuple[tuple[int, int], ...] = Field(description="pairs of such numbers to try, with those layers")
-    smooth: float = Field(0.0, ge=0, le=0.5, description="how far maps are smoothed meanwhile, as by `--smooth`")
+    smooth: float = Field(0.0, ge=0, le=0.5, description="how far maps are smoothed for the choice, as by `--smooth`")
     tolerance: float = Field(0.01, ge=0, description="a mean CNR this near the best is as good: fewer steps win")
     guidance: float = Field(16.0, ge=0, description="the card's guidance scale; it changes nothing in GT mode")
     test_worlds: tuple[int, ...] = Field((0, 1), description="phantom worlds whose test splits are scored")

@@ -117,7 +117,7 @@ def test_every_member_has_a_card(out: Path, part: str) -> None:
         if name != "card.json" and name.split("/")[0] not in ("work", "best")
     }
     assert any(name.endswith(".safetensors") for name in card["sha256"])
-    steps = 4 if part in MODELS and part != "generic-ldm" else 2  # generic pictures have no second part
+    steps = 6 if part in MODELS and part != "generic-ldm" else 2  # generic pictures have no second part
     assert (card["steps"], card["seed"]) == (steps, 1759 if "1759" in part else 4200)
     assert card["loss_curve"][-1][0] == steps
     assert "git_revision" in card

@@ -19,7 +19,7 @@ VARIANTS = ("cxrbert-ldm", "radbert-ldm", "cxrclip-ldm", "medkebert-ldm", "clip-
 AGAIN = ("cxrbert-ldm", "radbert-ldm", "cxrclip-ldm", "clip-ldm")
 """Trained by the recipe `phantom-words` too."""
 BOTH = ("cxrbert-ldm", "clip-ldm")
-"""Trained by the recipe `phantom` too."""
+"""Trained by the recipes `phantom-apart` and `phantom` too."""
 
 
 def found(layers: str = "", **wanted: str) -> Row:
@@ -54,7 +54,7 @@ def main_rows() -> list[list[str]]:
 def ablation_rows() -> list[list[str]]:
     """By falling cnr."""
     plain, controls = ("auroc", "top1", "phrase_discrimination"), ("phrase-swap", "image-swap")
-    recipes = {"phantom-quick": VARIANTS, "phantom-words": AGAIN, "phantom": BOTH}
+    recipes = {"phantom-quick": VARIANTS, "phantom-words": AGAIN, "phantom-apart": BOTH, "phantom": BOTH}
     runs = [(recipe, name) for recipe, names in recipes.items() for name in names]
     rows = []
     for weights, method in [*runs, ("phantom", "biovil"), ("phantom", "biovil-l")]:
@@ -110,19 +110,19 @@ def test_the_readme_shows_the_shipped_numbers() -> None:
 
 def test_what_the_readme_says_about_the_numbers_holds() -> None:
     main, prior = found(**MAIN), found(method="phrase-prior")
-    assert all(float(main[f"{name}_low"]) > float(prior[name]) for name in ("iou", "miou", "top1"))
-    assert float(main["top1_low"]) > float(prior["top1_high"])
-    assert float(main["auroc"]) == pytest.approx(float(prior["auroc"]), abs=0.001)
+    for name in ("auroc", "iou", "miou", "top1"):
+        assert float(main[f"{name}_low"]) > float(prior[f"{name}_high"])
     for name in ("cnr", "phrase_discrimination"):
-        assert float(main[f"{name}_high"]) < float(prior[f"{name}_low"])
+        assert float(main[f"{name}_high"]) < float(prior[name])
+    assert float(main["top1"]) >= 0.8 * float(found(method="oracle-lesion")["top1"])
     swapped = found(**MAIN, control="phrase-swap")
     assert float(swapped["phrase_discrimination_low"]) < 0.5 < float(swapped["phrase_discrimination_high"])
-    for control, loss in (("phrase-swap", 0.76), ("image-swap", 0.67), ("neutral-phrase", 0.44)):
+    for control, loss in (("phrase-swap", 0.72), ("image-swap", 0.65), ("neutral-phrase", 0.55)):
         assert 1 - float(found(**MAIN, control=control)["cnr"]) / float(main["cnr"]) == pytest.approx(loss, abs=0.005)
     words = found(**MAIN, tokens="disease"), found(**MAIN, tokens="disease", control="phrase-swap")
-    assert 1 - float(words[1]["cnr"]) / float(words[0]["cnr"]) == pytest.approx(0.67, abs=0.005)
+    assert 1 - float(words[1]["cnr"]) / float(words[0]["cnr"]) == pytest.approx(0.64, abs=0.006)
     best = leaderboard.read(REFERENCE / "phantom.gtg@2+smooth-best.csv")
-    for tokens, loss in (("lexical", 0.74), ("disease", 0.67)):
+    for tokens, loss in (("lexical", 0.74), ("disease", 0.65)):
         plain, other = (smoothed("cxrbert-ldm", best, tokens, control) for control in ("none", "phrase-swap"))
         assert 1 - float(other["cnr"]) / float(plain["cnr"]) == pytest.approx(loss, abs=0.005)
     smooth = smoothed("cxrbert-ldm", best), smoothed("phrase-prior", best)
@@ -133,13 +133,10 @@ def test_what_the_readme_says_about_the_numbers_holds() -> None:
     strict = {row["method"]: row for row in leaderboard.read(REFERENCE / "phantom.strict@4.csv")}
     for name in ("gcnr", "cnr", "top1", "ap", "auroc", "iou"):
         assert float(strict["cxrbert-ldm"][name]) > float(strict["phrase-prior"][name])
-    apart = [
-        1
-        - float(found(method=n, weights="phantom", control="phrase-swap")["cnr"])
-        / float(found(method=n, weights="phantom")["cnr"])
-        for n in BOTH
-    ]
-    assert apart == pytest.approx([0.76, 0.48], abs=0.005)
+    for weights, expected_losses in (("phantom-apart", [0.76, 0.48]), ("phantom", [0.72, 0.56])):
+        runs = [{"method": name, "weights": weights} for name in BOTH]
+        lost = [1 - float(found(**run, control="phrase-swap")["cnr"]) / float(found(**run)["cnr"]) for run in runs]
+        assert lost == pytest.approx(expected_losses, abs=0.005)
     quick = {name: float(found(method=name, weights="phantom-quick")["cnr"]) for name in VARIANTS}
     assert list(quick) == sorted(quick, key=lambda name: -quick[name])
     plain, swapped = (

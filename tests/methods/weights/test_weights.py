@@ -258,7 +258,7 @@ def test_the_packaged_parts_named_in_yaml_have_the_packaged_version(tmp_path: Pa
     path = write_yaml(tmp_path / "mine.yaml", vae=str(ZOO / "autoencoder"), text_encoder=text, **parts)
     packaged, mine = find_weights("cxrbert-ldm", None), find_weights("cxrbert-ldm", str(path))
     assert (packaged.name, mine.name) == ("phantom", str(path))
-    assert packaged.version == mine.version == "b218b727b11a"
+    assert packaged.version == mine.version == "11dd91a2df21"
 
 
 # Choosing weights

@@ -163,7 +163,9 @@ def test_recipes_and_variants_fit_together(tmp_path: Path) -> None:
     quick, words, full = load_recipe("phantom-quick"), load_recipe("phantom-words"), load_recipe("phantom")
     apart = ("name", "note", "schedule", "choice", "data_options", "words_only")
     assert words.model_copy(update={name: getattr(quick, name) for name in apart}) == quick
-    assert full.model_copy(update={"name": words.name, "separation": ()}) == words
+    assert full.model_copy(update={"name": words.name, "separation": (), "choice": words.choice}) == words
+    once = load_recipe("phantom-apart")
+    assert full.model_copy(update={"name": once.name, "separation": full.separation[:1], "choice": once.choice}) == once
     assert (quick.words_only, words.words_only) == (False, True)
     assert (quick.data_options, words.data_options) == ({}, {"captions": "findings"})
     assert (quick.schedule.steps, words.schedule.steps) == (1500, 3000)
