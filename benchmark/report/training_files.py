@@ -37,7 +37,8 @@ def part_folder(work: Path, number: int) -> Path:
 
     Part 0 has `work` itself; parts 1, 2 and so on are rounds, see `training.ldm.separation`.
     """
-    return work / ("separation" + (f"-{number}" if number > 1 else "")) if number else work
+    name = "separation" if number == 1 else f"separation-{number}"
+    return work / name if number else work
 
 
 def read_training(folder: Path) -> TrainingCurves:

@@ -264,7 +264,7 @@ def test_a_killed_second_part_ends_like_one_that_was_not(
         train(request_for("killed", recipe={"separation": [SEPARATION | {"weight": 5.0}]}))
 
 
-def test_every_round_goes_on_where_the_one_before_ended(request_for: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_round_goes_on_where_the_one_before_ended(request_for: Any) -> None:
     rounds = {"separation": [SEPARATION, SEPARATION | {"smooth": 0.1, "weight": 1.0}]}
     one, two = train(request_for("one")), train(request_for("two", recipe=rounds))
     assert card(two)["steps"] == 12
