@@ -112,6 +112,9 @@ class SeparationRecipe(Strict):
         description="false captions take their share of places too, and their own maps are to be flat, without a hole; "
         "for a teacher that tells captions apart",
     )
+    attention_alone: bool = Field(
+        False, description="of the U-Net only the cross-attention layers are trained: a few percent of its parameters"
+    )
 
 
 class ChoiceRecipe(Strict):

@@ -23,7 +23,7 @@ from torchvision.transforms.functional import gaussian_blur
 from gtg_bench.benchmark.api.types import seed_for
 from gtg_bench.benchmark.datasets.training import TrainingSet
 from gtg_bench.benchmark.scoring.laterality import mirrored
-from gtg_bench.methods.ldm.attention import AttentionCapture
+from gtg_bench.methods.ldm.attention import AttentionCapture, cross_attention_layers
 from gtg_bench.methods.text_encoders.base import TextTokens, TrainableTextEncoder
 from gtg_bench.methods.text_encoders.words_only import words
 from gtg_bench.training.ldm.examples import LatentDraws
@@ -160,6 +160,20 @@ class SeparationObjective(nn.Module):
         true = batch["other_true"].float()  # no image is denoised by a false caption
         apart = self._recipe.weight * divergence(wanted, found)
         return ((first + true * second) / (1 + true)).mean() + apart
+
+
+def choose_trained(unet: nn.Module, trained: Sequence[nn.Parameter], attention_alone: bool) -> None:
+    """Let those of the `trained` parameters require gradients that a round trains.
+
+    Args:
+        unet: of diffusers.
+        trained: the parameters of the U-Net that its variant trains.
+        attention_alone: see `recipe.SeparationRecipe`.
+    """
+    layers = [unet.get_submodule(name) for name in cross_attention_layers(unet)]
+    inside = {id(parameter) for layer in layers for parameter in layer.parameters()}
+    for parameter in trained:
+        parameter.requires_grad_(not attention_alone or id(parameter) in inside)
 
 
 def goals(known: Tensor, true: Tensor, sharpness: float, share_with_false: bool = False) -> Tensor:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from PIL import Image
+from torch import nn
 
 from gtg_bench.benchmark.api.errors import DataError, GtgError, UsageError
 from gtg_bench.benchmark.api.types import Dataset, seed_for
@@ -32,7 +33,7 @@ from gtg_bench.training.ldm.examples import LatentDraws
 from gtg_bench.training.ldm.export import Exporter
 from gtg_bench.training.ldm.models import TrainableLdm, load_models, locate_parts
 from gtg_bench.training.ldm.objective import NoiseObjective
-from gtg_bench.training.ldm.separation import Captions, PairedDraws, SeparationObjective
+from gtg_bench.training.ldm.separation import Captions, PairedDraws, SeparationObjective, choose_trained
 from gtg_bench.training.ldm.validation import Validation, grounded_samples
 from gtg_bench.training.loop import checkpoints
 from gtg_bench.training.loop.progress import SEEN, console, seen
@@ -175,6 +176,7 @@ class _Training:
         known = hashlib.sha256(before.identity.encode()).hexdigest()
         about = {"before": known, "separation": recipe.model_dump(exclude={"schedule"})}
         self.accelerator.free_memory()  # else the part before would be in this one's checkpoints
+        choose_trained(self.models.unet, self._trained, recipe.attention_alone)
         return replace(
             before,
             name=f"{self.request.variant}-{work.name}",
@@ -186,6 +188,11 @@ class _Training:
             watch=Watch(self.recipe.validation.every, lambda step: self._look(steps + step)),
             explain=lambda positions: self._describe(draws, positions),
         )
+
+    @cached_property
+    def _trained(self) -> list[nn.Parameter]:
+        """The parameters of the U-Net that the variant trains."""
+        return [parameter for parameter in self.models.unet.parameters() if parameter.requires_grad]
 
     @cached_property
     def _captions(self) -> Captions:

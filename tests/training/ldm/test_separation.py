@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -283,6 +284,23 @@ def test_every_round_goes_on_where_the_one_before_ended(request_for: Any) -> Non
         train(request_for("two", recipe=other))
     again = train(request_for("two", recipe={"separation": []}, resume=False))
     assert not list((again / "work").glob("separation*"))
+
+
+@pytest.mark.parametrize("variant", ["cxrbert-ldm", "clip-ldm-lora"])
+def test_a_round_may_train_the_attention_alone(request_for: Any, variant: str) -> None:
+    """Of what the variant trains; the round after it trains everything again."""
+    rounds = [SEPARATION, SEPARATION | {"attention_alone": True}, SEPARATION]
+    changes = {"rank": 4} if variant == "clip-ldm-lora" else {}
+    states = []
+    for number in (1, 2, 3):
+        done = train(request_for("out", variant, recipe={"separation": rounds[:number]}, **changes))
+        (file,) = (done / ("adapter" if changes else "unet")).glob("*.safetensors")
+        states.append(load_file(file))
+    for number, alone in ((1, True), (2, False)):
+        changed = {name for name, values in states[number].items() if not torch.equal(values, states[number - 1][name])}
+        attention = {name for name in states[number] if ".attn2." in name}
+        assert attention
+        assert changed <= attention if alone else changed > attention
 
 
 def test_the_teacher_of_a_round_is_the_network_of_the_one_before(
