@@ -98,6 +98,9 @@ class SeparationRecipe(Strict):
     sharpness: float = Field(
         gt=0, description="two captions share a place in proportion to their attention to the power of this"
     )
+    layers: str = Field(
+        "all", description="the cross-attention layers whose maps are shared out and trained, as by `--layers`"
+    )
     smooth: float = Field(
         0.0,
         ge=0,

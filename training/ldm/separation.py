@@ -23,7 +23,7 @@ from torchvision.transforms.functional import gaussian_blur
 from gtg_bench.benchmark.api.types import seed_for
 from gtg_bench.benchmark.datasets.training import TrainingSet
 from gtg_bench.benchmark.scoring.laterality import mirrored
-from gtg_bench.methods.ldm.attention import AttentionCapture, cross_attention_layers
+from gtg_bench.methods.ldm.attention import AttentionCapture, cross_attention_layers, select_layers
 from gtg_bench.methods.text_encoders.base import TextTokens, TrainableTextEncoder
 from gtg_bench.methods.text_encoders.words_only import words
 from gtg_bench.training.ldm.examples import LatentDraws
@@ -130,21 +130,25 @@ class PairedDraws:
 class SeparationObjective(nn.Module):
     """The noise objective, and the divergence of the maps of two captions from the goals that a teacher sets.
 
-    A map is the attention to all words of a caption, averaged over heads and layers. A text encoder that is trained
-    too gives the teacher its present states.
+    A map is the attention to all words of a caption, averaged over heads and the recipe's layers. A text encoder that
+    is trained too gives the teacher its present states.
     """
 
     def __init__(self, noise: NoiseObjective, empty: TextTokens, recipe: SeparationRecipe) -> None:
         """Args:
         noise: the noise objective; a copy of its U-Net as it is now becomes the teacher.
         empty: the tokens of the empty caption.
-        recipe: weight and sharpness.
+        recipe: of the round.
+
+        Raises:
+            UsageError: the U-Net has no such layer.
         """
         super().__init__()
         self.noise = noise
-        self._own = AttentionCapture(noise.unet)
+        layers = select_layers(noise.unet, recipe.layers)
+        self._own = AttentionCapture(noise.unet, layers)
         teacher = copy.deepcopy(noise.unet).eval().requires_grad_(False)
-        self._teacher = AttentionCapture(teacher)  # no submodule: checkpoints are without it
+        self._teacher = AttentionCapture(teacher, layers)  # no submodule: checkpoints are without it
         self._empty, self._recipe = empty, recipe
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:

@@ -26,6 +26,7 @@ from gtg_bench.benchmark.datasets import open_dataset
 from gtg_bench.benchmark.datasets.training import TrainingSet, open_training_set
 from gtg_bench.benchmark.report.training_files import part_folder
 from gtg_bench.benchmark.runs.revision import git_revision
+from gtg_bench.methods.ldm.attention import select_layers
 from gtg_bench.methods.weights import Weights
 from gtg_bench.training.cards import NOTICE
 from gtg_bench.training.ldm.encoded import Encoder
@@ -289,6 +290,8 @@ class _Training:
 
     def _check(self, total: int) -> None:
         """Refuse to start where nothing could be grounded, or the disk cannot hold what will be written."""
+        for round_ in self.recipe.separation:
+            select_layers(self.models.unet, round_.layers)
         if self._grounded is not None:
             try:
                 grounded_samples(self._grounded, self.recipe.validation)

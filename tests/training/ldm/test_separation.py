@@ -152,15 +152,16 @@ def batch() -> dict[str, Tensor]:
     } | facts
 
 
+@pytest.mark.parametrize(("chosen", "numbers"), [("all", slice(None)), ("1,2", slice(1, 3))])
 def test_the_loss_is_that_of_the_noise_and_the_goals(
-    components: Any, make_unet: Any, literal_forward: Any, batch: dict[str, Tensor]
+    components: Any, make_unet: Any, literal_forward: Any, batch: dict[str, Tensor], chosen: str, numbers: slice
 ) -> None:
     """Against Eq. 1 without the package's attention; the teacher is the U-Net as it was."""
     encoder, unet, before = WordsOnly(components.text_encoder), make_unet().requires_grad_(True), make_unet()
     before.load_state_dict(unet.state_dict())
     noise = NoiseObjective(unet, components.scheduler, encoder, False, 64)
     empty = encoder.tokens([""])
-    objective = SeparationObjective(noise, empty, SeparationRecipe(**SEPARATION))
+    objective = SeparationObjective(noise, empty, SeparationRecipe(**SEPARATION, layers=chosen))
     with torch.no_grad():
         for parameter in unet.parameters():
             parameter.add_(0.1 * parameter.std().nan_to_num() * torch.randn(parameter.shape))
@@ -176,9 +177,9 @@ def test_the_loss_is_that_of_the_noise_and_the_goals(
             words = [k for k in range(24) if mask[k] and int(ids[k]) not in special]
             predicted, layers = literal_forward(unet, noisy, t, states)
             errors.append(float(F.mse_loss(predicted, batch["noise"][row])))
-            own.append(np.mean([layer[:, words].sum(1).mean(0).numpy() for layer in layers], 0))
+            own.append(np.mean([layer[:, words].sum(1).mean(0).numpy() for layer in layers[numbers]], 0))
             layers = literal_forward(before, noisy, t, states)[1]
-            known.append(np.mean([layer[:, words].sum(1).mean(0).numpy() for layer in layers], 0))
+            known.append(np.mean([layer[:, words].sum(1).mean(0).numpy() for layer in layers[numbers]], 0))
     wanted = goals(torch.tensor(np.array(known)), batch["other_true"], 4.0)
     apart = float(divergence(wanted, torch.tensor(np.array(own))))
     assert apart > 0.001
@@ -341,6 +342,13 @@ def test_a_batch_that_cannot_be_shared_is_refused_at_once(request_for: Any) -> N
     schedule = SCHEDULE | {"device_batch": 3}
     with pytest.raises(UsageError, match="device_batch 3"):
         train(request_for("out", recipe={"separation": [SEPARATION | {"schedule": schedule}]}))
+
+
+def test_layers_that_the_network_lacks_are_refused_at_once(request_for: Any) -> None:
+    request = request_for("out", recipe={"separation": [SEPARATION | {"layers": "99"}]})
+    with pytest.raises(UsageError, match="layers 99"):
+        train(request)
+    assert not (request.out / "work" / "checkpoints").exists()
 
 
 @pytest.mark.parametrize("variant", ["clip-ldm-lora", "clip-ldm-learnable"])
