@@ -198,7 +198,7 @@ def run(
     Args:
         prepared: the run.
         request: its runs_dir, batch_size, workers, fail_fast, fresh and shard are used.
-        progress: called after each batch.
+        progress: called after each batch, and after each smoothed map while smoothing is chosen.
         processes: number of scoring processes. 1 scores in this process while the method grounds. None chooses 2 if
             all maps are stored and there are many samples.
         busy: called once if another process is working on the run.
@@ -214,7 +214,7 @@ def run(
         validation = replace(prepared.validation, source=prepared.source)  # one model for both
         if run(validation, request, progress, processes, busy).missing:
             raise UsageError("--smooth best: other shards still ground the validation split; repeat this command later")
-        prepared = with_best_smoothing(prepared, validation, request.runs_dir)
+        prepared = with_best_smoothing(prepared, validation, request.runs_dir, progress)
     folder = RunFolder(request.runs_dir, prepared.spec)
     order = [trial.sample.sample_id for trial in prepared.trials]
     writer = writer_for(folder, order, request.batch_size, request.part)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import tee
+from itertools import count, tee
 from pathlib import Path
 
 from gtg_bench.benchmark.api.errors import DataError, UsageError
@@ -17,7 +17,7 @@ from gtg_bench.benchmark.metrics.named_masks import BEST, NONE, best_name
 from gtg_bench.benchmark.paths import atomic
 from gtg_bench.benchmark.runs.map_store import MapStore
 from gtg_bench.benchmark.runs.records import RunFolder
-from gtg_bench.benchmark.runs.runner import PreparedRun, with_rules
+from gtg_bench.benchmark.runs.runner import PreparedRun, Progress, with_rules
 from gtg_bench.benchmark.runs.spec import MAP_FIELDS
 from gtg_bench.benchmark.scoring.controls import CONTROLS
 from gtg_bench.benchmark.scoring.protocols import Protocol, definition
@@ -59,7 +59,12 @@ def with_best_mask(prepared: PreparedRun, tuned_on: PreparedRun, runs_dir: Path)
     return replace(prepared, rules=rules, spec=with_rules(prepared.spec, rules))
 
 
-def with_best_smoothing(prepared: PreparedRun, tuned_on: PreparedRun, runs_dir: Path) -> PreparedRun:
+def with_best_smoothing(
+    prepared: PreparedRun,
+    tuned_on: PreparedRun,
+    runs_dir: Path,
+    progress: Progress = lambda done, total: None,
+) -> PreparedRun:
     """The same run, with the smoothing of SIGMAS that maximises the mean of its primary metric on another split's maps.
 
     The mean is the protocol's average. Of several equally good ones the smallest is chosen.
@@ -68,6 +73,7 @@ def with_best_smoothing(prepared: PreparedRun, tuned_on: PreparedRun, runs_dir: 
         prepared: the run to score.
         tuned_on: a run with the same method and settings, on other patients, without a control.
         runs_dir: folder of the runs.
+        progress: called after each smoothed map.
 
     Raises:
         UsageError: `tuned_on` is not such a run.
@@ -79,7 +85,7 @@ def with_best_smoothing(prepared: PreparedRun, tuned_on: PreparedRun, runs_dir: 
     path = RunFolder(runs_dir, tuned_on.spec).path / _TRIED
     tried = _read(path)
     if name not in tried:
-        tried[name] = _means(maps, trials, rules)
+        tried[name] = _means(maps, trials, rules, progress)
         with suppress(OSError), atomic(path) as part:  # another user's runs may not be writable
             part.write_text(json.dumps({"tried": tried}, indent=1), encoding="utf-8")
     if not tried[name]:
@@ -128,14 +134,16 @@ def _read(path: Path) -> dict[str, dict[str, float]]:
     return found
 
 
-def _means(maps: MapStore, trials: Sequence[Trial], rules: Protocol) -> dict[str, float]:
+def _means(maps: MapStore, trials: Sequence[Trial], rules: Protocol, progress: Progress) -> dict[str, float]:
     """Standard deviation -> mean of the primary metric, for each of SIGMAS, from the smallest one on."""
     metric, only = rules.primary, primary_only(rules)
     stored, categories = [maps.load(one.sample.sample_id) for one in trials], [one.sample.category for one in trials]
-    means = {}
+    means, done = {}, count(1)
     for sigma in SIGMAS:
-        smoother = replace(only, smooth=f"{sigma:g}")
-        scores = [score_map(*pair, smoother).metrics.get(metric) for pair in zip(stored, trials, strict=True)]
+        smoother, scores = replace(only, smooth=f"{sigma:g}"), list[float | None]()
+        for pair in zip(stored, trials, strict=True):
+            scores.append(score_map(*pair, smoother).metrics.get(metric))
+            progress(next(done), len(SIGMAS) * len(trials))
         if (found := average(scores, categories, rules.average).value) is not None:
             means[f"{sigma:g}"] = found
     return means

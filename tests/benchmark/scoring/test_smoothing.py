@@ -12,6 +12,7 @@ from gtg_bench.benchmark.datasets.phantom import world
 from gtg_bench.benchmark.metrics.named_masks import best_name
 from gtg_bench.benchmark.runs.rescore import Place, Rules, find_stored, prepare_stored, tuned
 from gtg_bench.benchmark.runs.runner import run
+from gtg_bench.benchmark.runs.tuned import with_best_smoothing
 from gtg_bench.benchmark.scoring.smoothing import SIGMAS, smooth_name, smoothed
 
 
@@ -78,6 +79,15 @@ def test_the_best_smoothing_maximises_the_primary_metric_on_the_other_split(toy:
     assert found.spec.smooth == best_name(SIGMAS[int(np.argmax(means))])
     assert found.spec.mask.startswith("best:") == ("mask" in parts)
     assert find_stored(runs, scored.spec.key) == scored.spec
+
+
+def test_the_choice_says_how_far_it_is(toy: Any) -> None:
+    runs, told = toy.folder / "runs", list[tuple[int, int]]()
+    specs = toy.run().spec, toy.run(split="validate").spec
+    scored, other = (prepare_stored(runs, spec, Rules(), Place()) for spec in specs)
+    with_best_smoothing(scored, other, runs, lambda done, total: told.append((done, total)))
+    total = len(SIGMAS) * len(other.trials)
+    assert told == [(done, total) for done in range(1, total + 1)]
 
 
 def test_a_run_chooses_its_smoothing_on_the_validation_split_once(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
