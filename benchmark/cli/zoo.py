@@ -25,7 +25,7 @@ def zoo(
     recipe: Annotated[
         str,
         typer.Option(
-            help="Recipe of the diffusion models: phantom, phantom-apart, phantom-words, phantom-quick, or a YAML file."
+            help="Recipe of the diffusion models: phantom, phantom-sides, -apart, -words or -quick, or a YAML file."
         ),
     ] = "phantom",
     config: Annotated[

@@ -166,6 +166,10 @@ def test_recipes_and_variants_fit_together(tmp_path: Path) -> None:
     assert full.model_copy(update={"name": words.name, "separation": (), "choice": words.choice}) == words
     once = load_recipe("phantom-apart")
     assert full.model_copy(update={"name": once.name, "separation": full.separation[:1], "choice": once.choice}) == once
+    sides = load_recipe("phantom-sides")
+    assert sides.separation[:2] == full.separation
+    assert sides.model_copy(update={name: getattr(full, name) for name in ("name", "separation", "choice")}) == full
+    assert (sides.choice.smooth, sides.separation[2].layers) == (full.choice.smooth, "1,3,4,5")
     assert (quick.words_only, words.words_only) == (False, True)
     assert (quick.data_options, words.data_options) == ({}, {"captions": "findings"})
     assert (quick.schedule.steps, words.schedule.steps) == (1500, 3000)
