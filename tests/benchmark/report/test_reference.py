@@ -17,9 +17,15 @@ MODES = ("text", "cfg", "gt1-cfg", "gt-cfg")
 VARIANTS = ("cxrbert-ldm", "radbert-ldm", "cxrclip-ldm", "medkebert-ldm", "clip-ldm", "openclip-ldm")
 """By falling cnr."""
 AGAIN = ("cxrbert-ldm", "radbert-ldm", "cxrclip-ldm", "clip-ldm")
-"""Trained by the recipe `phantom-words` too."""
 BOTH = ("cxrbert-ldm", "clip-ldm")
-"""Trained by the recipes `phantom-apart` and `phantom` too."""
+RECIPES = {
+    "phantom-quick": VARIANTS,
+    "phantom-words": AGAIN,
+    "phantom-apart": BOTH,
+    "phantom": AGAIN,
+    "phantom-sides": AGAIN,
+}
+"""Recipe -> the diffusion models that were trained by it."""
 
 
 def found(layers: str = "", **wanted: str) -> Row:
@@ -54,8 +60,7 @@ def main_rows() -> list[list[str]]:
 def ablation_rows() -> list[list[str]]:
     """By falling cnr."""
     plain, controls = ("auroc", "top1", "phrase_discrimination"), ("phrase-swap", "image-swap")
-    recipes = {"phantom-quick": VARIANTS, "phantom-words": AGAIN, "phantom-apart": BOTH, "phantom": BOTH}
-    runs = [(recipe, name) for recipe, names in recipes.items() for name in names]
+    runs = [(recipe, name) for recipe, names in RECIPES.items() for name in names]
     rows = []
     for weights, method in [*runs, ("phantom", "biovil"), ("phantom", "biovil-l")]:
         run = {"weights": weights, "method": method}
@@ -67,10 +72,14 @@ def ablation_rows() -> list[list[str]]:
     return [["weights", "method", "cnr [95 % CI]", *plain, *controls, "all layers"], *rows]
 
 
-def smoothed(method: str, board: list[Row], tokens: str = "lexical", control: str = "none") -> Row:
+def smoothed(
+    method: str, board: list[Row], tokens: str = "lexical", control: str = "none", weights: str = "phantom"
+) -> Row:
+    """The one row with these settings; only weights of diffusion models tell rows apart."""
     (row,) = [
         row for row in board
         if (row["method"], row["tokens"] or tokens, row["control"]) == (method, tokens, control)
+        and (row["weights"] == weights or not row["tokens"])
     ]  # fmt: skip
     return row
 
@@ -108,6 +117,31 @@ def test_the_readme_shows_the_shipped_numbers() -> None:
     assert "second world: " + ", ".join(f"{n} {number(n, **world).removeprefix('0')}" for n in names) in words
 
 
+def test_the_readme_compares_the_third_round() -> None:
+    text, best = README.read_text(encoding="utf-8"), leaderboard.read(REFERENCE / "phantom.gtg@2+smooth-best.csv")
+    rounds = ("phantom", "phantom-sides")
+    plain = [found(method="cxrbert-ldm", weights=name) for name in rounds]
+    smooth = [smoothed("cxrbert-ldm", best, weights=name) for name in rounds]
+    world = [found(method="cxrbert-ldm", weights=name, dataset_options="seed=1") for name in rounds]
+    swapped = [found(method="cxrbert-ldm", weights=name, control="phrase-swap") for name in rounds]
+
+    def cells(*parts: tuple[list[Row], str]) -> str:
+        shown = [[f"{float(rows[k][name]):.3f}".removeprefix("0") for rows, name in parts] for k in range(2)]
+        return f" | {', '.join(shown[0])} | {', '.join(shown[1])} |"
+
+    metrics = ("cnr", "auroc", "top1")
+    assert f"| cnr, auroc, top1, not smoothed{cells(*((plain, name) for name in metrics))}" in text
+    assert f"| the same at the own best smoothing{cells(*((smooth, name) for name in metrics))}" in text
+    discrimination = cells(*((rows, "phrase_discrimination") for rows in (plain, smooth)))
+    assert f"| phrase_discrimination, not smoothed and at the own best{discrimination}" in text
+    assert (
+        f"| second world: auroc, phrase_discrimination{cells((world, 'auroc'), (world, 'phrase_discrimination'))}"
+        in text
+    )
+    lost = [1 - float(other["cnr"]) / float(own["cnr"]) for own, other in zip(plain, swapped, strict=True)]
+    assert [f"{share:.0%}" for share in lost] == ["72%", "66%"]
+
+
 def test_what_the_readme_says_about_the_numbers_holds() -> None:
     main, prior = found(**MAIN), found(method="phrase-prior")
     for name in ("auroc", "iou", "miou", "top1"):
@@ -133,10 +167,18 @@ def test_what_the_readme_says_about_the_numbers_holds() -> None:
     strict = {row["method"]: row for row in leaderboard.read(REFERENCE / "phantom.strict@4.csv")}
     for name in ("gcnr", "cnr", "top1", "ap", "auroc", "iou"):
         assert float(strict["cxrbert-ldm"][name]) > float(strict["phrase-prior"][name])
-    for weights, expected_losses in (("phantom-apart", [0.76, 0.48]), ("phantom", [0.72, 0.56])):
-        runs = [{"method": name, "weights": weights} for name in BOTH]
+    losses_of = {
+        "phantom-apart": [0.76, 0.48],
+        "phantom": [0.72, 0.70, 0.82, 0.56],
+        "phantom-sides": [0.66, 0.50, 0.80, 0.58],
+    }
+    for weights, expected_losses in losses_of.items():
+        runs = [{"method": name, "weights": weights} for name in RECIPES[weights]]
         lost = [1 - float(found(**run, control="phrase-swap")["cnr"]) / float(found(**run)["cnr"]) for run in runs]
         assert lost == pytest.approx(expected_losses, abs=0.005)
+    listening = found(method="cxrclip-ldm", weights="phantom")
+    assert float(listening["cnr_low"]) > float(prior["cnr_high"])
+    assert float(listening["phrase_discrimination"]) == pytest.approx(0.903, abs=0.0005)
     quick = {name: float(found(method=name, weights="phantom-quick")["cnr"]) for name in VARIANTS}
     assert list(quick) == sorted(quick, key=lambda name: -quick[name])
     plain, swapped = (
