@@ -289,9 +289,13 @@ class _Training:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _check(self, total: int) -> None:
-        """Refuse to start where nothing could be grounded, or the disk cannot hold what will be written."""
-        for round_ in self.recipe.separation:
-            select_layers(self.models.unet, round_.layers)
+        """Refuse to start where a layer is missing, nothing could be grounded, or the disk is too small."""
+        for number, part in enumerate(self.recipe.separation):
+            try:
+                select_layers(self.models.unet, part.layers)
+            except UsageError as error:
+                said = str(error).removeprefix("--")
+                raise UsageError(f"separation.{number}.{said}; change it in the recipe") from error
         if self._grounded is not None:
             try:
                 grounded_samples(self._grounded, self.recipe.validation)

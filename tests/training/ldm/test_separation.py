@@ -346,7 +346,7 @@ def test_a_batch_that_cannot_be_shared_is_refused_at_once(request_for: Any) -> N
 
 def test_layers_that_the_network_lacks_are_refused_at_once(request_for: Any) -> None:
     request = request_for("out", recipe={"separation": [SEPARATION | {"layers": "99"}]})
-    with pytest.raises(UsageError, match="layers 99"):
+    with pytest.raises(UsageError, match=r"^separation\.0\.layers 99: .* change it in the recipe"):
         train(request)
     assert not (request.out / "work" / "checkpoints").exists()
 
