@@ -30,7 +30,7 @@ _BATCH = 32
 
 
 def choose_defaults(folder: Path, name: str, recipe: ChoiceRecipe, world: int, runs_dir: Path) -> None:
-    """Choose layers, then the steps, on the validation split; write tables and choices into the card.
+    """Choose layers, unless the recipe names them, and steps on the validation split; write all of it into the card.
 
     The smallest number of averaged steps whose mean CNR is within `tolerance` of the best is chosen: only these are
     computed, and in GT mode the metrics saturate after a few (paper, Appendix C).
@@ -42,8 +42,9 @@ def choose_defaults(folder: Path, name: str, recipe: ChoiceRecipe, world: int, r
     entry = METHODS.get(name)
     dataset = PhantomDataset(options={"seed": str(world)})
     smooth = smooth_name(str(recipe.smooth))
-    layers, trace = choose_layers(entry.built(entry.completed(settings)), dataset, "validate", smooth)
-    table = []
+    layers, trace, table = recipe.layers, list[dict[str, Any]](), []
+    if layers is None:
+        layers, trace = choose_layers(entry.built(entry.completed(settings)), dataset, "validate", smooth)
     for choice, (steps, last) in [("all", recipe.layer_steps), *((layers, pair) for pair in recipe.steps)]:
         options = {"split": "validate", "steps": steps, "last_steps": last, "layers": choice, "smooth": smooth}
         scored = _scored(folder, name, world, runs_dir, **options)
@@ -54,7 +55,8 @@ def choose_defaults(folder: Path, name: str, recipe: ChoiceRecipe, world: int, r
     steps, last = found["steps"], found["last_steps"]
     defaults = {"steps": steps, "last_steps": last, "guidance": recipe.guidance, "layers": layers}
     update_card(folder, defaults=defaults, layer_choice=trace, validation=table)
-    console.print(f"{name}: the last {last} of {steps} steps, layers {layers} chosen on the validation split")
+    known = "named by the recipe" if recipe.layers else "chosen on the validation split"
+    console.print(f"{name}: layers {layers} {known}, the last {last} of {steps} steps on the validation split")
 
 
 def choose_layers(

@@ -115,8 +115,17 @@ class SeparationRecipe(Strict):
         description="false captions take their share of places too, and their own maps are to be flat, without a hole; "
         "for a teacher that tells captions apart",
     )
-    attention_alone: bool = Field(
-        False, description="of the U-Net only the cross-attention layers are trained: a few percent of its parameters"
+    changed_images: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the images that the U-Net sees in another exposure, texture and sharpness, and its "
+        "teacher as they are",
+    )
+    trained: tuple[str, ...] = Field(
+        (),
+        description="of the U-Net only parameters with one of these in their name are trained, such as attn2, its "
+        "cross-attention; none: all that the variant trains",
     )
 
 
@@ -126,6 +135,7 @@ class ChoiceRecipe(Strict):
     layer_steps: tuple[int, int] = Field(
         (10, 10), description="DDIM steps while the layers are chosen, and how many of the last ones are averaged"
     )
+    layers: str | None = Field(None, description="layers that are not chosen but known, as by `--layers`")
     steps: tuple[tuple[int, int], ...] = Field(description="pairs of such numbers to try, with those layers")
     smooth: float = Field(0.0, ge=0, le=0.5, description="how far maps are smoothed for the choice, as by `--smooth`")
     tolerance: float = Field(0.01, ge=0, description="a mean CNR this near the best is as good: fewer steps win")

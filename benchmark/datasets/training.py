@@ -10,7 +10,7 @@ import json
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -43,16 +43,19 @@ class TrainingPair:
         patient_id: the patient.
         image: its file, or float32 [H, W] in [0, 1] if the set generates its images.
         text: one line.
+        change: what is done to the pixels; None: nothing is.
     """
 
     image_id: str
     patient_id: str
     image: Path | FloatArray
     text: str
+    change: Callable[[FloatArray], FloatArray] | None = None
 
     def pixels(self) -> FloatArray:
         """float32 [H, W] in [0, 1], bright is dense. Raises DataError if the file cannot be read."""
-        return read_image(self.image) if isinstance(self.image, Path) else self.image
+        found = read_image(self.image) if isinstance(self.image, Path) else self.image
+        return found if self.change is None else self.change(found)
 
 
 class TrainingSet(Protocol):

@@ -12,7 +12,7 @@ their goal is flat, since holes would turn maps inside out where a U-Net takes a
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 
+from gtg_bench.benchmark.api.errors import UsageError
 from gtg_bench.benchmark.api.types import seed_for
 from gtg_bench.benchmark.datasets.training import TrainingSet
 from gtg_bench.benchmark.scoring.laterality import mirrored
-from gtg_bench.methods.ldm.attention import AttentionCapture, cross_attention_layers, select_layers
+from gtg_bench.methods.ldm.attention import AttentionCapture, select_layers
 from gtg_bench.methods.text_encoders.base import TextTokens, TrainableTextEncoder
 from gtg_bench.methods.text_encoders.words_only import words
 from gtg_bench.training.ldm.examples import LatentDraws
@@ -99,15 +100,18 @@ def _tokens(texts: Sequence[str], encoder: TrainableTextEncoder) -> dict[str, Te
 class PairedDraws:
     """The samples of `draws` with a second caption: `other_ids` int64 [L], `other_mask` bool [L], `other_true` bool [].
 
-    It is another one of the image, or a false one; an image without another caption always gets a false one.
+    It is another one of the image, or a false one; an image without another caption always gets a false one. The
+    teacher's image is `plain` float32 [C, h, w].
 
     Attributes:
         draws: of one caption.
+        plain: the same samples with images as they are, see `recipe.SeparationRecipe.changed_images`.
         captions: of the training set.
         false_captions: see `recipe.SeparationRecipe`.
     """
 
     draws: LatentDraws
+    plain: LatentDraws
     captions: Captions
     false_captions: float
 
@@ -124,7 +128,8 @@ class PairedDraws:
         if row is None:  # all images have one caption: nothing to separate
             row, true = number, True
         ids, mask = self.captions.tokens["ids"][row].long(), self.captions.tokens["mask"][row]
-        return self.draws[position] | {"other_ids": ids, "other_mask": mask, "other_true": torch.tensor(true)}
+        second = {"other_ids": ids, "other_mask": mask, "other_true": torch.tensor(true)}
+        return self.draws[position] | second | {"plain": self.plain[position]["latents"]}
 
 
 class SeparationObjective(nn.Module):
@@ -157,7 +162,8 @@ class SeparationObjective(nn.Module):
         both |= {name: torch.cat([batch[name], batch[f"other_{name}"]]) for name in ("ids", "mask")}
         inputs, chosen = self.noise.inputs(both), words(both["ids"], both["mask"], self._empty).float()[:, None]
         with torch.no_grad():
-            known = smoothed(_maps(self._teacher, inputs, chosen)[1], self._recipe.smooth)
+            plain = self.noise.inputs(both | {"latents": torch.cat([batch["plain"]] * 2)})
+            known = smoothed(_maps(self._teacher, plain, chosen)[1], self._recipe.smooth)
         predicted, found = _maps(self._own, inputs, chosen)
         wanted = goals(known, batch["other_true"], self._recipe.sharpness, self._recipe.share_with_false)
         first, second = self.noise.losses(predicted, both).chunk(2)
@@ -166,18 +172,16 @@ class SeparationObjective(nn.Module):
         return ((first + true * second) / (1 + true)).mean() + apart
 
 
-def choose_trained(unet: nn.Module, trained: Sequence[nn.Parameter], attention_alone: bool) -> None:
-    """Let those of the `trained` parameters require gradients that a round trains.
+def trained_names(names: Collection[str], parts: Sequence[str]) -> set[str]:
+    """The names of parameters that have one of `parts` in them, see `recipe.SeparationRecipe.trained`; no parts: all.
 
-    Args:
-        unet: of diffusers.
-        trained: the parameters of the U-Net that its variant trains.
-        attention_alone: see `recipe.SeparationRecipe`.
+    Raises:
+        UsageError: one of the parts is in no name.
     """
-    layers = [unet.get_submodule(name) for name in cross_attention_layers(unet)]
-    inside = {id(parameter) for layer in layers for parameter in layer.parameters()}
-    for parameter in trained:
-        parameter.requires_grad_(not attention_alone or id(parameter) in inside)
+    for part in parts:
+        if not any(part in name for name in names):
+            raise UsageError(f"trained: no parameter that is trained has {part!r} in its name")
+    return {name for name in names if not parts or any(part in name for part in parts)}
 
 
 def goals(known: Tensor, true: Tensor, sharpness: float, share_with_false: bool = False) -> Tensor:

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from PIL import Image
-from torch import nn
 
 from gtg_bench.benchmark.api.errors import DataError, GtgError, UsageError
 from gtg_bench.benchmark.api.types import Dataset, seed_for
@@ -29,12 +28,13 @@ from gtg_bench.benchmark.runs.revision import git_revision
 from gtg_bench.methods.ldm.attention import select_layers
 from gtg_bench.methods.weights import Weights
 from gtg_bench.training.cards import NOTICE
+from gtg_bench.training.ldm.appearance import ChangedImages
 from gtg_bench.training.ldm.encoded import Encoder
 from gtg_bench.training.ldm.examples import LatentDraws
 from gtg_bench.training.ldm.export import Exporter
 from gtg_bench.training.ldm.models import TrainableLdm, load_models, locate_parts
 from gtg_bench.training.ldm.objective import NoiseObjective
-from gtg_bench.training.ldm.separation import Captions, PairedDraws, SeparationObjective, choose_trained
+from gtg_bench.training.ldm.separation import Captions, PairedDraws, SeparationObjective, trained_names
 from gtg_bench.training.ldm.validation import Validation, grounded_samples
 from gtg_bench.training.loop import checkpoints
 from gtg_bench.training.loop.progress import SEEN, console, seen
@@ -173,16 +173,21 @@ class _Training:
         """A round of the second part, see `separation`; to be called when the part before is finished."""
         work = part_folder(self.work, number)
         seed = seed_for(self.seed, work.name)  # other noise in every part
-        draws = self._draws(self.pairs, range(recipe.schedule.samples), seed, self.recipe.caption_dropout)
+        positions, dropout = range(recipe.schedule.samples), self.recipe.caption_dropout
+        plain = draws = self._draws(self.pairs, positions, seed, dropout)
+        if recipe.changed_images:
+            draws = self._draws(ChangedImages(self.pairs, recipe.changed_images), positions, seed, dropout)
         known = hashlib.sha256(before.identity.encode()).hexdigest()
         about = {"before": known, "separation": recipe.model_dump(exclude={"schedule"})}
         self.accelerator.free_memory()  # else the part before would be in this one's checkpoints
-        choose_trained(self.models.unet, self._trained, recipe.attention_alone)
+        names = trained_names(self._trained, recipe.trained)
+        for name, parameter in self.models.unet.named_parameters():
+            parameter.requires_grad_(name in names)
         return replace(
             before,
             name=f"{self.request.variant}-{work.name}",
             objective=SeparationObjective(self.objective, self.models.text_encoder.tokens([""]), recipe),
-            draws=PairedDraws(draws, self._captions, recipe.false_captions),
+            draws=PairedDraws(draws, plain, self._captions, recipe.false_captions),
             schedule=recipe.schedule,
             work=work,
             about=self.about | about,
@@ -191,9 +196,9 @@ class _Training:
         )
 
     @cached_property
-    def _trained(self) -> list[nn.Parameter]:
-        """The parameters of the U-Net that the variant trains."""
-        return [parameter for parameter in self.models.unet.parameters() if parameter.requires_grad]
+    def _trained(self) -> set[str]:
+        """The names of the U-Net's parameters that the variant trains."""
+        return {name for name, parameter in self.models.unet.named_parameters() if parameter.requires_grad}
 
     @cached_property
     def _captions(self) -> Captions:
@@ -290,12 +295,17 @@ class _Training:
 
     def _check(self, total: int) -> None:
         """Refuse to start where a layer is missing, nothing could be grounded, or the disk is too small."""
-        for number, part in enumerate(self.recipe.separation):
+        rounds, choice = self.recipe.separation, self.recipe.choice
+        named = {f"separation.{number}": (part.layers, part.trained) for number, part in enumerate(rounds)}
+        if choice is not None and choice.layers is not None:
+            named["choice"] = choice.layers, ()
+        for part, (layers, trained) in named.items():
             try:
-                select_layers(self.models.unet, part.layers)
+                select_layers(self.models.unet, layers)
+                trained_names(self._trained, trained)
             except UsageError as error:
                 said = str(error).removeprefix("--")
-                raise UsageError(f"separation.{number}.{said}; change it in the recipe") from error
+                raise UsageError(f"{part}.{said}; change it in the recipe") from error
         if self._grounded is not None:
             try:
                 grounded_samples(self._grounded, self.recipe.validation)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -68,10 +69,13 @@ def test_a_second_caption_is_of_the_image_or_false(components: Any, false_captio
     texts = [{"ids": ids, "mask": mask} for ids, mask in zip(tokens.ids, tokens.mask, strict=True)]
     latents = [{"mean": torch.zeros(4, 8, 8), "std": torch.ones(4, 8, 8)}] * 6
     draws = LatentDraws(latents, texts, texts[0], Usable(EpochOrder(6, 3), 6), 0.0, seed=3)
-    paired, seen = PairedDraws(draws, captions, false_captions), dict[int, list[tuple[bool, int]]]()
+    brighter = replace(draws, latents=[{name: values + 1 for name, values in latents[0].items()}] * 6)
+    paired, seen = PairedDraws(brighter, draws, captions, false_captions), dict[int, list[tuple[bool, int]]]()
     for position in range(600):
-        sample, plain = paired[position], draws[position]
-        assert all(torch.equal(sample[name], plain[name]) for name in plain)
+        sample, changed, plain = paired[position], brighter[position], draws[position]
+        assert all(torch.equal(sample[name], changed[name]) for name in changed)
+        assert torch.equal(sample["plain"], plain["latents"])
+        assert all(torch.equal(sample[name], plain[name]) for name in plain if name != "latents")
         [row] = [k for k, text in enumerate(texts) if torch.equal(text["ids"], sample["other_ids"])]
         assert torch.equal(texts[row]["mask"], sample["other_mask"])
         seen.setdefault(draws.item(position), []).append((bool(sample["other_true"]), row))
@@ -139,13 +143,14 @@ def test_the_divergence_is_that_of_distributions() -> None:
 @pytest.fixture
 def batch() -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    latents, noise = torch.randn((2, 3, 4, 8, 8), generator=generator)
+    latents, noise, plain = torch.randn((3, 3, 4, 8, 8), generator=generator)
     ids, other = torch.randint(5, 60, (2, 3, 24), generator=generator)
     mask = torch.arange(24) < torch.tensor([[24], [6], [9]])
     facts = {"ids": ids, "mask": mask, "other_ids": other, "other_mask": mask.flip(0)}
     timesteps = torch.tensor([3, 400, 990])
     return {
         "latents": latents,
+        "plain": plain,
         "noise": noise,
         "timesteps": timesteps,
         "other_true": torch.tensor([1, 0, 1]) > 0,
@@ -156,7 +161,7 @@ def batch() -> dict[str, Tensor]:
 def test_the_loss_is_that_of_the_noise_and_the_goals(
     components: Any, make_unet: Any, literal_forward: Any, batch: dict[str, Tensor], chosen: str, numbers: slice
 ) -> None:
-    """Against Eq. 1 without the package's attention; the teacher is the U-Net as it was."""
+    """Against Eq. 1 without the package's attention; the teacher is the U-Net as it was, and sees the plain images."""
     encoder, unet, before = WordsOnly(components.text_encoder), make_unet().requires_grad_(True), make_unet()
     before.load_state_dict(unet.state_dict())
     noise = NoiseObjective(unet, components.scheduler, encoder, False, 64)
@@ -178,7 +183,8 @@ def test_the_loss_is_that_of_the_noise_and_the_goals(
             predicted, layers = literal_forward(unet, noisy, t, states)
             errors.append(float(F.mse_loss(predicted, batch["noise"][row])))
             own.append(np.mean([layer[:, words].sum(1).mean(0).numpy() for layer in layers[numbers]], 0))
-            layers = literal_forward(before, noisy, t, states)[1]
+            plain = components.scheduler.add_noise(batch["plain"][row], batch["noise"][row], torch.tensor(t))
+            layers = literal_forward(before, plain, t, states)[1]
             known.append(np.mean([layer[:, words].sum(1).mean(0).numpy() for layer in layers[numbers]], 0))
     wanted = goals(torch.tensor(np.array(known)), batch["other_true"], 4.0)
     apart = float(divergence(wanted, torch.tensor(np.array(own))))
@@ -290,7 +296,7 @@ def test_every_round_goes_on_where_the_one_before_ended(request_for: Any) -> Non
 @pytest.mark.parametrize("variant", ["cxrbert-ldm", "clip-ldm-lora"])
 def test_a_round_may_train_the_attention_alone(request_for: Any, variant: str) -> None:
     """Of what the variant trains; the round after it trains everything again."""
-    rounds = [SEPARATION, SEPARATION | {"attention_alone": True}, SEPARATION]
+    rounds = [SEPARATION, SEPARATION | {"trained": ["attn2"]}, SEPARATION]
     changes = {"rank": 4} if variant == "clip-ldm-lora" else {}
     states = []
     for number in (1, 2, 3):
@@ -302,6 +308,17 @@ def test_a_round_may_train_the_attention_alone(request_for: Any, variant: str) -
         attention = {name for name in states[number] if ".attn2." in name}
         assert attention
         assert changed <= attention if alone else changed > attention
+
+
+def test_a_round_may_change_images(request_for: Any) -> None:
+    """All of them, in that round alone: the first part is what it was."""
+    plain, changed = ({"separation": [SEPARATION | {"changed_images": share}]} for share in (0.0, 1.0))
+    one, two = train(request_for("one", recipe=plain)), train(request_for("two", recipe=changed))
+    assert card(one)["loss_curve"][:4] == card(two)["loss_curve"][:4]
+    assert card(one)["loss_curve"][4:] != card(two)["loss_curve"][4:]
+    assert version(one) != version(two)
+    with pytest.raises(UsageError, match="another"):
+        train(request_for("two", recipe=plain))
 
 
 def test_the_teacher_of_a_round_is_the_network_of_the_one_before(
@@ -344,11 +361,17 @@ def test_a_batch_that_cannot_be_shared_is_refused_at_once(request_for: Any) -> N
         train(request_for("out", recipe={"separation": [SEPARATION | {"schedule": schedule}]}))
 
 
-def test_layers_that_the_network_lacks_are_refused_at_once(request_for: Any) -> None:
-    request = request_for("out", recipe={"separation": [SEPARATION | {"layers": "99"}]})
-    with pytest.raises(UsageError, match=r"^separation\.0\.layers 99: .* change it in the recipe"):
-        train(request)
-    assert not (request.out / "work" / "checkpoints").exists()
+def test_layers_and_parameters_that_the_network_lacks_are_refused_at_once(request_for: Any) -> None:
+    said: dict[str, dict[str, Any]] = {
+        r"separation\.0\.layers 99: ": {"separation": [SEPARATION | {"layers": "99"}]},
+        r"separation\.1\.trained: .* 'attn9' ": {"separation": [SEPARATION, SEPARATION | {"trained": ["attn9"]}]},
+        r"choice\.layers 99: ": {"choice": {"steps": [[2, 1]], "layers": "99"}},
+    }
+    for begin, changes in said.items():
+        request = request_for("out", recipe=changes)
+        with pytest.raises(UsageError, match=f"^{begin}.*change it in the recipe"):
+            train(request)
+        assert not (request.out / "work" / "checkpoints").exists()
 
 
 @pytest.mark.parametrize("variant", ["clip-ldm-lora", "clip-ldm-learnable"])

@@ -170,6 +170,10 @@ def test_recipes_and_variants_fit_together(tmp_path: Path) -> None:
     assert sides.separation[:2] == full.separation
     assert sides.model_copy(update={name: getattr(full, name) for name in ("name", "separation", "choice")}) == full
     assert (sides.choice.smooth, sides.separation[2].layers) == (full.choice.smooth, "1,3,4,5")
+    varied = load_recipe("phantom-varied")
+    assert varied.separation[:2] == full.separation
+    assert varied.model_copy(update={name: getattr(full, name) for name in ("name", "separation", "choice")}) == full
+    assert varied.choice == full.choice.model_copy(update={"layers": varied.separation[2].layers})
     assert (quick.words_only, words.words_only) == (False, True)
     assert (quick.data_options, words.data_options) == ({}, {"captions": "findings"})
     assert (quick.schedule.steps, words.schedule.steps) == (1500, 3000)
