@@ -160,7 +160,7 @@ def open_training_set(
 class PairedSet(ABC):
     """The base of the training sets."""
 
-    name: ClassVar[str]
+    name: str
     version: str = "1"
     """Changes with the texts or images made from the same files."""
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,8 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from gtg_bench.benchmark.api.geometry import FloatArray
 from gtg_bench.benchmark.api.types import seed_for
-from gtg_bench.benchmark.datasets.problems import Problem
-from gtg_bench.benchmark.datasets.training import TrainingPair, TrainingSet
+from gtg_bench.benchmark.datasets.training import PairedSet, TrainingPair, TrainingSet
 
 _VERSION = 1
 """Changes when an image is changed in another way."""
@@ -22,47 +20,13 @@ _STRUCTURES = ((1 / 128, 0.02), (1 / 64, 0.02), (1 / 32, 0.03), (1 / 16, 0.04), 
 """Their size, as the standard deviation of a filter and of the shorter side, and the highest deviation of the image."""
 
 
-@dataclass(frozen=True)
-class ChangedImages:
-    """A training set in which a share of the images is changed, see `changed`; each always in the same way.
+class ChangedImages(PairedSet):
+    """A training set with a share of its images changed, see `changed`; an image is always changed in the same way."""
 
-    Attributes:
-        pairs: the set.
-        share: of its images, in [0, 1].
-    """
-
-    pairs: TrainingSet
-    share: float
-
-    @property
-    def name(self) -> str:
-        """The set's."""
-        return self.pairs.name
-
-    @property
-    def split(self) -> str:
-        """The set's."""
-        return self.pairs.split
-
-    @property
-    def options(self) -> Mapping[str, str]:
-        """The set's."""
-        return self.pairs.options
-
-    @property
-    def dropped(self) -> Mapping[str, int]:
-        """The set's."""
-        return self.pairs.dropped
-
-    @property
-    def problems(self) -> list[Problem]:
-        """The set's."""
-        return self.pairs.problems
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the set, the share, and the way in which images are changed."""
-        return hashlib.sha256(f"{self.pairs.fingerprint} {self.share} {_VERSION}".encode()).hexdigest()
+    def __init__(self, pairs: TrainingSet, share: float) -> None:
+        super().__init__({}, pairs.split)
+        self.name, self.version = f"{pairs.name}, changed", f"{pairs.fingerprint} {share} {_VERSION}"
+        self.pairs, self.share = pairs, share
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -73,8 +37,9 @@ class ChangedImages:
         chosen = np.random.default_rng(seed).random() < self.share
         return replace(pair, change=partial(changed, seed=seed)) if chosen else pair
 
-    def __iter__(self) -> Iterator[TrainingPair]:
-        return (self[number] for number in range(len(self)))
+    def texts(self) -> Iterable[tuple[str, str]]:
+        """None: the version stands for them."""
+        return ()
 
 
 def changed(image: FloatArray, seed: int) -> FloatArray:
