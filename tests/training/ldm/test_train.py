@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,6 +25,7 @@ from gtg_bench.benchmark.api.errors import DataError, UsageError
 from gtg_bench.benchmark.api.types import MethodSettings, seed_for
 from gtg_bench.benchmark.datasets.training import TrainingPair
 from gtg_bench.methods.catalog import CATALOG
+from gtg_bench.methods.ldm.attention import cross_attention_layers
 from gtg_bench.methods.ldm.components import load_components
 from gtg_bench.methods.ldm.method import LdmMethod
 from gtg_bench.methods.text_encoders.words_only import WordsOnly
@@ -31,6 +33,7 @@ from gtg_bench.methods.weights import find_weights
 from gtg_bench.training.ldm import train as training
 from gtg_bench.training.ldm.examples import LatentDraws, Usable
 from gtg_bench.training.ldm.objective import NoiseObjective
+from gtg_bench.training.ldm.separation import trained_names
 from gtg_bench.training.ldm.text_states import FrozenStates
 from gtg_bench.training.ldm.train import TrainRequest, train
 from gtg_bench.training.loop import checkpoints
@@ -173,6 +176,11 @@ def test_recipes_and_variants_fit_together(tmp_path: Path) -> None:
     varied = load_recipe("phantom-varied")
     assert varied.separation[:2] == full.separation
     assert varied.model_copy(update={name: getattr(full, name) for name in ("name", "separation", "choice")}) == full
+    unet = UNet2DConditionModel(**(full.unet_config or {}))
+    names = [name for name, _ in unet.named_parameters()]
+    crossing = cross_attention_layers(unet)
+    assert trained_names(names, sides.separation[2].trained) == {n for n in names if n.startswith(tuple(crossing))}
+    assert set(names) > trained_names(names, varied.separation[2].trained)
     assert varied.choice == full.choice.model_copy(update={"layers": varied.separation[2].layers})
     assert (quick.words_only, words.words_only) == (False, True)
     assert (quick.data_options, words.data_options) == ({}, {"captions": "findings"})
