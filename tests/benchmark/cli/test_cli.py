@@ -151,7 +151,7 @@ def test_the_main_job_on_a_few_samples(tmp_path: Path) -> None:
     for name in ("top1", "miou"):
         assert float(rows["cxrbert-ldm"][name]) > float(rows["class-prior"][name])
     assert rows["class-prior"]["sampling"] == ""
-    assert rows["cxrbert-ldm"]["weights"] == "phantom"
+    assert rows["cxrbert-ldm"]["weights"] == "phantom-varied"
     for again in ([*words, "--protocol", "strict", "--smooth", "0"], [*words, "--control", "image-swap"]):
         rescored_without_torch(tmp_path, *again)
     rescored_without_torch(tmp_path, "score", "cxrbert-ldm", "--protocol", "biovil")

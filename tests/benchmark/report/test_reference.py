@@ -12,7 +12,7 @@ from gtg_bench.benchmark.report.leaderboard import REFERENCE, Row
 README = Path(__file__).parents[3] / "leaderboards" / "README.md"
 ROWS = leaderboard.read(REFERENCE / "phantom.csv")
 PLAIN = {"control": "none", "dataset_options": "", "tokens": "lexical", "bbm": "none", "sampling": "gt-cfg"}
-MAIN = {"method": "cxrbert-ldm", "weights": "phantom"}
+MAIN = {"method": "cxrbert-ldm", "weights": "phantom-varied"}
 MODES = ("text", "cfg", "gt1-cfg", "gt-cfg")
 VARIANTS = ("cxrbert-ldm", "radbert-ldm", "cxrclip-ldm", "medkebert-ldm", "clip-ldm", "openclip-ldm")
 """By falling cnr."""
@@ -23,6 +23,7 @@ RECIPES = {
     "phantom-apart": ("cxrbert-ldm", "clip-ldm"),
     "phantom": (*AGAIN, "medkebert-ldm"),
     "phantom-sides": AGAIN,
+    "phantom-varied": ("cxrbert-ldm",),
 }
 """Recipe -> the diffusion models that were trained by it."""
 
@@ -72,7 +73,7 @@ def ablation_rows() -> list[list[str]]:
 
 
 def smoothed(
-    method: str, board: list[Row], tokens: str = "lexical", control: str = "none", weights: str = "phantom"
+    method: str, board: list[Row], tokens: str = "lexical", control: str = "none", weights: str = MAIN["weights"]
 ) -> Row:
     """The one row with these settings; only weights of diffusion models tell rows apart."""
     (row,) = [
@@ -118,15 +119,15 @@ def test_the_readme_shows_the_shipped_numbers() -> None:
 
 def test_the_readme_compares_the_third_round() -> None:
     text, best = README.read_text(encoding="utf-8"), leaderboard.read(REFERENCE / "phantom.gtg@2+smooth-best.csv")
-    rounds = ("phantom", "phantom-sides")
+    rounds = ("phantom", "phantom-sides", "phantom-varied")
     plain = [found(method="cxrbert-ldm", weights=name) for name in rounds]
     smooth = [smoothed("cxrbert-ldm", best, weights=name) for name in rounds]
     world = [found(method="cxrbert-ldm", weights=name, dataset_options="seed=1") for name in rounds]
     swapped = [found(method="cxrbert-ldm", weights=name, control="phrase-swap") for name in rounds]
 
     def cells(*parts: tuple[list[Row], str]) -> str:
-        shown = [[f"{float(rows[k][name]):.3f}".removeprefix("0") for rows, name in parts] for k in range(2)]
-        return f" | {', '.join(shown[0])} | {', '.join(shown[1])} |"
+        shown = [[f"{float(rows[k][name]):.3f}".removeprefix("0") for rows, name in parts] for k in range(3)]
+        return f" | {' | '.join(', '.join(each) for each in shown)} |"
 
     metrics = ("cnr", "auroc", "top1")
     assert f"| cnr, auroc, top1, not smoothed{cells(*((plain, name) for name in metrics))}" in text
@@ -136,24 +137,24 @@ def test_the_readme_compares_the_third_round() -> None:
     second = cells((world, "auroc"), (world, "phrase_discrimination"))
     assert f"| second world: auroc, phrase_discrimination{second}" in text
     lost = [1 - float(other["cnr"]) / float(own["cnr"]) for own, other in zip(plain, swapped, strict=True)]
-    assert [f"{share:.0%}" for share in lost] == ["72%", "66%"]
+    assert [f"{share:.0%}" for share in lost] == ["72%", "66%", "71%"]
 
 
 def test_what_the_readme_says_about_the_numbers_holds() -> None:
     main, prior = found(**MAIN), found(method="phrase-prior")
     for name in ("auroc", "iou", "miou", "top1"):
         assert float(main[f"{name}_low"]) > float(prior[f"{name}_high"])
-    assert float(main["cnr_high"]) < float(prior["cnr"])
-    assert float(main["phrase_discrimination_high"]) < float(prior["phrase_discrimination_low"])
+    assert float(main["cnr_low"]) < float(prior["cnr"]) < float(main["cnr_high"])
+    assert 0.88 <= float(main["phrase_discrimination"]) < float(prior["phrase_discrimination_low"])
     assert float(main["top1"]) >= 0.8 * float(found(method="oracle-lesion")["top1"])
     swapped = found(**MAIN, control="phrase-swap")
     assert float(swapped["phrase_discrimination_low"]) < 0.5 < float(swapped["phrase_discrimination_high"])
-    for control, loss in (("phrase-swap", 0.72), ("image-swap", 0.65), ("neutral-phrase", 0.55)):
+    for control, loss in (("phrase-swap", 0.71), ("image-swap", 0.63), ("neutral-phrase", 0.53)):
         assert 1 - float(found(**MAIN, control=control)["cnr"]) / float(main["cnr"]) == pytest.approx(loss, abs=0.005)
     words = found(**MAIN, tokens="disease"), found(**MAIN, tokens="disease", control="phrase-swap")
-    assert 1 - float(words[1]["cnr"]) / float(words[0]["cnr"]) == pytest.approx(0.64, abs=0.005)
+    assert 1 - float(words[1]["cnr"]) / float(words[0]["cnr"]) == pytest.approx(0.62, abs=0.005)
     best = leaderboard.read(REFERENCE / "phantom.gtg@2+smooth-best.csv")
-    for tokens, loss in (("lexical", 0.74), ("disease", 0.65)):
+    for tokens, loss in (("lexical", 0.75), ("disease", 0.65)):
         plain, other = (smoothed("cxrbert-ldm", best, tokens, control) for control in ("none", "phrase-swap"))
         assert 1 - float(other["cnr"]) / float(plain["cnr"]) == pytest.approx(loss, abs=0.005)
     smooth = smoothed("cxrbert-ldm", best), smoothed("phrase-prior", best)
@@ -168,6 +169,7 @@ def test_what_the_readme_says_about_the_numbers_holds() -> None:
         "phantom-apart": [0.76, 0.48],
         "phantom": [0.72, 0.70, 0.82, 0.56, 0.56],
         "phantom-sides": [0.66, 0.50, 0.80, 0.58],
+        "phantom-varied": [0.71],
     }
     for weights, expected_losses in losses_of.items():
         runs = [{"method": name, "weights": weights} for name in RECIPES[weights]]

@@ -61,7 +61,7 @@ def test_the_main_job_would_run() -> None:
     assert found.fine
     assert states(found) == dict.fromkeys(("packages", "samples", "weights", "device", "disk", "memory"), "ok")
     assert "383 samples" in text(found, "samples")
-    assert text(found, "weights").startswith("cxrbert-ldm: phantom, version ")
+    assert text(found, "weights").startswith("cxrbert-ldm: phantom-varied, version ")
     assert found.needs["disk"] == 383 * (doctor.RECORD + 4 * 64 * 64)
     assert 1.2e9 < found.needs["memory"] < 2e9
     assert found.data is None
