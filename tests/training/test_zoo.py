@@ -34,14 +34,14 @@ from gtg_bench.methods.weights import find_weights
 from gtg_bench.methods.weights.find import ZOO, card_of, known_zoo, plan_of, zoo_name
 from gtg_bench.training import evaluation
 from gtg_bench.training import zoo as zoo_module
-from gtg_bench.training.evaluation import trials
+from gtg_bench.training.evaluation import choose_defaults, trials
 from gtg_bench.training.ldm.models import locate_parts
 from gtg_bench.training.loop.signals import Stopped, StopRequest
 from gtg_bench.training.loop.trainer import Trainer
 from gtg_bench.training.pretraining.biovil import ImageDraws, Reports
 from gtg_bench.training.pretraining.material import Worlds
 from gtg_bench.training.pretraining.recipe import GENERIC, ZooRecipe, load_zoo_recipe
-from gtg_bench.training.recipe import LdmRecipe, load_recipe
+from gtg_bench.training.recipe import ChoiceRecipe, LdmRecipe, load_recipe
 from gtg_bench.training.variants import variant_of, variants
 from gtg_bench.training.zoo import Zoo, fingerprint
 
@@ -329,6 +329,21 @@ def test_only_methods_are_scored(out: Path, monkeypatch: pytest.MonkeyPatch, for
         (out / "cxrbert-ldm-seed1759", "cxrbert-ldm", (0,), runs, tmp_path, zoo.stop),
         (out / "biovil-l", "biovil-l", (0,), runs, tmp_path, zoo.stop),
     ]
+
+
+def test_layers_that_the_recipe_names_are_not_chosen(out: Path, tmp_path: Path) -> None:
+    shutil.copytree(out, tmp_path / "zoo")
+    folder, named = tmp_path / "zoo" / "cxrbert-ldm", ChoiceRecipe.model_validate(CHOICE | {"layers": "3,4"})
+    choose_defaults(folder, "cxrbert-ldm", named, 0, tmp_path / "runs")
+    card = read_card(folder)
+    assert card["layer_choice"] == []
+    assert [row["layers"] for row in card["validation"]] == ["all", "3,4", "3,4", "3,4"]
+    best = max(row["cnr"] for row in card["validation"][1:])
+    near = [row for row in card["validation"][1:] if row["cnr"] >= best - named.tolerance]
+    defaults = card["defaults"]
+    assert defaults["layers"] == "3,4"
+    assert defaults["last_steps"] == min(row["last_steps"] for row in near)
+    assert (defaults["steps"], defaults["last_steps"]) in {(row["steps"], row["last_steps"]) for row in near}
 
 
 @pytest.mark.slow
