@@ -119,7 +119,7 @@ def test_several_runs_share_a_table_and_are_never_left_out(tmp_path: Path, measu
 
 def test_weights_of_other_training_are_named_in_each_row(tmp_path: Path, measure: Callable[..., Row]) -> None:
     lines = shown(tmp_path, measure(), measure(method="radbert-ldm", weights="phantom-quick"), width=120)
-    for name, weights in (("cxrbert-ldm", "phantom"), ("radbert-ldm", "phantom-quick")):
+    for name, weights in (("cxrbert-ldm", "phantom-varied"), ("radbert-ldm", "phantom-quick")):
         assert any(line.startswith(name) and f"weights {weights} " in line for line in lines)
 
 
@@ -172,7 +172,7 @@ def test_labels_name_what_is_not_the_default_and_what_differs() -> None:
     ]
     mine = row(weights="mine", weights_version="1", tokens="all", seed=7)
     assert labels([mine]) == [["cxrbert-ldm gt-cfg", "weights mine", "tokens all", "seed 7"]]
-    assert [found[1] for found in labels([plain, mine])] == ["weights phantom", "weights mine"]
+    assert [found[1] for found in labels([plain, mine])] == ["weights phantom-varied", "weights mine"]
     assert [found[-1] for found in labels([mine, mine | {"weights_version": "2"}])] == [
         *("weights_version 1", "weights_version 2"),
     ]
