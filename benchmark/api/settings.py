@@ -112,7 +112,7 @@ FROM_CARD = tuple(name for name, meta in OPTIONS.items() if meta.get("card"))
 """Settings whose default the card of the weights gives."""
 
 PHANTOM = "phantom"
-"""Name of the packaged weights of the full recipe, and prefix of all other weights of the phantom zoo."""
+"""Stands for the packaged weights, whatever their recipe; a recipe's name, and the prefix of all other ones."""
 
 _PHANTOM = re.compile(rf"{PHANTOM}(-[a-z0-9]+)*(@[0-9]+)?")
 

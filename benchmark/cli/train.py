@@ -36,7 +36,7 @@ def train(
         Path, typer.Option("--out", help="Folder of the trained model; checkpoints and cache are in its work/.")
     ],
     recipe: Annotated[
-        str, typer.Option(help="Recipe: paper, phantom, phantom-sides, -apart, -words or -quick, or a YAML file.")
+        str, typer.Option(help="Recipe: paper, phantom, phantom-varied, -sides, -apart, -words, -quick or a YAML file.")
     ] = "phantom",
     config: Annotated[Path | None, typer.Option(help="YAML file whose fields replace the recipe's.")] = None,
     data: Annotated[

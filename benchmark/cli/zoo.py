@@ -25,7 +25,7 @@ def zoo(
     recipe: Annotated[
         str,
         typer.Option(
-            help="Recipe of the diffusion models: phantom, phantom-sides, -apart, -words or -quick, or a YAML file."
+            help="The diffusion models' recipe: phantom, phantom-varied, -sides, -apart, -words, -quick or a YAML file."
         ),
     ] = "phantom",
     config: Annotated[

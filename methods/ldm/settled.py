@@ -22,9 +22,9 @@ BLOCK = 4
 TOLERANCE = 0.17
 """Largest change by a block, relative to the map's standard deviation, at which a map counts as settled.
 
-Chosen with `START` for cxrbert-ldm on 160 samples of the phantom's validation split: 9.1 steps in the mean, with a mean
-difference from all 50 of 0.000 in auroc and -0.006 in cnr. At 0.15 it takes 9.9 steps, at 0.20 8.3. Another value makes
-other maps: the catalogue's version of the code must change with it.
+Chosen with `START` for a cxrbert-ldm of phantom version 1 on 160 samples of its validation split: 9.1 steps in the
+mean, with a mean difference from all 50 of 0.000 in auroc and -0.006 in cnr. At 0.15 it takes 9.9 steps, at 0.20 8.3.
+Another value makes other maps: the catalogue's version of the code must change with it.
 """
 
 STRIDE, START = 31, 30

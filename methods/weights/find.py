@@ -118,7 +118,7 @@ def _is_model(name: str, folder: Path) -> bool:
 def zoo_name(folder: Path) -> str:
     """The name of a zoo member: its recipe's, plus @SEED if the folder's name ends in -seedSEED.
 
-    Members trained with the full recipe, and those whose recipe is not one of a diffusion model, are "phantom".
+    Members whose recipe is not one of a diffusion model are "phantom".
     """
     recipe, (_, _, seed) = str(read_card(folder).get("recipe_name")), folder.name.partition("-seed")
     return (recipe if of_phantom(recipe) else PHANTOM) + (f"@{seed}" if seed else "")

@@ -131,9 +131,9 @@ def test_the_readme_compares_the_third_round() -> None:
 
     metrics = ("cnr", "auroc", "top1")
     assert f"| cnr, auroc, top1, not smoothed{cells(*((plain, name) for name in metrics))}" in text
-    assert f"| the same at the own best smoothing{cells(*((smooth, name) for name in metrics))}" in text
+    assert f"| the same at its own best smoothing{cells(*((smooth, name) for name in metrics))}" in text
     discrimination = cells(*((rows, "phrase_discrimination") for rows in (plain, smooth)))
-    assert f"| phrase_discrimination, not smoothed and at the own best{discrimination}" in text
+    assert f"| phrase_discrimination, not smoothed and at its own best{discrimination}" in text
     second = cells((world, "auroc"), (world, "phrase_discrimination"))
     assert f"| second world: auroc, phrase_discrimination{second}" in text
     lost = [1 - float(other["cnr"]) / float(own["cnr"]) for own, other in zip(plain, swapped, strict=True)]

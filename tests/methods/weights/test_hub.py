@@ -110,7 +110,7 @@ class Hub(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         if path.startswith("/api/models/slow/"):
-            return time.sleep(60)  # nobody waits for an answer
+            return time.sleep(60)  # longer than any client's timeout
         if path.startswith("/api/models/gated/"):
             return self.reply(403, b"", X_Error_Code="GatedRepo")
         if path.startswith("/api/models/o/n/revision/v9"):
