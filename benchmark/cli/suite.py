@@ -226,7 +226,7 @@ def _show_table(
     from gtg_bench.benchmark.report.tables.render import write
     from gtg_bench.benchmark.runs.labels import as_text
 
-    specs = [run.spec.as_json() for run in done]
+    specs = [run.spec.as_json() for run in done if run.spec.protocol == done[0].spec.protocol]
     names = {"dataset_options", "split", "limit", "seed", "weights", *RULES, *settings} - {"protocol"}
     values = {name: {as_text(spec[name]) for spec in specs} for name in names}
     values |= {name: set(map(rule_of, values[name])) for name in RULES}

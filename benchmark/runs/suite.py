@@ -24,7 +24,7 @@ from gtg_bench.benchmark.runs.runner import RunRequest
 from gtg_bench.benchmark.runs.spec import differing
 from gtg_bench.benchmark.runs.step_sweep import of_one_pass
 from gtg_bench.benchmark.scoring.controls import CONTROLS
-from gtg_bench.benchmark.scoring.protocols import FRAMES, PROTOCOL, PROTOCOLS, RULES, UNCOVERED
+from gtg_bench.benchmark.scoring.protocols import FRAMES, NONE, PROTOCOL, PROTOCOLS, RULES, UNCOVERED
 from gtg_bench.benchmark.state import Strict, problem, read_yaml
 
 PACKAGED = Path(__file__).with_name("suites.yaml")
@@ -82,7 +82,7 @@ class Suite(Strict):
 
         Args:
             chosen: method, protocol, control, RULES or settings -> values that replace those of every group that
-                names them; what no group names is added to all.
+                names them; what no group names is added to all. A mask is for protocols whose metrics use one.
             common: fields of each `RunRequest`, such as the data set.
 
         Raises:
@@ -93,12 +93,18 @@ class Suite(Strict):
             named = [group for group in groups if name in group] or groups
             for group in named:
                 group[name] = list(values)
-        found = []
         for group in groups:
             if ALL in group.get("control", ()):
                 group["control"] = list(CONTROLS)
-            found += [RunRequest.of(**common, **one) for one in combinations(group)]
-        return in_order(found)
+        runs = [one for group in groups for one in combinations(group)]
+        if "mask" in chosen and any(map(_has_mask, runs)):
+            runs = [one if _has_mask(one) else {k: v for k, v in one.items() if k != "mask"} for one in runs]
+        return in_order([RunRequest.of(**common, **one) for one in runs])
+
+
+def _has_mask(run: Mapping[str, Any]) -> bool:
+    """Whether the protocol of a run, as field -> value, has a metric that uses a mask."""
+    return PROTOCOLS[run.get("protocol", PROTOCOL)].mask != NONE
 
 
 def find_suite(name: str) -> Suite:

@@ -99,6 +99,19 @@ def test_a_suites_table_is_that_of_its_scoring(here: Path) -> None:
     assert found[0] != found[1]
 
 
+def test_a_mask_is_for_protocols_that_use_one(here: Path) -> None:
+    (here / "mine.yaml").write_text("table: 1\nruns: [{method: biovil, protocol: [gtg, biovil]}]")
+    words, found = ("suite", "mine.yaml", "--limit", 2, "--out", "made.csv"), []
+    for mask in ((), ("--mask", "otsu")):
+        call(*words, *mask)
+        with (here / "made.csv").open(newline="") as file:
+            lines = [line for line in csv.DictReader(file) if line["origin"] == "measured" and line["value"]]
+        found.append({name: [line["value"] for line in lines if line["metric"] == name] for name in ("mIoU", "CNR")})
+    assert found[0]["mIoU"] != found[1]["mIoU"]
+    assert found[0]["CNR"] == found[1]["CNR"] != []
+    assert "protocol biovil" in call(*words, "--mask", "otsu", "--protocol", "biovil", code=2).stderr
+
+
 def test_suites_are_listed_and_unknown_ones_refused(here: Path) -> None:
     assert "table2       24" in call("suite").stdout
     assert "did you mean table2" in call("suite", "tabel2", code=2).stderr
