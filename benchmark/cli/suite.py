@@ -219,19 +219,27 @@ def _bytes(size: float) -> str:
 def _show_table(
     number: int, done: Sequence[FinishedRun], settings: Mapping[str, Any], folder: Path, runs_dir: Path, to: Path | None
 ) -> None:
-    """Print the paper's table, filled from the runs of the suite."""
+    """Print the paper's table of the runs by the suite's first protocol, once for each way of scoring."""
     from gtg_bench.benchmark.cli.table import paper_document
     from gtg_bench.benchmark.metrics.named_masks import rule_of
+    from gtg_bench.benchmark.report.tables.document import joined
     from gtg_bench.benchmark.report.tables.render import show as show_document
     from gtg_bench.benchmark.report.tables.render import write
     from gtg_bench.benchmark.runs.labels import as_text
 
-    specs = [run.spec.as_json() for run in done if run.spec.protocol == done[0].spec.protocol]
     names = {"dataset_options", "split", "limit", "seed", "weights", *RULES, *settings} - {"protocol"}
-    values = {name: {as_text(spec[name]) for spec in specs} for name in names}
-    values |= {name: set(map(rule_of, values[name])) for name in RULES}
-    where = {name: found.pop() for name, found in values.items() if len(found) == 1}
-    document = paper_document(number, (folder, specs[0]["dataset"], where, specs[0]["protocol"], False), runs_dir)
+    protocol, boards = done[0].spec.protocol, dict[tuple[str, ...], list[dict[str, str]]]()
+    for run in done:
+        if run.spec.protocol == protocol:
+            spec = {name: as_text(value) for name, value in run.spec.as_json().items()}
+            spec |= {name: rule_of(spec[name]) for name in RULES}
+            boards.setdefault(tuple(spec[name] for name in RULES), []).append(spec)
+    documents = []
+    for specs in boards.values():
+        values = {name: {spec[name] for spec in specs} for name in names}
+        where = {name: found.pop() for name, found in values.items() if len(found) == 1}
+        documents.append(paper_document(number, (folder, specs[0]["dataset"], where, protocol, False), runs_dir))
+    document = joined(documents)
     show_document(document, out)
     for path in write(document, to) if to else ():
         out.say(f"Written: {path}")

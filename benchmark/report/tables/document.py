@@ -152,6 +152,14 @@ def with_patients(document: Document) -> Document:
     return replace(document, notes=(*document.notes, ("", f"Few patients. {found}."))) if found else document
 
 
+def joined(documents: Sequence[Document]) -> Document:
+    """The first document, with what the others measured and their further notes."""
+    first, *others = documents
+    blocks = [block for one in others for block in one.blocks if any(c.origin == "measured" for c in block.columns)]
+    notes = dict.fromkeys(note for one in documents for note in one.notes)
+    return replace(first, blocks=(*first.blocks, *blocks), notes=tuple(notes))
+
+
 def headings(block: Block, column: Column) -> tuple[str, ...]:
     """A column's headings from top to bottom, without empty ones."""
     origin = {"published": "paper", "measured": "here"}[column.origin] if block.paired else ""

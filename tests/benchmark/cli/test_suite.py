@@ -88,15 +88,18 @@ def test_run_takes_scoring_more_than_once(here: Path) -> None:
 def test_a_suites_table_is_that_of_its_scoring(here: Path) -> None:
     (here / "mine.yaml").write_text("table: 1\nruns: [{method: biovil}]")
     found = []
-    for smooth in (0, 0.1):
-        done = call("suite", "mine.yaml", "--limit", 2, "--smooth", smooth, "--out", "made.csv")
-        assert ("smooth 0.1" in done.stdout) == bool(smooth)
+    for smooth in ((0,), (0.1,), (0, 0.1)):
+        options = [word for sigma in smooth for word in ("--smooth", sigma)]
+        done = call("suite", "mine.yaml", "--limit", 2, *options, "--out", "made.csv")
+        assert ("smooth 0.1" in done.stdout) == (0.1 in smooth)
         with (here / "made.csv").open(newline="") as file:
             lines = [line for line in csv.DictReader(file) if line["origin"] == "measured"]
-        found.append([line["value"] for line in lines if line["value"]])
-    assert found[0]
-    assert found[1]
-    assert found[0] != found[1]
+        found.append([(line["data"], line["value"]) for line in lines if line["value"]])
+    plain, smoothed, both = found
+    assert plain
+    assert smoothed
+    assert {value for _, value in plain} != {value for _, value in smoothed}
+    assert both == plain + smoothed
 
 
 def test_a_mask_is_for_protocols_that_use_one(here: Path) -> None:
