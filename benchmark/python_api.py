@@ -102,7 +102,7 @@ class Result:
 
     @property
     def table(self) -> pd.DataFrame:
-        """The protocol's metrics: mean, bounds of its 95 % CI (bootstrap over patients) and number of samples."""
+        """The protocol's metrics: mean, limits of its 95 % CI (bootstrap over patients) and number of samples."""
         import pandas as pd
 
         from gtg_bench.benchmark.statistics import bootstrap_averages

@@ -113,7 +113,7 @@ class SeparationRecipe(Strict):
     share_with_false: bool = Field(
         False,
         description="false captions take their share of places too, and their own maps are to be flat, without a hole; "
-        "for a teacher that tells captions apart",
+        "for a teacher that separates captions",
     )
     changed_images: float = Field(
         0.0,

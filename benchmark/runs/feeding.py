@@ -48,7 +48,7 @@ class Images:
         if sample.sample_id not in self._reading:
             return self.read(sample)
         passed, found = None, self._reading[sample.sample_id][0]
-        while passed is not found:  # samples that nobody asked for do not take up room
+        while passed is not found:  # samples that were not asked for take up no room
             passed, _ = self._reading.pop(next(iter(self._reading)))
         self._submit()
         return found.result()

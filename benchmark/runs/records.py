@@ -175,7 +175,7 @@ class RunFolder:
 
     @contextmanager
     def unclaimed(self) -> Iterator[bool]:
-        """Claim the run if nobody else does; whether that was so."""
+        """Claim the run unless another process has; yield whether it is claimed."""
         with ExitStack() as stack:
             try:
                 stack.enter_context(self.claimed(_refuse))

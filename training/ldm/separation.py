@@ -5,7 +5,7 @@ those of its own. One map does not tell whose lesion it is, but the maps of two 
 frozen copy of the U-Net, the teacher, shares every place out between two captions of the image, and its maps, shared
 out like this, are the goals of the U-Net, which sees one caption at a time. Where the second caption is not of the
 image, its goal is a map that is flat but for a hole where the first caption attends to. No box is used. In a further
-round the U-Net, which now tells captions apart better, is the teacher; false captions then take their share too, and
+round the U-Net, which now separates captions better, is the teacher; false captions then take their share too, and
 their goal is flat, since holes would turn maps inside out where a U-Net takes a true caption for a false one.
 """
 

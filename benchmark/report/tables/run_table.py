@@ -48,7 +48,7 @@ CONTEXT = ("ceiling", "prior")
 
 
 SAME = "same_samples_as"
-"""Key of a row that is no run: a plain run's means on the samples of the control with this name."""
+"""Key of a row that is not a run: a plain run's means on the samples of the control with this name."""
 
 
 def show_runs(rows: Sequence[Row], folder: Path, console: Console, runs_dir: Path | None = None) -> None:
