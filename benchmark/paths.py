@@ -120,7 +120,7 @@ def flocked(path: Path, busy: Callable[[], None] = lambda: None, shared: bool = 
 
 
 def is_flocked(path: Path) -> bool:
-    """Whether another process holds a lock on a file; no if there is no such file."""
+    """Whether another process holds a lock on a file; False if it does not exist."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except FileNotFoundError:

@@ -175,7 +175,7 @@ class LdmRecipe(Strict):
         "every t is as likely",
     )
     min_snr: float | None = Field(None, gt=0, description="gamma of min-SNR loss weighting; None: no weighting")
-    separation: tuple[SeparationRecipe, ...] = Field((), description="rounds; none: there is no second part")
+    separation: tuple[SeparationRecipe, ...] = Field((), description="rounds; none: no second part")
     gradient_checkpointing: bool = Field(False, description="recompute activations: less memory, more time")
     ema: EmaRecipe | None = EmaRecipe()
     save_precision: Literal["float32", "float16"] = Field("float32", description="of the saved U-Net")

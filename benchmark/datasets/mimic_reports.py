@@ -73,7 +73,7 @@ class Excerpt(NamedTuple):
 
     Attributes:
         text: one stripped line; "" if the report does not describe the image.
-        section: its section; "" if there is no text.
+        section: its section; "" without text.
     """
 
     text: str

@@ -49,7 +49,7 @@ class Answers:
         path: the file.
         boxes: sample id -> its boxes, float xyxy in pixels of the image, each with its score or None; empty for a
             sample that the file answers without a box, absent for one that it does not name.
-        unit: "pixels", "fractions", or "" if there is no box.
+        unit: "pixels", "fractions", or "" without boxes.
         elsewhere: number of rows for samples of other splits or absent findings.
     """
 

@@ -159,7 +159,7 @@ class RunFolder:
     def claimed(self, busy: Callable[[], None], shared: bool = False) -> Iterator[None]:
         """Keep other processes from working on the run; `busy` is called once if one already does, and then waited for.
 
-        Without permission to write there is no claim: a finished run can still be read.
+        Without permission to write nothing is claimed: a finished run can still be read.
 
         Args:
             busy: called before waiting.
@@ -259,7 +259,7 @@ def record_files(folder: Path) -> list[Path]:
 
 
 def records_in(path: Path) -> dict[str, SampleRecord]:
-    """Sample id -> last record in one file of records, empty if there is no file; damaged lines are left out."""
+    """Sample id -> last record in one file of records, empty if the file does not exist; damaged lines are left out."""
     return {record.sample_id: record for record in read_lines(path, _record())[0]} if path.exists() else {}
 
 

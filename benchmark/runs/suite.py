@@ -24,7 +24,7 @@ from gtg_bench.benchmark.runs.runner import RunRequest
 from gtg_bench.benchmark.runs.spec import differing
 from gtg_bench.benchmark.runs.step_sweep import of_one_pass
 from gtg_bench.benchmark.scoring.controls import CONTROLS
-from gtg_bench.benchmark.scoring.protocols import FRAMES, NONE, PROTOCOL, PROTOCOLS, RULES, UNCOVERED
+from gtg_bench.benchmark.scoring.protocols import FRAMES, NONE, PROTOCOL, PROTOCOLS, RULES, UNCOVERED, find_protocol
 from gtg_bench.benchmark.state import Strict, problem, read_yaml
 
 PACKAGED = Path(__file__).with_name("suites.yaml")
@@ -104,7 +104,7 @@ class Suite(Strict):
 
 def _has_mask(run: Mapping[str, Any]) -> bool:
     """Whether the protocol of a run, as field -> value, has a metric that uses a mask."""
-    return PROTOCOLS[run.get("protocol", PROTOCOL)].mask != NONE
+    return find_protocol(run.get("protocol", PROTOCOL)).mask != NONE
 
 
 def find_suite(name: str) -> Suite:
